@@ -1,0 +1,52 @@
+"""Pixels: uint8 in storage and metrics, float in [-1, 1] in models. The only place that converts them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 (N, C, H, W) -> float32 in [-1, 1]."""
+    return images.float().div_(127.5).sub_(1)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Float in [-1, 1] (clipped) -> uint8, rounded to the nearest level."""
+    return images.float().add(1).mul(127.5).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def to_pil(images: Tensor) -> list[Image.Image]:
+    """uint8 (N, C, H, W) with C = 1 or 3 -> PIL images of mode L or RGB."""
+    from PIL import Image
+
+    arrays = images.cpu().permute(0, 2, 3, 1).contiguous().numpy()
+    return [Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array) for array in arrays]
+
+
+def from_pil(images: Sequence[Image.Image], channels: int) -> Tensor:
+    """PIL images of one size -> uint8 (N, C, H, W), as L (C = 1) or RGB (C = 3)."""
+    mode = "L" if channels == 1 else "RGB"
+    arrays = [np.asarray(image.convert(mode)).reshape(image.height, image.width, channels) for image in images]
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
+
+
+def grid(images: Tensor, columns: int, zoom: int = 1, gap: int = 2) -> Image.Image:
+    """Lay uint8 (N, C, H, W) out row by row on white, each pixel `zoom` screen pixels wide (no smoothing)."""
+    from PIL import Image
+
+    big = images.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
+    _, channels, height, width = big.shape
+    rows = -(-len(big) // columns)
+    mode, white = ("L", 255) if channels == 1 else ("RGB", (255, 255, 255))
+    sheet = Image.new(mode, (columns * (width + gap) - gap, rows * (height + gap) - gap), white)  # type: ignore[arg-type]
+    for index, image in enumerate(to_pil(big)):
+        sheet.paste(image, ((index % columns) * (width + gap), (index // columns) * (height + gap)))
+    return sheet

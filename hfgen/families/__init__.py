@@ -1,0 +1,9 @@
+"""The families by name. A family is one file: networks, phases, pipeline."""
+
+from __future__ import annotations
+
+from hfgen.families.gan import GAN
+from hfgen.families.vae import VAE
+from hfgen.families.vqvae import VQVAE
+
+FAMILIES: dict[str, type] = {"vae": VAE, "vqvae": VQVAE, "gan": GAN}

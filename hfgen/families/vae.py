@@ -1,0 +1,64 @@
+"""Variational autoencoder (Kingma and Welling, 1312.6114), published as a stock `AutoencoderKL`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from torch import nn
+
+from hfgen.models.decoder import decoder_arguments
+from hfgen.objectives.kl import kl_to_standard_normal
+from hfgen.objectives.reconstruction import gaussian_nll
+from hfgen.pipelines import VAEPipeline
+from hfgen.training.phases import Loss, Networks, Phase, Step
+
+
+@dataclasses.dataclass(frozen=True)
+class VAE:
+    """Settings of a VAE.
+
+    Args:
+        latent_channels: Channels of the latent.
+        latent_size: Side of the latent grid; 1 is a vector.
+        width: Channels of the blocks at full resolution.
+        max_width: Most channels of any block.
+        variance: Of the Gaussian p(image | latent), per pixel, pixels in [-1, 1].
+        kl_weight: Weight of the KL term; 1 is the evidence lower bound.
+        lr: Peak learning rate.
+    """
+
+    latent_channels: int = 16
+    latent_size: int = 1
+    width: int = 16
+    max_width: int = 64
+    variance: float = 0.05
+    kl_weight: float = 1.0
+    lr: float = 2e-3
+
+    def build(self, resolution: int, channels: int) -> dict[str, nn.Module]:
+        """One network, `vae`."""
+        from diffusers import AutoencoderKL
+
+        arguments = decoder_arguments(
+            resolution, channels, self.latent_channels, self.latent_size, self.width, self.max_width
+        )
+        return {"vae": AutoencoderKL(**arguments, scaling_factor=1.0, force_upcast=False)}
+
+    def phases(self) -> list[Phase]:
+        """The negative evidence lower bound, as one phase."""
+        return [Phase("vae", ("vae",), self._loss, self.lr, clip=1.0)]
+
+    def _loss(self, networks: Networks, step: Step) -> Loss:
+        vae, images = networks["vae"], step.images
+        posterior = vae.encode(images).latent_dist
+        noise = step.draws.normal(tuple(posterior.mean.shape))
+        means = vae.decode(posterior.mean + posterior.std * noise).sample.float()
+        kl = kl_to_standard_normal(posterior.mean, posterior.logvar).mean()
+        nll = gaussian_nll(images, means, self.variance).mean()
+        total = (nll + self.kl_weight * kl) / images[0].numel()
+        mse = (means.detach() - images).square().mean()
+        return Loss(total, {"mse": mse, "kl": kl.detach(), "nll": nll.detach()})
+
+    def pipeline(self, networks: Networks) -> VAEPipeline:
+        """Decode N(0, I), or reconstruct."""
+        return VAEPipeline(vae=networks["vae"])

@@ -1,0 +1,1 @@
+"""Networks that diffusers and transformers don't have, and the decoder that the families share."""

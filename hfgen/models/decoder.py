@@ -1,0 +1,44 @@
+"""The one decoder that VAE, VQ-VAE and GAN share: diffusers' `Decoder`, shaped by five numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hfgen.errors import UserError
+
+
+def decoder_arguments(
+    resolution: int, channels: int, latent_channels: int, latent_size: int, width: int, max_width: int
+) -> dict[str, Any]:
+    """Constructor arguments of `AutoencoderKL`, `VQModel` and `GANGenerator` for one decoder.
+
+    The latent is (latent_channels, latent_size, latent_size); each block doubles the side up to `resolution`.
+    `latent_size=1` is a vector latent. Block i, counted from the image, has min(width * 2^i, max_width)
+    channels; width 128 and max_width 512 at a ratio of 8 is the Stable Diffusion autoencoder's shape.
+
+    Raises:
+        UserError: `resolution` isn't `latent_size` times a power of two, or a width isn't a multiple of 16.
+    """
+    ratio = resolution // latent_size if latent_size > 0 else 0
+    if ratio < 2 or latent_size * ratio != resolution or ratio & (ratio - 1):
+        reachable = ", ".join(str(latent_size * 2**n) for n in range(3, 9)) if latent_size > 0 else "none"
+        raise UserError(
+            f"resolution: {resolution} can't be reached from a latent of side {latent_size} by doubling; "
+            f"choose one of {reachable}, or another model.latent_size"
+        )
+    for name, value in (("width", width), ("max_width", max_width)):
+        if value < 16 or value % 16:
+            raise UserError(f"model.{name}: {value} isn't a positive multiple of 16; choose 16, 32, 64, ...")
+    widths = [min(width * 2**i, max_width) for i in range(ratio.bit_length())]
+    return {
+        "in_channels": channels,
+        "out_channels": channels,
+        "block_out_channels": widths,
+        "down_block_types": ["DownEncoderBlock2D"] * len(widths),
+        "up_block_types": ["UpDecoderBlock2D"] * len(widths),
+        "layers_per_block": 1,
+        "latent_channels": latent_channels,
+        "norm_num_groups": min(32, width // 2),
+        "sample_size": resolution,
+        "mid_block_add_attention": False,
+    }

@@ -1,0 +1,62 @@
+"""Discriminators: networks that tell real images from generated ones."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, leaky_relu
+
+
+class _DownBlock(nn.Module):
+    """Residual block that halves the side; without normalisation, so that a gradient penalty stays per image."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, inputs, 3, padding=1)
+        self.conv2 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual = avg_pool2d(self.conv2(leaky_relu(self.conv1(leaky_relu(x, 0.2)), 0.2)), 2)
+        return (residual + self.shortcut(avg_pool2d(x, 2))) * math.sqrt(0.5)
+
+
+class ImageDiscriminator(nn.Module):
+    """Images (N, C, R, R) in [-1, 1] -> one score an image (N,); higher is more real.
+
+    A residual network (after Karras et al., 1912.04958) from side R down to at most 4, where a channel with
+    the standard deviation over neighbouring images (Karras et al., 1710.10196) lets it see missing variety.
+    """
+
+    def __init__(self, channels: int, resolution: int, width: int, max_width: int) -> None:
+        super().__init__()
+        side, here = resolution, width
+        self.stem = nn.Conv2d(channels, here, 3, padding=1)
+        blocks = []
+        while side > 4:
+            blocks.append(_DownBlock(here, min(2 * here, max_width)))
+            side, here = side // 2, min(2 * here, max_width)
+        self.blocks = nn.Sequential(*blocks)
+        self.mix = nn.Conv2d(here + 1, here, 3, padding=1)
+        self.hidden = nn.Linear(here * side * side, here)
+        self.score = nn.Linear(here, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Score the images; the batch is seen in groups of four neighbours."""
+        features = self.blocks(self.stem(images))
+        features = torch.cat([features, _group_deviation(features)], 1)
+        features = leaky_relu(self.mix(features), 0.2).flatten(1)
+        return self.score(leaky_relu(self.hidden(features), 0.2)).squeeze(1)
+
+
+def _group_deviation(features: Tensor, group: int = 4) -> Tensor:
+    """Mean standard deviation over each group of neighbours, as one more channel (N, 1, H, W), in fp32."""
+    count, _, height, width = features.shape
+    if count % group:
+        group = 1
+    with torch.autocast(features.device.type, enabled=False):
+        groups = features.float().reshape(count // group, group, -1)
+        deviation = groups.var(1, correction=0).add(1e-8).sqrt().mean(1)
+    return deviation.repeat_interleave(group).to(features.dtype)[:, None, None, None].expand(-1, 1, height, width)

@@ -1,0 +1,75 @@
+"""Vector quantisation: nearest code, commitment, and a codebook that follows the data (1711.00937)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding, one_hot
+
+
+class Quantised(NamedTuple):
+    """`latents` (N, D, h, w) with the straight-through gradient, `codes` (N, h, w), `commitment` scalar."""
+
+    latents: Tensor
+    codes: Tensor
+    commitment: Tensor
+
+
+def quantise(latents: Tensor, codebook: Tensor) -> Quantised:
+    """Replace each latent vector by its nearest code, in fp32: a bf16 distance picks other codes.
+
+    Args:
+        latents: Encoder outputs (N, D, h, w).
+        codebook: (K, D).
+
+    The commitment term, mean (z - sg[e])^2, moves the encoder only (van den Oord et al., equation 3).
+    """
+    with torch.autocast(latents.device.type, enabled=False):
+        z = latents.float().permute(0, 2, 3, 1)
+        codes = torch.cdist(z.detach().reshape(-1, z.shape[-1]), codebook.float()).argmin(1).view(z.shape[:-1])
+        nearest = embedding(codes, codebook.float())
+        commitment = (z - nearest.detach()).square().mean()
+        straight_through = z + (nearest - z).detach()
+        return Quantised(straight_through.permute(0, 3, 1, 2).contiguous(), codes, commitment)
+
+
+class CodebookAverage(nn.Module):
+    """How often each code is used and the mean of its latents, as moving averages (appendix A.1)."""
+
+    counts: Tensor
+    totals: Tensor
+
+    def __init__(self, size: int, dimension: int) -> None:
+        super().__init__()
+        self.register_buffer("counts", torch.zeros(size))
+        self.register_buffer("totals", torch.zeros(size, dimension))
+
+    @torch.no_grad()
+    def update(self, codebook: Tensor, latents: Tensor, codes: Tensor, picks: Tensor, decay: float) -> None:
+        """Move `codebook` (K, D) in place to the averages; codes that nothing uses restart on latents.
+
+        Args:
+            codebook: The weights to move.
+            latents: Encoder outputs (M, D) of the whole batch, over all processes.
+            codes: Their codes (M,).
+            picks: K indices into `latents`, where dead codes restart.
+            decay: Of the averages, per call.
+
+        A code is dead when its average count is below a tenth of a fair share, as nearly all are at the first call.
+        """
+        used = one_hot(codes, len(codebook)).to(latents.dtype)
+        self.counts.lerp_(used.sum(0), 1 - decay)
+        self.totals.lerp_(used.T @ latents, 1 - decay)
+        fair = len(latents) / len(codebook)
+        dead = self.counts < 0.1 * fair
+        self.counts[dead] = fair
+        self.totals[dead] = fair * latents[picks[dead]]
+        codebook.copy_(self.totals / self.counts[:, None])
+
+
+def perplexity(codes: Tensor, size: int) -> Tensor:
+    """exp(entropy) of the codes' frequencies: how many of the `size` codes are in effective use."""
+    share = torch.bincount(codes.flatten(), minlength=size).float() / codes.numel()
+    return torch.special.entr(share).sum().exp()

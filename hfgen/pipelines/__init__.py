@@ -1,0 +1,8 @@
+"""What is published: pipelines that load with plain diffusers."""
+
+from __future__ import annotations
+
+from hfgen.pipelines.hfgen_pipelines_v1 import GANPipeline, ImagePipeline, VAEPipeline, VQVAEPipeline
+from hfgen.pipelines.loading import load
+
+__all__ = ["GANPipeline", "ImagePipeline", "VAEPipeline", "VQVAEPipeline", "load"]

@@ -1,0 +1,109 @@
+"""Checkpoints: `pretrained/` to publish and `training_state/` to resume exactly; checked before they are used."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from hfgen.errors import UserError
+from hfgen.files import atomic_folder, read_json, sha256, write_json
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+logger = logging.getLogger("hfgen")
+
+
+def save_checkpoint(
+    folder: Path, pipeline: DiffusionPipeline, state: Mapping[str, Mapping[str, Tensor]], images_seen: int
+) -> None:
+    """Write `folder`/pretrained and `folder`/training_state whole, or not at all."""
+    with atomic_folder(folder) as temporary:
+        pipeline.save_pretrained(temporary / "pretrained")
+        training = temporary / "training_state"
+        training.mkdir()
+        for name, tensors in state.items():
+            save_file({key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}, training / f"{name}.safetensors")
+        files = sorted(path for path in temporary.rglob("*") if path.is_file())
+        digests = {path.relative_to(temporary).as_posix(): sha256(path) for path in files}
+        write_json(training / "state.json", {"images_seen": images_seen, "sha256": digests})
+
+
+def load_checkpoint(folder: Path) -> tuple[int, dict[str, dict[str, Tensor]]]:
+    """Read (images seen, state) back.
+
+    Raises:
+        UserError: a file is missing or differs from its checksum; the message names it.
+    """
+    record = read_json(folder / "training_state" / "state.json")
+    for name, digest in record["sha256"].items():
+        path = folder / name
+        if not path.is_file():
+            raise UserError(f"{path} is missing")
+        if sha256(path) != digest:
+            raise UserError(f"{path} is damaged: its checksum differs from the one it was saved with")
+    try:
+        state = {path.stem: load_file(path) for path in sorted((folder / "training_state").glob("*.safetensors"))}
+    except SafetensorError as error:
+        raise UserError(f"{folder} is damaged: {error}") from None
+    return record["images_seen"], state
+
+
+def newest_checkpoint(parent: Path) -> tuple[int, dict[str, dict[str, Tensor]]] | None:
+    """The newest checkpoint below `parent` that is whole; damaged ones are named in a warning and passed over."""
+    for folder in sorted(checkpoint_folders(parent), reverse=True):
+        try:
+            return load_checkpoint(folder)
+        except UserError as error:
+            logger.warning("checkpoint %s is not used: %s", folder.name, error)
+    return None
+
+
+def checkpoint_folders(parent: Path) -> list[Path]:
+    """The checkpoints below `parent`, oldest first; leftovers of a save that was cut off aren't among them."""
+    return sorted(path for path in parent.glob("[0-9]*") if (path / "training_state").is_dir())
+
+
+def drop_old(parent: Path, keep: int) -> None:
+    """Remove all but the newest `keep` checkpoints, and what killed saves left behind."""
+    for folder in [*checkpoint_folders(parent)[:-keep], *parent.glob(".*.tmp*"), *parent.glob(".*.old*")]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    """An optimizer's per-parameter state as named tensors: `<parameter's index>.<key>`.
+
+    Learning rates and the like aren't among them: they follow from the config and the clock.
+    """
+    state = optimizer.state_dict()["state"]
+    return {f"{index}.{key}": value for index, entry in state.items() for key, value in entry.items()}
+
+
+def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put `optimizer_tensors` back."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def load_network(name: str, network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Load strictly.
+
+    Raises:
+        UserError: keys or shapes differ; they are named.
+    """
+    try:
+        network.load_state_dict(dict(tensors), strict=True)
+    except RuntimeError as error:
+        raise UserError(f"checkpoint of {name} doesn't fit this run: {' '.join(str(error).split())}") from None

@@ -1,0 +1,69 @@
+"""What a run is: one frozen dataclass, whose `model` is the family's own."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Literal
+
+from hfgen.errors import UserError
+
+if TYPE_CHECKING:
+    from hfgen.training.phases import Family
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """A training run. Every count is in images seen, the run's only clock.
+
+    Args:
+        family: Name of the family; `model` holds its settings.
+        model: The family's settings.
+        data: Hub id, folder of images or parquet files, `glyphs` or `stacked`.
+        split: Split to train on.
+        resolution: Side of the square images, in pixels.
+        channels: 1 (grey), 3 (RGB) or auto (what the images are).
+        small_images: What becomes of images smaller than the resolution.
+        skip_damaged: Leave damaged images out, and count them, instead of stopping.
+        max_images: Images seen, in all, by the end of the run.
+        batch_size: Images in a step, over all processes.
+        seed: Seed of weights, order and noise.
+        precision: auto takes bf16 where the machine computes in it.
+        warmup_images: Images over which each phase's learning rate rises from 0.
+        ema_half_life: Images after which an old weight counts half in the published average.
+        log_every: Images between two lines of log.jsonl.
+        sample_every: Images between two sample grids; 0 for none.
+        checkpoint_every: Images between two checkpoints; 0 for the last one only.
+        keep_checkpoints: How many of the newest checkpoints stay.
+    """
+
+    family: str
+    model: Family
+    data: str = "glyphs"
+    split: str = "train"
+    resolution: int = 32
+    channels: Literal["auto", "1", "3"] = "auto"
+    small_images: Literal["refuse", "pad", "upscale"] = "refuse"
+    skip_damaged: bool = False
+    max_images: int = 100_000
+    batch_size: int = 64
+    seed: int = 0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    warmup_images: int = 2_000
+    ema_half_life: int = 2_000
+    log_every: int = 2_000
+    sample_every: int = 20_000
+    checkpoint_every: int = 20_000
+    keep_checkpoints: int = 2
+
+    def __post_init__(self) -> None:
+        """Refuse counts that no run can have."""
+        for name in ("max_images", "batch_size", "resolution", "log_every", "keep_checkpoints", "ema_half_life"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}: {getattr(self, name)} is too small; give 1 or more")
+        for name in ("warmup_images", "sample_every", "checkpoint_every", "seed"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name}: {getattr(self, name)} is negative; give 0 or more")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The run as JSON values."""
+        return dataclasses.asdict(self)

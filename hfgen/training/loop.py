@@ -1,0 +1,304 @@
+"""The training loop: batches in, checkpoints out. It knows no family."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from hfgen.data import ImageStore, batch_indices, open_store
+from hfgen.errors import UserError
+from hfgen.files import atomic_folder, write_text
+from hfgen.images import grid, to_float, to_uint8
+from hfgen.seeds import derive_seed
+from hfgen.training import checkpoints
+from hfgen.training.config import RunConfig
+from hfgen.training.devices import choose_precision, memory_format
+from hfgen.training.ema import make_averages, update_average
+from hfgen.training.folders import claim_folder
+from hfgen.training.interrupts import Interrupts
+from hfgen.training.phases import Draws, Loss, Phase, Step
+from hfgen.training.schedules import learning_rate_factor
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+logger = logging.getLogger("hfgen")
+
+
+def train(config: RunConfig, out: Path, *, resume: str = "auto") -> Path:
+    """Train until `config.max_images` were seen and return `out`/pretrained.
+
+    Repeating the call continues from the newest whole checkpoint and ends with the same bits as a run that was
+    never interrupted; a finished run returns at once.
+
+    Raises:
+        UserError: bad data or settings, `out` holds another run, or a loss isn't finite.
+        Interrupted: Ctrl-C or SIGTERM arrived; the state was saved.
+    """
+    from accelerate import Accelerator
+
+    accelerator = Accelerator()
+    if accelerator.is_main_process:
+        store = _open_data(config)
+        claim_folder(out, config, store, resume)
+    accelerator.wait_for_everyone()
+    if not accelerator.is_main_process:
+        store = _open_data(config)
+    if (out / "pretrained").is_dir():
+        logger.info("%s is finished already", out)
+        return out / "pretrained"
+    trainer = Trainer(config, store, accelerator, out)
+    trainer.resume()
+    trainer.run()
+    return out / "pretrained"
+
+
+def _open_data(config: RunConfig) -> ImageStore:
+    return open_store(
+        config.data,
+        split=config.split,
+        resolution=config.resolution,
+        channels="auto" if config.channels == "auto" else int(config.channels),
+        small_images=config.small_images,
+        skip_damaged=config.skip_damaged,
+    )
+
+
+class _PhaseModule(nn.Module):
+    """A phase's loss as one module: DDP synchronises the gradients of what its forward used."""
+
+    def __init__(self, phase: Phase, networks: dict[str, nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleDict(networks)
+        self.loss = phase.loss
+
+    def forward(self, step: Step) -> Loss:
+        return self.loss(self.networks, step)
+
+
+class Trainer:
+    """The state of one run, and the step that changes it."""
+
+    def __init__(self, config: RunConfig, store: ImageStore, accelerator: Accelerator, out: Path) -> None:
+        self.config, self.store, self.accelerator, self.out = config, store, accelerator, out
+        if config.batch_size % accelerator.num_processes:
+            raise UserError(
+                f"batch_size: {config.batch_size} can't be shared by {accelerator.num_processes} processes; "
+                "choose a multiple"
+            )
+        if len(store) < 1:
+            raise UserError(f"data: {config.data} has no images in split {config.split}; choose another split")
+        self.device = accelerator.device
+        self.autocast = choose_precision(config.precision, self.device) == "bf16"
+        self.last_image = math.ceil(config.max_images / config.batch_size) * config.batch_size
+        with torch.random.fork_rng():
+            torch.manual_seed(derive_seed("weights", config.seed))
+            networks = config.model.build(config.resolution, store.channels)
+        self.networks = {name: net.to(self.device, memory_format=memory_format(self.device)) for name, net in networks.items()}  # type: ignore[call-overload]
+        self.averages = make_averages(self.networks)
+        self.phases = config.model.phases()
+        trainable = {name: [p for p in net.parameters() if p.requires_grad] for name, net in self.networks.items()}
+        self.trainable = trainable
+        self.optimizers = {phase.name: self._optimizer(phase) for phase in self.phases}
+        self.modules = {phase.name: self._prepare(phase) for phase in self.phases}
+        self.images_seen = 0
+        self.sums: dict[str, Tensor] = {}
+
+    def _optimizer(self, phase: Phase) -> torch.optim.Optimizer:
+        parameters = [parameter for name in phase.trains for parameter in self.trainable[name]]
+        return torch.optim.AdamW(
+            parameters, lr=phase.lr, betas=phase.betas, weight_decay=phase.weight_decay, fused=True
+        )
+
+    def _prepare(self, phase: Phase) -> nn.Module:
+        self._train_only(phase)
+        return self.accelerator.prepare_model(_PhaseModule(phase, self.networks))
+
+    def _train_only(self, phase: Phase) -> None:
+        """Freeze what the phase doesn't train; what `build` froze stays frozen."""
+        for name, parameters in self.trainable.items():
+            for parameter in parameters:
+                parameter.requires_grad_(name in phase.trains)
+
+    # One step.
+
+    def step(self) -> None:
+        """See one batch: every active phase updates once, then the averages follow."""
+        config, processes = self.config, self.accelerator.num_processes
+        torch.manual_seed(derive_seed("layers", config.seed, self.images_seen, self.accelerator.process_index))
+        step = Step(
+            *self._batch(),
+            draws=Draws(config.seed, self.images_seen, self.device, self.accelerator.process_index, processes),
+            averages=self.averages,
+            index=self.images_seen // config.batch_size,
+            gather=self.accelerator.gather if processes > 1 else lambda tensor: tensor,
+        )
+        trained = set()
+        for phase in self.phases:
+            if phase.begin * self.last_image <= self.images_seen < phase.end * self.last_image:
+                self._update(phase, step)
+                trained.update(phase.trains)
+        self.images_seen += config.batch_size
+        for name in sorted(trained):
+            update_average(
+                self.averages[name], self.networks[name], config.batch_size, self.images_seen, config.ema_half_life
+            )
+
+    def _batch(self) -> tuple[Tensor, Tensor | None]:
+        config, accelerator = self.config, self.accelerator
+        indices = batch_indices(len(self.store), self.images_seen, config.batch_size, config.seed)
+        share = indices.chunk(accelerator.num_processes)[accelerator.process_index]
+        images = to_float(self.store.images[share].to(self.device)).contiguous(memory_format=memory_format(self.device))
+        return images, None if self.store.labels is None else self.store.labels[share].to(self.device)
+
+    def _update(self, phase: Phase, step: Step) -> None:
+        self._train_only(phase)
+        optimizer = self.optimizers[phase.name]
+        first, last = int(phase.begin * self.last_image), int(phase.end * self.last_image)
+        factor = learning_rate_factor(self.images_seen, first, last, self.config.warmup_images, phase.lr_end)
+        for group in optimizer.param_groups:
+            group["lr"] = phase.lr * factor
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            loss = self.modules[phase.name](step)
+        loss.total.backward()
+        if phase.clip is not None:
+            torch.nn.utils.clip_grad_norm_([p for n in phase.trains for p in self.trainable[n]], phase.clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        if phase.after is not None:
+            with torch.no_grad():
+                phase.after(self.networks, step)
+        for name, value in loss.terms.items():
+            self._count(f"{phase.name}/{name}", value)
+
+    def _count(self, name: str, value: Tensor) -> None:
+        """Add to the log's running (sum, count), on the device."""
+        pair = torch.stack([value.float(), torch.ones_like(value, dtype=torch.float32)])
+        self.sums[name] = self.sums[name] + pair if name in self.sums else pair
+
+    # The run around the steps.
+
+    def run(self) -> None:
+        """Step to the end, with logs, sample grids and checkpoints on the way."""
+        config, batch = self.config, self.config.batch_size
+        main = self.accelerator.is_main_process
+        bar = tqdm(total=self.last_image, initial=self.images_seen, unit="img", disable=not main, desc=self.out.name)
+        started = time.perf_counter()
+        with bar, Interrupts(self.accelerator) as interrupts:
+            while self.images_seen < self.last_image:
+                self.step()
+                bar.update(batch)
+                finished = self.images_seen >= self.last_image
+                if _crossed(self.images_seen, batch, config.log_every) or finished:
+                    self._log(time.perf_counter() - started)
+                    started = time.perf_counter()
+                if _crossed(self.images_seen, batch, config.sample_every) or finished:
+                    self._sample()
+                if interrupts.arrived(self.images_seen // batch):
+                    self.save()
+                    interrupts.stop(self.out, self.images_seen)
+                if _crossed(self.images_seen, batch, config.checkpoint_every) or finished:
+                    self.save()
+        self._publish()
+
+    def _log(self, seconds: float) -> None:
+        """Write the means since the last line; seconds go to a file of their own, since they never repeat."""
+        means = {}
+        for name, pair in sorted(self.sums.items()):
+            total, count = self.accelerator.reduce(pair, "sum").tolist()
+            means[name] = total / count
+            if not math.isfinite(means[name]):
+                raise UserError(
+                    f"{name} became {means[name]} before image {self.images_seen}; the last checkpoint stands: "
+                    "repeat the command with a smaller learning rate and another --out, or with --precision fp32"
+                )
+        self.sums = {}
+        if not self.accelerator.is_main_process:
+            return
+        _append_line(self.out / "log.jsonl", {"images": self.images_seen, **means})
+        _append_line(self.out / "speed.jsonl", {"images": self.images_seen, "seconds": round(seconds, 3)})
+
+    def _sample(self) -> None:
+        """Draw the same 64 latents every time, so that the grids show the training and nothing else."""
+        if not self.accelerator.is_main_process:
+            return
+        pipeline = self.config.model.pipeline(self.averages)
+        images = pipeline(batch_size=64, generator=torch.Generator().manual_seed(0), output_type="pt").images
+        path = self.out / "samples" / f"{self.images_seen:09d}.png"
+        path.parent.mkdir(exist_ok=True)
+        grid(to_uint8(images * 2 - 1), 8, zoom=max(1, 64 // self.config.resolution)).save(path)
+
+    # Saving and resuming.
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """Everything that the next step depends on, beside the config and the clock."""
+        networks = {f"network.{name}": net.state_dict() for name, net in self.networks.items()}
+        averages = {f"average.{name}": net.state_dict() for name, net in self.averages.items()}
+        optimizers = {f"optimizer.{name}": checkpoints.optimizer_tensors(o) for name, o in self.optimizers.items()}
+        return {**networks, **averages, **optimizers, "log": self.sums}
+
+    def save(self) -> None:
+        """Write a checkpoint; only the main process does."""
+        if self.accelerator.is_main_process:
+            parent = self.out / "checkpoints"
+            pipeline = self.config.model.pipeline(self.averages)
+            checkpoints.save_checkpoint(parent / f"{self.images_seen:012d}", pipeline, self.state(), self.images_seen)
+            checkpoints.drop_old(parent, self.config.keep_checkpoints)
+        self.accelerator.wait_for_everyone()
+
+    def resume(self) -> None:
+        """Continue from the newest whole checkpoint, if there is one."""
+        found = checkpoints.newest_checkpoint(self.out / "checkpoints")
+        if found is not None:
+            self.images_seen, state = found
+            for kind, networks in (("network", self.networks), ("average", self.averages)):
+                for name, network in networks.items():
+                    checkpoints.load_network(name, network, state[f"{kind}.{name}"])
+            for name, optimizer in self.optimizers.items():
+                checkpoints.load_optimizer(optimizer, state[f"optimizer.{name}"])
+            self.sums = {name: pair.to(self.device) for name, pair in state["log"].items()}
+        if self.accelerator.is_main_process:
+            for name in ("log.jsonl", "speed.jsonl"):
+                _keep_lines(self.out / name, self.images_seen)
+
+    def _publish(self) -> None:
+        """Put the last checkpoint's pipeline where users look for it."""
+        if self.accelerator.is_main_process:
+            last = checkpoints.checkpoint_folders(self.out / "checkpoints")[-1]
+            with atomic_folder(self.out / "pretrained") as temporary:
+                shutil.copytree(last / "pretrained", temporary, dirs_exist_ok=True)
+        self.accelerator.wait_for_everyone()
+
+
+def _crossed(images_seen: int, batch: int, every: int) -> bool:
+    """Whether the last step passed a multiple of `every`; never where `every` is 0."""
+    return every > 0 and images_seen // every > (images_seen - batch) // every
+
+
+def _append_line(path: Path, values: dict[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(values) + "\n")
+
+
+def _keep_lines(path: Path, images_seen: int) -> None:
+    """Cut the lines that a resumed run is about to write again, a half-written last one among them."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            break
+        if entry["images"] <= images_seen:
+            kept.append(line + "\n")
+    write_text(path, "".join(kept))

@@ -1,0 +1,17 @@
+"""DATA -> a uint8 store -> batches by images seen; and `glyphs`, the data that needs no network."""
+
+from hfgen.data.batches import batch_indices
+from hfgen.data.glyphs import CLASSES, FACTORS, FONTS, SPLIT_SIZES, Glyphs, draw
+from hfgen.data.store import ImageStore, open_store
+
+__all__ = [
+    "CLASSES",
+    "FACTORS",
+    "FONTS",
+    "SPLIT_SIZES",
+    "Glyphs",
+    "ImageStore",
+    "batch_indices",
+    "draw",
+    "open_store",
+]

@@ -1,0 +1,244 @@
+"""A folder or a Hub dataset, read with `datasets` -> the decoded images of one split, a chunk at a time.
+
+A dataset whose only split is `train` is divided, by a fixed seed: `test` is a tenth of it, `train` the rest.
+Labels are the column `label`, `labels` or `fine_label`, where it holds classes or integers; -1 is unknown.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hfgen.data.decode import DamagedImage, Rules, SmallImages, decode, read
+from hfgen.errors import UserError
+from hfgen.images import from_pil
+from hfgen.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetBuilder, Features
+    from PIL import Image
+
+CHUNK = 128
+_SPLIT_FOLDERS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
+_IMAGE_COLUMNS = ("image", "img")
+_LABEL_COLUMNS = ("label", "labels", "fine_label")
+_LOOKED_AT = 16
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of DATA; `skip_damaged` leaves out what can't be read, instead of stopping there."""
+
+    split: str
+    resolution: int
+    channels: int | Literal["auto"]
+    small_images: SmallImages
+    skip_damaged: bool
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """uint8 (n, C, R, R), int64 (n,) or None, and how many damaged images were left out."""
+
+    images: Tensor
+    labels: Tensor | None
+    skipped: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split: its shape (N, C, R, R) before any image is left out, and how to get the images."""
+
+    shape: tuple[int, int, int, int]
+    label_names: list[str] | None
+    chunks: Iterator[Chunk]
+
+
+def no_split(name: str, split: str, splits: list[str]) -> UserError:
+    """The error for a split that DATA hasn't."""
+    return UserError(f"split: {name} has no split {split!r}; use {' or '.join(splits)}")
+
+
+def folder_builder(folder: Path) -> DatasetBuilder:
+    """The reader of a folder of images or of parquet files.
+
+    Top folders named train, val or validation, and test are splits, where two of them or no others exist.
+    """
+    from datasets import load_dataset_builder
+    from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
+
+    suffixes = {path.suffix.lower() for path in folder.rglob("*") if path.is_file()}
+    if ".parquet" in suffixes or not suffixes.intersection(ImageFolder.EXTENSIONS):
+        return _attempt(str(folder), "check its files", lambda: load_dataset_builder(str(folder)))
+    top = {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    splits = top & _SPLIT_FOLDERS.keys()
+    # Explicit: by default `datasets` makes a file called cats/test_3.png a split of its own.
+    files = {"train": "**"}
+    if splits and (len(splits) > 1 or splits == top):
+        files = {_SPLIT_FOLDERS[name]: f"{name}/**" for name in sorted(splits)}
+    return _attempt(
+        str(folder),
+        "check its files",
+        lambda: load_dataset_builder("imagefolder", data_dir=str(folder), data_files=files),
+    )
+
+
+def hub_builder(name: str, revision: str | None) -> DatasetBuilder:
+    """The reader of a Hub dataset; its `hash` is the commit. Nothing is downloaded yet but the card."""
+    from datasets import load_dataset_builder
+
+    label = f"{name}@{revision}" if revision else name
+    remedy = (
+        "there is no folder of that name; for the Hub, check the name, the connection and `hf auth login`"
+    )
+    builder = _attempt(label, remedy, lambda: load_dataset_builder(name, revision=revision))
+    # Without the Hub, `datasets` falls back to whatever commit it has kept.
+    if re.fullmatch(r"[0-9a-f]{40}", revision or "") and builder.hash != revision:
+        raise UserError(f"data: {label} can't be reached, only {builder.hash} is kept here; go online")
+    return builder
+
+
+def open_part(name: str, builder: DatasetBuilder, request: Request) -> Part:
+    """One split of what the builder reads; `name` is for errors.
+
+    Raises:
+        UserError: it can't be read, has no such split, no image column or, while the chunks are drawn, an
+            image that the request refuses.
+    """
+    remedy = "check that it is whole and that the disk isn't full"
+    _attempt(name, remedy, builder.download_and_prepare)
+    splits = _attempt(name, remedy, builder.as_dataset)
+    features = next(iter(splits.values())).features
+    image, label = _image_column(name, features), _label_column(features)
+    dataset, rows = _rows(name, splits, request.split)
+    table = _undecoded(dataset, image, label)
+    channels = request.channels
+    if channels == "auto":
+        channels = _channels(table[rows[:_LOOKED_AT]]["image"])
+    rules = Rules(request.resolution, channels, request.small_images)
+    label_names = getattr(features[label], "names", None) if label else None
+    shape = (len(rows), channels, request.resolution, request.resolution)
+    return Part(shape, label_names, _chunks(name, table, rows, rules, request.skip_damaged))
+
+
+def _attempt(name: str, remedy: str, call: Callable[[], Any]) -> Any:
+    """What `datasets` answers, with any failure as one line."""
+    from datasets.exceptions import DatasetGenerationError
+
+    try:
+        return call()
+    except Exception as error:  # The network, the Hub, pyarrow and `datasets` each raise their own.
+        # This one says only that something went wrong.
+        cause = error.__cause__ if isinstance(error, DatasetGenerationError) and error.__cause__ else error
+        reason = str(cause).strip().partition("\n")[0]
+        raise UserError(
+            f"data: {name} can't be loaded ({type(cause).__name__}: {reason}); {remedy}"
+        ) from error
+
+
+def _rows(name: str, splits: dict[str, Dataset], split: str) -> tuple[Dataset, np.ndarray]:
+    """The table that holds the split, and which of its rows are the split's."""
+    if list(splits) == ["train"] and split in ("train", "test"):
+        dataset = splits["train"]
+        held_out = _held_out(len(dataset))
+        rows = np.flatnonzero(held_out if split == "test" else ~held_out)
+    elif split in splits:
+        dataset = splits[split]
+        rows = np.arange(len(dataset))
+    else:
+        raise no_split(name, split, list(splits))
+    if not len(rows):
+        raise UserError(f"data: {name} has no image for the split {split!r}; add images")
+    return dataset, rows
+
+
+def _held_out(count: int) -> np.ndarray:
+    """Which rows of an undivided dataset are its test split: bool (count,), a tenth of them, at least one."""
+    order = np.argsort(np.random.PCG64(derive_seed("held out")).random_raw(count), kind="stable")
+    held_out = np.zeros(count, bool)
+    held_out[order[: max(1, count // 10)]] = True
+    return held_out
+
+
+def _image_column(name: str, features: Features) -> str:
+    from datasets import Image as ImageFeature
+
+    columns = [column for column, feature in features.items() if isinstance(feature, ImageFeature)]
+    if not columns:
+        raise UserError(
+            f"data: {name} has no column of images, only {', '.join(features)}; name a folder of images, "
+            "or a dataset whose viewer shows them"
+        )
+    return next((column for column in _IMAGE_COLUMNS if column in columns), columns[0])
+
+
+def _label_column(features: Features) -> str | None:
+    from datasets import ClassLabel, Value
+
+    for column in _LABEL_COLUMNS:
+        feature = features.get(column)
+        if isinstance(feature, ClassLabel) or (isinstance(feature, Value) and "int" in feature.dtype):
+            return column
+    return None
+
+
+def _undecoded(dataset: Dataset, image: str, label: str | None) -> Dataset:
+    """Only the two columns, as `image` (bytes and path) and `label`."""
+    from datasets import Image as ImageFeature
+
+    names = {image: "image"} | ({label: "label"} if label else {})
+    table = dataset.select_columns(list(names)).cast_column(image, ImageFeature(decode=False))
+    return table.rename_columns({old: new for old, new in names.items() if old != new})
+
+
+def _channels(images: list[dict[str, Any] | None]) -> int:
+    """1 where all the readable images are grey, else 3."""
+    modes = set()
+    for stored in images:
+        try:
+            modes.add(read(stored).mode)
+        except DamagedImage:
+            continue
+    return 1 if modes == {"L"} else 3
+
+
+def _chunks(name: str, table: Dataset, rows: np.ndarray, rules: Rules, skip_damaged: bool) -> Iterator[Chunk]:
+    """The rows in order, decoded in threads: Pillow works outside Python's lock."""
+
+    def attempt(row: int, stored: dict[str, Any] | None) -> Image.Image | None:
+        in_file = stored is not None and stored["bytes"] is None
+        place = stored["path"] if stored and in_file else f"{name}, row {row},"
+        try:
+            return decode(stored, place, rules)
+        except DamagedImage as error:
+            if skip_damaged:
+                return None
+            raise UserError(
+                f"data: {place} can't be read ({error}); mend it, or pass --skip_damaged"
+            ) from error
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(rows), CHUNK):
+            numbers = rows[start : start + CHUNK]
+            batch = table[numbers]
+            yield _chunk(list(pool.map(attempt, numbers, batch["image"])), batch.get("label"), rules)
+
+
+def _chunk(images: list[Image.Image | None], labels: list[int | None] | None, rules: Rules) -> Chunk:
+    kept = [index for index, image in enumerate(images) if image is not None]
+    whole = [image for image in images if image is not None]
+    side = rules.resolution
+    pixels = from_pil(whole, rules.channels) if whole else torch.empty(0, rules.channels, side, side).byte()
+    if labels is None:
+        return Chunk(pixels, None, len(images) - len(kept))
+    known = [-1 if label is None else label for label in labels]
+    return Chunk(pixels, torch.tensor(known, dtype=torch.int64)[kept], len(images) - len(kept))

@@ -1,0 +1,104 @@
+"""What DATA names.
+
+`glyphs` or `stacked`; an existing folder of images (class folders give labels) or of parquet files, with or
+without a dataset card; or a Hub id `org/name[@revision]`.
+
+The built-in names win over a folder of that name (write `./glyphs`), and a folder over a Hub id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+from hfgen.data import glyphs
+from hfgen.data.loading import CHUNK, Chunk, Part, Request, folder_builder, hub_builder, no_split, open_part
+from hfgen.errors import UserError
+
+_BUILT_IN = ("glyphs", "stacked")
+
+
+@dataclass(frozen=True)
+class Source:
+    """DATA, found.
+
+    Attributes:
+        name: DATA as given; for a Hub id, with the resolved commit as its revision.
+        state: a text that changes with the content.
+        open: gives one split.
+    """
+
+    name: str
+    state: str
+    open: Callable[[Request], Part]
+
+
+def find(data: str) -> Source:
+    """The source that DATA names. A Hub id is resolved to its commit; no image is fetched or decoded yet.
+
+    Raises:
+        UserError: DATA has none of the forms, or isn't there.
+    """
+    if data in _BUILT_IN:
+        # Matplotlib brings the fonts, Pillow the FreeType that draws them.
+        state = f"{data} pillow {version('pillow')} matplotlib {version('matplotlib')}"
+        return Source(data, state, partial(_open_built_in, data))
+    folder = Path(data).expanduser()
+    if data and folder.is_dir():
+        state = _folder_state(folder)
+        return Source(data, state, lambda request: open_part(data, folder_builder(folder), request))
+    if data and folder.exists():
+        raise UserError(f"data: {data} is a file; name the folder that holds it")
+    return _find_on_hub(data)
+
+
+def _find_on_hub(data: str) -> Source:
+    name, _, revision = data.partition("@")
+    if data.startswith((".", "/", "~")) or "\\" in data or name.count("/") > 1:
+        raise UserError(f"data: no such folder {data}; check the path")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+(@\S+)?", data):
+        forms = (
+            f"{', '.join(_BUILT_IN)}, a folder of images or parquet files, or a Hub id org/name[@revision]"
+        )
+        raise UserError(f"data: {data!r} is none of: {forms}; use one of these")
+    builder = hub_builder(name, revision or None)
+    state = f"{name} {builder.hash} {builder.config.name}"
+    return Source(f"{name}@{builder.hash}", state, partial(open_part, name, builder))
+
+
+def _open_built_in(name: str, request: Request) -> Part:
+    channels = 1 if name == "glyphs" else 3
+    if request.channels not in ("auto", channels):
+        raise UserError(f"channels: {name} has {channels}, not {request.channels}; use {channels} or auto")
+    if request.split not in glyphs.SPLIT_SIZES:
+        raise no_split(name, request.split, list(glyphs.SPLIT_SIZES))
+    count = glyphs.SPLIT_SIZES[request.split]
+    label_names = list(glyphs.CLASSES) if name == "glyphs" else [f"{mode:03d}" for mode in range(1000)]
+
+    def chunks() -> Iterator[Chunk]:
+        for start in range(0, count, CHUNK):
+            drawn = glyphs.draw(name, request.split, start, min(CHUNK, count - start), request.resolution)
+            yield Chunk(drawn.images, drawn.labels, skipped=0)
+
+    return Part((count, channels, request.resolution, request.resolution), label_names, chunks())
+
+
+def _folder_state(folder: Path) -> str:
+    """A hash of the place, and of every visible file's name, size and time of change."""
+    digest = hashlib.sha256(repr(str(folder.resolve())).encode())
+    for root, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            path = Path(root, name)
+            if not name.startswith(".") and path.exists():
+                stat = path.stat()
+                row = [str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns]
+                digest.update(json.dumps(row).encode())
+    return digest.hexdigest()

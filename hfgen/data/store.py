@@ -1,0 +1,190 @@
+"""Decoded once, kept as uint8: the images that training and evaluation gather from."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, get_args
+
+import numpy as np
+import psutil  # type: ignore[import-untyped]
+import torch
+from filelock import FileLock
+from torch import Tensor
+from tqdm import tqdm
+
+from hfgen.data.decode import SmallImages
+from hfgen.data.glyphs import SMALLEST
+from hfgen.data.loading import Part, Request
+from hfgen.data.sources import Source, find
+from hfgen.errors import UserError
+from hfgen.files import atomic_folder, cache_dir, read_json, write_json
+
+_FORMAT = 1
+_QUIET_BELOW = 5_000
+
+logger = logging.getLogger("hfgen")
+
+
+@dataclass(frozen=True)
+class ImageStore:
+    """One split at one resolution.
+
+    Attributes:
+        images: uint8 (N, C, R, R), in memory or, where that is too large, mapped from the cache.
+        labels: int64 (N,), -1 where unknown; None without a column of labels.
+        label_names: the name of each class, where the data gives names.
+        fingerprint: SHA-256 (hex) of the pixels, the labels and the shape.
+        source: DATA as given; for a Hub id, with the commit as its revision.
+        split: the split's name.
+        resolution: R, in pixels.
+        channels: C: 1 (grey) or 3 (RGB).
+        skipped: how many damaged images were left out.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    label_names: list[str] | None
+    fingerprint: str
+    source: str
+    split: str
+    resolution: int
+    channels: int
+    skipped: int
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def open_store(
+    data: str,
+    *,
+    split: str = "train",
+    resolution: int,
+    channels: int | Literal["auto"] = "auto",
+    small_images: SmallImages = "refuse",
+    skip_damaged: bool = False,
+) -> ImageStore:
+    """Open DATA, decoded by the rules of `hfgen.data.decode`: at the first time only, then from the cache.
+
+    Args:
+        data: see `hfgen.data.sources`; a dataset whose only split is `train` gives a tenth of it, by a fixed
+            seed, as `test`, and the rest as `train`.
+        split: the split's name.
+        resolution: side of the square images, in pixels.
+        channels: 1, 3, or `auto`: 1 where the split's first 16 images are grey, else 3.
+        small_images: what to do with an image whose shorter side is below the resolution: refuse it, pad it
+            with its border's median colour (pixels untouched), or upscale it.
+        skip_damaged: leave out, count and log the images that can't be read, instead of refusing the data.
+
+    Raises:
+        UserError: a field has no such value; DATA, its split or an image is missing, damaged or too small;
+            the cache can't be written.
+    """
+    request = Request(split, resolution, channels, small_images, skip_damaged)
+    _check(request)
+    source = find(data)
+    key = hashlib.sha256(repr((_FORMAT, source.state, request)).encode()).hexdigest()[:32]
+    folder = cache_dir() / "stores" / key
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # One process of a machine decodes; the others wait for it.
+        with FileLock(folder.parent / f".{key}.lock"):
+            store = _read(folder, source.name)
+            if store is None:
+                _write(folder, source, request)
+                store = _read(folder, source.name)
+    except OSError as error:
+        raise UserError(
+            f"cache: {folder} can't be written ({error}); free space, or set HFGEN_CACHE"
+        ) from error
+    if store is None:
+        raise UserError(f"cache: {folder} changed while it was read; run again")
+    if store.skipped:
+        logger.warning("%s: damaged images left out of %s: %d", source.name, split, store.skipped)
+    return store
+
+
+def _check(request: Request) -> None:
+    if request.resolution < SMALLEST:
+        raise UserError(f"resolution: {request.resolution} is too small; use {SMALLEST} or more")
+    if request.channels not in (1, 3, "auto"):
+        raise UserError(f"channels: {request.channels!r} is unknown; use 1, 3 or auto")
+    if request.small_images not in get_args(SmallImages):
+        raise UserError(f"small_images: {request.small_images!r} is unknown; use refuse, pad or upscale")
+
+
+def _write(folder: Path, source: Source, request: Request) -> None:
+    part = source.open(request)
+    with atomic_folder(folder) as temporary:
+        meta = {"source": source.name, "split": request.split, "label_names": part.label_names}
+        write_json(temporary / "meta.json", {**meta, **_write_arrays(temporary, part)})
+
+
+def _write_arrays(folder: Path, part: Part) -> dict[str, Any]:
+    """Write images.npy and, where there are labels, labels.npy; returns what describes them."""
+    labels: list[np.ndarray] = []
+    kept = skipped = 0
+    digest = hashlib.sha256()
+    bar = tqdm(total=part.shape[0], desc="decoding", unit="img", disable=part.shape[0] <= _QUIET_BELOW)
+    with (folder / "images.npy").open("wb") as file, bar:
+        _write_header(file, part.shape)
+        for chunk in part.chunks:
+            pixels = chunk.images.numpy().tobytes()
+            file.write(pixels)
+            digest.update(pixels)
+            kept += len(chunk.images)
+            skipped += chunk.skipped
+            if chunk.labels is not None:
+                labels.append(chunk.labels.numpy())
+            bar.update(len(chunk.images) + chunk.skipped)
+        shape = (kept, *part.shape[1:])
+        file.seek(0)
+        _write_header(file, shape)
+    if not kept:
+        raise UserError(f"data: none of its {skipped} images can be read; mend them")
+    if labels:
+        all_labels = np.concatenate(labels)
+        np.save(folder / "labels.npy", all_labels)
+        digest.update(all_labels.tobytes())
+    digest.update(repr(shape).encode())
+    return {"shape": shape, "labelled": bool(labels), "skipped": skipped, "fingerprint": digest.hexdigest()}
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+    """NumPy pads the header so that another first axis takes the same room."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _read(folder: Path, source: str) -> ImageStore | None:
+    """The store, or None where the folder is missing, incomplete or of another shape than it says."""
+    try:
+        meta = read_json(folder / "meta.json")
+        path = folder / "images.npy"
+        images = np.load(path, mmap_mode=None if _fits(path.stat().st_size) else "c")
+        labels = np.load(folder / "labels.npy") if meta["labelled"] else None
+        if list(images.shape) != meta["shape"] or (labels is not None and len(labels) != len(images)):
+            return None
+        return ImageStore(
+            images=torch.from_numpy(images),
+            labels=None if labels is None else torch.from_numpy(labels),
+            label_names=meta["label_names"],
+            fingerprint=meta["fingerprint"],
+            source=source,
+            split=meta["split"],
+            resolution=images.shape[2],
+            channels=images.shape[1],
+            skipped=meta["skipped"],
+        )
+    except (UserError, OSError, EOFError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _fits(size: int) -> bool:
+    """Whether each training process of this machine may hold `size` bytes, a quarter of the memory in all."""
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return size * processes < psutil.virtual_memory().available / 4

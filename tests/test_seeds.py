@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hfgen.seeds import derive_seed
+
+PARTS = st.lists(st.integers() | st.text(), max_size=4)
+
+
+def test_a_seed_is_the_same_for_ever() -> None:
+    assert derive_seed("glyphs", "train", 3) == 4454547796754776170
+
+
+@given(PARTS, PARTS)
+def test_different_parts_give_different_seeds(left: list[int | str], right: list[int | str]) -> None:
+    assert (derive_seed(*left) == derive_seed(*right)) == (left == right)
+
+
+@given(PARTS)
+def test_a_seed_is_what_torch_and_numpy_accept(parts: list[int | str]) -> None:
+    assert 0 <= derive_seed(*parts) < 2**63
+
+
+@pytest.mark.parametrize("part", [True, 1.0, np.int64(1), None])
+def test_other_kinds_of_parts_are_refused(part: object) -> None:
+    with pytest.raises(ValueError, match="int and str"):
+        derive_seed(part)  # type: ignore[arg-type]

@@ -63,6 +63,21 @@ class ImagePipeline(DiffusionPipeline):
         return (config.latent_channels, side, side)
 
     @property
+    def family(self) -> str:
+        """`vae`, `vqvae`, `gan`, ..."""
+        return type(self).__name__.removesuffix("Pipeline").lower()
+
+    @property
+    def can_reconstruct(self) -> bool:
+        """Whether it has an encoder."""
+        return hasattr(self, "_reconstruct")
+
+    @property
+    def parameter_count(self) -> int:
+        """Parameters of all networks."""
+        return sum(p.numel() for name in self.component_names for p in getattr(self, name).parameters())
+
+    @property
     def _backbone(self) -> Any:
         """The network that draws the pixels."""
         return getattr(self, self.component_names[0])
@@ -107,7 +122,7 @@ class ImagePipeline(DiffusionPipeline):
         Raises:
             ValueError: the family has no encoder, or the images have another shape.
         """
-        if not hasattr(self, "_reconstruct"):
+        if not self.can_reconstruct:
             raise ValueError(f"{type(self).__name__} has no encoder, so it can't reconstruct; use a VAE or a VQ-VAE")
         processor = VaeImageProcessor(do_resize=False, do_convert_grayscale=self.channels == 1)
         tensor = images if isinstance(images, Tensor) else processor.preprocess(images)

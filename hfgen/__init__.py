@@ -1,0 +1,26 @@
+"""hfgen: train, compare and diagnose image autoencoders and generators on the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Resolved on first use: diffusers takes seconds to import.
+_LAZY = {
+    "load": "hfgen.pipelines",
+    "VAEPipeline": "hfgen.pipelines",
+    "VQVAEPipeline": "hfgen.pipelines",
+    "GANPipeline": "hfgen.pipelines",
+    "metrics": "hfgen.metrics",
+}
+
+__all__ = ["GANPipeline", "VAEPipeline", "VQVAEPipeline", "__version__", "load", "metrics"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(_LAZY[name])
+    return module if name == "metrics" else getattr(module, name)

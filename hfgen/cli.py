@@ -1,0 +1,257 @@
+"""The `hfgen` command: a verb, a function. Imports are lazy, so that `--help` is instant."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from hfgen import __version__
+from hfgen.errors import UserError
+from hfgen.recipes import recipe_names, recipe_summary
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SMALL_IMAGES = ("refuse", "pad", "upscale")
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, whose complaints are one line like every other."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see `{self.prog} --help`")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 done, 2 a user's mistake, 130 Ctrl-C."""
+    logging.basicConfig(level=logging.WARNING, format="hfgen: %(message)s")
+    logging.getLogger("hfgen").setLevel(logging.INFO)
+    try:
+        arguments, extra = _parser().parse_known_args(argv)
+        if extra and arguments.run is not train:
+            raise UserError(f"{extra[0]}: no such argument; see `hfgen {arguments.verb} --help`")
+        arguments.overrides = extra
+        return arguments.run(arguments) or 0
+    except KeyboardInterrupt:
+        return _fail("stopped by Ctrl-C", 130)
+    except UserError as error:
+        return _fail(str(error), 2)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        return _fail(f"out: the disk is full ({error.filename or 'while writing'}); free some space, then repeat", 2)
+
+
+def _fail(message: str, code: int) -> int:
+    if os.environ.get("HFGEN_DEBUG"):
+        raise
+    print(f"hfgen: error: {message}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="hfgen", description="Train, compare and diagnose image autoencoders and generators.")
+    parser.add_argument("--version", action="version", version=f"hfgen {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
+
+    def add(run: Callable[[argparse.Namespace], int | None], help: str, **options: object) -> argparse.ArgumentParser:
+        verb = verbs.add_parser(run.__name__, help=help, description=help, **options)  # type: ignore[arg-type]
+        verb.set_defaults(run=run, parser=verb)
+        return verb
+
+    verb = add(quickstart, "train a VAE, a VQ-VAE and a GAN on the same data and compare them")
+    verb.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="folder for everything (%(default)s)")
+    _add_data(verb, default="glyphs")
+
+    verb = add(
+        train,
+        "train a recipe; any of its settings can be overridden",
+        add_help=False,
+        usage="hfgen train RECIPE|--config FILE [--out DIR] [--resume auto|never] [--SETTING VALUE ...]",
+        epilog="recipes:\n" + "\n".join(f"  {name:<20} {recipe_summary(name)}" for name in recipe_names()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verb.add_argument("recipe", nargs="?", help="a recipe's name; with --help, all its settings are listed")
+    verb.add_argument("--config", type=Path, help="a YAML file like the recipes, instead of a name")
+    verb.add_argument("--out", type=Path, help="the run's folder (runs/RECIPE)")
+    verb.add_argument("--resume", choices=("auto", "never"), default="auto", help="auto continues the run in --out")
+    verb.add_argument("-h", "--help", action="store_true", help="show this, or a recipe's settings")
+
+    verb = add(sample, "draw images from a model")
+    verb.add_argument("model", metavar="MODEL", help="a run's folder, a checkpoint's, or org/name[@revision]")
+    verb.add_argument("--n", type=int, default=64, help="how many images (%(default)s)")
+    verb.add_argument("--seed", type=int, default=0, help="seed of the images (%(default)s)")
+    verb.add_argument("--out", type=Path, default=Path("grid.png"), help="PNG file (%(default)s)")
+
+    verb = add(reconstruct, "show images above their reconstructions")
+    verb.add_argument("model", metavar="MODEL", help="a run's folder, a checkpoint's, or org/name[@revision]")
+    verb.add_argument("--n", type=int, default=32, help="how many images (%(default)s)")
+    verb.add_argument("--out", type=Path, default=Path("grid.png"), help="PNG file (%(default)s)")
+    _add_data(verb)
+    _add_split(verb)
+
+    verb = add(evaluate, "measure a model on held-out images")
+    verb.add_argument("model", metavar="MODEL", help="a run's folder, a checkpoint's, or org/name[@revision]")
+    verb.add_argument("--out", type=Path, required=True, help="folder for record.json and dataset/")
+    _add_measurement(verb)
+
+    verb = add(compare, "measure models on the same images and report the differences")
+    verb.add_argument("models", metavar="MODEL", nargs="+", help="runs' folders, checkpoints' or org/name[@revision]")
+    verb.add_argument("--out", type=Path, required=True, help="folder for comparison.json, report.html, dataset/")
+    _add_measurement(verb)
+
+    add(doctor, "say what this machine can do, and what is missing")
+    return parser
+
+
+def _add_data(verb: argparse.ArgumentParser, default: str | None = None) -> None:
+    help = "glyphs, stacked, a folder of images or parquet files, or a Hub id"
+    verb.add_argument("--data", default=default, required=default is None, help=help)
+    verb.add_argument("--skip_damaged", action="store_true", help="leave damaged images out and count them")
+
+
+def _add_split(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--split", default="test", help="split of the data (%(default)s)")
+    verb.add_argument("--small_images", choices=SMALL_IMAGES, default="refuse", help="images below the resolution")
+
+
+def _add_measurement(verb: argparse.ArgumentParser) -> None:
+    _add_data(verb)
+    _add_split(verb)
+    verb.add_argument("--n", type=int, default=2000, help="held-out images, and samples (%(default)s)")
+    verb.add_argument("--seed", type=int, default=0, help="chooses the images and draws the samples (%(default)s)")
+
+
+def quickstart(arguments: argparse.Namespace) -> None:
+    """Run the main job."""
+    from hfgen.quickstart import quickstart as run
+
+    report = run(arguments.data, arguments.out, skip_damaged=arguments.skip_damaged)
+    print(f"open {report}")
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Train a recipe, or list its settings."""
+    if arguments.help and arguments.recipe is None:
+        arguments.parser.print_help()
+        return 0
+    if (arguments.recipe is None) == (arguments.config is None):
+        raise UserError("recipe: give a recipe's name or --config FILE, one of them; `hfgen train --help` lists recipes")
+    from hfgen.configs import describe_config, load_config
+    from hfgen.training.interrupts import Interrupted
+    from hfgen.training.loop import train as run
+
+    if arguments.help:
+        print(describe_config(arguments.recipe))
+        return 0
+    config = load_config(arguments.config or arguments.recipe, arguments.overrides)
+    out = arguments.out or Path("runs") / (arguments.recipe or arguments.config.stem)
+    try:
+        print(run(config, out, resume=arguments.resume))
+    except Interrupted as interrupted:
+        print(f"hfgen: {interrupted}", file=sys.stderr)
+        return interrupted.exit_code
+    return 0
+
+
+def sample(arguments: argparse.Namespace) -> None:
+    """Save a grid of samples."""
+    import torch
+
+    import hfgen
+    from hfgen.images import to_uint8
+
+    _at_least_one(arguments.n)
+    pipeline = hfgen.load(arguments.model)
+    generator = torch.Generator().manual_seed(arguments.seed)
+    images = pipeline(batch_size=arguments.n, generator=generator, output_type="pt").images
+    _save_grid(to_uint8(images * 2 - 1), arguments.out)
+
+
+def reconstruct(arguments: argparse.Namespace) -> None:
+    """Save a grid: rows of images, and under each its reconstruction."""
+    import torch
+
+    import hfgen
+    from hfgen.data import batch_indices, open_store
+    from hfgen.images import to_float, to_uint8
+
+    _at_least_one(arguments.n)
+    pipeline = hfgen.load(arguments.model)
+    if not pipeline.can_reconstruct:
+        raise UserError(f"model: {arguments.model} is a {pipeline.family} without encoder; give a VAE or a VQ-VAE")
+    store = open_store(
+        arguments.data,
+        split=arguments.split,
+        resolution=pipeline.sample_size,
+        channels=pipeline.channels,
+        small_images=arguments.small_images,
+        skip_damaged=arguments.skip_damaged,
+    )
+    originals = store.images[batch_indices(len(store), 0, min(arguments.n, len(store)), 0)]
+    output = pipeline.reconstruct(to_float(originals), output_type="pt").images
+    rows = [row for pair in zip(originals.split(8), to_uint8(output * 2 - 1).split(8), strict=True) for row in pair]
+    _save_grid(torch.cat(rows), arguments.out)
+
+
+def _at_least_one(n: int) -> None:
+    if n < 1:
+        raise UserError(f"n: {n} images can't be drawn; give 1 or more")
+
+
+def _save_grid(images: Tensor, path: Path) -> None:
+    import io
+
+    from hfgen.files import write_bytes
+    from hfgen.images import grid
+
+    buffer = io.BytesIO()
+    grid(images, columns=8, zoom=max(1, 128 // images.shape[-1])).save(buffer, "PNG")
+    write_bytes(path, buffer.getvalue())
+    print(path)
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Measure one model."""
+    from hfgen.evaluation import evaluate as run
+
+    evaluation = run(arguments.model, arguments.data, out=arguments.out, **_measurement(arguments))
+    for name, entry in evaluation.record["metrics"].items():
+        print(f"{name:<26} {entry['value']:>9.4g}   [{entry['low']:.4g}, {entry['high']:.4g}]")
+    print(arguments.out / "record.json")
+
+
+def _measurement(arguments: argparse.Namespace) -> dict[str, object]:
+    return {name: getattr(arguments, name) for name in ("split", "n", "seed", "small_images", "skip_damaged")}
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """Measure several models on the same images."""
+    from hfgen.comparison import compare as run
+    from hfgen.evaluation import evaluate as measure
+
+    names = [Path(model).name for model in arguments.models]
+    if len(set(names)) < len(names):
+        raise UserError(f"models: two are called {max(names, key=names.count)}; rename a folder to tell them apart")
+    options = _measurement(arguments)
+    evaluations = {
+        name: measure(model, arguments.data, out=arguments.out / name, **options)
+        for name, model in zip(names, arguments.models, strict=True)
+    }
+    for sentence in run(evaluations, arguments.out)["reading"]:
+        print(f"- {sentence}")
+    print(f"open {arguments.out / 'report.html'}")
+
+
+def doctor(arguments: argparse.Namespace) -> None:
+    """Say what this machine can do."""
+    from hfgen.doctor import findings
+
+    for name, finding in findings():
+        print(f"{name:<14} {finding}")

@@ -1,0 +1,95 @@
+"""From a recipe, a file and dotted overrides to a `RunConfig`."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hfgen.errors import UserError
+from hfgen.families import FAMILIES
+from hfgen.recipes import recipe_names, recipe_path
+from hfgen.training.config import RunConfig
+
+
+def load_config(recipe: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a recipe by name, or a YAML file of the same form, and apply overrides.
+
+    Args:
+        recipe: A name of `recipe_names()` (str), or a file (Path).
+        overrides: Arguments such as `--max_images=1000` or `--model.latent_channels=32`.
+
+    Raises:
+        UserError: unknown recipe or key, or a value of the wrong type; one line that names it.
+    """
+    from jsonargparse import ArgumentError
+
+    path = recipe if isinstance(recipe, Path) else _recipe_file(recipe)
+    family, values = _read(path)
+    parser = config_parser(family)
+    try:
+        chosen = parser.parse_args(list(overrides), namespace=parser.parse_object(values))
+    except ArgumentError as error:
+        raise UserError(_explain(str(error), parser)) from None
+    fields = chosen.as_dict()
+    return RunConfig(family=family, model=FAMILIES[family](**fields.pop("model")), **fields)
+
+
+def config_parser(family: str) -> Any:
+    """The parser of a family's run: every field of `RunConfig`, and the family's own behind `model.`."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False, add_help=False, usage="hfgen train RECIPE [options]")
+    parser.add_class_arguments(RunConfig, skip={"family", "model"})
+    parser.add_class_arguments(FAMILIES[family], "model")
+    return parser
+
+
+def describe_config(recipe: str | Path) -> str:
+    """Every setting of a recipe's family, with its meaning and default."""
+    family, values = _read(recipe if isinstance(recipe, Path) else _recipe_file(recipe))
+    parser = config_parser(family)
+    parser.set_defaults({key: value for key, value in values.items() if key != "model"})
+    return parser.format_help()
+
+
+def _recipe_file(name: str) -> Path:
+    if name not in recipe_names():
+        raise UserError(f"recipe: {name!r} is unknown{_closest(name, recipe_names())}; `hfgen train --help` lists them")
+    return recipe_path(name)
+
+
+def _read(path: Path) -> tuple[str, dict[str, Any]]:
+    """The family's name and the other values of a YAML file."""
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"config: {path} can't be read ({error.strerror}); give a YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"config: {path} isn't YAML ({' '.join(str(error).split())}); mend it") from None
+    family = values.pop("family", None) if isinstance(values, dict) else None
+    if family not in FAMILIES:
+        raise UserError(f"family: {family!r} in {path} is unknown; choose one of {', '.join(FAMILIES)}")
+    return family, values
+
+
+def _explain(message: str, parser: Any) -> str:
+    """jsonargparse's message in one line, with the nearest key where the key is unknown."""
+    line = " ".join(message.split())
+    unknown = re.search(r"unrecognized arguments: (\S+)|option '(\S+)' (?:is not accepted)?|option '(\S+)'$", line, re.I)
+    if unknown:
+        key = next(filter(None, unknown.groups())).split("=")[0].lstrip("-")
+        prefix = "model." if line.startswith("Group 'model'") else ""
+        keys = [action.dest for action in parser._actions]
+        return f"{prefix}{key}: no such setting{_closest(prefix + key, keys)}; `hfgen train RECIPE --help` lists them"
+    line = line.replace("<class '", "").replace("'>", "").replace("typing.", "")
+    return line.replace('Parser key "', "").replace('": ', ": ", 1)
+
+
+def _closest(name: str, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, names, 1, 0.5)
+    return f" (did you mean {near[0]}?)" if near else ""

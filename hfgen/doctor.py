@@ -1,0 +1,51 @@
+"""What this machine can do, and what is missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+from hfgen.files import cache_dir
+
+_REQUIRED = ("torch", "diffusers", "transformers", "accelerate", "datasets", "huggingface_hub")
+
+
+def findings() -> Iterator[tuple[str, str]]:
+    """(what, finding), one line each."""
+    import torch
+
+    from hfgen.training.devices import choose_precision
+
+    yield "python", platform.python_version()
+    for name in _REQUIRED:
+        yield name, _installed(name)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cuda":
+        yield "device", f"{torch.cuda.get_device_name()}, {torch.cuda.mem_get_info()[1] / 2**30:.0f} GiB"
+    else:
+        yield "device", f"CPU, {torch.get_num_threads()} threads of {os.cpu_count()} cores (no GPU that torch can use)"
+    precision = choose_precision("auto", device)
+    yield "precision", precision if precision == "bf16" else "fp32 (the hardware has no fast bf16)"
+    yield "cache", f"{cache_dir()}, {shutil.disk_usage(_existing(cache_dir())).free / 2**30:.0f} GiB free"
+    yield "Space", "gradio is installed" if find_spec("gradio") else "missing: pip install 'hfgen[space]'"
+
+
+def _installed(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return f"missing: pip install {name}"
+
+
+def _existing(path: os.PathLike[str]) -> os.PathLike[str]:
+    """The nearest parent that exists."""
+    from pathlib import Path
+
+    here = Path(path)
+    while not here.exists():
+        here = here.parent
+    return here

@@ -1,0 +1,235 @@
+"""A pipeline and held-out images -> the record of its measurements, and the images as an evaluation dataset."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from hfgen import metrics
+from hfgen.data import ImageStore, batch_indices, open_store
+from hfgen.errors import UserError
+from hfgen.files import atomic_folder, read_json, write_json
+from hfgen.images import to_float, to_pil, to_uint8
+from hfgen.metrics import Estimate
+from hfgen.pipelines import ImagePipeline, load
+from hfgen.seeds import derive_seed
+
+SCHEMA = 1
+NEIGHBOURS = 5
+_BATCH = 250
+_LIBRARIES = ("hfgen", "torch", "diffusers", "transformers", "datasets", "torchmetrics")
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What was measured of one model, and the images behind it, all uint8 (n, C, R, R) in one order.
+
+    Attributes:
+        record: The record, as JSON values; see DESIGN in the README.
+        originals: Held-out images.
+        labels: Their classes (n,), or None.
+        reconstructions: Their reconstructions, or None where the model has no encoder.
+        samples: Generated images, one a seed.
+        seeds: Seeds of the samples: `torch.Generator().manual_seed(seed)` draws that one image again.
+    """
+
+    record: dict[str, Any]
+    originals: Tensor
+    labels: Tensor | None
+    reconstructions: Tensor | None
+    samples: Tensor
+    seeds: list[int]
+
+
+def evaluate(
+    model: str | Path,
+    data: str,
+    *,
+    split: str = "test",
+    n: int = 2000,
+    seed: int = 0,
+    small_images: Literal["refuse", "pad", "upscale"] = "refuse",
+    skip_damaged: bool = False,
+    out: Path | None = None,
+) -> Evaluation:
+    """Measure a model on `n` held-out images, chosen by `seed`, and on `n` samples.
+
+    Set metrics compare the samples with the held-out images in the features of a small classifier trained on
+    the data's train split; `baseline` compares as many training images with the held-out ones.
+
+    Raises:
+        UserError: the model or the data can't be had, the split has fewer than `n` images, or `out` is taken.
+    """
+    pipeline = load(model)
+    settings: dict[str, Any] = {
+        "resolution": pipeline.sample_size,
+        "channels": pipeline.channels,
+        "small_images": small_images,
+        "skip_damaged": skip_damaged,
+    }
+    held_out = open_store(data, split=split, **settings)
+    training = open_store(data, split="train", **settings)
+    if not 2 <= n <= len(held_out):
+        raise UserError(f"n: {n} images asked of the {len(held_out)} in {data}, split {split}; give 2 to {len(held_out)}")
+    chosen = batch_indices(len(held_out), 0, n, seed)
+    originals = held_out.images[chosen]
+    pipeline.set_progress_bar_config(disable=True)
+    seeds = [derive_seed("sample", seed, index) for index in range(n)]
+    samples = _generate(pipeline, seeds)
+    reconstructions = _reconstruct(pipeline, originals) if pipeline.can_reconstruct else None
+    extractor = metrics.embedded_extractor(training.images, training.labels, training.fingerprint)
+    reference = training.images[batch_indices(len(training), 0, min(n, len(training)), seed)]
+    record = {
+        "schema": SCHEMA,
+        "model": {
+            "id": str(model),
+            "revision": None,
+            "family": pipeline.family,
+            "parameters": pipeline.parameter_count,
+        },
+        "data": {
+            "id": data,
+            "revision": None,
+            "split": split,
+            "n": n,
+            "resolution": held_out.resolution,
+            "fingerprint": held_out.fingerprint,
+        },
+        "protocol": {
+            "seed": seed,
+            "neighbours": NEIGHBOURS,
+            "extractor": {"id": extractor.id, "sha256": extractor.sha256, "accuracy": extractor.accuracy},
+            "versions": {name: version(name) for name in _LIBRARIES},
+        },
+        **_measure(originals, reconstructions, samples, reference, extractor.features, seed),
+    }
+    labels = None if held_out.labels is None else held_out.labels[chosen]
+    evaluation = Evaluation(record, originals, labels, reconstructions, samples, seeds)
+    if out is not None:
+        save_evaluation(evaluation, out, held_out)
+    return evaluation
+
+
+def _batches(count: int, what: str) -> Iterator[slice]:
+    for first in tqdm(range(0, count, _BATCH), desc=what, unit="batch", leave=False):
+        yield slice(first, first + _BATCH)
+
+
+def _generate(pipeline: ImagePipeline, seeds: list[int]) -> Tensor:
+    """One image a seed, whatever the batches."""
+    images = []
+    for part in _batches(len(seeds), "sampling"):
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds[part]]
+        images.append(_pixels(pipeline(batch_size=len(generators), generator=generators, output_type="pt")))
+    return torch.cat(images)
+
+
+def _reconstruct(pipeline: ImagePipeline, originals: Tensor) -> Tensor:
+    parts = _batches(len(originals), "reconstructing")
+    return torch.cat([_pixels(pipeline.reconstruct(to_float(originals[p]), output_type="pt")) for p in parts])
+
+
+def _pixels(output: Any) -> Tensor:
+    """A pipeline's `pt` images, in [0, 1] -> uint8."""
+    return to_uint8(output.images.cpu() * 2 - 1)
+
+
+def _measure(
+    originals: Tensor,
+    reconstructions: Tensor | None,
+    samples: Tensor,
+    reference: Tensor,
+    features: Callable[[Tensor], Tensor],
+    seed: int,
+) -> dict[str, Any]:
+    """The record's `metrics`, `baseline` and `spectrum`."""
+    real = metrics.power_spectrum(originals)
+    sampled = metrics.power_spectrum(samples)
+    bands = {"real": _band_means(real), "sample": _band_means(sampled)}
+    held_out = features(originals)
+    estimates = _set_metrics(held_out, features(samples), seed)
+    estimates["hf_ratio_sample"] = metrics.bootstrap_ratio(sampled.high, real.high, seed=seed, paired=False)
+    if reconstructions is not None:
+        estimates.update(_reconstruction_metrics(originals, reconstructions, seed))
+        bands["reconstruction"] = _band_means(metrics.power_spectrum(reconstructions))
+    baseline = _set_metrics(held_out, features(reference), seed)
+    other = metrics.power_spectrum(reference)
+    baseline["hf_ratio_sample"] = metrics.bootstrap_ratio(other.high, real.high, seed=seed, paired=False)
+    return {
+        "metrics": {name: estimate.as_dict() for name, estimate in sorted(estimates.items())},
+        "baseline": {name: estimate.as_dict() for name, estimate in sorted(baseline.items())},
+        "spectrum": {"frequencies": real.frequencies.tolist(), **bands},
+    }
+
+
+def _set_metrics(real: Tensor, generated: Tensor, seed: int) -> dict[str, Estimate]:
+    return {
+        "kid": metrics.kernel_distance_interval(real, generated),
+        "fd": metrics.frechet_distance_interval(real, generated, seed=seed),
+        **metrics.prdc_intervals(real, generated, NEIGHBOURS, seed=seed),
+    }
+
+
+def _reconstruction_metrics(originals: Tensor, reconstructions: Tensor, seed: int) -> dict[str, Estimate]:
+    real, reconstructed = metrics.power_spectrum(originals), metrics.power_spectrum(reconstructions)
+    identity = metrics.averaging_identity(originals, reconstructions)
+    return {
+        "psnr": metrics.bootstrap_mean(metrics.psnr(originals, reconstructions, 255), seed=seed),
+        "ssim": metrics.bootstrap_mean(metrics.ssim(originals, reconstructions, 255), seed=seed),
+        "hf_ratio_reconstruction": metrics.bootstrap_ratio(reconstructed.high, real.high, seed=seed, paired=True),
+        "averaging_identity": metrics.bootstrap_ratio(
+            identity.high_numerators, identity.high_denominators, seed=seed, paired=True
+        ),
+    }
+
+
+def _band_means(spectrum: metrics.PowerSpectrum) -> list[float]:
+    return spectrum.bands.mean(0).tolist()
+
+
+def save_evaluation(evaluation: Evaluation, out: Path, store: ImageStore) -> None:
+    """Write `out`/record.json and `out`/dataset/, which `load_dataset` reads.
+
+    Raises:
+        UserError: `out` holds the record of another model or other data.
+    """
+    path = out / "record.json"
+    if path.exists():
+        before, now = read_json(path), evaluation.record
+        for field in ("model", "data"):
+            if before.get(field, {}).get("id") != now[field]["id"]:
+                was = before.get(field, {}).get("id")
+                raise UserError(f"out: {out} holds the record of another {field} ({was}); choose another --out")
+    columns: dict[str, Any] = {"original": to_pil(evaluation.originals)}
+    if evaluation.reconstructions is not None:
+        columns["reconstruction"] = to_pil(evaluation.reconstructions)
+    columns |= {"sample": to_pil(evaluation.samples), "seed": evaluation.seeds}
+    if evaluation.labels is not None:
+        columns["label"] = evaluation.labels.tolist()
+    write_dataset(columns, out / "dataset", store.label_names)
+    write_json(path, evaluation.record)
+
+
+def write_dataset(columns: dict[str, Any], folder: Path, label_names: list[str] | None = None) -> None:
+    """Write columns, some of PIL images, as parquet with PNG pixels; `load_dataset(folder)` reads them."""
+    import datasets
+    from PIL import Image
+
+    features: dict[str, Any] = {}
+    for name, values in columns.items():
+        if isinstance(values[0], Image.Image):
+            features[name] = datasets.Image()
+        elif name == "label" and label_names is not None and min(values) >= 0:
+            features[name] = datasets.ClassLabel(names=label_names)
+        else:
+            features[name] = datasets.Value("int64" if isinstance(values[0], int) else "float64")
+    table = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+    with atomic_folder(folder) as temporary:
+        table.to_parquet(temporary / "test-00000-of-00001.parquet")

@@ -6,6 +6,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from hfgen.errors import UserError
 from hfgen.files import read_json
 from hfgen.models.hfgen_gan_v1 import GANGenerator
@@ -110,7 +112,7 @@ def _load_component(folder: Path, reference: Any) -> Any:
         raise UserError(f"{folder}: holds a {written}, not a {cls.__name__}; the checkpoint is mixed up, get it again")
     try:
         component, info = cls.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
+    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{folder} can't be loaded: {reason}; get the checkpoint again") from None
     wrong = [f"{kind.replace('_', ' ')} {_names(info[kind])}" for kind in _KEY_KINDS if info.get(kind)]

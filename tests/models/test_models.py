@@ -1,0 +1,64 @@
+"""The shared decoder and the discriminator."""
+
+import pytest
+import torch
+
+from hfgen.errors import UserError
+from hfgen.models.decoder import decoder_arguments
+from hfgen.models.discriminator import ImageDiscriminator
+from hfgen.models.hfgen_gan_v1 import GANGenerator
+
+
+def test_one_decoder_serves_the_three_families():
+    from hfgen.families.gan import GAN
+    from hfgen.families.vae import VAE
+    from hfgen.families.vqvae import VQVAE
+
+    vae = VAE(latent_channels=8, latent_size=4).build(32, 1)["vae"].decoder
+    gan = GAN(latent_channels=8, latent_size=4).build(32, 1)["gan"].decoder
+    vqvae = VQVAE(code_channels=8, latent_size=4).build(32, 1)["vqvae"].decoder
+    shapes = [{name: tuple(p.shape) for name, p in d.named_parameters()} for d in (vae, gan, vqvae)]
+    assert shapes[0] == shapes[1] == shapes[2]
+
+
+def test_the_generator_computes_what_the_autoencoder_decodes():
+    from diffusers import AutoencoderKL
+
+    arguments = decoder_arguments(16, 3, 4, 1, 16, 32)
+    vae = AutoencoderKL(**arguments).eval()
+    gan = GANGenerator(**{k: v for k, v in arguments.items() if k not in ("in_channels", "down_block_types")}).eval()
+    gan.load_state_dict({k: v for k, v in vae.state_dict().items() if k.startswith(("decoder", "post_quant"))})
+    latents = torch.randn(2, 4, 1, 1, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(gan(latents), vae.decode(latents).sample)
+
+
+def test_widths_of_the_stable_diffusion_autoencoder():
+    assert decoder_arguments(256, 3, 4, 32, 128, 512)["block_out_channels"] == [128, 256, 512, 512]
+    assert decoder_arguments(256, 3, 4, 32, 128, 512)["norm_num_groups"] == 32
+
+
+@pytest.mark.parametrize(("resolution", "latent_size"), [(24, 1), (28, 4), (32, 3), (16, 16), (32, 0)])
+def test_a_resolution_that_the_blocks_cannot_reach_is_refused(resolution: int, latent_size: int):
+    with pytest.raises(UserError, match=rf"resolution: {resolution} can't be reached from a latent of side"):
+        decoder_arguments(resolution, 1, 4, latent_size, 16, 16)
+
+
+@pytest.mark.parametrize("resolution", [8, 16, 32, 64])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_discriminator_scores_every_size(resolution: int, channels: int):
+    network = ImageDiscriminator(channels, resolution, 8, 16)
+    assert network(torch.randn(6, channels, resolution, resolution)).shape == (6,)
+
+
+def test_the_discriminator_sees_missing_variety():
+    torch.manual_seed(0)
+    network = ImageDiscriminator(1, 16, 8, 16)
+    images = torch.randn(4, 1, 16, 16)
+    assert not torch.allclose(network(images)[:1], network(images[:1].expand(4, -1, -1, -1))[:1], atol=1e-4)
+
+
+def test_the_discriminators_groups_do_not_depend_on_how_a_batch_is_shared():
+    torch.manual_seed(0)
+    network = ImageDiscriminator(1, 16, 8, 16)
+    images = torch.randn(8, 1, 16, 16)
+    torch.testing.assert_close(network(images), torch.cat([network(images[:4]), network(images[4:])]))

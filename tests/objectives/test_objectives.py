@@ -1,0 +1,105 @@
+"""Losses against closed forms and references."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from hfgen.objectives.adversarial import gradient_penalty, relativistic_loss
+from hfgen.objectives.codebook import CodebookAverage, perplexity, quantise
+from hfgen.objectives.kl import kl_to_standard_normal
+from hfgen.objectives.reconstruction import gaussian_nll
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_gaussian_nll_is_torchs_negative_log_probability():
+    images, means = torch.randn(3, 1, 4, 4, generator=generator()), torch.randn(3, 1, 4, 4, generator=generator(1))
+    reference = -torch.distributions.Normal(means, math.sqrt(0.3)).log_prob(images).flatten(1).sum(1)
+    torch.testing.assert_close(gaussian_nll(images, means, 0.3), reference)
+
+
+def test_kl_is_torchs_and_diffusers_kl():
+    from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+
+    mean, log_variance = torch.randn(2, 5, 4, 2, 2, generator=generator())
+    normal = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
+    standard = torch.distributions.Normal(torch.zeros_like(mean), 1.0)
+    reference = torch.distributions.kl_divergence(normal, standard).flatten(1).sum(1)
+    torch.testing.assert_close(kl_to_standard_normal(mean, log_variance), reference)
+    stock = DiagonalGaussianDistribution(torch.cat([mean, log_variance], 1)).kl()
+    torch.testing.assert_close(kl_to_standard_normal(mean, log_variance), stock)
+
+
+def test_relativistic_loss_is_log_2_for_a_blind_discriminator_and_falls_with_the_margin():
+    scores = torch.zeros(4)
+    assert relativistic_loss(scores, scores).item() == pytest.approx(math.log(2))
+    assert relativistic_loss(scores + 3, scores).item() == pytest.approx(math.log1p(math.exp(-3)))
+
+
+def test_gradient_penalty_of_a_linear_score_is_its_squared_weight():
+    weight = torch.randn(12, generator=generator(), requires_grad=True)
+    penalty = gradient_penalty(lambda x: x.flatten(1) @ weight, torch.randn(5, 3, 2, 2, generator=generator(1)))
+    assert penalty.item() == pytest.approx(weight.square().sum().item(), rel=1e-5)
+    penalty.backward()
+    torch.testing.assert_close(weight.grad, 2 * weight)
+
+
+def test_gradient_penalty_is_computed_in_fp32_under_autocast():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
+    images = torch.randn(5, 3, 2, 2, generator=generator())
+    exact = gradient_penalty(lambda x: network(x).squeeze(1), images)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(gradient_penalty(lambda x: network(x).squeeze(1), images), exact)
+
+
+def test_quantise_picks_the_code_that_the_stock_quantiser_picks():
+    from diffusers.models.autoencoders.vae import VectorQuantizer
+
+    stock = VectorQuantizer(32, 6, beta=0.25, legacy=False)
+    nn.init.normal_(stock.embedding.weight)
+    latents = torch.randn(3, 6, 4, 4, generator=generator())
+    reference, _, (_, _, codes) = stock(latents)
+    ours = quantise(latents, stock.embedding.weight)
+    assert torch.equal(ours.codes.flatten(), codes)
+    torch.testing.assert_close(ours.latents, reference)
+
+
+def test_commitment_moves_the_encoder_only_and_the_gradient_passes_straight_through():
+    latents = torch.randn(2, 3, 2, 2, generator=generator(), requires_grad=True)
+    codebook = torch.randn(8, 3, generator=generator(1), requires_grad=True)
+    quantised = quantise(latents, codebook)
+    (gradient,) = torch.autograd.grad(quantised.latents.sum(), latents, retain_graph=True)
+    assert torch.equal(gradient, torch.ones_like(latents))
+    quantised.commitment.backward()
+    assert latents.grad.abs().sum() > 0 and codebook.grad is None
+
+
+def test_bf16_latents_get_the_codes_of_fp32_distances():
+    latents = torch.randn(8, 4, 8, 8, generator=generator()).bfloat16()
+    codebook = torch.randn(64, 4, generator=generator(1))
+    with torch.autocast("cpu", torch.bfloat16):
+        codes = quantise(latents, codebook).codes
+    assert torch.equal(codes, quantise(latents.float(), codebook).codes)
+
+
+def test_codebook_average_converges_to_the_clusters_of_its_codes_and_revives_dead_ones():
+    centres = torch.tensor([[-4.0, 0.0], [4.0, 0.0], [0.0, 4.0], [0.0, -4.0]])
+    codebook = torch.full((12, 2), 100.0)
+    codebook[0] = 0.0  # every latent starts on one code; all others are dead
+    average, draws = CodebookAverage(12, 2), generator()
+    for _ in range(60):
+        latents = centres.repeat(16, 1) + 0.1 * torch.randn(64, 2, generator=draws)
+        codes = torch.cdist(latents, codebook).argmin(1)
+        average.update(codebook, latents, codes, torch.randint(64, (12,), generator=draws), decay=0.8)
+    distance = torch.cdist(centres, codebook).min(1).values
+    assert distance.max() < 0.2
+    assert perplexity(torch.cdist(latents, codebook).argmin(1), 12) > 6
+
+
+@pytest.mark.parametrize("used", [1, 4, 16])
+def test_perplexity_counts_evenly_used_codes(used: int):
+    assert perplexity(torch.arange(64) % used, 16).item() == pytest.approx(used, rel=1e-5)

@@ -1,0 +1,199 @@
+"""What is published: stock, strict, self-contained, and the same image for the same seed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import hfgen
+from hfgen.errors import UserError
+
+STOCK = {"vae": ("vae", "AutoencoderKL"), "vqvae": ("vqvae", "VQModel")}
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_the_ith_image_of_a_seed_does_not_depend_on_the_batch_size(trained: Path):
+    pipe = hfgen.load(trained)
+    whole = pipe(batch_size=7, generator=seeded(), output_type="pt").images
+    assert whole.shape == (7, 1, 16, 16)
+    one_by_one, draws = [], seeded()
+    for count in (1, 2, 4):
+        one_by_one.append(pipe(batch_size=count, generator=draws, output_type="pt").images)
+    torch.testing.assert_close(torch.cat(one_by_one), whole, atol=2e-3, rtol=0)
+    listed = pipe(batch_size=3, generator=[seeded(1), seeded(2), seeded(3)], output_type="pt").images
+    torch.testing.assert_close(listed[1:2], pipe(generator=seeded(2), output_type="pt").images, atol=2e-3, rtol=0)
+    assert not torch.allclose(listed[0], listed[1], atol=1e-3)
+
+
+def test_output_types(trained: Path):
+    pipe = hfgen.load(trained)
+    image = pipe(generator=seeded()).images[0]
+    assert image.size == (16, 16) and image.mode == "L"
+    array = pipe(generator=seeded(), output_type="np").images
+    assert array.shape == (1, 16, 16, 1) and 0 <= array.min() and array.max() <= 1
+
+
+def test_saving_what_was_loaded_gives_the_same_files(trained: Path, tmp_path: Path):
+    hfgen.load(trained).save_pretrained(tmp_path / "again")
+    first = {p.relative_to(trained / "pretrained"): p for p in (trained / "pretrained").rglob("*") if p.is_file()}
+    second = {p.relative_to(tmp_path / "again"): p for p in (tmp_path / "again").rglob("*") if p.is_file()}
+    assert first.keys() == second.keys()
+    for name, path in first.items():
+        if path.suffix == ".safetensors":
+            one, two = load_file(path), load_file(second[name])
+            assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+        elif path.suffix == ".py":
+            assert path.read_bytes() == second[name].read_bytes()
+
+
+def test_only_safetensors_json_and_code_are_published(trained: Path):
+    suffixes = {path.suffix for path in (trained / "pretrained").rglob("*") if path.is_file()}
+    assert suffixes == {".safetensors", ".json", ".py"}
+
+
+WITHOUT_HFGEN = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "hfgen":
+            raise ImportError("hfgen is blocked")
+sys.meta_path.insert(0, Blocked())
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline, VQModel
+folder, out, stock = sys.argv[1:]
+pipe = DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
+images = pipe(batch_size=2, generator=torch.Generator().manual_seed(0), output_type="pt").images
+if stock != "none":
+    name, cls = stock.split(":")
+    model, info = getattr(__import__("diffusers"), cls).from_pretrained(folder, subfolder=name, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"], info
+pipe.save_pretrained(out + "/saved")
+from safetensors.torch import save_file
+save_file({"images": images}, out + "/images.safetensors")
+assert not any(name.split(".")[0] == "hfgen" for name in sys.modules)
+"""
+
+
+def test_plain_diffusers_loads_it_where_hfgen_cannot_be_imported(trained: Path, family: str, tmp_path: Path):
+    stock = ":".join(STOCK[family]) if family in STOCK else "none"
+    command = [sys.executable, "-c", WITHOUT_HFGEN, str(trained / "pretrained"), str(tmp_path), stock]
+    environment = {"PATH": "", "HF_HOME": str(tmp_path / "hf"), "HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    elsewhere = load_file(tmp_path / "images.safetensors")["images"]
+    here = hfgen.load(trained)(batch_size=2, generator=seeded(), output_type="pt").images
+    torch.testing.assert_close(here, elsewhere, atol=1e-5, rtol=0)
+    again = hfgen.load(tmp_path / "saved")(batch_size=2, generator=seeded(), output_type="pt").images
+    torch.testing.assert_close(again, elsewhere, atol=1e-5, rtol=0)
+
+
+def test_from_pretrained_of_the_class_and_of_another_class(trained: Path, family: str):
+    classes = {"vae": hfgen.VAEPipeline, "vqvae": hfgen.VQVAEPipeline, "gan": hfgen.GANPipeline}
+    assert isinstance(classes.pop(family).from_pretrained(trained / "pretrained"), hfgen.load(trained).__class__)
+    other = next(iter(classes.values()))
+    with pytest.raises(UserError, match=f"not a {other.__name__}"):
+        other.from_pretrained(trained / "pretrained")
+
+
+def test_reconstruct_takes_pil_and_tensors_alike(trained: Path, family: str):
+    pipe = hfgen.load(trained)
+    images = pipe(batch_size=2, generator=seeded()).images
+    if not pipe.can_reconstruct:
+        with pytest.raises(ValueError, match="no encoder"):
+            pipe.reconstruct(images)
+        return
+    from hfgen.images import from_pil, to_float
+
+    by_pil = pipe.reconstruct(images, output_type="pt").images
+    by_tensor = pipe.reconstruct(to_float(from_pil(images, 1)), output_type="pt").images
+    torch.testing.assert_close(by_pil, by_tensor, atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match=r"shape \(1, 8, 8\) doesn't fit"):
+        pipe.reconstruct(torch.zeros(1, 1, 8, 8))
+
+
+def test_a_posterior_sample_differs_from_its_mean_and_follows_its_generator():
+    from hfgen.families.vae import VAE
+
+    family = VAE(latent_channels=4, max_width=16)
+    torch.manual_seed(0)
+    pipe = family.pipeline(family.build(16, 1))
+    images = torch.zeros(2, 1, 16, 16)
+    mean = pipe.reconstruct(images, output_type="pt").images
+    one = pipe.reconstruct(images, output_type="pt", generator=seeded()).images
+    assert torch.equal(one, pipe.reconstruct(images, output_type="pt", generator=seeded()).images)
+    assert not torch.allclose(one, mean)
+
+
+def test_a_plain_autoencoder_folder_is_opened(tmp_path: Path):
+    from diffusers import AutoencoderKL
+
+    from hfgen.models.decoder import decoder_arguments
+
+    AutoencoderKL(**decoder_arguments(16, 3, 4, 4, 16, 16)).save_pretrained(tmp_path)
+    pipe = hfgen.load(tmp_path)
+    assert pipe.reconstruct(torch.zeros(1, 3, 16, 16)).images[0].size == (16, 16)
+
+
+def copy_of(trained: Path, tmp_path: Path) -> Path:
+    import shutil
+
+    return Path(shutil.copytree(trained / "pretrained", tmp_path / "copy"))
+
+
+def weights_of(folder: Path) -> Path:
+    return sorted(folder.rglob("*.safetensors"))[0]
+
+
+def test_missing_and_unexpected_keys_are_named(trained: Path, tmp_path: Path):
+    path = weights_of(copy_of(trained, tmp_path))
+    tensors = load_file(path)
+    first = min(tensors)
+    tensors["surprise"] = tensors.pop(first)
+    save_file(tensors, path, metadata={"format": "pt"})
+    with pytest.raises(UserError, match=rf"missing keys .*{first.split('.', 1)[1]}.*unexpected keys .*surprise"):
+        hfgen.load(tmp_path / "copy")
+
+
+def test_truncated_weights_are_refused(trained: Path, tmp_path: Path):
+    path = weights_of(copy_of(trained, tmp_path))
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match="can't be loaded"):
+        hfgen.load(tmp_path / "copy")
+
+
+def test_a_component_of_another_class_is_refused(trained: Path, tmp_path: Path):
+    path = weights_of(copy_of(trained, tmp_path)).parent / "config.json"
+    config = json.loads(path.read_text())
+    config["_class_name"] = "UNet2DModel"
+    path.write_text(json.dumps(config))
+    with pytest.raises(UserError, match="holds a UNet2DModel, not a"):
+        hfgen.load(tmp_path / "copy")
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("/no/such/folder", "is no folder"),
+        ("bare_word", "is no folder"),
+        ("org/name", "can't be had from the Hub"),
+        (".", "holds no checkpoint"),
+    ],
+)
+def test_what_is_no_model_is_refused_in_one_line(model: str, message: str, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message) as error:
+        hfgen.load(model)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_pipeline_is_refused(tmp_path: Path):
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
+    with pytest.raises(UserError, match="StableDiffusionPipeline; hfgen opens"):
+        hfgen.load(tmp_path)

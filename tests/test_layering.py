@@ -1,0 +1,78 @@
+"""Imports go down the list of layers only, and README's map of the files is true."""
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+LAYERS = [
+    ("errors", "seeds"),
+    ("files",),
+    ("images",),
+    ("recipes",),
+    ("data",),
+    ("models",),
+    ("pipelines",),
+    ("objectives",),
+    ("training",),
+    ("families",),
+    ("configs",),
+    ("metrics",),
+    ("evaluation",),
+    ("reading", "figures"),
+    ("report",),
+    ("comparison",),
+    ("quickstart", "doctor"),
+    ("cli", "__main__"),
+]
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+
+
+def imports(path: Path) -> set[str]:
+    """Names of the hfgen layers that a file imports, wherever in the file."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: relative import"
+            modules = [node.module] + [f"{node.module}.{alias.name}" for alias in node.names]
+        found |= {name.split(".")[1] for name in modules if name.startswith("hfgen.")}
+    return found & RANK.keys()
+
+
+def test_imports_go_down_only():
+    for path in sorted((ROOT / "hfgen").rglob("*.py")):
+        layer = path.relative_to(ROOT / "hfgen").parts[0].removesuffix(".py")
+        if layer == "__init__":
+            continue
+        for other in imports(path) - {layer}:
+            assert RANK[other] < RANK[layer], f"{path.relative_to(ROOT)} imports {other}, which lies above it"
+
+
+def test_travelling_files_import_nothing_of_hfgen_but_behind_try():
+    for name in ("pipelines/hfgen_pipelines_v1.py", "models/hfgen_gan_v1.py"):
+        source = re.sub(r"\s*try\s*:.*?except.*?:", "", (ROOT / "hfgen" / name).read_text(), flags=re.DOTALL)
+        assert "import hfgen" not in source and "from hfgen" not in source
+
+
+def test_readme_maps_every_file_and_only_files_that_exist():
+    block = (ROOT / "README.md").read_text().split("## Map of the files")[1].split("```")[1]
+    named = {line.split()[0].rstrip("/") for line in block.strip().splitlines() if line[:1].strip()}
+    there = {
+        path.relative_to(ROOT).as_posix()
+        for pattern in ("hfgen/**/*.py", "scripts/*", "hfgen/*.html")
+        for path in ROOT.glob(pattern)
+        if path.is_file() and "__pycache__" not in path.parts and path.name not in ("__init__.py", "__main__.py")
+    }
+    assert there - named == set(), "files that README's map doesn't name"
+    assert all((ROOT / name).exists() for name in named), "README's map names what doesn't exist"
+
+
+def test_top_level_holds_only_the_design_card():
+    import subprocess
+
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    allowed = {"pyproject.toml", "README.md", "LICENSE", "constraints.txt", "hfgen", "spaces", "scripts", "tests"}
+    top = {line.split("/")[0] for line in tracked.splitlines()}
+    assert {name for name in top if not name.startswith(".")} <= allowed | {"model_cards"}

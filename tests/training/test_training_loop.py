@@ -1,0 +1,174 @@
+"""The loop: what it trains, freezes, writes and refuses."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import tiny_config
+
+from hfgen.errors import UserError
+from hfgen.training.checkpoints import load_checkpoint, newest_checkpoint
+from hfgen.training.loop import Trainer, _open_data, train
+from hfgen.training.phases import Draws, Step
+
+
+def make_trainer(family: str, data: Path, out: Path, *overrides: str) -> Trainer:
+    from accelerate import Accelerator
+
+    config = tiny_config(family, data, "--precision=fp32", *overrides)
+    return Trainer(config, _open_data(config), Accelerator(), out)
+
+
+def test_every_loss_reaches_the_parameters_it_should_and_no_others(family: str, glyph_folder: Path, tmp_path: Path):
+    trainer = make_trainer(family, glyph_folder, tmp_path)
+    images, labels = trainer._batch()
+    step = Step(images, labels, Draws(0, 0, torch.device("cpu")), trainer.averages, index=0)
+    for phase in trainer.phases:
+        trainer._train_only(phase)
+        trainer.modules[phase.name](step).total.backward()
+        for name, network in trainer.networks.items():
+            for key, parameter in network.named_parameters():
+                wanted = name in phase.trains and any(parameter is p for p in trainer.trainable[name])
+                reached = parameter.grad is not None
+                assert reached == wanted, f"{phase.name} {'reaches' if reached else 'misses'} {name}.{key}"
+                parameter.grad = None
+        assert all(p.grad is None for net in trainer.averages.values() for p in net.parameters())
+
+
+def test_what_build_froze_is_never_moved_by_a_gradient(glyph_folder: Path, tmp_path: Path):
+    trainer = make_trainer("vqvae", glyph_folder, tmp_path)
+    weight = trainer.networks["vqvae"].quantize.embedding.weight
+    for phase in trainer.phases:
+        trainer._train_only(phase)
+        assert not weight.requires_grad
+    held = {id(p) for o in trainer.optimizers.values() for group in o.param_groups for p in group["params"]}
+    assert id(weight) not in held
+
+
+def test_a_resting_phase_leaves_its_networks_alone(glyph_folder: Path, tmp_path: Path):
+    trainer = make_trainer("vqvae", glyph_folder, tmp_path)
+    before = {key: value.clone() for key, value in trainer.networks["prior"].state_dict().items()}
+    trainer.step()
+    assert all(torch.equal(before[key], value) for key, value in trainer.networks["prior"].state_dict().items())
+    trainer.images_seen = 48
+    encoder = {key: value.clone() for key, value in trainer.networks["vqvae"].state_dict().items()}
+    trainer.step()
+    assert all(torch.equal(encoder[key], value) for key, value in trainer.networks["vqvae"].state_dict().items())
+    assert not torch.equal(before["lm_head.weight"], trainer.networks["prior"].lm_head.weight)
+
+
+def test_weights_and_averages_stay_fp32_under_bf16(family: str, glyph_folder: Path, tmp_path: Path):
+    trainer = make_trainer(family, glyph_folder, tmp_path, "--precision=bf16")
+    trainer.step()
+    for networks in (trainer.networks, trainer.averages):
+        assert all(p.dtype == torch.float32 for net in networks.values() for p in net.parameters())
+    assert all(v.dtype == torch.float32 for o in trainer.optimizers.values() for e in o.state.values() for v in e.values())
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(family: str, glyph_folder: Path, tmp_path: Path):
+    runs = [make_trainer(family, glyph_folder, tmp_path, f"--seed={seed}") for seed in (0, 0, 1)]
+    for trainer in runs:
+        torch.rand(3)  # the global generator plays no part
+        trainer.step()
+        trainer.step()
+    one, same, other = [trainer.networks[trainer.phases[0].trains[0]].state_dict() for trainer in runs]
+    assert all(torch.equal(one[key], same[key]) for key in one)
+    assert not all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_step_resumed_from_a_checkpoint_equals_the_step_that_went_on(family: str, glyph_folder: Path, tmp_path: Path):
+    trainer = make_trainer(family, glyph_folder, tmp_path)
+    for _ in range(3):
+        trainer.step()
+    trainer.save()
+    resumed = make_trainer(family, glyph_folder, tmp_path)
+    resumed.resume()
+    assert resumed.images_seen == trainer.images_seen == 48
+    for _ in range(2):
+        trainer.step()
+        resumed.step()
+    one, two = trainer.state(), resumed.state()
+    assert one.keys() == two.keys()
+    for name in one:
+        assert one[name].keys() == two[name].keys()
+        assert all(torch.equal(one[name][key], two[name][key]) for key in one[name]), name
+
+
+def test_a_finished_run_holds_what_it_promises(trained: Path):
+    assert (trained / "pretrained" / "model_index.json").is_file()
+    assert [path.name for path in sorted((trained / "samples").iterdir())] == ["000000048.png", "000000096.png"]
+    lines = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
+    assert [line["images"] for line in lines] == [32, 64, 96]
+    assert all(len(line) > 1 for line in lines)
+    folders = sorted(path.name for path in (trained / "checkpoints").iterdir())
+    assert folders == ["000000000048", "000000000096"]
+
+
+def test_a_finished_run_is_not_trained_again(trained: Path, family: str, glyph_folder: Path):
+    before = (trained / "run.json").stat().st_mtime_ns, (trained / "log.jsonl").stat().st_mtime_ns
+    assert train(tiny_config(family, glyph_folder), trained) == trained / "pretrained"
+    assert before == ((trained / "run.json").stat().st_mtime_ns, (trained / "log.jsonl").stat().st_mtime_ns)
+
+
+def test_another_run_in_the_folder_is_refused_and_named(trained: Path, family: str, glyph_folder: Path):
+    with pytest.raises(UserError, match=r"holds another run \(seed is 0 there, 3 here\); choose another --out"):
+        train(tiny_config(family, glyph_folder, "--seed=3"), trained)
+    with pytest.raises(UserError, match="holds this run already"):
+        train(tiny_config(family, glyph_folder), trained, resume="never")
+
+
+def test_a_folder_with_something_else_is_refused(glyph_folder: Path, tmp_path: Path):
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(UserError, match="isn't an empty folder and holds no run"):
+        train(tiny_config("vae", glyph_folder), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_name(glyph_folder: Path, tmp_path: Path):
+    config = tiny_config("vae", glyph_folder, "--model.lr=1e30", "--warmup_images=0")
+    with pytest.raises(UserError, match=r"vae/\w+ became (nan|inf) before image 32"):
+        train(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "delete"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(
+    damage: str, glyph_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    trainer = make_trainer("vae", glyph_folder, tmp_path)
+    trainer.step()
+    trainer.save()
+    trainer.step()
+    trainer.save()
+    path = tmp_path / "checkpoints" / "000000000032" / "training_state" / "optimizer.vae.safetensors"
+    content = bytearray(path.read_bytes())
+    if damage == "truncate":
+        path.write_bytes(content[:-7])
+    elif damage == "flip":
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    else:
+        path.unlink()
+    with pytest.raises(UserError, match=r"optimizer\.vae\.safetensors is (damaged|missing)"):
+        load_checkpoint(path.parent.parent)
+    found = newest_checkpoint(tmp_path / "checkpoints")
+    assert found is not None and found[0] == 16
+    assert "optimizer.vae.safetensors" in caplog.text
+
+
+def test_a_checkpoint_of_another_network_names_the_keys(glyph_folder: Path, tmp_path: Path):
+    trainer = make_trainer("vae", glyph_folder, tmp_path)
+    trainer.step()
+    trainer.save()
+    wider = make_trainer("vae", glyph_folder, tmp_path, "--model.max_width=32")
+    with pytest.raises(UserError, match=r"checkpoint of vae doesn't fit this run: .*size mismatch for encoder"):
+        wider.resume()
+
+
+def test_a_batch_that_processes_cannot_share_is_refused(glyph_folder: Path, tmp_path: Path):
+    class Three:
+        num_processes = 3
+
+    config = tiny_config("vae", glyph_folder)
+    with pytest.raises(UserError, match="batch_size: 16 can't be shared by 3 processes"):
+        Trainer(config, _open_data(config), Three(), tmp_path)  # type: ignore[arg-type]

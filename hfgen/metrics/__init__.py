@@ -1,0 +1,48 @@
+"""Formulae, their intervals and the feature extractor; nothing here reads or writes results."""
+
+from hfgen.metrics.distances import frechet_distance, kernel_distance, moments
+from hfgen.metrics.extractors import EmbeddedExtractor, embedded_extractor
+from hfgen.metrics.intervals import (
+    Estimate,
+    bootstrap_mean,
+    bootstrap_ratio,
+    frechet_distance_interval,
+    kernel_distance_interval,
+    prdc_intervals,
+)
+from hfgen.metrics.neighbours import PRDC, expected_coverage, prdc
+from hfgen.metrics.pixels import mse, psnr, ssim
+from hfgen.metrics.spectrum import (
+    AveragingIdentity,
+    PowerSpectrum,
+    averaging_identity,
+    high_frequency_ratio,
+    luma,
+    power_spectrum,
+)
+
+__all__ = [
+    "PRDC",
+    "AveragingIdentity",
+    "EmbeddedExtractor",
+    "Estimate",
+    "PowerSpectrum",
+    "averaging_identity",
+    "bootstrap_mean",
+    "bootstrap_ratio",
+    "embedded_extractor",
+    "expected_coverage",
+    "frechet_distance",
+    "frechet_distance_interval",
+    "high_frequency_ratio",
+    "kernel_distance",
+    "kernel_distance_interval",
+    "luma",
+    "moments",
+    "mse",
+    "power_spectrum",
+    "prdc",
+    "prdc_intervals",
+    "psnr",
+    "ssim",
+]

@@ -1,0 +1,75 @@
+"""Pixel fidelity of a reconstruction, one number per image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hfgen.errors import UserError
+from hfgen.metrics.checks import check_finite
+
+_SSIM_WINDOW = 11
+_SSIM_BATCH = 256
+
+
+def mse(x: Tensor, y: Tensor) -> Tensor:
+    """Mean squared error: two (N, C, H, W) -> float64 (N,); two (H, W) -> float64 0-d.
+
+    Raises:
+        UserError: shapes that differ or are neither, an empty set, NaN or infinity.
+    """
+    x, y = _pair(x, y)
+    squares = (x - y).square()
+    return squares.mean() if x.ndim == 2 else squares.mean((1, 2, 3))
+
+
+def psnr(x: Tensor, y: Tensor, data_range: float) -> Tensor:
+    """Peak signal-to-noise ratio in dB; shapes and errors as `mse`.
+
+    `data_range` is the white level minus the black level (255 for uint8). Identical images give infinity,
+    and so does the mean over a set that holds one.
+    """
+    _check_range(data_range)
+    return 10 * torch.log10(data_range**2 / mse(x, y))
+
+
+def ssim(x: Tensor, y: Tensor, data_range: float) -> Tensor:
+    """Structural similarity in [-1, 1] (Wang 2004: 11 x 11 Gaussian window, sigma 1.5); shapes as `mse`.
+
+    The mean over every pixel, borders mirrored, as in torchmetrics; scikit-image leaves the borders out.
+
+    Raises:
+        UserError: as `mse`, or a side under 11 pixels.
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    _check_range(data_range)
+    x, y = _pair(x, y)
+    if min(x.shape[-2:]) < _SSIM_WINDOW:
+        size = f"{x.shape[-2]} x {x.shape[-1]}"
+        raise UserError(f"ssim: images of {size} are below its 11 x 11 window; use larger ones or mse")
+    batches = zip(_as_batch(x).split(_SSIM_BATCH), _as_batch(y).split(_SSIM_BATCH), strict=True)
+    scores = [
+        structural_similarity_index_measure(a, b, data_range=float(data_range), reduction="none").reshape(-1)
+        for a, b in batches
+    ]
+    return torch.cat(scores) if x.ndim == 4 else scores[0].squeeze(0)
+
+
+def _pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    if x.shape != y.shape:
+        raise UserError(f"y: shape {tuple(y.shape)} against {tuple(x.shape)} of x; give pairs of one size")
+    if x.ndim not in (2, 4) or x.numel() == 0:
+        raise UserError(f"x: shape {tuple(x.shape)}; give a non-empty (N, C, H, W) or one (H, W)")
+    check_finite(x, "x")
+    check_finite(y, "y")
+    return x.double(), y.double()
+
+
+def _as_batch(x: Tensor) -> Tensor:
+    return x if x.ndim == 4 else x[None, None]
+
+
+def _check_range(data_range: float) -> None:
+    if not 0 < data_range < float("inf"):
+        raise UserError(f"data_range: {data_range} is not a positive number; use 255 for uint8 images")

@@ -1,0 +1,126 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from hfgen.data.glyphs import draw
+from hfgen.errors import UserError
+from hfgen.files import read_json, sha256
+from hfgen.metrics import EmbeddedExtractor, embedded_extractor, kernel_distance_interval
+
+PRINT = "0123456789abcdef"
+
+
+def bars(count: int, side: int = 20, channels: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    """Bright bars in one of four places, on noise: classes that a few steps can learn."""
+    generator = torch.Generator().manual_seed(count)
+    images = torch.randint(0, 60, (count, channels, side, side), generator=generator, dtype=torch.uint8)
+    labels = torch.arange(count) % 4
+    width = side // 4
+    for image, label in zip(images, labels.tolist(), strict=True):
+        image[:, side // 4 : side // 2, label * width : label * width + width // 2 + 1] = 230
+    return images, labels
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[EmbeddedExtractor, Path]:
+    cache = tmp_path_factory.mktemp("extractors")
+    return embedded_extractor(*bars(400), PRINT, cache=cache), cache
+
+
+def test_it_learns_its_classes(trained: tuple[EmbeddedExtractor, Path]) -> None:
+    assert trained[0].accuracy > 0.9
+
+
+def test_its_cache_entry_is_named_and_hashed(trained: tuple[EmbeddedExtractor, Path]) -> None:
+    extractor, cache = trained
+    folder = cache / "classifier-v1-0123456789ab"
+    assert sorted(path.name for path in folder.iterdir()) == ["extractor.json", "extractor.safetensors"]
+    assert extractor.id == read_json(folder / "extractor.json")["id"] == "hfgen-classifier-v1/0123456789ab"
+    assert extractor.sha256 == sha256(folder / "extractor.safetensors")
+
+
+def test_features_are_standard_float64_whatever_the_batch(trained: tuple[EmbeddedExtractor, Path]) -> None:
+    images, _ = bars(700)
+    features = trained[0].features(images)
+    assert features.shape == (700, 64) and features.dtype == torch.float64 and not features.requires_grad
+    assert features.mean(0).abs().max() < 0.5 and 0.5 < features.std(0).mean() < 1.5
+    parts = torch.cat([trained[0].features(images[:3]), trained[0].features(images[3:])])
+    torch.testing.assert_close(parts, features, rtol=1e-4, atol=1e-4)
+
+
+def test_features_see_blur(tmp_path: Path) -> None:
+    letters = draw("glyphs", "train", 0, 400, 20)
+    extractor = embedded_extractor(letters.images, letters.labels, PRINT, cache=tmp_path)
+    real, images = draw("glyphs", "test", 0, 600, 20).images.split(300)
+    blurred = torch.nn.functional.avg_pool2d(images.float(), 3, 1, 1).round().to(torch.uint8)
+    sharp, soft = (
+        kernel_distance_interval(extractor.features(real), extractor.features(x)) for x in (images, blurred)
+    )
+    assert sharp.low < 0 < sharp.high < soft.low
+
+
+def test_a_second_call_reads_the_cache(trained: tuple[EmbeddedExtractor, Path]) -> None:
+    extractor, cache = trained
+    images, labels = bars(400)
+    weights = cache / "classifier-v1-0123456789ab" / "extractor.safetensors"
+    before = weights.stat().st_mtime_ns
+    again = embedded_extractor(images, labels, PRINT, cache=cache)
+    assert weights.stat().st_mtime_ns == before
+    assert (again.id, again.sha256, again.accuracy) == (extractor.id, extractor.sha256, extractor.accuracy)
+    assert torch.equal(again.features(images), extractor.features(images))
+
+
+def test_training_again_gives_the_same_bits_and_leaves_global_state_alone(tmp_path: Path) -> None:
+    images, labels = bars(40)
+    first = embedded_extractor(images, labels, PRINT, cache=tmp_path / "a")
+    torch.manual_seed(123)
+    torch.set_num_threads(2)
+    state = torch.get_rng_state()
+    with torch.inference_mode():
+        second = embedded_extractor(images, labels, PRINT, cache=tmp_path / "b")
+    assert second.sha256 == first.sha256
+    assert torch.equal(torch.get_rng_state(), state) and torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("damage", ["extractor.safetensors", "extractor.json"])
+def test_a_damaged_entry_is_made_again(tmp_path: Path, damage: str) -> None:
+    images, labels = bars(40)
+    first = embedded_extractor(images, labels, PRINT, cache=tmp_path)
+    path = tmp_path / "classifier-v1-0123456789ab" / damage
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert embedded_extractor(images, labels, PRINT, cache=tmp_path).sha256 == first.sha256
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("labels", [None, torch.zeros(240, dtype=torch.int64)])
+def test_without_labels_it_learns_rotations(tmp_path: Path, labels: torch.Tensor | None) -> None:
+    extractor = embedded_extractor(bars(240)[0], labels, PRINT, cache=tmp_path)
+    assert extractor.id == "hfgen-rotation-v1/0123456789ab"
+    assert extractor.accuracy > 0.6
+
+
+@pytest.mark.parametrize(("side", "channels"), [(16, 3), (64, 1), (80, 3)])
+def test_it_takes_grey_and_colour_of_any_size(tmp_path: Path, side: int, channels: int) -> None:
+    images, labels = bars(24, side, channels)
+    extractor = embedded_extractor(images, labels + 7, PRINT, cache=tmp_path)
+    assert extractor.features(images).isfinite().all()
+    assert extractor.shape == (channels, side, side)
+
+
+def test_what_cannot_be_learnt_or_described_is_refused(
+    tmp_path: Path, trained: tuple[EmbeddedExtractor, Path]
+) -> None:
+    images, labels = bars(40)
+    for bad, numbers, field in (
+        (images[:19], labels[:19], "images: 19 are too few"),
+        (images[:, :, :, :10], labels, "images: 20 x 10 pixels"),
+        (images, labels[:9], "labels: "),
+        (images.float(), labels, "images: float32"),
+    ):
+        with pytest.raises(UserError, match=field):
+            embedded_extractor(bad, numbers, PRINT, cache=tmp_path)
+    with pytest.raises(UserError, match="images: 3 x 20 x 20, but"):
+        trained[0].features(bars(4, 20, 3)[0])
+    assert not any(tmp_path.iterdir())

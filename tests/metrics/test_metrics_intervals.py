@@ -1,0 +1,155 @@
+import json
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from hfgen.errors import UserError
+from hfgen.metrics import (
+    Estimate,
+    bootstrap_mean,
+    bootstrap_ratio,
+    expected_coverage,
+    frechet_distance_interval,
+    kernel_distance,
+    kernel_distance_interval,
+    prdc,
+    prdc_intervals,
+)
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def coverage(truth: float, trials: int, estimate: Callable[[int], Estimate]) -> float:
+    estimates = [estimate(seed) for seed in range(trials)]
+    return sum(e.low <= truth <= e.high for e in estimates) / trials
+
+
+# 100 trials of a true 95 % give .95 +- .04, two standard errors.
+
+
+def test_the_interval_of_a_mean_holds_it_95_percent_of_the_time() -> None:
+    share = coverage(1.0, 100, lambda i: bootstrap_mean(normal(200, seed=i).square(), seed=i))
+    assert 0.89 <= share <= 0.99
+
+
+def test_the_interval_of_an_unpaired_ratio_holds_it_95_percent_of_the_time() -> None:
+    def trial(seed: int) -> Estimate:
+        above, below = normal(150, seed=seed).exp(), normal(250, seed=1000 + seed).exp() * 2
+        return bootstrap_ratio(above, below, seed=seed, paired=False)
+
+    assert 0.89 <= coverage(0.5, 100, trial) <= 0.99
+
+
+def test_the_interval_of_a_paired_ratio_holds_it_and_is_narrower() -> None:
+    def pair(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        below = normal(200, seed=seed).exp()
+        return below * (0.8 + 0.1 * normal(200, seed=1000 + seed)), below
+
+    share = coverage(0.8, 100, lambda i: bootstrap_ratio(*pair(i), seed=i, paired=True))
+    assert 0.89 <= share <= 0.99
+    paired, unpaired = (bootstrap_ratio(*pair(0), seed=0, paired=p) for p in (True, False))
+    assert paired.high - paired.low < 0.5 * (unpaired.high - unpaired.low)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+def test_the_kernel_distance_interval_holds_the_truth(shift: float) -> None:
+    # With unit-variance independent features, E k has a closed form in s = |mean|^2 / D.
+    def trial(seed: int) -> Estimate:
+        return kernel_distance_interval(normal(150, 16, seed=seed), normal(150, 16, seed=9999 + seed) + shift)
+
+    def mean_kernel(own: float, product: float) -> float:
+        # E (1 + p)^3 from the mean, the variance and the third central moment of p = x.y / D.
+        variance, third = (1 + own) / 16, 6 * product / 16**2
+        return (1 + product) ** 3 + 3 * (1 + product) * variance + third
+
+    s = shift**2
+    truth = mean_kernel(0, 0) + mean_kernel(2 * s, s) - 2 * mean_kernel(s, 0)
+    assert coverage(truth, 200, trial) >= 0.9
+
+
+def test_the_kernel_distance_interval_is_around_the_kernel_distance() -> None:
+    x, y = normal(60, 5), normal(80, 5, seed=1)
+    estimate = kernel_distance_interval(x, y)
+    assert estimate.value == pytest.approx(kernel_distance(x, y))
+    assert estimate.low < estimate.value < estimate.high and estimate.n == 60
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.7])
+def test_the_frechet_interval_is_free_of_bias_and_holds_the_truth(scale: float) -> None:
+    truth = 16 * (1 - scale) ** 2
+    estimates = [
+        frechet_distance_interval(normal(300, 16, seed=i), normal(300, 16, seed=999 + i) * scale, seed=i)
+        for i in range(60)
+    ]
+    values = torch.tensor([e.value for e in estimates], dtype=torch.float64)
+    assert abs(float(values.mean()) - truth) < max(3 * float(values.std()) / math.sqrt(60), 0.03)
+    assert sum(e.low <= truth <= e.high for e in estimates) >= 54
+
+
+def test_prdc_intervals_hold_the_mean_over_sets() -> None:
+    def sets(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return normal(120, 4, seed=seed), normal(120, 4, seed=9999 + seed) * 0.8
+
+    truth = torch.tensor([prdc(*sets(1000 + i)) for i in range(200)], dtype=torch.float64).mean(0)
+    held = torch.zeros(4)
+    for seed in range(30):
+        estimates = prdc_intervals(*sets(seed), 5, seed=seed)
+        held += torch.tensor([e.low <= t <= e.high for e, t in zip(estimates.values(), truth, strict=True)])
+    assert list(estimates) == ["precision", "recall", "density", "coverage"]
+    assert held.min() >= 26
+
+
+def test_prdc_intervals_are_around_prdc_within_its_bounds() -> None:
+    real, fake = normal(100, 3), normal(90, 3, seed=1)
+    estimates = prdc_intervals(real, fake, 5, seed=0)
+    assert {name: e.value for name, e in estimates.items()} == prdc(real, fake, 5)._asdict()
+    assert all(0 <= e.low <= e.value <= e.high and e.n == 90 for e in estimates.values())
+    assert all(estimates[name].high <= 1 for name in ("precision", "recall", "coverage"))
+    assert estimates["coverage"].low < expected_coverage(100, 90, 5) < estimates["coverage"].high
+
+
+def test_a_share_of_1_is_not_certain() -> None:
+    x = normal(60, 3)
+    estimate = prdc_intervals(x, x * 0.01, 5, seed=0)["precision"]
+    assert estimate.value == estimate.high == 1 and estimate.low == pytest.approx(60 / (60 + 1.96**2))
+
+
+def test_intervals_depend_on_the_seed_alone() -> None:
+    x, y = normal(40, 3), normal(40, 3, seed=1)
+    for interval in (
+        frechet_distance_interval,
+        lambda a, b, seed: prdc_intervals(a, b, seed=seed)["density"],
+    ):
+        first = interval(x, y, seed=1)
+        torch.rand(3)
+        assert interval(x, y, seed=1) == first != interval(x, y, seed=2)
+    assert bootstrap_mean(x[:, 0], seed=1) == bootstrap_mean(x[:, 0], seed=1)
+
+
+def test_an_estimate_survives_json() -> None:
+    estimate = bootstrap_mean(normal(30), seed=0)
+    assert Estimate(**json.loads(json.dumps(estimate.as_dict()))) == estimate
+
+
+def test_constant_values_have_an_interval_without_width() -> None:
+    assert bootstrap_mean(torch.full((9,), 2.0), seed=0) == Estimate(2.0, 2.0, 2.0, 9)
+
+
+def test_what_has_no_interval_is_refused() -> None:
+    ones = torch.ones(5)
+    for values in (torch.ones(1), torch.ones(2, 2), torch.tensor([1.0, math.inf])):
+        with pytest.raises(UserError, match="values:"):
+            bootstrap_mean(values, seed=0)
+    for below in (torch.zeros(5), torch.tensor([1.0, 0, 0, 0, 0])):
+        with pytest.raises(UserError, match="denominator:"):
+            bootstrap_ratio(ones, below, seed=0, paired=True)
+    with pytest.raises(UserError, match="denominator: 4 values"):
+        bootstrap_ratio(ones, torch.ones(4), seed=0, paired=True)
+    with pytest.raises(UserError, match="real: 3 images"):
+        frechet_distance_interval(normal(3, 2), normal(9, 2), seed=0)
+    with pytest.raises(UserError, match="fake: 11 images are too few; give at least 12"):
+        prdc_intervals(normal(12, 2), normal(11, 2), 5, seed=0)

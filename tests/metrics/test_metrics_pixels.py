@@ -1,0 +1,87 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
+
+from hfgen.errors import UserError
+from hfgen.metrics import mse, psnr, ssim
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(256, shape, generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+
+
+def test_psnr_of_the_textbook_pair_is_2_5527() -> None:
+    x = torch.tensor([[0.0, 1.0], [2.0, 3.0]])
+    value = psnr(x, x.flip(0, 1), 3)
+    assert value.shape == () and value.dtype == torch.float64
+    assert float(value) == pytest.approx(10 * math.log10(9 / 5)) == pytest.approx(2.5527, abs=1e-4)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pixel_metrics_agree_with_scikit_image(channels: int) -> None:
+    x, other = noise(4, channels, 20, 24), noise(4, channels, 20, 24, seed=1)
+    y = x // 2 + other // 2
+    for row, (a, b) in enumerate(zip(x.numpy(), y.numpy(), strict=True)):
+        assert float(mse(x, y)[row]) == pytest.approx(mean_squared_error(a, b))
+        assert float(psnr(x, y, 255)[row]) == pytest.approx(peak_signal_noise_ratio(a, b, data_range=255))
+        # scikit-image leaves out the 5 pixels at each border: it gets them mirrored, to leave those out.
+        mirrored = (np.pad(image, ((0, 0), (5, 5), (5, 5)), mode="reflect") for image in (a, b))
+        oracle = structural_similarity(
+            *mirrored, channel_axis=0, data_range=255, gaussian_weights=True, use_sample_covariance=False
+        )
+        assert float(ssim(x, y, 255)[row]) == pytest.approx(oracle, abs=1e-6)
+
+
+def test_ssim_of_uniform_noise_and_three_quarters_of_it_is_922() -> None:
+    x = torch.rand(3, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    assert ssim(x, 0.75 * x, 1).mean() == pytest.approx(0.922, abs=2e-3)
+
+
+def test_identical_images_give_infinite_psnr_and_ssim_1() -> None:
+    x = noise(2, 1, 16, 16)
+    assert psnr(x, x, 255).isposinf().all()
+    assert ssim(x, x, 255).tolist() == pytest.approx([1, 1])
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 4))
+def test_an_image_scores_the_same_in_any_batch(seed: int, split: int) -> None:
+    x, y = noise(5, 3, 12, 12, seed=seed), noise(5, 3, 12, 12, seed=seed + 1)
+    for metric in (lambda a, b: psnr(a, b, 255), lambda a, b: ssim(a, b, 255), mse):
+        parts = torch.cat([metric(x[:split], y[:split]), metric(x[split:], y[split:])])
+        torch.testing.assert_close(parts, metric(x, y), rtol=1e-9, atol=1e-12)
+
+
+def test_one_image_scores_as_in_a_batch() -> None:
+    x, y = noise(1, 1, 12, 12), noise(1, 1, 12, 12, seed=1)
+    for metric in (psnr, ssim):
+        torch.testing.assert_close(metric(x[0, 0], y[0, 0], 255), metric(x, y, 255)[0])
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "data_range", "field"),
+    [
+        (torch.zeros(2, 1, 12, 12), torch.zeros(1, 1, 12, 12), 1, "y:"),
+        (torch.zeros(0, 1, 12, 12), torch.zeros(0, 1, 12, 12), 1, "x:"),
+        (torch.zeros(3, 12, 12), torch.zeros(3, 12, 12), 1, "x:"),
+        (torch.full((12, 12), math.nan), torch.zeros(12, 12), 1, "x:"),
+        (torch.zeros(12, 12), torch.full((12, 12), math.inf), 1, "y:"),
+        (torch.zeros(12, 12), torch.zeros(12, 12), 0, "data_range:"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(
+    x: torch.Tensor, y: torch.Tensor, data_range: float, field: str
+) -> None:
+    for metric in (psnr, ssim):
+        with pytest.raises(UserError, match=field):
+            metric(x, y, data_range)
+
+
+def test_ssim_refuses_images_below_its_window() -> None:
+    with pytest.raises(UserError, match="10 x 32"):
+        ssim(noise(1, 1, 10, 32), noise(1, 1, 10, 32), 255)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +18,7 @@ from torch.optim import Optimizer
 
 from hfgen.errors import UserError
 from hfgen.files import atomic_folder, read_json, sha256, write_json
+from hfgen.pipelines.loading import without_bars
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -28,11 +31,19 @@ def save_checkpoint(
 ) -> None:
     """Write `folder`/pretrained and `folder`/training_state whole, or not at all."""
     with atomic_folder(folder) as temporary:
-        pipeline.save_pretrained(temporary / "pretrained")
         training = temporary / "training_state"
         training.mkdir()
-        for name, tensors in state.items():
-            save_file({key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}, training / f"{name}.safetensors")
+        try:
+            with without_bars():
+                pipeline.save_pretrained(temporary / "pretrained")
+            for name, tensors in state.items():
+                # Clones, since tied weights share memory, which safetensors refuses.
+                copies = {key: t.detach().clone(memory_format=torch.contiguous_format) for key, t in tensors.items()}
+                save_file(copies, training / f"{name}.safetensors")
+        except SafetensorError as error:
+            if "os error 28" not in str(error):
+                raise
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from None
         files = sorted(path for path in temporary.rglob("*") if path.is_file())
         digests = {path.relative_to(temporary).as_posix(): sha256(path) for path in files}
         write_json(training / "state.json", {"images_seen": images_seen, "sha256": digests})

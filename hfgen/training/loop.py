@@ -47,16 +47,14 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto") -> Path:
     from accelerate import Accelerator
 
     accelerator = Accelerator()
+    # Every process builds its trainer before the folder is claimed: settings that can't work leave no trace.
+    trainer = Trainer(config, _open_data(config), accelerator, out)
     if accelerator.is_main_process:
-        store = _open_data(config)
-        claim_folder(out, config, store, resume)
+        claim_folder(out, config, trainer.store, resume)
     accelerator.wait_for_everyone()
-    if not accelerator.is_main_process:
-        store = _open_data(config)
     if (out / "pretrained").is_dir():
         logger.info("%s is finished already", out)
         return out / "pretrained"
-    trainer = Trainer(config, store, accelerator, out)
     trainer.resume()
     trainer.run()
     return out / "pretrained"
@@ -225,7 +223,8 @@ class Trainer:
         if not self.accelerator.is_main_process:
             return
         _append_line(self.out / "log.jsonl", {"images": self.images_seen, **means})
-        _append_line(self.out / "speed.jsonl", {"images": self.images_seen, "seconds": round(seconds, 3)})
+        speed = {"images": self.images_seen, "seconds": round(seconds, 3)}
+        _append_line(self.out / "speed.jsonl", {**speed, "processes": self.accelerator.num_processes})
 
     def _sample(self) -> None:
         """Draw the same 64 latents every time, so that the grids show the training and nothing else."""

@@ -1,0 +1,225 @@
+"""A comparison's numbers -> sentences. Every clause depends on the numbers and their 95 % intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from itertools import chain
+from typing import Any
+
+from hfgen.metrics import Estimate
+
+Estimates = dict[str, Estimate]
+
+# Power ratios up to this far from 1, though measurable, are called slight.
+_SLIGHT = 1.15
+# How far from 1 the averaging identity may be and still hold: small VAEs and VQ-VAEs gave .92 to 1.05.
+_HOLDS = 0.1
+_LITTLE = 0.5
+_MOST_DECIMALS = 6
+
+
+def read(comparison: dict[str, Any]) -> list[str]:
+    """Say what a comparison (see `hfgen.comparison`) shows; the last sentence is the answer."""
+    models = {name: _estimates(model["metrics"]) for name, model in comparison["models"].items()}
+    baseline = _estimates(comparison["baseline"])
+    pairs = comparison["differences"]["psnr"]
+    return [
+        *chain.from_iterable(_model(name, metrics, baseline) for name, metrics in models.items()),
+        *_kernel_distance(models, baseline),
+        *map(_psnr_pair, pairs),
+        _answer(models, pairs),
+    ]
+
+
+def number(estimate: Estimate) -> str:
+    """`0.43 [0.41, 0.46]`: one or two significant digits of the interval's half-width."""
+    value, low, high = _rounded(estimate, 1)
+    return f"{value} [{low}, {high}]"
+
+
+def percent(estimate: Estimate) -> str:
+    """`43 % [41, 46]`."""
+    value, low, high = _rounded(estimate, 100)
+    return f"{value} % [{low}, {high}]"
+
+
+def overlap(first: Estimate, second: Estimate) -> bool:
+    """Whether the intervals share a point."""
+    return first.low <= second.high and second.low <= first.high
+
+
+def _rounded(estimate: Estimate, scale: float) -> list[str]:
+    half = scale * (estimate.high - estimate.low) / 2
+    decimals = _MOST_DECIMALS if half <= 0 else -math.floor(math.log10(half / 1.5))
+    decimals = min(max(decimals, 0), _MOST_DECIMALS)
+    parts = (scale * x for x in (estimate.value, estimate.low, estimate.high))
+    # Adding 0.0 turns -0.0 into 0.0.
+    return [f"{round(part, decimals) + 0.0:.{decimals}f}" for part in parts]
+
+
+def _estimates(metrics: dict[str, dict[str, Any]]) -> Estimates:
+    return {name: Estimate(**fields) for name, fields in metrics.items()}
+
+
+def _model(name: str, metrics: Estimates, baseline: Estimates) -> list[str]:
+    """Its reconstructions, where it has an encoder; its samples' sharpness; their variety and fidelity."""
+    sample, reconstruction = metrics["hf_ratio_sample"], metrics.get("hf_ratio_reconstruction")
+    if reconstruction is None:
+        return [f"{name}: samples {_sharpness(sample)}.", _against_real(name, metrics, baseline)]
+    clauses = [f"{name}: reconstructions {_sharpness(reconstruction)}"]
+    if reconstruction.high < 1:
+        clauses.append(_averaging(metrics["averaging_identity"]))
+    return [
+        "; ".join(clauses) + ".",
+        f"{name}: samples {_sharpness(sample)}; {_prior(sample, reconstruction)}.",
+        _against_real(name, metrics, baseline),
+    ]
+
+
+def _sharpness(ratio: Estimate) -> str:
+    power = f"{percent(ratio)} of the real images' high-frequency power"
+    if ratio.high < 1:
+        return f"keep {power}: {'' if ratio.value < 1 / _SLIGHT else 'slightly '}blurrier than real"
+    if ratio.low > 1 and ratio.value > _SLIGHT:
+        return f"have {power}: noise or ringing, not sharpness"
+    return f"have {power}: {'slightly more than' if ratio.low > 1 else 'no measurable gap to'} real"
+
+
+def _averaging(identity: Estimate) -> str:
+    """Whether the missing power is that of the error, as it is where a reconstruction is E[x | z]."""
+    low, high = identity.low, identity.high
+    if low >= 1 - _HOLDS and high <= 1 + _HOLDS:
+        amount, verdict = "about", "they average what the latent leaves open"
+    elif low > 1 + _HOLDS:
+        amount, verdict = "more than", "they are fainter than an average would be"
+    elif high < _LITTLE:
+        amount, verdict = "little of", "most of the error isn't averaging"
+    elif high < 1 - _HOLDS:
+        amount, verdict = "part of", "the error is averaging in part"
+    elif low > _LITTLE and high < 1 / _LITTLE:
+        amount, verdict = "close to", "they mostly average"
+    else:
+        return f"these images are too few to tell whether they average (ratio {number(identity)})"
+    return f"the power they lack is {amount} that of their error (ratio {number(identity)}): {verdict}"
+
+
+def _prior(sample: Estimate, reconstruction: Estimate) -> str:
+    """The same decoder draws both; only the latents differ."""
+    if overlap(sample, reconstruction):
+        return f"no measurable gap to its reconstructions ({percent(reconstruction)})"
+    direction = "less" if sample.high < reconstruction.low else "more"
+    return (
+        f"that is {direction} than its reconstructions have ({percent(reconstruction)}), "
+        "and the decoder is the same: the difference comes with the prior's latents"
+    )
+
+
+def _against_real(name: str, metrics: Estimates, baseline: Estimates) -> str:
+    own, real = metrics["coverage"], baseline["coverage"]
+    covered = f"{name}: samples cover {percent(own)} of the held-out images"
+    match = (
+        "no measurable gap to other real images," if overlap(own, real) else "where other real images cover"
+    )
+    gaps = [_gap(metric, metrics[metric], baseline[metric]) for metric in ("recall", "precision", "density")]
+    return f"{covered}, {match} {percent(real)}; beside those {', '.join(gaps)}."
+
+
+def _gap(metric: str, own: Estimate, real: Estimate) -> str:
+    verdict = (
+        "is lower"
+        if own.high < real.low
+        else "is higher"
+        if own.low > real.high
+        else "shows no measurable gap"
+    )
+    return f"{metric} {verdict} ({number(own)}; theirs {number(real)})"
+
+
+def _kernel_distance(models: dict[str, Estimates], baseline: Estimates) -> list[str]:
+    if len(models) < 2:
+        return []
+    distances = {name: metrics["kid"] for name, metrics in models.items()}
+    closest = _lowest(distances)
+    tie = "" if len(closest) == 1 else ", and tie"
+    gap = "beside other real images " + _gap(
+        f"the KID of {closest[0]}", distances[closest[0]], baseline["kid"]
+    )
+    return [f"KID: the samples of {_listed(closest)} are closest to the real images{tie}; {gap}."]
+
+
+def _psnr_pair(pair: dict[str, Any]) -> str:
+    difference = Estimate(**pair["difference"])
+    first, second = pair["first"], pair["second"]
+    if pair["tie"]:
+        gap = f"{first} - {second}: {number(difference)} dB"
+        return f"PSNR: no measurable gap between the reconstructions of {first} and {second} ({gap})."
+    if difference.value < 0:
+        first, second = second, first
+        difference = Estimate(-difference.value, -difference.high, -difference.low, difference.n)
+    gap = f"{number(difference)} dB above those of {second}"
+    return f"PSNR: the reconstructions of {first} are {gap}, image by image."
+
+
+def _answer(models: dict[str, Estimates], pairs: list[dict[str, Any]]) -> str:
+    """Which is crispest, which the most faithful, and what the crispest pays."""
+    ratios = {name: metrics["hf_ratio_sample"] for name, metrics in models.items()}
+    crispest = _lowest({name: _distance_from_one(ratio) for name, ratio in ratios.items()})
+    clauses = [_crispest(crispest, ratios)]
+    if faithful := _most_faithful(models, pairs):
+        clauses.append(faithful)
+    if len(crispest) == 1 and len(models) > 1:
+        clauses.append(_price(crispest[0], {name: metrics["coverage"] for name, metrics in models.items()}))
+    return "On these data " + "; ".join(clauses) + "."
+
+
+def _crispest(crispest: list[str], ratios: Estimates) -> str:
+    if len(ratios) == 1:
+        return f"the samples of {crispest[0]} {_sharpness(ratios[crispest[0]])}"
+    ranked = [*crispest, *(name for name in ratios if name not in crispest)]
+    power = ", ".join(f"{name} {percent(ratios[name])}" for name in ranked)
+    verb = "come" if len(crispest) == 1 else "tie for coming"
+    return (
+        f"the samples of {_listed(crispest)} {verb} closest to the sharpness of real images "
+        f"(high-frequency power relative to real: {power})"
+    )
+
+
+def _most_faithful(models: dict[str, Estimates], pairs: list[dict[str, Any]]) -> str | None:
+    scores = {name: metrics["psnr"] for name, metrics in models.items() if "psnr" in metrics}
+    if len(scores) < 2:
+        return None
+    best = max(scores, key=lambda name: scores[name].value)
+    ties = [{pair["first"], pair["second"]} for pair in pairs if pair["tie"]]
+    leaders = [name for name in scores if name == best or {name, best} in ties]
+    values = ", ".join(f"{name} {number(scores[name])} dB" for name in leaders)
+    if len(leaders) > 1:
+        return f"{_listed(leaders)} tie for the most faithful reconstructions (PSNR: {values})"
+    return f"the most faithful reconstructions are those of {best} (PSNR: {number(scores[best])} dB)"
+
+
+def _price(crispest: str, coverages: Estimates) -> str:
+    own = coverages[crispest]
+    richer = [f"{name} {percent(other)}" for name, other in coverages.items() if own.high < other.low]
+    if richer:
+        covered = f"it covers {percent(own)} of the held-out images, {_listed(richer)}"
+        return f"{crispest} pays in variety: {covered}"
+    return "a price in variety doesn't show: no other model covers measurably more of the held-out images"
+
+
+def _distance_from_one(ratio: Estimate) -> Estimate:
+    """|log ratio|: twice the power is as far from real as half of it."""
+    value, low, high = (abs(math.log(max(x, 1e-12))) for x in (ratio.value, ratio.low, ratio.high))
+    nearest = 0.0 if ratio.low <= 1 <= ratio.high else min(low, high)
+    return Estimate(value, nearest, max(low, high), ratio.n)
+
+
+def _lowest(estimates: Estimates) -> list[str]:
+    """The lowest value's name, then those whose intervals overlap its interval."""
+    best = min(estimates, key=lambda name: estimates[name].value)
+    return [best, *(name for name in estimates if name != best and overlap(estimates[name], estimates[best]))]
+
+
+def _listed(words: Iterable[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last

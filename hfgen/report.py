@@ -1,0 +1,161 @@
+"""A comparison -> one HTML page that needs nothing else: no request, no script."""
+
+from __future__ import annotations
+
+import base64
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+from hfgen.figures import Strip, encode, high_frequency, relative_power, spectra, strip_picture
+from hfgen.metrics import Estimate
+from hfgen.reading import number
+
+
+class _Metric(NamedTuple):
+    label: str
+    better: str
+    meaning: str
+
+
+_HIGHER, _LOWER, _REAL = "↑ higher is better", "↓ lower is better", "1 is as real"
+_METRICS = {
+    "hf_ratio_reconstruction": _Metric(
+        "High-frequency power, reconstructions",
+        _REAL,
+        "mean power of the brightness above 0.25 cycles per pixel over that of the same real images; "
+        "below 1 is blur, above 1 noise or ringing",
+    ),
+    "hf_ratio_sample": _Metric(
+        "High-frequency power, samples",
+        _REAL,
+        "the same of generated images over that of the held-out ones",
+    ),
+    "averaging_identity": _Metric(
+        "Averaging identity",
+        "1 is pure averaging",
+        "(power of real - power of reconstruction) / power of the error, above 0.25 cycles per pixel; "
+        "1 if a reconstruction is the mean of all images that share its latent, less if detail is put back",
+    ),
+    "psnr": _Metric("PSNR (dB)", _HIGHER, "peak signal-to-noise ratio of reconstructions, peak 255"),
+    "ssim": _Metric(
+        "SSIM", _HIGHER, "structural similarity of reconstructions in windows of 11 x 11 pixels, at most 1"
+    ),
+    "kid": _Metric(
+        "KID",
+        _LOWER,
+        "squared kernel distance between the features of samples and of held-out images; 0 if alike",
+    ),
+    "fd": _Metric(
+        "Fréchet distance",
+        _LOWER,
+        "between Gaussians fitted to the features, freed of its bias; not FID, which has other features",
+    ),
+    "precision": _Metric("Precision", _HIGHER, "share of samples that lie near a real image"),
+    "recall": _Metric(
+        "Recall", _HIGHER, "share of held-out images that lie near a sample, by the samples' spacing"
+    ),
+    "density": _Metric(
+        "Density", _REAL, "how many real neighbourhoods hold a sample, over the number expected"
+    ),
+    "coverage": _Metric("Coverage", _HIGHER, "share of held-out images with a sample in their neighbourhood"),
+}
+
+
+def render(comparison: dict[str, Any], rows: list[Strip]) -> str:
+    """The page, in the light or the dark as the reader's system has it."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    *details, answer = comparison["reading"]
+    return environment.from_string(files("hfgen").joinpath("report.html").read_text(encoding="utf-8")).render(
+        comparison=comparison,
+        answer=answer,
+        details=details,
+        strips=[_strip(row) for row in rows],
+        shown=len(rows[0].images),
+        figures=_figures(comparison),
+        table=_table(comparison),
+        glossary=[_METRICS[name] for name in _present(comparison)],
+    )
+
+
+def _strip(strip: Strip) -> dict[str, Any]:
+    picture = strip_picture(strip)
+    return {
+        "label": strip.label,
+        "source": _data_uri(encode(picture)),
+        "width": picture.width,
+        "height": picture.height,
+        "alt": f"{len(strip.images)} pictures in a row ({strip.label})",
+    }
+
+
+def _figures(comparison: dict[str, Any]) -> list[dict[str, str]]:
+    return [
+        {
+            "source": _data_uri(encode(spectra(comparison))),
+            "alt": _spectra_in_words(comparison),
+            "caption": "Power from coarse (left) to fine detail (right), over that of real images. "
+            "A line that falls to the right is blur. Solid: samples; dashed: reconstructions.",
+        },
+        {
+            "source": _data_uri(encode(high_frequency(comparison))),
+            "alt": _high_frequency_in_words(comparison),
+            "caption": "The high frequencies in one number, with 95 % intervals. "
+            "Filled: samples; open: reconstructions.",
+        },
+    ]
+
+
+def _spectra_in_words(comparison: dict[str, Any]) -> str:
+    spectrum = comparison["spectrum"]
+    ends = [
+        f"{name}, {kind}s: {ratios[0]:.2g} to {ratios[-1]:.2g}"
+        for name in comparison["models"]
+        for kind, power in spectrum[name].items()
+        for ratios in [relative_power(power, spectrum["real"])]
+    ]
+    first, last = spectrum["frequencies"][0], spectrum["frequencies"][-1]
+    return (
+        f"Line chart of power relative to real against frequency; "
+        f"from {first:.2f} to {last:.2f} cycles per pixel, {'; '.join(ends)}."
+    )
+
+
+def _high_frequency_in_words(comparison: dict[str, Any]) -> str:
+    ratios = [
+        f"{name}, {kind}s: {number(Estimate(**metrics[f'hf_ratio_{kind}']))}"
+        for name, model in comparison["models"].items()
+        for metrics in [model["metrics"]]
+        for kind in ("reconstruction", "sample")
+        if f"hf_ratio_{kind}" in metrics
+    ]
+    return f"Points with intervals of the high-frequency power relative to real; {'; '.join(ratios)}."
+
+
+def _present(comparison: dict[str, Any]) -> list[str]:
+    """The metrics that some model has, in the order of the table."""
+    measured = {name for model in comparison["models"].values() for name in model["metrics"]}
+    return [name for name in _METRICS if name in measured]
+
+
+def _table(comparison: dict[str, Any]) -> list[dict[str, Any]]:
+    columns = [comparison["baseline"], *(model["metrics"] for model in comparison["models"].values())]
+    return [
+        {"metric": _METRICS[name], "cells": [_cell(column.get(name)) for column in columns]}
+        for name in _present(comparison)
+    ]
+
+
+def _cell(fields: dict[str, Any] | None) -> tuple[str, str] | None:
+    """The value and its interval."""
+    if fields is None:
+        return None
+    value, _, interval = number(Estimate(**fields)).partition(" ")
+    return value, interval
+
+
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()

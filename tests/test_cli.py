@@ -1,0 +1,157 @@
+"""The command as a user meets it: real processes, real files, one-line errors."""
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import COMMON, TINY
+from PIL import Image
+
+from hfgen.training.checkpoints import load_checkpoint
+
+
+def hfgen(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "hfgen", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+
+
+def refused(*arguments: object) -> str:
+    """The one line of a refusal: exit code 2, nothing else on the screen."""
+    done = hfgen(*arguments)
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("hfgen: error: ")]
+    assert done.returncode == 2, done.stderr
+    assert not lines and not done.stdout, (lines, done.stdout)
+    (line,) = done.stderr.splitlines()
+    return line.removeprefix("hfgen: error: ")
+
+
+def test_help_takes_less_than_half_a_second():
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        assert "quickstart" in hfgen("--help").stdout
+        seconds.append(time.perf_counter() - started)
+    assert min(seconds) < 0.5
+
+
+def test_train_help_lists_recipes_and_a_recipes_help_its_settings():
+    listed = hfgen("train", "--help").stdout
+    assert all(f"{family}-{data} " in listed for family in TINY for data in ("glyphs", "fashion"))
+    assert "--model.kl_weight" in hfgen("train", "vae-glyphs", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["smple"], "invalid choice: 'smple'"),
+        (["sample"], "the following arguments are required: MODEL"),
+        (["sample", "x", "--colour"], "--colour: no such argument"),
+        (["sample", "/nowhere"], "model: /nowhere is no folder"),
+        (["sample", "/nowhere", "--n=0"], "n: 0 images can't be drawn"),
+        (["train"], "recipe: give a recipe's name or --config FILE"),
+        (["train", "vae-glyps"], "recipe: 'vae-glyps' is unknown (did you mean vae-glyphs?)"),
+        (["train", "--config=/nowhere.yaml"], "config: /nowhere.yaml can't be read"),
+        (["train", "vae-glyphs", "--max_imags=5"], "max_imags: no such setting (did you mean max_images?)"),
+        (["train", "vae-glyphs", "--model.lrr=5"], "model.lrr: no such setting (did you mean model.lr?)"),
+        (["train", "vae-glyphs", "--max_images=many"], "max_images: Expected a int. Got value: many"),
+        (["train", "vae-glyphs", "--max_images=0"], "max_images: 0 is too small"),
+        (["train", "vae-glyphs", "--data=./nowhere"], "./nowhere"),
+        (["train", "vae-glyphs", "--resolution=24"], "resolution: 24 can't be reached"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_field_value_and_remedy(arguments: list[str], message: str, tmp_path: Path):
+    if arguments[0] == "train" and len(arguments) > 2:
+        arguments = [*arguments, f"--out={tmp_path / 'run'}"]
+    assert message in refused(*arguments)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("yaml", "message"), [
+    ("family: vea\n", "family: 'vea' in"),
+    ("family: vae\nmax_imags: 3\n", "max_imags: no such setting"),
+    ("family: vae\nmodel: {lrr: 3}\n", "lrr: no such setting"),
+    ("family: [\n", "isn't YAML"),
+])
+def test_a_wrong_config_file_is_one_line(yaml: str, message: str, tmp_path: Path):
+    (tmp_path / "run.yaml").write_text(yaml)
+    assert message in refused("train", "--config", tmp_path / "run.yaml", "--out", tmp_path / "run")
+
+
+@pytest.fixture
+def damaged_folder(glyph_folder: Path, tmp_path: Path) -> Path:
+    import shutil
+
+    folder = Path(shutil.copytree(glyph_folder, tmp_path / "data"))
+    (folder / "train" / "a" / "broken.png").write_bytes(b"\x89PNG, but not for long")
+    return folder
+
+
+def test_a_damaged_image_is_named_or_skipped_and_counted(damaged_folder: Path, tmp_path: Path):
+    arguments = ["train", "vae-glyphs", *COMMON, *TINY["vae"], f"--data={damaged_folder}", f"--out={tmp_path / 'run'}"]
+    line = refused(*arguments)
+    assert "broken.png" in line and "--skip_damaged" in line
+    assert not (tmp_path / "run").exists()
+    done = hfgen(*arguments, "--skip_damaged=true")
+    assert done.returncode == 0 and "1 damaged" in done.stderr, done.stderr
+
+
+def test_small_images_are_refused_with_the_remedy_and_padded_on_demand(glyph_folder: Path, tmp_path: Path):
+    arguments = ["train", "vae-glyphs", *COMMON, *TINY["vae"], f"--data={glyph_folder}", f"--out={tmp_path / 'run'}"]
+    line = refused(*arguments, "--resolution=32")
+    assert "16" in line and "--small_images" in line
+    assert hfgen(*arguments, "--resolution=32", "--small_images=pad", "--max_images=16").returncode == 0
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_last_checkpoint(glyph_folder: Path, tmp_path: Path):
+    """A real file system of 800 kB, mounted in a namespace of its own, holds one checkpoint but not two."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = f"mount -t tmpfs -o size=800k tmpfs {disk}"
+    if subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True).returncode:
+        pytest.skip("this machine allows no user namespaces, so no small disk can be mounted")
+    run = [sys.executable, "-m", "hfgen", "train", "vae-glyphs", *COMMON, *TINY["vae"], f"--data={glyph_folder}"]
+    train = shlex.join([*run, f"--out={disk / 'run'}"])
+    script = f"{mount} && {train} 2>{tmp_path}/errors; echo $? >{tmp_path}/code; cp -a {disk} {tmp_path}/copy"
+    subprocess.run(["unshare", "-rm", "sh", "-c", script], check=True, capture_output=True)
+    errors = (tmp_path / "errors").read_text()
+    assert (tmp_path / "code").read_text().strip() == "2", errors
+    assert "the disk is full" in errors.splitlines()[-1] and "Traceback" not in errors
+    (checkpoint,) = (tmp_path / "copy" / "run" / "checkpoints").iterdir()
+    assert load_checkpoint(checkpoint)[0] == 48
+
+
+def test_sample_and_reconstruct_write_the_grids(trained: Path, family: str, glyph_folder: Path, tmp_path: Path):
+    done = hfgen("sample", trained, "--n=10", "--seed=3", "--out", tmp_path / "samples.png")
+    assert done.returncode == 0, done.stderr
+    assert Image.open(tmp_path / "samples.png").size == (8 * 130 - 2, 2 * 130 - 2)
+    arguments = ["reconstruct", trained, "--data", glyph_folder, "--n=8", "--out", tmp_path / "pairs.png"]
+    if family == "gan":
+        assert "is a gan without encoder" in refused(*arguments)
+        return
+    assert hfgen(*arguments).returncode == 0
+    assert Image.open(tmp_path / "pairs.png").size == (8 * 130 - 2, 2 * 130 - 2)
+
+
+def test_evaluate_and_compare_from_the_command_line(trained: Path, glyph_folder: Path, tmp_path: Path):
+    options = ["--data", glyph_folder, "--n=60"]
+    done = hfgen("evaluate", trained, *options, "--out", tmp_path / "evaluation")
+    assert done.returncode == 0 and "hf_ratio_sample" in done.stdout, done.stderr
+    assert (tmp_path / "evaluation" / "record.json").is_file()
+    done = hfgen("compare", trained, *options, "--out", tmp_path / "comparison")
+    assert done.returncode == 0 and "report.html" in done.stdout, done.stderr
+    assert (tmp_path / "comparison" / "report.html").is_file()
+    assert "give 2 to 100" in refused("evaluate", trained, "--data", glyph_folder, "--n=101", "--out", tmp_path / "x")
+
+
+def test_doctor_says_what_this_machine_can_do():
+    done = hfgen("doctor")
+    assert done.returncode == 0
+    assert {"python", "torch", "device", "precision", "cache"} <= {line.split()[0] for line in done.stdout.splitlines()}
+
+
+def test_debug_shows_the_traceback():
+    assert "Traceback" in hfgen("sample", "/nowhere", HFGEN_DEBUG="1").stderr

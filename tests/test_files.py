@@ -1,0 +1,70 @@
+"""Files are whole or absent; pixels survive every conversion."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from hfgen.errors import UserError
+from hfgen.files import atomic_folder, read_json, sha256, write_json, write_text
+from hfgen.images import from_pil, grid, to_float, to_pil, to_uint8
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path):
+    write_json(tmp_path / "a.json", {"old": 1})
+    with pytest.raises(ValueError, match="Out of range float"):
+        write_json(tmp_path / "a.json", {"new": float("nan")})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"old": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_failed_folder_leaves_the_old_one_and_nothing_else(tmp_path: Path):
+    for text in ("old", "new"):
+        try:
+            with atomic_folder(tmp_path / "out") as temporary:
+                write_text(temporary / "file.txt", text)
+                if text == "new":
+                    raise OSError("the disk is gone")
+        except OSError:
+            pass
+    assert (tmp_path / "out" / "file.txt").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_is_replaced_whole(tmp_path: Path):
+    for name in ("one.txt", "two.txt"):
+        with atomic_folder(tmp_path / "out") as temporary:
+            write_text(temporary / name, name)
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "two.txt"]
+
+
+def test_sha256_of_a_known_file(tmp_path: Path):
+    write_text(tmp_path / "abc", "abc")
+    assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_damaged_json_is_one_line(tmp_path: Path):
+    write_text(tmp_path / "a.json", '{"cut":')
+    with pytest.raises(UserError, match=r"a\.json is damaged: .*; make it again"):
+        read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_level_survives_float_and_pil(channels: int):
+    levels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).expand(2, channels, 16, 16).contiguous()
+    assert to_float(levels).min() == -1 and to_float(levels).max() == 1
+    assert torch.equal(to_uint8(to_float(levels)), levels)
+    assert torch.equal(from_pil(to_pil(levels), channels), levels)
+
+
+def test_out_of_range_floats_are_clipped():
+    assert to_uint8(torch.tensor([-9.0, 9.0]).view(1, 1, 1, 2)).flatten().tolist() == [0, 255]
+
+
+def test_a_grid_is_an_exact_nearest_neighbour_zoom():
+    images = torch.randint(256, (3, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    sheet = from_pil([grid(images, columns=2, zoom=3, gap=2)], 1)[0, 0]
+    assert sheet.shape == (26, 26)
+    assert torch.equal(sheet[:12, 14:26], images[1, 0].repeat_interleave(3, 0).repeat_interleave(3, 1))
+    assert sheet[12:14].eq(255).all() and sheet[14:, 14:].eq(255).all()

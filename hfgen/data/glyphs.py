@@ -50,8 +50,12 @@ SPLIT_SIZES = {"train": 30_000, "test": 5_000}
 FACTORS = ("font", "size", "x", "y", "tilt")
 SMALLEST = 8
 
-_SIZES = (0.5, 0.9)
-_MAX_TILT = 15.0
+VERSION = 2
+"""Changes whenever the same index gives other pixels."""
+
+_SIZES = (0.6, 0.9)
+_MAX_SHIFT = 0.06
+_MAX_TILT = 10.0
 _EM = 512
 
 
@@ -120,7 +124,9 @@ def _scene(kind: int, uniform: np.ndarray, resolution: int) -> tuple[np.ndarray,
     mask = _mask(font, kind, max(_EM, frame))
     box = mask.width * cos + mask.height * abs(sin), mask.width * abs(sin) + mask.height * cos
     zoom = size * frame / max(box)
-    x, y = (zoom * side / 2 + u * (frame - zoom * side) for side, u in zip(box, uniform[2:4], strict=True))
+    # Near the centre, as far off it as leaves the letter whole.
+    reach = [min(_MAX_SHIFT * frame, (frame - zoom * side) / 2) for side in box]
+    x, y = (frame / 2 + (2 * u - 1) * most for most, u in zip(reach, uniform[2:4], strict=True))
     a, b = cos / zoom, sin / zoom
     # Pillow maps a point of the frame to a point of the mask: the inverse of the placement.
     inverse = (a, -b, mask.width / 2 - a * x + b * y, b, a, mask.height / 2 - b * x - a * y)

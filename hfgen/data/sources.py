@@ -48,7 +48,8 @@ def find(data: str) -> Source:
     """
     if data in _BUILT_IN:
         # Matplotlib brings the fonts, Pillow the FreeType that draws them.
-        state = f"{data} pillow {version('pillow')} matplotlib {version('matplotlib')}"
+        drawn_by = f"pillow {version('pillow')} matplotlib {version('matplotlib')}"
+        state = f"{data} {glyphs.VERSION} {drawn_by}"
         return Source(data, state, partial(_open_built_in, data))
     folder = Path(data).expanduser()
     if data and folder.is_dir():

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from hfgen.models.decoder import decoder_arguments
 from hfgen.models.discriminator import ImageDiscriminator
+from hfgen.models.initialise import initialise
 from hfgen.models.hfgen_gan_v1 import GANGenerator
 from hfgen.objectives.adversarial import gradient_penalty, relativistic_loss
 from hfgen.pipelines import GANPipeline
@@ -23,7 +24,7 @@ class GAN:
         latent_size: Side of the latent grid; 1 is a vector.
         width: Channels of the generator's blocks at full resolution.
         max_width: Most channels of any generator block.
-        discriminator_width: Channels of the discriminator at full resolution.
+        discriminator_width: Channels of the discriminator at half the resolution.
         discriminator_max_width: Most channels of any discriminator block.
         penalty: Gamma, the weight of R1 + R2.
         penalty_every: Steps between two penalties, each then counted as often.
@@ -35,8 +36,8 @@ class GAN:
     latent_size: int = 1
     width: int = 16
     max_width: int = 64
-    discriminator_width: int = 16
-    discriminator_max_width: int = 64
+    discriminator_width: int = 32
+    discriminator_max_width: int = 128
     penalty: float = 0.5
     penalty_every: int = 8
     lr_generator: float = 1e-3
@@ -50,6 +51,7 @@ class GAN:
         generator = GANGenerator(
             **{key: value for key, value in arguments.items() if key not in ("in_channels", "down_block_types")}
         )
+        initialise(generator)
         discriminator = ImageDiscriminator(
             channels, resolution, self.discriminator_width, self.discriminator_max_width
         )

@@ -7,6 +7,7 @@ import dataclasses
 from torch import nn
 
 from hfgen.models.decoder import decoder_arguments
+from hfgen.models.initialise import initialise
 from hfgen.objectives.kl import kl_to_standard_normal
 from hfgen.objectives.reconstruction import gaussian_nll
 from hfgen.pipelines import VAEPipeline
@@ -24,6 +25,7 @@ class VAE:
         max_width: Most channels of any block.
         variance: Of the Gaussian p(image | latent), per pixel, pixels in [-1, 1].
         kl_weight: Weight of the KL term; 1 is the evidence lower bound.
+        kl_warmup: Share of the run over which that weight rises from 0, so that the latent is used.
         lr: Peak learning rate.
     """
 
@@ -31,9 +33,10 @@ class VAE:
     latent_size: int = 1
     width: int = 16
     max_width: int = 64
-    variance: float = 0.05
+    variance: float = 0.02
     kl_weight: float = 1.0
-    lr: float = 2e-3
+    kl_warmup: float = 0.2
+    lr: float = 1e-3
 
     def build(self, resolution: int, channels: int) -> dict[str, nn.Module]:
         """One network, `vae`."""
@@ -42,7 +45,9 @@ class VAE:
         arguments = decoder_arguments(
             resolution, channels, self.latent_channels, self.latent_size, self.width, self.max_width
         )
-        return {"vae": AutoencoderKL(**arguments, scaling_factor=1.0, force_upcast=False)}
+        vae = AutoencoderKL(**arguments, scaling_factor=1.0, force_upcast=False)
+        initialise(vae)
+        return {"vae": vae}
 
     def phases(self) -> list[Phase]:
         """The negative evidence lower bound, as one phase."""
@@ -55,7 +60,8 @@ class VAE:
         means = vae.decode(posterior.mean + posterior.std * noise).sample.float()
         kl = kl_to_standard_normal(posterior.mean, posterior.logvar).mean()
         nll = gaussian_nll(images, means, self.variance).mean()
-        total = (nll + self.kl_weight * kl) / images[0].numel()
+        kl_weight = self.kl_weight * min(1.0, step.progress / self.kl_warmup if self.kl_warmup else 1.0)
+        total = (nll + kl_weight * kl) / images[0].numel()
         mse = (means.detach() - images).square().mean()
         return Loss(total, {"mse": mse, "kl": kl.detach(), "nll": nll.detach()})
 

@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy, pad
 
 from hfgen.errors import UserError
 from hfgen.models.decoder import decoder_arguments
+from hfgen.models.initialise import initialise
 from hfgen.objectives.codebook import CodebookAverage, perplexity, quantise
 from hfgen.pipelines import VQVAEPipeline
 from hfgen.training.phases import Loss, Networks, Phase, Step
@@ -42,7 +43,7 @@ class VQVAE:
     max_width: int = 64
     commitment: float = 0.25
     codebook_decay: float = 0.99
-    lr: float = 2e-3
+    lr: float = 1e-3
     prior_begin: float = 0.5
     prior_width: int = 128
     prior_layers: int = 4
@@ -69,6 +70,7 @@ class VQVAE:
             resolution, channels, self.code_channels, self.latent_size, self.width, self.max_width
         )
         vqvae = VQModel(**arguments, num_vq_embeddings=self.codes, scaling_factor=1.0)
+        initialise(vqvae)
         # Moving averages write the codebook; no gradient does.
         vqvae.quantize.embedding.weight.requires_grad_(False)
         config = GPT2Config(

@@ -26,14 +26,15 @@ class _DownBlock(nn.Module):
 class ImageDiscriminator(nn.Module):
     """Images (N, C, R, R) in [-1, 1] -> one score an image (N,); higher is more real.
 
-    A residual network (after Karras et al., 1912.04958) from side R down to at most 4, where a channel with
-    the standard deviation over neighbouring images (Karras et al., 1710.10196) lets it see missing variety.
+    A residual network (after Karras et al., 1912.04958) from side R / 2, where `width` >= 4 C channels still hold
+    every pixel, down to at most 4; there a channel with the standard deviation over neighbouring images
+    (Karras et al., 1710.10196) lets it see missing variety.
     """
 
     def __init__(self, channels: int, resolution: int, width: int, max_width: int) -> None:
         super().__init__()
-        side, here = resolution, width
-        self.stem = nn.Conv2d(channels, here, 3, padding=1)
+        side, here = resolution // 2, width
+        self.stem = nn.Conv2d(channels, here, 4, stride=2, padding=1)
         blocks = []
         while side > 4:
             blocks.append(_DownBlock(here, min(2 * here, max_width)))
@@ -42,6 +43,13 @@ class ImageDiscriminator(nn.Module):
         self.mix = nn.Conv2d(here + 1, here, 3, padding=1)
         self.hidden = nn.Linear(here * side * side, here)
         self.score = nn.Linear(here, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight, a=0.2)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for block in blocks:
+            nn.init.zeros_(block.conv2.weight)
 
     def forward(self, images: Tensor) -> Tensor:
         """Score the images; the batch is seen in groups of four neighbours."""

@@ -138,6 +138,7 @@ class Trainer:
             draws=Draws(config.seed, self.images_seen, self.device, self.accelerator.process_index, processes),
             averages=self.averages,
             index=self.images_seen // config.batch_size,
+            progress=self.images_seen / self.last_image,
             gather=self.accelerator.gather if processes > 1 else lambda tensor: tensor,
         )
         trained = set()

@@ -56,6 +56,7 @@ class Step:
         draws: Where every random number comes from.
         averages: The averaged networks, as they will be published.
         index: Number of the step, from 0.
+        progress: Share of the run's images already seen, in [0, 1).
         gather: Joins a tensor (n, ...) over the processes, in their order; no gradient flows through it.
         carry: What a phase leaves for the phases after it in the same step.
     """
@@ -65,6 +66,7 @@ class Step:
     draws: Draws
     averages: Networks
     index: int
+    progress: float
     gather: Callable[[Tensor], Tensor] = lambda tensor: tensor
     carry: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 

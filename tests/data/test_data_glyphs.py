@@ -25,7 +25,7 @@ def test_images_are_white_ink_on_black_within_the_frame(train: Glyphs) -> None:
     assert (train.images.amax((1, 2, 3)) > 200).float().mean() > 0.98
     assert train.images.float().mean() < 80
     _, size, x, y, _ = train.factors[:, 0].T
-    assert np.all((size >= 0.5) & (size <= 0.9))
+    assert np.all((size >= 0.6) & (size <= 0.9))
     for centre in (x, y):
         assert np.all((centre > 0) & (centre < 1))
 

@@ -23,7 +23,7 @@ def make_trainer(family: str, data: Path, out: Path, *overrides: str) -> Trainer
 def test_every_loss_reaches_the_parameters_it_should_and_no_others(family: str, glyph_folder: Path, tmp_path: Path):
     trainer = make_trainer(family, glyph_folder, tmp_path)
     images, labels = trainer._batch()
-    step = Step(images, labels, Draws(0, 0, torch.device("cpu")), trainer.averages, index=0)
+    step = Step(images, labels, Draws(0, 0, torch.device("cpu")), trainer.averages, index=0, progress=0.0)
     for phase in trainer.phases:
         trainer._train_only(phase)
         trainer.modules[phase.name](step).total.backward()

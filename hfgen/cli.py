@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hfgen import __version__
 from hfgen.errors import UserError
@@ -142,7 +142,9 @@ def train(arguments: argparse.Namespace) -> int:
         arguments.parser.print_help()
         return 0
     if (arguments.recipe is None) == (arguments.config is None):
-        raise UserError("recipe: give a recipe's name or --config FILE, one of them; `hfgen train --help` lists recipes")
+        raise UserError(
+            "recipe: give a recipe's name or --config FILE, one of them; `hfgen train --help` lists recipes"
+        )
     from hfgen.configs import describe_config, load_config
     from hfgen.training.interrupts import Interrupted
     from hfgen.training.loop import train as run
@@ -227,7 +229,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     print(arguments.out / "record.json")
 
 
-def _measurement(arguments: argparse.Namespace) -> dict[str, object]:
+def _measurement(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(arguments, name) for name in ("split", "n", "seed", "small_images", "skip_damaged")}
 
 

@@ -88,9 +88,7 @@ def _compare(evaluations: dict[str, Evaluation]) -> dict[str, Any]:
         "schema": SCHEMA,
         "data": shared["data"],
         "protocol": shared["protocol"],
-        "models": {
-            name: {"model": record["model"], "metrics": record["metrics"]} for name, record in records.items()
-        },
+        "models": {name: {"model": record["model"], "metrics": record["metrics"]} for name, record in records.items()},
         "baseline": shared["baseline"],
         "spectrum": spectrum,
         "differences": {"psnr": _psnr_differences(evaluations, shared["protocol"]["seed"])},

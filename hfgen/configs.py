@@ -78,9 +78,11 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _explain(message: str, parser: Any) -> str:
-    """jsonargparse's message in one line, with the nearest key where the key is unknown."""
+    """Jsonargparse's message in one line, with the nearest key where the key is unknown."""
     line = " ".join(message.split())
-    unknown = re.search(r"unrecognized arguments: (\S+)|option '(\S+)' (?:is not accepted)?|option '(\S+)'$", line, re.I)
+    unknown = re.search(
+        r"unrecognized arguments: (\S+)|option '(\S+)' (?:is not accepted)?|option '(\S+)'$", line, re.I
+    )
     if unknown:
         key = next(filter(None, unknown.groups())).split("=")[0].lstrip("-")
         prefix = "model." if line.startswith("Group 'model'") else ""

@@ -27,7 +27,10 @@ def findings() -> Iterator[tuple[str, str]]:
     if device.type == "cuda":
         yield "device", f"{torch.cuda.get_device_name()}, {torch.cuda.mem_get_info()[1] / 2**30:.0f} GiB"
     else:
-        yield "device", f"CPU, {torch.get_num_threads()} threads of {os.cpu_count()} cores (no GPU that torch can use)"
+        yield (
+            "device",
+            f"CPU, {torch.get_num_threads()} threads of {os.cpu_count()} cores (no GPU that torch can use)",
+        )
     precision = choose_precision("auto", device)
     yield "precision", precision if precision == "bf16" else "fp32 (the hardware has no fast bf16)"
     yield "cache", f"{cache_dir()}, {shutil.disk_usage(_existing(cache_dir())).free / 2**30:.0f} GiB free"

@@ -77,7 +77,9 @@ def evaluate(
     held_out = open_store(data, split=split, **settings)
     training = open_store(data, split="train", **settings)
     if not 2 <= n <= len(held_out):
-        raise UserError(f"n: {n} images asked of the {len(held_out)} in {data}, split {split}; give 2 to {len(held_out)}")
+        raise UserError(
+            f"n: {n} images asked of the {len(held_out)} in {data}, split {split}; give 2 to {len(held_out)}"
+        )
     chosen = batch_indices(len(held_out), 0, n, seed)
     originals = held_out.images[chosen]
     pipeline.set_progress_bar_config(disable=True)

@@ -46,7 +46,7 @@ def grid(images: Tensor, columns: int, zoom: int = 1, gap: int = 2) -> Image.Ima
     _, channels, height, width = big.shape
     rows = -(-len(big) // columns)
     mode, white = ("L", 255) if channels == 1 else ("RGB", (255, 255, 255))
-    sheet = Image.new(mode, (columns * (width + gap) - gap, rows * (height + gap) - gap), white)  # type: ignore[arg-type]
+    sheet = Image.new(mode, (columns * (width + gap) - gap, rows * (height + gap) - gap), white)
     for index, image in enumerate(to_pil(big)):
         sheet.paste(image, ((index % columns) * (width + gap), (index // columns) * (height + gap)))
     return sheet

@@ -118,21 +118,13 @@ def _prior(sample: Estimate, reconstruction: Estimate) -> str:
 def _against_real(name: str, metrics: Estimates, baseline: Estimates) -> str:
     own, real = metrics["coverage"], baseline["coverage"]
     covered = f"{name}: samples cover {percent(own)} of the held-out images"
-    match = (
-        "no measurable gap to other real images," if overlap(own, real) else "where other real images cover"
-    )
+    match = "no measurable gap to other real images," if overlap(own, real) else "where other real images cover"
     gaps = [_gap(metric, metrics[metric], baseline[metric]) for metric in ("recall", "precision", "density")]
     return f"{covered}, {match} {percent(real)}; beside those {', '.join(gaps)}."
 
 
 def _gap(metric: str, own: Estimate, real: Estimate) -> str:
-    verdict = (
-        "is lower"
-        if own.high < real.low
-        else "is higher"
-        if own.low > real.high
-        else "shows no measurable gap"
-    )
+    verdict = "is lower" if own.high < real.low else "is higher" if own.low > real.high else "shows no measurable gap"
     return f"{metric} {verdict} ({number(own)}; theirs {number(real)})"
 
 
@@ -142,9 +134,7 @@ def _kernel_distance(models: dict[str, Estimates], baseline: Estimates) -> list[
     distances = {name: metrics["kid"] for name, metrics in models.items()}
     closest = _lowest(distances)
     tie = "" if len(closest) == 1 else ", and tie"
-    gap = "beside other real images " + _gap(
-        f"the KID of {closest[0]}", distances[closest[0]], baseline["kid"]
-    )
+    gap = "beside other real images " + _gap(f"the KID of {closest[0]}", distances[closest[0]], baseline["kid"])
     return [f"KID: the samples of {_listed(closest)} are closest to the real images{tie}; {gap}."]
 
 

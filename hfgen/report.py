@@ -51,12 +51,8 @@ _METRICS = {
         "between Gaussians fitted to the features, freed of its bias; not FID, which has other features",
     ),
     "precision": _Metric("Precision", _HIGHER, "share of samples that lie near a real image"),
-    "recall": _Metric(
-        "Recall", _HIGHER, "share of held-out images that lie near a sample, by the samples' spacing"
-    ),
-    "density": _Metric(
-        "Density", _REAL, "how many real neighbourhoods hold a sample, over the number expected"
-    ),
+    "recall": _Metric("Recall", _HIGHER, "share of held-out images that lie near a sample, by the samples' spacing"),
+    "density": _Metric("Density", _REAL, "how many real neighbourhoods hold a sample, over the number expected"),
     "coverage": _Metric("Coverage", _HIGHER, "share of held-out images with a sample in their neighbourhood"),
 }
 

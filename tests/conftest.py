@@ -9,8 +9,17 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 TINY = {
     "vae": ["--model.latent_channels=4"],
-    "vqvae": ["--model.codes=16", "--model.prior_width=16", "--model.prior_layers=1", "--model.prior_heads=2"],
-    "gan": ["--model.latent_channels=4", "--model.discriminator_width=8", "--model.discriminator_max_width=16"],
+    "vqvae": [
+        "--model.codes=16",
+        "--model.prior_width=16",
+        "--model.prior_layers=1",
+        "--model.prior_heads=2",
+    ],
+    "gan": [
+        "--model.latent_channels=4",
+        "--model.discriminator_width=8",
+        "--model.discriminator_max_width=16",
+    ],
 }
 """Overrides that make a family's recipe tiny; a new family adds its row."""
 

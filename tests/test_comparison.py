@@ -97,9 +97,7 @@ def _zoomed(images: Tensor) -> np.ndarray:
     """Side by side, two white pixels between them."""
     big = np.kron(images[:SHOWN, 0].numpy(), np.ones((ZOOM, ZOOM), np.uint8))
     return (
-        np.pad(big, ((0, 0), (0, 0), (0, 2)), constant_values=255)
-        .transpose(1, 0, 2)
-        .reshape(SIDE * ZOOM, -1)[:, :-2]
+        np.pad(big, ((0, 0), (0, 0), (0, 2)), constant_values=255).transpose(1, 0, 2).reshape(SIDE * ZOOM, -1)[:, :-2]
     )
 
 
@@ -153,9 +151,7 @@ def test_psnr_pairs_are_tighter_than_the_two_models_intervals(
     assert alone.high - alone.low > 1
 
 
-def test_a_repeat_writes_the_same_bytes(
-    written: Path, evaluations: dict[str, Evaluation], tmp_path: Path
-) -> None:
+def test_a_repeat_writes_the_same_bytes(written: Path, evaluations: dict[str, Evaluation], tmp_path: Path) -> None:
     compare(evaluations, tmp_path)
     files = sorted(path.relative_to(written) for path in written.rglob("*") if path.is_file())
     assert Path("figures/high_frequency.svg") in files
@@ -197,9 +193,7 @@ def test_strips_are_the_pixels_themselves_enlarged(written: Path, evaluations: d
         assert (int(str(tag["height"])), int(str(tag["width"]))) == pixels.shape
 
 
-def test_the_grid_holds_the_originals_pixel_by_pixel(
-    written: Path, evaluations: dict[str, Evaluation]
-) -> None:
+def test_the_grid_holds_the_originals_pixel_by_pixel(written: Path, evaluations: dict[str, Evaluation]) -> None:
     page = np.asarray(Image.open(written / "grid.png").convert("L"))
     expected = _zoomed(evaluations["vae"].originals[:8])
     top = page.shape[0] // 6 - SIDE * ZOOM
@@ -207,9 +201,7 @@ def test_the_grid_holds_the_originals_pixel_by_pixel(
     assert page.shape[1] <= 800
 
 
-def test_the_table_shows_every_metric_of_the_records(
-    written: Path, evaluations: dict[str, Evaluation]
-) -> None:
+def test_the_table_shows_every_metric_of_the_records(written: Path, evaluations: dict[str, Evaluation]) -> None:
     page = _page(written)
     measured = evaluations["vae"].record["metrics"]
     assert len(page.all("tr")) == 1 + len(measured)

@@ -73,6 +73,15 @@ def test_top_level_holds_only_the_design_card():
     import subprocess
 
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    allowed = {"pyproject.toml", "README.md", "LICENSE", "constraints.txt", "hfgen", "spaces", "scripts", "tests"}
+    allowed = {
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "constraints.txt",
+        "hfgen",
+        "spaces",
+        "scripts",
+        "tests",
+    }
     top = {line.split("/")[0] for line in tracked.splitlines()}
     assert {name for name in top if not name.startswith(".")} <= allowed | {"model_cards"}

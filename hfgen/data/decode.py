@@ -43,9 +43,7 @@ def read(stored: Mapping[str, Any] | None) -> Image.Image:
     if stored is None:
         raise DamagedImage("there is no image")
     try:
-        with Image.open(
-            io.BytesIO(stored["bytes"]) if stored["bytes"] is not None else stored["path"]
-        ) as image:
+        with Image.open(io.BytesIO(stored["bytes"]) if stored["bytes"] is not None else stored["path"]) as image:
             _refuse_bomb(image)
             return _to_grey_or_rgb(ImageOps.exif_transpose(image))
     except DamagedImage:

@@ -154,6 +154,4 @@ def _face(font: int, em: int) -> ImageFont.FreeTypeFont:
         # The basic layout: Raqm, where it is present, could place the letters otherwise.
         return ImageFont.truetype(str(path), em, layout_engine=ImageFont.Layout.BASIC)
     except OSError as error:
-        raise UserError(
-            f"data: Matplotlib's font {path} can't be read ({error}); reinstall matplotlib"
-        ) from None
+        raise UserError(f"data: Matplotlib's font {path} can't be read ({error}); reinstall matplotlib") from None

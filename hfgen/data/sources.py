@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from hfgen.data import glyphs
-from hfgen.data.loading import CHUNK, Chunk, Part, Request, folder_builder, hub_builder, no_split, open_part
+from hfgen.data.loading import CHUNK, Chunk, Part, Request, hub_builder, no_split, open_folder, open_part
 from hfgen.errors import UserError
 
 _BUILT_IN = ("glyphs", "stacked")
@@ -54,7 +54,7 @@ def find(data: str) -> Source:
     folder = Path(data).expanduser()
     if data and folder.is_dir():
         state = _folder_state(folder)
-        return Source(data, state, lambda request: open_part(data, folder_builder(folder), request))
+        return Source(data, state, partial(open_folder, data, folder))
     if data and folder.exists():
         raise UserError(f"data: {data} is a file; name the folder that holds it")
     return _find_on_hub(data)
@@ -65,9 +65,7 @@ def _find_on_hub(data: str) -> Source:
     if data.startswith((".", "/", "~")) or "\\" in data or name.count("/") > 1:
         raise UserError(f"data: no such folder {data}; check the path")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+(@\S+)?", data):
-        forms = (
-            f"{', '.join(_BUILT_IN)}, a folder of images or parquet files, or a Hub id org/name[@revision]"
-        )
+        forms = f"{', '.join(_BUILT_IN)}, a folder of images or parquet files, or a Hub id org/name[@revision]"
         raise UserError(f"data: {data!r} is none of: {forms}; use one of these")
     builder = hub_builder(name, revision or None)
     state = f"{name} {builder.hash} {builder.config.name}"

@@ -98,9 +98,7 @@ def open_store(
                 _write(folder, source, request)
                 store = _read(folder, source.name)
     except OSError as error:
-        raise UserError(
-            f"cache: {folder} can't be written ({error}); free space, or set HFGEN_CACHE"
-        ) from error
+        raise UserError(f"cache: {folder} can't be written ({error}); free space, or set HFGEN_CACHE") from error
     if store is None:
         raise UserError(f"cache: {folder} changed while it was read; run again")
     if store.skipped:

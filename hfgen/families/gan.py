@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from hfgen.models.decoder import decoder_arguments
 from hfgen.models.discriminator import ImageDiscriminator
-from hfgen.models.initialise import initialise
 from hfgen.models.hfgen_gan_v1 import GANGenerator
+from hfgen.models.initialise import initialise
 from hfgen.objectives.adversarial import gradient_penalty, relativistic_loss
 from hfgen.pipelines import GANPipeline
 from hfgen.training.phases import Loss, Networks, Phase, Step
@@ -52,16 +52,20 @@ class GAN:
             **{key: value for key, value in arguments.items() if key not in ("in_channels", "down_block_types")}
         )
         initialise(generator)
-        discriminator = ImageDiscriminator(
-            channels, resolution, self.discriminator_width, self.discriminator_max_width
-        )
+        discriminator = ImageDiscriminator(channels, resolution, self.discriminator_width, self.discriminator_max_width)
         return {"gan": generator, "discriminator": discriminator}
 
     def phases(self) -> list[Phase]:
         """The generator's update, then the discriminator's on the same fakes."""
         return [
             Phase("generator", ("gan",), self._generator_loss, self.lr_generator, betas=(0.0, 0.99)),
-            Phase("discriminator", ("discriminator",), self._discriminator_loss, self.lr_discriminator, (0.0, 0.99)),
+            Phase(
+                "discriminator",
+                ("discriminator",),
+                self._discriminator_loss,
+                self.lr_discriminator,
+                (0.0, 0.99),
+            ),
         ]
 
     def _latents(self, step: Step) -> Tensor:

@@ -94,7 +94,15 @@ class VQVAE:
     def phases(self) -> list[Phase]:
         """The autoencoder first; then the prior, on the codes of the averaged autoencoder."""
         return [
-            Phase("vqvae", ("vqvae",), self._loss, self.lr, end=self.prior_begin, after=self._move_codebook, clip=1.0),
+            Phase(
+                "vqvae",
+                ("vqvae",),
+                self._loss,
+                self.lr,
+                end=self.prior_begin,
+                after=self._move_codebook,
+                clip=1.0,
+            ),
             Phase("prior", ("prior",), self._prior_loss, self.prior_lr, begin=self.prior_begin, clip=1.0),
         ]
 

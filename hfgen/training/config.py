@@ -57,7 +57,14 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Refuse counts that no run can have."""
-        for name in ("max_images", "batch_size", "resolution", "log_every", "keep_checkpoints", "ema_half_life"):
+        for name in (
+            "max_images",
+            "batch_size",
+            "resolution",
+            "log_every",
+            "keep_checkpoints",
+            "ema_half_life",
+        ):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: {getattr(self, name)} is too small; give 1 or more")
         for name in ("warmup_images", "sample_every", "checkpoint_every", "seed"):

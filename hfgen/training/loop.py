@@ -76,7 +76,8 @@ class _PhaseModule(nn.Module):
 
     def __init__(self, phase: Phase, networks: dict[str, nn.Module]) -> None:
         super().__init__()
-        self.networks = nn.ModuleDict(networks)
+        self.networks = networks
+        self.registered = nn.ModuleDict(networks)
         self.loss = phase.loss
 
     def forward(self, step: Step) -> Loss:
@@ -101,7 +102,9 @@ class Trainer:
         with torch.random.fork_rng():
             torch.manual_seed(derive_seed("weights", config.seed))
             networks = config.model.build(config.resolution, store.channels)
-        self.networks = {name: net.to(self.device, memory_format=memory_format(self.device)) for name, net in networks.items()}  # type: ignore[call-overload]
+        for network in networks.values():
+            network.to(self.device).to(memory_format=memory_format(self.device))  # type: ignore[call-overload]
+        self.networks = networks
         self.averages = make_averages(self.networks)
         self.phases = config.model.phases()
         trainable = {name: [p for p in net.parameters() if p.requires_grad] for name, net in self.networks.items()}
@@ -141,7 +144,7 @@ class Trainer:
             progress=self.images_seen / self.last_image,
             gather=self.accelerator.gather if processes > 1 else lambda tensor: tensor,
         )
-        trained = set()
+        trained: set[str] = set()
         for phase in self.phases:
             if phase.begin * self.last_image <= self.images_seen < phase.end * self.last_image:
                 self._update(phase, step)
@@ -149,7 +152,11 @@ class Trainer:
         self.images_seen += config.batch_size
         for name in sorted(trained):
             update_average(
-                self.averages[name], self.networks[name], config.batch_size, self.images_seen, config.ema_half_life
+                self.averages[name],
+                self.networks[name],
+                config.batch_size,
+                self.images_seen,
+                config.ema_half_life,
             )
 
     def _batch(self) -> tuple[Tensor, Tensor | None]:

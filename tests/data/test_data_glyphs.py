@@ -58,9 +58,7 @@ def test_another_process_draws_the_same_images(train: Glyphs) -> None:
 
 def test_the_splits_share_no_image(train: Glyphs) -> None:
     test = draw("glyphs", "test", 0, 2000, 32)
-    assert not {image.numpy().tobytes() for image in train.images} & {
-        image.numpy().tobytes() for image in test.images
-    }
+    assert not {image.numpy().tobytes() for image in train.images} & {image.numpy().tobytes() for image in test.images}
 
 
 def test_another_resolution_shows_the_same_scene() -> None:

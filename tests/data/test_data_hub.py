@@ -129,10 +129,7 @@ def test_a_hub_id_is_opened_at_a_commit_and_then_without_the_hub(endpoint: str, 
     other = "a" * 40
     lines = opened(tmp_path / "home", "org/name", f"org/name@{other}", HF_HUB_OFFLINE="1")
     assert lines[0] == f"18 org/name@{COMMIT}"
-    assert (
-        lines[1]
-        == f"UserError data: org/name@{other} can't be reached, only {COMMIT} is kept here; go online"
-    )
+    assert lines[1] == f"UserError data: org/name@{other} can't be reached, only {COMMIT} is kept here; go online"
 
 
 def test_a_hub_id_without_the_hub_is_one_line(tmp_path: Path) -> None:

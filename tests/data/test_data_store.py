@@ -75,9 +75,7 @@ def test_stacked_has_a_thousand_modes() -> None:
 
 def test_a_parquet_folder_with_a_card_gives_its_splits(tmp_path: Path) -> None:
     images = write_parquet(tmp_path / "set", {"train": 20, "test": 5})
-    train, test = (
-        open_store(str(tmp_path / "set"), split=split, resolution=8) for split in ("train", "test")
-    )
+    train, test = (open_store(str(tmp_path / "set"), split=split, resolution=8) for split in ("train", "test"))
     assert torch.equal(train.images, images[:20])
     assert torch.equal(test.images, images[20:])
     assert train.label_names == list(CLASSES)
@@ -97,9 +95,7 @@ def test_class_folders_give_labels_and_a_tenth_is_held_out(tmp_path: Path) -> No
     # Names that `datasets` alone would take for splits.
     write_images(tmp_path / "set" / "train", 30, start=30)
     (tmp_path / "set" / "cats" / "000.png").rename(tmp_path / "set" / "cats" / "test_0.png")
-    train, test = (
-        open_store(str(tmp_path / "set"), split=split, resolution=8) for split in ("train", "test")
-    )
+    train, test = (open_store(str(tmp_path / "set"), split=split, resolution=8) for split in ("train", "test"))
     assert (len(train), len(test)) == (54, 6)
     assert train.label_names == ["cats", "train"]
     assert len({image.numpy().tobytes() for image in torch.cat([train.images, test.images])}) == 60
@@ -114,9 +110,7 @@ def test_split_folders_are_splits(tmp_path: Path) -> None:
     for split, start, count in (("train", 0, 6), ("val", 10, 3), ("test", 20, 2)):
         write_images(tmp_path / "set" / split / "a", count, start=start)
         write_images(tmp_path / "set" / split / "b", count, start=start + 100)
-    sizes = [
-        len(open_store(str(tmp_path / "set"), split=s, resolution=8)) for s in ("train", "validation", "test")
-    ]
+    sizes = [len(open_store(str(tmp_path / "set"), split=s, resolution=8)) for s in ("train", "validation", "test")]
     assert sizes == [12, 6, 4]
 
 

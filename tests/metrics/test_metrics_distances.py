@@ -50,9 +50,7 @@ def test_moments_are_numpys() -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32), st.integers(2, 12), st.integers(3, 40))
-def test_frechet_distance_is_symmetric_nonnegative_and_0_for_itself(
-    seed: int, width: int, count: int
-) -> None:
+def test_frechet_distance_is_symmetric_nonnegative_and_0_for_itself(seed: int, width: int, count: int) -> None:
     x, y = moments(normal(count, width, seed=seed)), moments(normal(count, width, seed=seed + 1) * 2)
     forward, backward = frechet_distance(*x, *y), frechet_distance(*y, *x)
     assert forward >= 0 and forward == pytest.approx(backward, rel=1e-4, abs=1e-5)
@@ -62,10 +60,7 @@ def test_frechet_distance_is_symmetric_nonnegative_and_0_for_itself(
 def naive_kernel_distance(x: torch.Tensor, y: torch.Tensor) -> float:
     def mean(a: torch.Tensor, b: torch.Tensor, same: bool) -> float:
         values = [
-            (float(p @ q) / len(p) + 1) ** 3
-            for i, p in enumerate(a)
-            for j, q in enumerate(b)
-            if not (same and i == j)
+            (float(p @ q) / len(p) + 1) ** 3 for i, p in enumerate(a) for j, q in enumerate(b) if not (same and i == j)
         ]
         return sum(values) / len(values)
 

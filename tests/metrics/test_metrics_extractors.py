@@ -54,9 +54,7 @@ def test_features_see_blur(tmp_path: Path) -> None:
     extractor = embedded_extractor(letters.images, letters.labels, PRINT, cache=tmp_path)
     real, images = draw("glyphs", "test", 0, 600, 20).images.split(300)
     blurred = torch.nn.functional.avg_pool2d(images.float(), 3, 1, 1).round().to(torch.uint8)
-    sharp, soft = (
-        kernel_distance_interval(extractor.features(real), extractor.features(x)) for x in (images, blurred)
-    )
+    sharp, soft = (kernel_distance_interval(extractor.features(real), extractor.features(x)) for x in (images, blurred))
     assert sharp.low < 0 < sharp.high < soft.low
 
 
@@ -109,9 +107,7 @@ def test_it_takes_grey_and_colour_of_any_size(tmp_path: Path, side: int, channel
     assert extractor.shape == (channels, side, side)
 
 
-def test_what_cannot_be_learnt_or_described_is_refused(
-    tmp_path: Path, trained: tuple[EmbeddedExtractor, Path]
-) -> None:
+def test_what_cannot_be_learnt_or_described_is_refused(tmp_path: Path, trained: tuple[EmbeddedExtractor, Path]) -> None:
     images, labels = bars(40)
     for bad, numbers, field in (
         (images[:19], labels[:19], "images: 19 are too few"),

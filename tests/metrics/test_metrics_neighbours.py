@@ -77,8 +77,6 @@ def test_identical_sets_score_1_and_distant_sets_0() -> None:
         (normal(9, 3) * math.nan, normal(9, 3), 5, "real: NaN"),
     ],
 )
-def test_sets_without_neighbours_are_refused(
-    real: torch.Tensor, fake: torch.Tensor, k: int, field: str
-) -> None:
+def test_sets_without_neighbours_are_refused(real: torch.Tensor, fake: torch.Tensor, k: int, field: str) -> None:
     with pytest.raises(UserError, match=field):
         prdc(real, fake, k)

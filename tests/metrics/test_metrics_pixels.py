@@ -74,9 +74,7 @@ def test_one_image_scores_as_in_a_batch() -> None:
         (torch.zeros(12, 12), torch.zeros(12, 12), 0, "data_range:"),
     ],
 )
-def test_what_cannot_be_scored_is_refused(
-    x: torch.Tensor, y: torch.Tensor, data_range: float, field: str
-) -> None:
+def test_what_cannot_be_scored_is_refused(x: torch.Tensor, y: torch.Tensor, data_range: float, field: str) -> None:
     for metric in (psnr, ssim):
         with pytest.raises(UserError, match=field):
             metric(x, y, data_range)

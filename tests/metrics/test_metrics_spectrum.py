@@ -108,9 +108,7 @@ def test_batches_of_a_large_set_are_joined_in_order() -> None:
 
 def test_luma_follows_rec_601() -> None:
     primaries = torch.eye(3, dtype=torch.uint8).mul(255)[:, :, None, None]
-    torch.testing.assert_close(
-        luma(primaries)[:, 0, 0], torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
-    )
+    torch.testing.assert_close(luma(primaries)[:, 0, 0], torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64))
 
 
 def test_the_averaging_identity_is_1_for_conditional_means() -> None:

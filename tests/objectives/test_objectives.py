@@ -17,7 +17,10 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def test_gaussian_nll_is_torchs_negative_log_probability():
-    images, means = torch.randn(3, 1, 4, 4, generator=generator()), torch.randn(3, 1, 4, 4, generator=generator(1))
+    images, means = (
+        torch.randn(3, 1, 4, 4, generator=generator()),
+        torch.randn(3, 1, 4, 4, generator=generator(1)),
+    )
     reference = -torch.distributions.Normal(means, math.sqrt(0.3)).log_prob(images).flatten(1).sum(1)
     torch.testing.assert_close(gaussian_nll(images, means, 0.3), reference)
 

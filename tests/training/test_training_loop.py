@@ -63,7 +63,9 @@ def test_weights_and_averages_stay_fp32_under_bf16(family: str, glyph_folder: Pa
     trainer.step()
     for networks in (trainer.networks, trainer.averages):
         assert all(p.dtype == torch.float32 for net in networks.values() for p in net.parameters())
-    assert all(v.dtype == torch.float32 for o in trainer.optimizers.values() for e in o.state.values() for v in e.values())
+    assert all(
+        v.dtype == torch.float32 for o in trainer.optimizers.values() for e in o.state.values() for v in e.values()
+    )
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(family: str, glyph_folder: Path, tmp_path: Path):
@@ -97,7 +99,10 @@ def test_a_step_resumed_from_a_checkpoint_equals_the_step_that_went_on(family: s
 
 def test_a_finished_run_holds_what_it_promises(trained: Path):
     assert (trained / "pretrained" / "model_index.json").is_file()
-    assert [path.name for path in sorted((trained / "samples").iterdir())] == ["000000048.png", "000000096.png"]
+    assert [path.name for path in sorted((trained / "samples").iterdir())] == [
+        "000000048.png",
+        "000000096.png",
+    ]
     lines = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
     assert [line["images"] for line in lines] == [32, 64, 96]
     assert all(len(line) > 1 for line in lines)

@@ -35,7 +35,12 @@ def test_early_averages_forget_fast_and_buffers_are_copied():
 
 @pytest.mark.parametrize(
     ("images_seen", "factor"),
-    [(100, 0.01), (149, 0.5 * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * 49 / 1000)))), (600, 0.55), (1100, 0.1)],
+    [
+        (100, 0.01),
+        (149, 0.5 * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * 49 / 1000)))),
+        (600, 0.55),
+        (1100, 0.1),
+    ],
 )
 def test_the_learning_rate_rises_then_follows_a_cosine(images_seen: int, factor: float):
     value = learning_rate_factor(images_seen, first=100, last=1100, warmup=100, end=0.1)

@@ -82,7 +82,14 @@ def test_a_signal_saves_and_says_how_to_go_on(number: signal.Signals, code: int,
 def test_two_processes_learn_what_one_learns(family: str, glyph_folder: Path, tmp_path: Path):
     more = ("--precision=fp32",)
     finish([sys.executable, str(SCRIPT), *arguments(family, glyph_folder, tmp_path / "one", *more)])
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes=2", "--main_process_port=0"]
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes=2",
+        "--main_process_port=0",
+    ]
     finish([*launch, str(SCRIPT), *arguments(family, glyph_folder, tmp_path / "two", *more)])
     assert all(json.loads(line)["processes"] == 2 for line in (tmp_path / "two" / "speed.jsonl").open())
     for path in sorted((tmp_path / "one" / "checkpoints" / "000000000096" / "training_state").glob("network.*")):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -68,26 +69,11 @@ def evaluate(
         UserError: the model or the data can't be had, the split has fewer than `n` images, or `out` is taken.
     """
     pipeline = load(model)
-    settings: dict[str, Any] = {
-        "resolution": pipeline.sample_size,
-        "channels": pipeline.channels,
-        "small_images": small_images,
-        "skip_damaged": skip_damaged,
-    }
-    held_out = open_store(data, split=split, **settings)
-    training = open_store(data, split="train", **settings)
-    if not 2 <= n <= len(held_out):
-        raise UserError(
-            f"n: {n} images asked of the {len(held_out)} in {data}, split {split}; give 2 to {len(held_out)}"
-        )
-    chosen = batch_indices(len(held_out), 0, n, seed)
-    originals = held_out.images[chosen]
     pipeline.set_progress_bar_config(disable=True)
+    real = _real_images(data, split, n, seed, pipeline.sample_size, pipeline.channels, small_images, skip_damaged)
     seeds = [derive_seed("sample", seed, index) for index in range(n)]
     samples = _generate(pipeline, seeds)
-    reconstructions = _reconstruct(pipeline, originals) if pipeline.can_reconstruct else None
-    extractor = metrics.embedded_extractor(training.images, training.labels, training.fingerprint)
-    reference = training.images[batch_indices(len(training), 0, min(n, len(training)), seed)]
+    reconstructions = _reconstruct(pipeline, real.images) if pipeline.can_reconstruct else None
     record = {
         "schema": SCHEMA,
         "model": {
@@ -101,22 +87,67 @@ def evaluate(
             "revision": None,
             "split": split,
             "n": n,
-            "resolution": held_out.resolution,
-            "fingerprint": held_out.fingerprint,
+            "resolution": real.store.resolution,
+            "fingerprint": real.store.fingerprint,
         },
         "protocol": {
             "seed": seed,
             "neighbours": NEIGHBOURS,
-            "extractor": {"id": extractor.id, "sha256": extractor.sha256, "accuracy": extractor.accuracy},
+            "extractor": {name: getattr(real.extractor, name) for name in ("id", "sha256", "accuracy")},
             "versions": {name: version(name) for name in _LIBRARIES},
         },
-        **_measure(originals, reconstructions, samples, reference, extractor.features, seed),
+        **_measure(real, reconstructions, samples, seed),
     }
-    labels = None if held_out.labels is None else held_out.labels[chosen]
-    evaluation = Evaluation(record, originals, labels, reconstructions, samples, seeds)
+    evaluation = Evaluation(record, real.images, real.labels, reconstructions, samples, seeds)
     if out is not None:
-        save_evaluation(evaluation, out, held_out)
+        save_evaluation(evaluation, out, real.store)
     return evaluation
+
+
+@dataclasses.dataclass(frozen=True)
+class _Real:
+    """What every model on the same data is held against."""
+
+    store: ImageStore
+    images: Tensor
+    labels: Tensor | None
+    extractor: metrics.EmbeddedExtractor
+    features: Tensor
+    spectrum: metrics.PowerSpectrum
+    baseline: dict[str, Estimate]
+
+
+@lru_cache(maxsize=1)
+def _real_images(
+    data: str,
+    split: str,
+    n: int,
+    seed: int,
+    resolution: int,
+    channels: int,
+    small_images: Literal["refuse", "pad", "upscale"],
+    skip_damaged: bool,
+) -> _Real:
+    """The held-out images, their features, and the baseline: training images held against them."""
+    settings: dict[str, Any] = {
+        "resolution": resolution,
+        "channels": channels,
+        "small_images": small_images,
+        "skip_damaged": skip_damaged,
+    }
+    store = open_store(data, split=split, **settings)
+    training = open_store(data, split="train", **settings)
+    if not 2 * (NEIGHBOURS + 1) <= n <= len(store):
+        least, most = 2 * (NEIGHBOURS + 1), len(store)
+        raise UserError(f"n: {n} images asked of the {most} in {data}, split {split}; give {least} to {most}")
+    chosen = batch_indices(len(store), 0, n, seed)
+    images = store.images[chosen]
+    extractor = metrics.embedded_extractor(training.images, training.labels, training.fingerprint)
+    features, spectrum = extractor.features(images), metrics.power_spectrum(images)
+    others = training.images[batch_indices(len(training), 0, min(n, len(training)), seed)]
+    baseline = _set_metrics(features, spectrum, others, extractor, seed)
+    labels = None if store.labels is None else store.labels[chosen]
+    return _Real(store, images, labels, extractor, features, spectrum, baseline)
 
 
 def _batches(count: int, what: str) -> Iterator[slice]:
@@ -143,39 +174,34 @@ def _pixels(output: Any) -> Tensor:
     return to_uint8(output.images.cpu() * 2 - 1)
 
 
-def _measure(
-    originals: Tensor,
-    reconstructions: Tensor | None,
-    samples: Tensor,
-    reference: Tensor,
-    features: Callable[[Tensor], Tensor],
-    seed: int,
-) -> dict[str, Any]:
+def _measure(real: _Real, reconstructions: Tensor | None, samples: Tensor, seed: int) -> dict[str, Any]:
     """The record's `metrics`, `baseline` and `spectrum`."""
-    real = metrics.power_spectrum(originals)
-    sampled = metrics.power_spectrum(samples)
-    bands = {"real": _band_means(real), "sample": _band_means(sampled)}
-    held_out = features(originals)
-    estimates = _set_metrics(held_out, features(samples), seed)
-    estimates["hf_ratio_sample"] = metrics.bootstrap_ratio(sampled.high, real.high, seed=seed, paired=False)
+    bands = {"real": _band_means(real.spectrum), "sample": _band_means(metrics.power_spectrum(samples))}
+    estimates = _set_metrics(real.features, real.spectrum, samples, real.extractor, seed)
     if reconstructions is not None:
-        estimates.update(_reconstruction_metrics(originals, reconstructions, seed))
+        estimates.update(_reconstruction_metrics(real.images, reconstructions, seed))
         bands["reconstruction"] = _band_means(metrics.power_spectrum(reconstructions))
-    baseline = _set_metrics(held_out, features(reference), seed)
-    other = metrics.power_spectrum(reference)
-    baseline["hf_ratio_sample"] = metrics.bootstrap_ratio(other.high, real.high, seed=seed, paired=False)
     return {
         "metrics": {name: estimate.as_dict() for name, estimate in sorted(estimates.items())},
-        "baseline": {name: estimate.as_dict() for name, estimate in sorted(baseline.items())},
-        "spectrum": {"frequencies": real.frequencies.tolist(), **bands},
+        "baseline": {name: estimate.as_dict() for name, estimate in sorted(real.baseline.items())},
+        "spectrum": {"frequencies": real.spectrum.frequencies.tolist(), **bands},
     }
 
 
-def _set_metrics(real: Tensor, generated: Tensor, seed: int) -> dict[str, Estimate]:
+def _set_metrics(
+    real_features: Tensor,
+    real_spectrum: metrics.PowerSpectrum,
+    images: Tensor,
+    extractor: metrics.EmbeddedExtractor,
+    seed: int,
+) -> dict[str, Estimate]:
+    """How far a set of images is from the real ones, which it isn't paired with."""
+    features, high = extractor.features(images), metrics.power_spectrum(images).high
     return {
-        "kid": metrics.kernel_distance_interval(real, generated),
-        "fd": metrics.frechet_distance_interval(real, generated, seed=seed),
-        **metrics.prdc_intervals(real, generated, NEIGHBOURS, seed=seed),
+        "kid": metrics.kernel_distance_interval(real_features, features),
+        "fd": metrics.frechet_distance_interval(real_features, features, seed=seed),
+        "hf_ratio_sample": metrics.bootstrap_ratio(high, real_spectrum.high, seed=seed, paired=False),
+        **metrics.prdc_intervals(real_features, features, NEIGHBOURS, seed=seed),
     }
 
 

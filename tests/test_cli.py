@@ -176,7 +176,7 @@ def test_evaluate_and_compare_from_the_command_line(trained: Path, glyph_folder:
     done = hfgen("compare", trained, *options, "--out", tmp_path / "comparison")
     assert done.returncode == 0 and "report.html" in done.stdout, done.stderr
     assert (tmp_path / "comparison" / "report.html").is_file()
-    assert "give 2 to 100" in refused("evaluate", trained, "--data", glyph_folder, "--n=101", "--out", tmp_path / "x")
+    assert "give 12 to 100" in refused("evaluate", trained, "--data", glyph_folder, "--n=101", "--out", tmp_path / "x")
 
 
 def test_doctor_says_what_this_machine_can_do():

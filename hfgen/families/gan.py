@@ -39,9 +39,9 @@ class GAN:
     discriminator_width: int = 32
     discriminator_max_width: int = 128
     penalty: float = 0.5
-    penalty_every: int = 8
-    lr_generator: float = 1e-3
-    lr_discriminator: float = 1e-3
+    penalty_every: int = 4
+    lr_generator: float = 7e-4
+    lr_discriminator: float = 7e-4
 
     def build(self, resolution: int, channels: int) -> dict[str, nn.Module]:
         """Two networks, `gan` (the generator) and `discriminator`."""

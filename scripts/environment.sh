@@ -1,5 +1,4 @@
-# Sourced by the other scripts: makes .venv with hfgen and the given extra, or re-uses it.
-# usage: source scripts/environment.sh [EXTRA]
+# Sourced by the other scripts. `make_environment [EXTRA]` makes .venv with hfgen and the extra, or re-uses it.
 
 make_environment() {
     local extra="${1:-}" python stamp
@@ -22,5 +21,3 @@ make_environment() {
     PATH="$(pwd)/.venv/bin:$PATH"
     export PATH
 }
-
-make_environment "$@"

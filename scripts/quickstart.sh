@@ -4,5 +4,6 @@ set -euo pipefail
 here="$(pwd)"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/environment.sh
+make_environment
 cd "$here"
 exec hfgen quickstart "$@"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from hfgen import __version__
 from hfgen.errors import UserError
 from hfgen.recipes import recipe_names, recipe_summary
+from hfgen.training.interrupts import Interrupted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,12 +33,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 2 a user's mistake, 130 Ctrl-C."""
     logging.basicConfig(level=logging.WARNING, format="hfgen: %(message)s")
     logging.getLogger("hfgen").setLevel(logging.INFO)
+    if not sys.stderr.isatty():
+        # tqdm's own setting, read when it is imported: a log file needs no ten lines a second.
+        os.environ.setdefault("TQDM_MININTERVAL", "10")
     try:
         arguments, extra = _parser().parse_known_args(argv)
         if extra and arguments.run is not train:
             raise UserError(f"{extra[0]}: no such argument; see `hfgen {arguments.verb} --help`")
         arguments.overrides = extra
         return arguments.run(arguments) or 0
+    except Interrupted as interrupted:
+        print(f"hfgen: {interrupted}", file=sys.stderr)
+        return interrupted.exit_code
     except KeyboardInterrupt:
         return _fail("stopped by Ctrl-C", 130)
     except UserError as error:
@@ -67,6 +74,8 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = add(quickstart, "train a VAE, a VQ-VAE and a GAN on the same data and compare them")
     verb.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="folder for everything (%(default)s)")
+    verb.add_argument("--max_images", type=int, help="images that each model sees (its recipe's)")
+    verb.add_argument("--n", type=int, default=2000, help="held-out images, and samples (%(default)s)")
     _add_data(verb, default="glyphs")
 
     verb = add(
@@ -132,7 +141,8 @@ def quickstart(arguments: argparse.Namespace) -> None:
     """Run the main job."""
     from hfgen.quickstart import quickstart as run
 
-    report = run(arguments.data, arguments.out, skip_damaged=arguments.skip_damaged)
+    options = {name: getattr(arguments, name) for name in ("max_images", "n", "skip_damaged")}
+    report = run(arguments.data, arguments.out, **options)
     print(f"open {report}")
 
 
@@ -146,7 +156,6 @@ def train(arguments: argparse.Namespace) -> int:
             "recipe: give a recipe's name or --config FILE, one of them; `hfgen train --help` lists recipes"
         )
     from hfgen.configs import describe_config, load_config
-    from hfgen.training.interrupts import Interrupted
     from hfgen.training.loop import train as run
 
     if arguments.help:
@@ -154,11 +163,7 @@ def train(arguments: argparse.Namespace) -> int:
         return 0
     config = load_config(arguments.config or arguments.recipe, arguments.overrides)
     out = arguments.out or Path("runs") / (arguments.recipe or arguments.config.stem)
-    try:
-        print(run(config, out, resume=arguments.resume))
-    except Interrupted as interrupted:
-        print(f"hfgen: {interrupted}", file=sys.stderr)
-        return interrupted.exit_code
+    print(run(config, out, resume=arguments.resume))
     return 0
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hfgen import metrics
+from hfgen.bars import without_bars
 from hfgen.data import ImageStore, batch_indices, open_store
 from hfgen.errors import UserError
 from hfgen.files import atomic_folder, read_json, write_json
@@ -259,5 +260,5 @@ def write_dataset(columns: dict[str, Any], folder: Path, label_names: list[str] 
         else:
             features[name] = datasets.Value("int64" if isinstance(values[0], int) else "float64")
     table = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder) as temporary, without_bars("datasets"):
         table.to_parquet(temporary / "test-00000-of-00001.parquet")

@@ -7,26 +7,43 @@ from pathlib import Path
 from hfgen.comparison import compare
 from hfgen.configs import load_config
 from hfgen.evaluation import evaluate
+from hfgen.files import read_json
 from hfgen.training.loop import train
 
 MODELS = {"vae": "vae-glyphs", "vqvae": "vqvae-glyphs", "gan": "gan-glyphs"}
 
 
-def quickstart(data: str, out: Path, *, skip_damaged: bool = False) -> Path:
+def quickstart(
+    data: str, out: Path, *, max_images: int | None = None, n: int = 2000, skip_damaged: bool = False
+) -> Path:
     """Train, evaluate and compare into `out`; return the report.
 
     Images smaller than 32 px are padded. Repeating the call re-uses what is finished.
+
+    Args:
+        data: As `hfgen.data.open_store` takes it.
+        out: Folder for everything.
+        max_images: Images that each model sees; by default its recipe's.
+        n: Held-out images that are measured, and samples.
+        skip_damaged: Leave damaged images out.
 
     Raises:
         UserError: bad data, or `out` holds something else.
         Interrupted: Ctrl-C or SIGTERM during training; the state was saved.
     """
     overrides = [f"--data={data}", "--small_images=pad", f"--skip_damaged={str(skip_damaged).lower()}"]
+    if max_images is not None:
+        overrides.append(f"--max_images={max_images}")
+    report = out / "report.html"
+    finished = report.is_file() and read_json(out / "comparison.json")["data"]["n"] == n
     for name, recipe in MODELS.items():
+        finished = finished and (out / name / "pretrained").is_dir()
         train(load_config(recipe, overrides), out / name)
+    if finished:
+        return report
     evaluations = {
-        name: evaluate(out / name, data, small_images="pad", skip_damaged=skip_damaged, out=out / name)
+        name: evaluate(out / name, data, n=n, small_images="pad", skip_damaged=skip_damaged, out=out / name)
         for name in MODELS
     }
     compare(evaluations, out)
-    return out / "report.html"
+    return report

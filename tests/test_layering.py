@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 LAYERS = [
-    ("errors", "seeds"),
+    ("errors", "seeds", "bars"),
     ("files",),
     ("images",),
     ("recipes",),

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hfgen.bars import without_bars
 from hfgen.data.decode import DamagedImage, Rules, SmallImages, decode, read
 from hfgen.errors import UserError
 from hfgen.images import from_pil
@@ -70,15 +71,8 @@ def no_split(name: str, split: str, splits: list[str]) -> UserError:
 
 def open_folder(name: str, folder: Path, request: Request) -> Part:
     """`open_part` of a folder of images or of parquet files; without the bars of `datasets`: it takes no time."""
-    import datasets
-
-    hidden = datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
+    with without_bars("datasets"):
         return open_part(name, folder_builder(folder), request)
-    finally:
-        if not hidden:
-            datasets.enable_progress_bars()
 
 
 def folder_builder(folder: Path) -> DatasetBuilder:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
+from hfgen.bars import without_bars
 from hfgen.errors import UserError
 from hfgen.files import read_json
 from hfgen.models.hfgen_gan_v1 import GANGenerator
@@ -113,7 +112,7 @@ def _load_component(folder: Path, reference: Any) -> Any:
     if written != cls.__name__:
         raise UserError(f"{folder}: holds a {written}, not a {cls.__name__}; the checkpoint is mixed up, get it again")
     try:
-        with without_bars():
+        with without_bars("transformers"):
             component, info = cls.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
     except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -122,20 +121,6 @@ def _load_component(folder: Path, reference: Any) -> Any:
     if wrong:
         raise UserError(f"{folder}: weights and config don't fit: {'; '.join(wrong)}; get the checkpoint again")
     return component.eval()
-
-
-@contextlib.contextmanager
-def without_bars() -> Iterator[None]:
-    """Keep transformers from drawing a progress bar for every small file that it reads or writes."""
-    from transformers.utils import logging as bars
-
-    drawn = bars.is_progress_bar_enabled()
-    bars.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if drawn:
-            bars.enable_progress_bar()
 
 
 _KEY_KINDS = ("missing_keys", "unexpected_keys", "mismatched_keys")

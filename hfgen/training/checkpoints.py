@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from hfgen.bars import without_bars
 from hfgen.errors import UserError
 from hfgen.files import atomic_folder, read_json, sha256, write_json
-from hfgen.pipelines.loading import without_bars
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -34,7 +34,7 @@ def save_checkpoint(
         training = temporary / "training_state"
         training.mkdir()
         try:
-            with without_bars():
+            with without_bars("transformers"):
                 pipeline.save_pretrained(temporary / "pretrained")
             for name, tensors in state.items():
                 # Clones, since tied weights share memory, which safetensors refuses.

@@ -1,0 +1,80 @@
+"""The record and the evaluation dataset say the same, and can be made again."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import hfgen
+from hfgen.errors import UserError
+from hfgen.evaluation import evaluate
+from hfgen.images import from_pil
+
+N = 40
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained: Path, glyph_folder: Path, tmp_path_factory: pytest.TempPathFactory):
+    out = tmp_path_factory.mktemp("evaluation")
+    return evaluate(trained, str(glyph_folder), n=N, out=out), out
+
+
+def test_the_record_is_the_json_that_was_written(evaluated):
+    evaluation, out = evaluated
+    assert json.loads((out / "record.json").read_text()) == evaluation.record
+    assert evaluation.record["data"]["n"] == N and len(evaluation.record["data"]["fingerprint"]) == 64
+
+
+def test_every_metric_has_its_interval_and_the_encoderless_have_no_reconstruction(evaluated, family: str):
+    metrics = evaluated[0].record["metrics"]
+    assert all(entry["low"] <= entry["value"] <= entry["high"] and entry["n"] == N for entry in metrics.values())
+    samples = {"kid", "fd", "precision", "recall", "density", "coverage", "hf_ratio_sample"}
+    paired = {"psnr", "ssim", "hf_ratio_reconstruction", "averaging_identity"}
+    assert metrics.keys() == (samples if family == "gan" else samples | paired)
+    assert evaluated[0].record["baseline"].keys() == samples
+
+
+def test_load_dataset_reads_the_images_bit_for_bit(evaluated, family: str, tmp_path: Path):
+    from datasets import load_dataset
+
+    evaluation, out = evaluated
+    rows = load_dataset(str(out / "dataset"), split="test", cache_dir=str(tmp_path))
+    assert len(rows) == N
+    assert torch.equal(from_pil(rows["original"], 1), evaluation.originals)
+    assert torch.equal(from_pil(rows["sample"], 1), evaluation.samples)
+    assert ("reconstruction" in rows.column_names) == (family != "gan")
+    assert rows.features["label"].names == ["a", "b", "c"]
+    assert list(rows["label"]) == evaluation.labels.tolist()
+
+
+def test_a_seed_of_the_dataset_draws_its_image_again(evaluated, trained: Path):
+    evaluation, _ = evaluated
+    generator = torch.Generator().manual_seed(evaluation.seeds[7])
+    (image,) = hfgen.load(trained)(generator=generator).images
+    difference = from_pil([image], 1).int() - evaluation.samples[7:8].int()
+    assert difference.abs().max() <= 1
+
+
+def test_evaluating_again_gives_the_same_record(evaluated, trained: Path, glyph_folder: Path):
+    assert evaluate(trained, str(glyph_folder), n=N).record == evaluated[0].record
+
+
+def test_another_seed_measures_other_images(evaluated, trained: Path, glyph_folder: Path):
+    other = evaluate(trained, str(glyph_folder), n=N, seed=1)
+    assert not torch.equal(other.originals, evaluated[0].originals)
+    assert other.record["metrics"] != evaluated[0].record["metrics"]
+
+
+def test_the_record_of_another_model_is_not_overwritten(evaluated, trained: Path, glyph_folder: Path):
+    _, out = evaluated
+    before = (out / "record.json").read_bytes()
+    with pytest.raises(UserError, match="holds the record of another model"):
+        evaluate(trained / "pretrained", str(glyph_folder), n=N, out=out)
+    assert (out / "record.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("n", [0, 11, 101])
+def test_a_number_of_images_that_cannot_be_measured_is_refused(n: int, trained: Path, glyph_folder: Path):
+    with pytest.raises(UserError, match=f"n: {n} images asked of the 100 in .*; give 12 to 100"):
+        evaluate(trained, str(glyph_folder), n=n)

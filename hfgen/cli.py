@@ -243,7 +243,7 @@ def compare(arguments: argparse.Namespace) -> None:
     from hfgen.comparison import compare as run
     from hfgen.evaluation import evaluate as measure
 
-    names = [Path(model).name for model in arguments.models]
+    names = [Path(model.removesuffix("/").removesuffix("/pretrained")).name for model in arguments.models]
     if len(set(names)) < len(names):
         raise UserError(f"models: two are called {max(names, key=names.count)}; rename a folder to tell them apart")
     options = _measurement(arguments)

@@ -21,6 +21,7 @@ from hfgen.files import atomic_folder, read_json, write_json
 from hfgen.images import to_float, to_pil, to_uint8
 from hfgen.metrics import Estimate
 from hfgen.pipelines import ImagePipeline, load
+from hfgen.pipelines.loading import resolve_folder
 from hfgen.seeds import derive_seed
 
 SCHEMA = 1
@@ -69,7 +70,8 @@ def evaluate(
     Raises:
         UserError: the model or the data can't be had, the split has fewer than `n` images, or `out` is taken.
     """
-    pipeline = load(model)
+    folder = resolve_folder(model)
+    pipeline = load(folder)
     pipeline.set_progress_bar_config(disable=True)
     real = _real_images(data, split, n, seed, pipeline.sample_size, pipeline.channels, small_images, skip_damaged)
     seeds = [derive_seed("sample", seed, index) for index in range(n)]
@@ -79,13 +81,14 @@ def evaluate(
         "schema": SCHEMA,
         "model": {
             "id": str(model),
-            "revision": None,
+            # The Hub's cache names a snapshot's folder after its commit.
+            "revision": folder.name if folder.parent.name == "snapshots" else None,
             "family": pipeline.family,
             "parameters": pipeline.parameter_count,
         },
         "data": {
             "id": data,
-            "revision": None,
+            "revision": real.store.revision,
             "split": split,
             "n": n,
             "resolution": real.store.resolution,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, get_args
@@ -57,6 +58,12 @@ class ImageStore:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def revision(self) -> str | None:
+        """The commit of a Hub dataset; None for anything else."""
+        commit = re.fullmatch(r"[\w.-]+/[\w.-]+@([0-9a-f]{40})", self.source)
+        return commit[1] if commit else None
 
 
 def open_store(

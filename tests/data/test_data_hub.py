@@ -25,7 +25,7 @@ from hfgen.errors import UserError
 for data in sys.argv[1:]:
     try:
         store = open_store(data, resolution=8)
-        print(len(store), store.source)
+        print(len(store), store.source, store.revision)
     except UserError as error:
         print("UserError", error)
 """
@@ -122,13 +122,13 @@ def test_a_hub_id_is_opened_at_a_commit_and_then_without_the_hub(endpoint: str, 
         "org/none",
         HF_ENDPOINT=endpoint,
     )
-    assert lines[:2] == [f"18 org/name@{COMMIT}"] * 2
+    assert lines[:2] == [f"18 org/name@{COMMIT} {COMMIT}"] * 2
     assert re.match(r"UserError data: org/name@v2 can't be loaded \(.*'v2'.*\); .*check the name", lines[2])
     assert re.match(r"UserError data: org/none can't be loaded \(.*doesn't exist.*\)", lines[3])
 
     other = "a" * 40
     lines = opened(tmp_path / "home", "org/name", f"org/name@{other}", HF_HUB_OFFLINE="1")
-    assert lines[0] == f"18 org/name@{COMMIT}"
+    assert lines[0] == f"18 org/name@{COMMIT} {COMMIT}"
     assert lines[1] == f"UserError data: org/name@{other} can't be reached, only {COMMIT} is kept here; go online"
 
 

@@ -24,7 +24,8 @@ LAYERS = [
     ("report",),
     ("comparison",),
     ("quickstart", "doctor"),
-    ("cli", "__main__"),
+    ("cli",),
+    ("__main__",),
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 

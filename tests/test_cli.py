@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import COMMON, TINY
 from PIL import Image
+from tiny import COMMON, TINY
 
 from hfgen.training.checkpoints import load_checkpoint
 

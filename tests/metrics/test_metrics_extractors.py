@@ -52,7 +52,7 @@ def test_features_are_standard_float64_whatever_the_batch(trained: tuple[Embedde
 def test_features_see_blur(tmp_path: Path) -> None:
     letters = draw("glyphs", "train", 0, 400, 20)
     extractor = embedded_extractor(letters.images, letters.labels, PRINT, cache=tmp_path)
-    real, images = draw("glyphs", "test", 0, 600, 20).images.split(300)
+    real, images = draw("glyphs", "test", 0, 2000, 20).images.split(1000)
     blurred = torch.nn.functional.avg_pool2d(images.float(), 3, 1, 1).round().to(torch.uint8)
     sharp, soft = (kernel_distance_interval(extractor.features(real), extractor.features(x)) for x in (images, blurred))
     assert sharp.low < 0 < sharp.high < soft.low

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_config
+from tiny import tiny_config
 
 from hfgen.errors import UserError
 from hfgen.training.checkpoints import load_checkpoint, newest_checkpoint

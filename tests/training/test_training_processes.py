@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import COMMON, TINY
 from safetensors.torch import load_file
+from tiny import COMMON, TINY
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
 

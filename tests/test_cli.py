@@ -112,7 +112,7 @@ def test_a_damaged_image_is_named_or_skipped_and_counted(damaged_folder: Path, t
     assert "broken.png" in line and "--skip_damaged" in line
     assert not (tmp_path / "run").exists()
     done = hfgen(*arguments, "--skip_damaged=true")
-    assert done.returncode == 0 and "1 damaged" in done.stderr, done.stderr
+    assert done.returncode == 0 and "damaged images left out of train: 1" in done.stderr, done.stderr
 
 
 def test_small_images_are_refused_with_the_remedy_and_padded_on_demand(glyph_folder: Path, tmp_path: Path):
@@ -130,10 +130,10 @@ def test_small_images_are_refused_with_the_remedy_and_padded_on_demand(glyph_fol
 
 
 def test_a_full_disk_is_one_line_and_leaves_the_last_checkpoint(glyph_folder: Path, tmp_path: Path):
-    """A real file system of 1.2 MB, mounted in a namespace of its own, holds one checkpoint but not two."""
+    """A real file system of 3.5 MB, mounted in a namespace of its own, holds one checkpoint but not two."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = f"mount -t tmpfs -o size=1200k tmpfs {disk}"
+    mount = f"mount -t tmpfs -o size=3500k tmpfs {disk}"
     if subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True).returncode:
         pytest.skip("this machine allows no user namespaces, so no small disk can be mounted")
     run = [

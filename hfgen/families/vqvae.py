@@ -113,16 +113,16 @@ class VQVAE:
         decoded = vqvae.decode(quantised.latents, force_not_quantize=True).sample.float()
         mse = (decoded - images).square().mean()
         step.carry["latents"] = latents.detach().float().permute(0, 2, 3, 1).reshape(-1, self.code_channels)
-        step.carry["codes"] = quantised.codes.reshape(-1)
+        step.carry["codes"] = step.gather(quantised.codes.reshape(-1))
         terms = {
             "mse": mse.detach(),
             "commitment": quantised.commitment.detach(),
-            "perplexity": perplexity(quantised.codes, self.codes),
+            "perplexity": perplexity(step.carry["codes"], self.codes),
         }
         return Loss(mse + self.commitment * quantised.commitment, terms)
 
     def _move_codebook(self, networks: Networks, step: Step) -> None:
-        latents, codes = step.gather(step.carry["latents"]), step.gather(step.carry["codes"])
+        latents, codes = step.gather(step.carry["latents"]), step.carry["codes"]
         picks = step.draws.integers(len(latents), self.codes)
         weight = networks["vqvae"].quantize.embedding.weight
         networks["codebook"].update(weight, latents, codes, picks, self.codebook_decay)

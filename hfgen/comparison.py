@@ -98,7 +98,7 @@ def _compare(evaluations: dict[str, Evaluation]) -> dict[str, Any]:
 def _psnr_differences(evaluations: dict[str, Evaluation], seed: int) -> list[dict[str, Any]]:
     """Image by image, which cancels what makes an image hard for every model."""
     scores = {
-        name: metrics.psnr(evaluation.originals, evaluation.reconstructions, 255)
+        name: metrics.capped_psnr(evaluation.originals, evaluation.reconstructions)
         for name, evaluation in evaluations.items()
         if evaluation.reconstructions is not None
     }

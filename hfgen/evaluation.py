@@ -213,7 +213,7 @@ def _reconstruction_metrics(originals: Tensor, reconstructions: Tensor, seed: in
     real, reconstructed = metrics.power_spectrum(originals), metrics.power_spectrum(reconstructions)
     identity = metrics.averaging_identity(originals, reconstructions)
     return {
-        "psnr": metrics.bootstrap_mean(metrics.psnr(originals, reconstructions, 255), seed=seed),
+        "psnr": metrics.bootstrap_mean(metrics.capped_psnr(originals, reconstructions), seed=seed),
         "ssim": metrics.bootstrap_mean(metrics.ssim(originals, reconstructions, 255), seed=seed),
         "hf_ratio_reconstruction": metrics.bootstrap_ratio(reconstructed.high, real.high, seed=seed, paired=True),
         "averaging_identity": metrics.bootstrap_ratio(

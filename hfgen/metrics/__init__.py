@@ -11,7 +11,7 @@ from hfgen.metrics.intervals import (
     prdc_intervals,
 )
 from hfgen.metrics.neighbours import PRDC, expected_coverage, prdc
-from hfgen.metrics.pixels import mse, psnr, ssim
+from hfgen.metrics.pixels import capped_psnr, mse, psnr, ssim
 from hfgen.metrics.spectrum import (
     AveragingIdentity,
     PowerSpectrum,
@@ -30,6 +30,7 @@ __all__ = [
     "averaging_identity",
     "bootstrap_mean",
     "bootstrap_ratio",
+    "capped_psnr",
     "embedded_extractor",
     "expected_coverage",
     "frechet_distance",

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
 
 from hfgen.errors import UserError
-from hfgen.metrics import mse, psnr, ssim
+from hfgen.metrics import capped_psnr, mse, psnr, ssim
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -83,3 +83,14 @@ def test_what_cannot_be_scored_is_refused(x: torch.Tensor, y: torch.Tensor, data
 def test_ssim_refuses_images_below_its_window() -> None:
     with pytest.raises(UserError, match="10 x 32"):
         ssim(noise(1, 1, 10, 32), noise(1, 1, 10, 32), 255)
+
+
+def test_capped_psnr_is_psnr_but_finite_for_an_exact_copy() -> None:
+    images = torch.randint(256, (3, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    other = images.clone()
+    other[1] = 255 - other[1]
+    other[2, 0, 0, 0] = other[2, 0, 0, 0].int() ^ 1
+    values = capped_psnr(images, other)
+    assert values[1] == psnr(images, other, 255)[1]
+    torch.testing.assert_close(values[0], values[2])
+    assert values[2] == psnr(images, other, 255)[2]

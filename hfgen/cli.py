@@ -163,7 +163,9 @@ def train(arguments: argparse.Namespace) -> int:
         return 0
     config = load_config(arguments.config or arguments.recipe, arguments.overrides)
     out = arguments.out or Path("runs") / (arguments.recipe or arguments.config.stem)
-    print(run(config, out, resume=arguments.resume))
+    folder = run(config, out, resume=arguments.resume)
+    if os.environ.get("RANK", "0") == "0":
+        print(folder)
     return 0
 
 

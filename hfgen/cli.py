@@ -174,13 +174,13 @@ def sample(arguments: argparse.Namespace) -> None:
     import torch
 
     import hfgen
-    from hfgen.images import to_uint8
+    from hfgen.images import unit_to_uint8
 
     _at_least_one(arguments.n)
     pipeline = hfgen.load(arguments.model)
     generator = torch.Generator().manual_seed(arguments.seed)
     images = pipeline(batch_size=arguments.n, generator=generator, output_type="pt").images
-    _save_grid(to_uint8(images * 2 - 1), arguments.out)
+    _save_grid(unit_to_uint8(images), arguments.out)
 
 
 def reconstruct(arguments: argparse.Namespace) -> None:
@@ -189,7 +189,7 @@ def reconstruct(arguments: argparse.Namespace) -> None:
 
     import hfgen
     from hfgen.data import batch_indices, open_store
-    from hfgen.images import to_float, to_uint8
+    from hfgen.images import to_float, unit_to_uint8
 
     _at_least_one(arguments.n)
     pipeline = hfgen.load(arguments.model)
@@ -205,7 +205,7 @@ def reconstruct(arguments: argparse.Namespace) -> None:
     )
     originals = store.images[batch_indices(len(store), 0, min(arguments.n, len(store)), 0)]
     output = pipeline.reconstruct(to_float(originals), output_type="pt").images
-    rows = [row for pair in zip(originals.split(8), to_uint8(output * 2 - 1).split(8), strict=True) for row in pair]
+    rows = [row for pair in zip(originals.split(8), unit_to_uint8(output).split(8), strict=True) for row in pair]
     _save_grid(torch.cat(rows), arguments.out)
 
 
@@ -215,14 +215,9 @@ def _at_least_one(n: int) -> None:
 
 
 def _save_grid(images: Tensor, path: Path) -> None:
-    import io
+    from hfgen.images import grid, write_png
 
-    from hfgen.files import write_bytes
-    from hfgen.images import grid
-
-    buffer = io.BytesIO()
-    grid(images, columns=8, zoom=max(1, 128 // images.shape[-1])).save(buffer, "PNG")
-    write_bytes(path, buffer.getvalue())
+    write_png(path, grid(images, columns=8, zoom=max(1, 128 // images.shape[-1])))
     print(path)
 
 

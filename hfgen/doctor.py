@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 
 from hfgen.files import cache_dir
 
@@ -44,11 +45,6 @@ def _installed(name: str) -> str:
         return f"missing: pip install {name}"
 
 
-def _existing(path: os.PathLike[str]) -> os.PathLike[str]:
+def _existing(path: Path) -> Path:
     """The nearest parent that exists."""
-    from pathlib import Path
-
-    here = Path(path)
-    while not here.exists():
-        here = here.parent
-    return here
+    return next(place for place in (path, *path.absolute().parents) if place.exists())

@@ -18,7 +18,7 @@ from hfgen.bars import without_bars
 from hfgen.data import ImageStore, batch_indices, open_store
 from hfgen.errors import UserError
 from hfgen.files import atomic_folder, read_json, write_json
-from hfgen.images import to_float, to_pil, to_uint8
+from hfgen.images import to_float, to_pil, unit_to_uint8
 from hfgen.metrics import Estimate
 from hfgen.pipelines import ImagePipeline, load
 from hfgen.pipelines.loading import resolve_folder
@@ -164,18 +164,15 @@ def _generate(pipeline: ImagePipeline, seeds: list[int]) -> Tensor:
     images = []
     for part in _batches(len(seeds), "sampling"):
         generators = [torch.Generator().manual_seed(seed) for seed in seeds[part]]
-        images.append(_pixels(pipeline(batch_size=len(generators), generator=generators, output_type="pt")))
+        output = pipeline(batch_size=len(generators), generator=generators, output_type="pt")
+        images.append(unit_to_uint8(output.images))
     return torch.cat(images)
 
 
 def _reconstruct(pipeline: ImagePipeline, originals: Tensor) -> Tensor:
     parts = _batches(len(originals), "reconstructing")
-    return torch.cat([_pixels(pipeline.reconstruct(to_float(originals[p]), output_type="pt")) for p in parts])
-
-
-def _pixels(output: Any) -> Tensor:
-    """A pipeline's `pt` images, in [0, 1] -> uint8."""
-    return to_uint8(output.images.cpu() * 2 - 1)
+    outputs = (pipeline.reconstruct(to_float(originals[part]), output_type="pt").images for part in parts)
+    return torch.cat([unit_to_uint8(images) for images in outputs])
 
 
 def _measure(real: _Real, reconstructions: Tensor | None, samples: Tensor, seed: int) -> dict[str, Any]:

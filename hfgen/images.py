@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from hfgen.files import write_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,6 +25,11 @@ def to_float(images: Tensor) -> Tensor:
 def to_uint8(images: Tensor) -> Tensor:
     """Float in [-1, 1] (clipped) -> uint8, rounded to the nearest level."""
     return images.float().add(1).mul(127.5).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def unit_to_uint8(images: Tensor) -> Tensor:
+    """Float in [0, 1], as pipelines give it for `output_type="pt"` -> uint8, on the CPU."""
+    return to_uint8(images.cpu() * 2 - 1)
 
 
 def to_pil(images: Tensor) -> list[Image.Image]:
@@ -50,3 +59,10 @@ def grid(images: Tensor, columns: int, zoom: int = 1, gap: int = 2) -> Image.Ima
     for index, image in enumerate(to_pil(big)):
         sheet.paste(image, ((index % columns) * (width + gap), (index // columns) * (height + gap)))
     return sheet
+
+
+def write_png(path: Path, image: Image.Image) -> None:
+    """Save a picture whole, or not at all."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    write_bytes(path, buffer.getvalue())

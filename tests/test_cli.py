@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from tiny import COMMON, TINY
 
+from hfgen.configs import load_config
 from hfgen.training.checkpoints import load_checkpoint
 
 
@@ -27,6 +28,10 @@ def refused(*arguments: object) -> str:
     assert not lines and not done.stdout, (lines, done.stdout)
     (line,) = done.stderr.splitlines()
     return line.removeprefix("hfgen: error: ")
+
+
+def train_tiny_vae(data: Path, out: Path) -> list[str]:
+    return ["train", "vae-glyphs", *COMMON, *TINY["vae"], f"--data={data}", f"--out={out}"]
 
 
 def test_help_takes_less_than_half_a_second():
@@ -100,14 +105,7 @@ def damaged_folder(glyph_folder: Path, tmp_path: Path) -> Path:
 
 
 def test_a_damaged_image_is_named_or_skipped_and_counted(damaged_folder: Path, tmp_path: Path):
-    arguments = [
-        "train",
-        "vae-glyphs",
-        *COMMON,
-        *TINY["vae"],
-        f"--data={damaged_folder}",
-        f"--out={tmp_path / 'run'}",
-    ]
+    arguments = train_tiny_vae(damaged_folder, tmp_path / "run")
     line = refused(*arguments)
     assert "broken.png" in line and "--skip_damaged" in line
     assert not (tmp_path / "run").exists()
@@ -115,15 +113,15 @@ def test_a_damaged_image_is_named_or_skipped_and_counted(damaged_folder: Path, t
     assert done.returncode == 0 and "damaged images left out of train: 1" in done.stderr, done.stderr
 
 
+@pytest.mark.parametrize(
+    ("flags", "skipped"), [([], False), (["--skip_damaged"], True), (["--skip_damaged=false"], False)]
+)
+def test_the_remedy_for_damaged_images_works_as_it_is_written(flags: list[str], skipped: bool):
+    assert load_config("vae-glyphs", flags).skip_damaged is skipped
+
+
 def test_small_images_are_refused_with_the_remedy_and_padded_on_demand(glyph_folder: Path, tmp_path: Path):
-    arguments = [
-        "train",
-        "vae-glyphs",
-        *COMMON,
-        *TINY["vae"],
-        f"--data={glyph_folder}",
-        f"--out={tmp_path / 'run'}",
-    ]
+    arguments = train_tiny_vae(glyph_folder, tmp_path / "run")
     line = refused(*arguments, "--resolution=32")
     assert "16" in line and "--small_images" in line
     assert hfgen(*arguments, "--resolution=32", "--small_images=pad", "--max_images=16").returncode == 0
@@ -136,17 +134,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_last_checkpoint(glyph_folder: Pa
     mount = f"mount -t tmpfs -o size=3500k tmpfs {disk}"
     if subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True).returncode:
         pytest.skip("this machine allows no user namespaces, so no small disk can be mounted")
-    run = [
-        sys.executable,
-        "-m",
-        "hfgen",
-        "train",
-        "vae-glyphs",
-        *COMMON,
-        *TINY["vae"],
-        f"--data={glyph_folder}",
-    ]
-    train = shlex.join([*run, f"--out={disk / 'run'}"])
+    train = shlex.join([sys.executable, "-m", "hfgen", *train_tiny_vae(glyph_folder, disk / "run")])
     script = f"{mount} && {train} 2>{tmp_path}/errors; echo $? >{tmp_path}/code; cp -a {disk} {tmp_path}/copy"
     subprocess.run(["unshare", "-rm", "sh", "-c", script], check=True, capture_output=True)
     errors = (tmp_path / "errors").read_text()

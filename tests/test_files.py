@@ -8,7 +8,7 @@ import torch
 
 from hfgen.errors import UserError
 from hfgen.files import atomic_folder, read_json, sha256, write_json, write_text
-from hfgen.images import from_pil, grid, to_float, to_pil, to_uint8
+from hfgen.images import from_pil, grid, to_float, to_pil, to_uint8, unit_to_uint8
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path):
@@ -55,6 +55,7 @@ def test_every_level_survives_float_and_pil(channels: int):
     levels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).expand(2, channels, 16, 16).contiguous()
     assert to_float(levels).min() == -1 and to_float(levels).max() == 1
     assert torch.equal(to_uint8(to_float(levels)), levels)
+    assert torch.equal(unit_to_uint8(levels.float() / 255), levels)
     assert torch.equal(from_pil(to_pil(levels), channels), levels)
 
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from hfgen.data import ImageStore, batch_indices, open_store
 from hfgen.errors import UserError
 from hfgen.files import atomic_folder, write_text
-from hfgen.images import grid, to_float, to_uint8
+from hfgen.images import grid, to_float, unit_to_uint8, write_png
 from hfgen.seeds import derive_seed
 from hfgen.training import checkpoints
 from hfgen.training.config import RunConfig
@@ -94,8 +94,6 @@ class Trainer:
                 f"batch_size: {config.batch_size} can't be shared by {accelerator.num_processes} processes; "
                 "choose a multiple"
             )
-        if len(store) < 1:
-            raise UserError(f"data: {config.data} has no images in split {config.split}; choose another split")
         self.device = accelerator.device
         self.autocast = choose_precision(config.precision, self.device) == "bf16"
         self.last_image = math.ceil(config.max_images / config.batch_size) * config.batch_size
@@ -240,9 +238,8 @@ class Trainer:
             return
         pipeline = self.config.model.pipeline(self.averages)
         images = pipeline(batch_size=64, generator=torch.Generator().manual_seed(0), output_type="pt").images
-        path = self.out / "samples" / f"{self.images_seen:09d}.png"
-        path.parent.mkdir(exist_ok=True)
-        grid(to_uint8(images * 2 - 1), 8, zoom=max(1, 64 // self.config.resolution)).save(path)
+        sheet = grid(unit_to_uint8(images), 8, zoom=max(1, 64 // self.config.resolution))
+        write_png(self.out / "samples" / f"{self.images_seen:09d}.png", sheet)
 
     # Saving and resuming.
 

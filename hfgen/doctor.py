@@ -19,21 +19,15 @@ def findings() -> Iterator[tuple[str, str]]:
     """(what, finding), one line each."""
     import torch
 
-    from hfgen.training.devices import choose_precision
+    from hfgen.training.devices import choose_kernels, describe
 
     yield "python", platform.python_version()
     for name in _REQUIRED:
         yield name, _installed(name)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.type == "cuda":
-        yield "device", f"{torch.cuda.get_device_name()}, {torch.cuda.mem_get_info()[1] / 2**30:.0f} GiB"
-    else:
-        yield (
-            "device",
-            f"CPU, {torch.get_num_threads()} threads of {os.cpu_count()} cores (no GPU that torch can use)",
-        )
-    precision = choose_precision("auto", device)
-    yield "precision", precision if precision == "bf16" else "fp32 (the hardware has no fast bf16)"
+    place = f" of {os.cpu_count()} cores (no GPU that torch can use)" if device.type == "cpu" else ""
+    yield "device", f"{describe(device)}{place}"
+    yield "training", str(choose_kernels(device)).split(": ", 1)[1]
     yield "cache", f"{cache_dir()}, {shutil.disk_usage(_existing(cache_dir())).free / 2**30:.0f} GiB free"
     yield "Space", "gradio is installed" if find_spec("gradio") else "missing: pip install 'hfgen[space]'"
 

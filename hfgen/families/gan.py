@@ -10,7 +10,7 @@ from hfgen.models.decoder import decoder_arguments
 from hfgen.models.discriminator import ImageDiscriminator
 from hfgen.models.hfgen_gan_v1 import GANGenerator
 from hfgen.models.initialise import initialise
-from hfgen.objectives.adversarial import gradient_penalty, relativistic_loss
+from hfgen.objectives.adversarial import discriminator_warning, gradient_penalty, relativistic_loss
 from hfgen.pipelines import GANPipeline
 from hfgen.training.phases import Loss, Networks, Phase, Step
 
@@ -65,6 +65,7 @@ class GAN:
                 self._discriminator_loss,
                 self.lr_discriminator,
                 (0.0, 0.99),
+                watch=lambda means: discriminator_warning(means["loss"], means["margin"]),
             ),
         ]
 

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy, pad
 from hfgen.errors import UserError
 from hfgen.models.decoder import decoder_arguments
 from hfgen.models.initialise import initialise
-from hfgen.objectives.codebook import CodebookAverage, perplexity, quantise
+from hfgen.objectives.codebook import CodebookAverage, codebook_warning, perplexity, quantise
 from hfgen.pipelines import VQVAEPipeline
 from hfgen.training.phases import Loss, Networks, Phase, Step
 
@@ -102,6 +102,7 @@ class VQVAE:
                 end=self.prior_begin,
                 after=self._move_codebook,
                 clip=1.0,
+                watch=lambda means: codebook_warning(means["perplexity"], self.codes),
             ),
             Phase("prior", ("prior",), self._prior_loss, self.prior_lr, begin=self.prior_begin, clip=1.0),
         ]

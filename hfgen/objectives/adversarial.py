@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -24,8 +25,23 @@ def gradient_penalty(discriminator: Callable[[Tensor], Tensor], images: Tensor) 
 
     R1 on real images, R2 on fakes (Mescheder et al., 1801.04406, equation 9, without its factor gamma / 2).
     """
-    with torch.autocast(images.device.type, enabled=False), torch.enable_grad():
+    # Compiled modules have no second derivative.
+    eager = torch.compiler.set_stance("force_eager")
+    with eager, torch.autocast(images.device.type, enabled=False), torch.enable_grad():
         images = images.detach().float().requires_grad_(True)
         scores = discriminator(images)
         (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
         return gradient.square().flatten(1).sum(1).mean()
+
+
+def discriminator_warning(loss: float, margin: float) -> str | None:
+    """What is wrong with a discriminator of this mean loss and mean score(real) - score(fake), or None.
+
+    The bounds are rules of thumb: below a loss of .02 the generator's gradient has all but vanished; a margin
+    below .001 at a loss of log 2 or more says that the scores tell nothing apart.
+    """
+    if loss < 0.02:
+        return f"the discriminator tells nearly every image apart (loss {loss:.3f}): the generator learns little"
+    if abs(margin) < 1e-3 and loss > math.log(2) - 1e-3:
+        return f"the discriminator tells nothing apart (loss {loss:.3f}, margin {margin:.4f})"
+    return None

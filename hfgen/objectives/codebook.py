@@ -73,3 +73,10 @@ def perplexity(codes: Tensor, size: int) -> Tensor:
     """exp(entropy) of the codes' frequencies: how many of the `size` codes are in effective use."""
     share = torch.bincount(codes.flatten(), minlength=size).float() / codes.numel()
     return torch.special.entr(share).sum().exp()
+
+
+def codebook_warning(perplexity: float, codes: int) -> str | None:
+    """What is wrong with a codebook of this perplexity in a batch, or None; a rule of thumb: below 2 %, or 2 codes."""
+    if perplexity >= max(2.0, 0.02 * codes):
+        return None
+    return f"the codebook has collapsed: {perplexity:.1f} of {codes} codes are in use (perplexity)"

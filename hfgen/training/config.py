@@ -28,6 +28,9 @@ class RunConfig:
         batch_size: Images in a step, over all processes.
         seed: Seed of weights, order and noise.
         precision: auto takes bf16 where the machine computes in it.
+        compiled: Mode of torch.compile; auto compiles on a GPU, reduce-overhead adds CUDA graphs.
+        on_nonfinite: stop, or skip the update and count it, where a gradient isn't finite.
+        log_with: Trackers beside log.jsonl; all takes every one that is installed.
         warmup_images: Images over which each phase's learning rate rises from 0.
         ema_half_life: Images after which an old weight counts half in the published average.
         log_every: Images between two lines of log.jsonl.
@@ -48,6 +51,9 @@ class RunConfig:
     batch_size: int = 64
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compiled: Literal["auto", "off", "default", "reduce-overhead"] = "auto"
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    log_with: Literal["none", "tensorboard", "trackio", "wandb", "all"] = "none"
     warmup_images: int = 2_000
     ema_half_life: int = 2_000
     log_every: int = 2_000

@@ -1,11 +1,51 @@
-"""What a device computes best in."""
+"""What a device computes best in, and what it can hold."""
 
 from __future__ import annotations
 
+import dataclasses
+from importlib.util import find_spec
+
 import torch
+from torch import Tensor
 
 
-def choose_precision(asked: str, device: torch.device) -> str:
+@dataclasses.dataclass(frozen=True)
+class Kernels:
+    """How a run computes on its device.
+
+    Attributes:
+        device: Where it computes.
+        precision: bf16 (autocast over fp32 weights) or fp32.
+        memory_format: Of images and convolutions.
+        compiled: torch.compile's mode, or off.
+    """
+
+    device: torch.device
+    precision: str
+    memory_format: torch.memory_format
+    compiled: str
+
+    def __str__(self) -> str:
+        layout = "channels_last" if self.memory_format == torch.channels_last else "contiguous"
+        compiled = "no torch.compile" if self.compiled == "off" else f"torch.compile ({self.compiled})"
+        precision = "bf16 autocast over fp32 weights" if self.precision == "bf16" else "fp32"
+        return f"{describe(self.device)}: {precision}, {layout}, {compiled}, fused AdamW"
+
+
+def choose_kernels(device: torch.device, precision: str = "auto", compiled: str = "auto") -> Kernels:
+    """What was asked, and for `auto` what pays on the device.
+
+    channels_last pays on a GPU; on a CPU group normalisation is faster on contiguous images. torch.compile
+    pays on a GPU, where it fuses what lies between the convolutions; on a CPU it takes most of a minute to
+    gain a tenth at best.
+    """
+    if compiled == "auto":
+        compiled = "default" if device.type == "cuda" and find_spec("triton") else "off"
+    layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+    return Kernels(device, _choose_precision(precision, device), layout, compiled)
+
+
+def _choose_precision(asked: str, device: torch.device) -> str:
     """bf16 or fp32: what was asked, or for `auto` bf16 where the hardware multiplies in it."""
     if asked != "auto":
         return asked
@@ -20,6 +60,18 @@ def _cpu_has_bf16() -> bool:
     return any(getattr(torch.cpu, name, lambda: False)() for name in checks)
 
 
-def memory_format(device: torch.device) -> torch.memory_format:
-    """channels_last on a GPU; on a CPU group normalisation is faster on contiguous images."""
-    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
+def describe(device: torch.device) -> str:
+    """The device in words."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, {torch.cuda.mem_get_info(device)[1] / 2**30:.0f} GiB"
+    return f"CPU, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
+
+
+def resident(pixels: Tensor, device: torch.device) -> Tensor:
+    """The store's images (uint8) on a GPU if they fill at most half of what is free there, else as they are.
+
+    Batches are then gathered without crossing the bus.
+    """
+    if device.type != "cuda" or pixels.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
+        return pixels
+    return pixels.to(device)

@@ -10,6 +10,9 @@ from hfgen.errors import UserError
 from hfgen.files import read_json, write_json
 from hfgen.training.config import RunConfig
 
+_MAY_CHANGE = ("on_nonfinite", "log_with", "keep_checkpoints")
+"""Settings that a repeated command may change: no bit of the weights so far depends on them."""
+
 
 def claim_folder(out: Path, config: RunConfig, store: ImageStore, resume: str) -> None:
     """Write `out`/run.json, or check that it describes this very run.
@@ -17,15 +20,19 @@ def claim_folder(out: Path, config: RunConfig, store: ImageStore, resume: str) -
     Raises:
         UserError: `out` isn't empty and holds no run, or holds a run that differs; the first difference is named.
     """
-    run = {"schema": 1, "config": config.as_dict(), "data_fingerprint": store.fingerprint}
+    settings = config.as_dict()
+    run = {"schema": 1, "config": settings, "data_fingerprint": store.fingerprint}
     path = out / "run.json"
     if path.is_file():
         before = read_json(path)
-        difference = _first_difference(before, _as_json(run))
+        free = {key: before["config"].get(key) for key in _MAY_CHANGE}
+        difference = _first_difference(before, _as_json({**run, "config": {**settings, **free}}))
         if difference is not None:
             raise UserError(f"out: {out} holds another run ({difference}); choose another --out")
         if resume == "never":
             raise UserError(f"out: {out} holds this run already; choose another --out, or --resume auto to go on")
+        if before != _as_json(run):
+            write_json(path, run)
         return
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"out: {out} isn't an empty folder and holds no run; choose another --out")

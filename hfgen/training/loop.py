@@ -21,12 +21,14 @@ from hfgen.images import grid, to_float, unit_to_uint8, write_png
 from hfgen.seeds import derive_seed
 from hfgen.training import checkpoints
 from hfgen.training.config import RunConfig
-from hfgen.training.devices import choose_precision, memory_format
+from hfgen.training.devices import choose_kernels, resident
 from hfgen.training.ema import make_averages, update_average
 from hfgen.training.folders import claim_folder
 from hfgen.training.interrupts import Interrupts
+from hfgen.training.meters import Meters, Reading
 from hfgen.training.phases import Draws, Loss, Phase, Step
 from hfgen.training.schedules import learning_rate_factor
+from hfgen.training.trackers import Trackers, make_accelerator
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -44,9 +46,7 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto") -> Path:
         UserError: bad data or settings, `out` holds another run, or a loss isn't finite.
         Interrupted: Ctrl-C or SIGTERM arrived; the state was saved.
     """
-    from accelerate import Accelerator
-
-    accelerator = Accelerator()
+    accelerator = make_accelerator(config, out)
     # Every process builds its trainer before the folder is claimed: settings that can't work leave no trace.
     trainer = Trainer(config, _open_data(config), accelerator, out)
     if accelerator.is_main_process:
@@ -95,13 +95,13 @@ class Trainer:
                 "choose a multiple"
             )
         self.device = accelerator.device
-        self.autocast = choose_precision(config.precision, self.device) == "bf16"
+        self.kernels = choose_kernels(self.device, config.precision, config.compiled)
         self.last_image = math.ceil(config.max_images / config.batch_size) * config.batch_size
         with torch.random.fork_rng():
             torch.manual_seed(derive_seed("weights", config.seed))
             networks = config.model.build(config.resolution, store.channels)
         for network in networks.values():
-            network.to(self.device).to(memory_format=memory_format(self.device))  # type: ignore[call-overload]
+            network.to(self.device).to(memory_format=self.kernels.memory_format)  # type: ignore[call-overload]
         self.networks = networks
         self.averages = make_averages(self.networks)
         self.phases = config.model.phases()
@@ -109,8 +109,13 @@ class Trainer:
         self.trainable = trainable
         self.optimizers = {phase.name: self._optimizer(phase) for phase in self.phases}
         self.modules = {phase.name: self._prepare(phase) for phase in self.phases}
+        self._compile()
+        self.images = resident(store.images, self.device)
         self.images_seen = 0
-        self.sums: dict[str, Tensor] = {}
+        self.meters = Meters()
+        self.collapsed: set[str] = set()
+        self.trackers = Trackers(accelerator)
+        self.line_started = time.perf_counter()
 
     def _optimizer(self, phase: Phase) -> torch.optim.Optimizer:
         parameters = [parameter for name in phase.trains for parameter in self.trainable[name]]
@@ -121,6 +126,14 @@ class Trainer:
     def _prepare(self, phase: Phase) -> nn.Module:
         self._train_only(phase)
         return self.accelerator.prepare_model(_PhaseModule(phase, self.networks))
+
+    def _compile(self) -> None:
+        """Compile in place, child by child: losses call `encode` and `decode`, which a compiled whole would miss."""
+        if self.kernels.compiled == "off":
+            return
+        for network in self.networks.values():
+            for module in (network, *network.children()):
+                module.compile(mode=self.kernels.compiled)
 
     def _train_only(self, phase: Phase) -> None:
         """Freeze what the phase doesn't train; what `build` froze stays frozen."""
@@ -133,6 +146,7 @@ class Trainer:
     def step(self) -> None:
         """See one batch: every active phase updates once, then the averages follow."""
         config, processes = self.config, self.accelerator.num_processes
+        torch.compiler.cudagraph_mark_step_begin()
         torch.manual_seed(derive_seed("layers", config.seed, self.images_seen, self.accelerator.process_index))
         step = Step(
             *self._batch(),
@@ -140,7 +154,7 @@ class Trainer:
             averages=self.averages,
             index=self.images_seen // config.batch_size,
             progress=self.images_seen / self.last_image,
-            gather=self.accelerator.gather if processes > 1 else lambda tensor: tensor,
+            gather=self.accelerator.gather,
         )
         trained: set[str] = set()
         for phase in self.phases:
@@ -161,7 +175,8 @@ class Trainer:
         config, accelerator = self.config, self.accelerator
         indices = batch_indices(len(self.store), self.images_seen, config.batch_size, config.seed)
         share = indices.chunk(accelerator.num_processes)[accelerator.process_index]
-        images = to_float(self.store.images[share].to(self.device)).contiguous(memory_format=memory_format(self.device))
+        pixels = self.images[share.to(self.images.device)].to(self.device)
+        images = to_float(pixels).contiguous(memory_format=self.kernels.memory_format)
         return images, None if self.store.labels is None else self.store.labels[share].to(self.device)
 
     def _update(self, phase: Phase, step: Step) -> None:
@@ -171,66 +186,115 @@ class Trainer:
         factor = learning_rate_factor(self.images_seen, first, last, self.config.warmup_images, phase.lr_end)
         for group in optimizer.param_groups:
             group["lr"] = phase.lr * factor
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.kernels.precision == "bf16"):
             loss = self.modules[phase.name](step)
         loss.total.backward()
-        if phase.clip is not None:
-            torch.nn.utils.clip_grad_norm_([p for n in phase.trains for p in self.trainable[n]], phase.clip)
+        norm = self._clip(phase)
+        # Fused AdamW leaves weights and moments alone where found_inf is 1, without a wait for the device.
+        optimizer.found_inf = 1 - torch.isfinite(norm).float()  # type: ignore[attr-defined]
         optimizer.step()
         optimizer.zero_grad()
-        if phase.after is not None:
+        if phase.after is not None and (self.config.on_nonfinite == "stop" or torch.isfinite(norm)):
             with torch.no_grad():
                 phase.after(self.networks, step)
-        for name, value in loss.terms.items():
-            self._count(f"{phase.name}/{name}", value)
+        for name, value in {**loss.terms, "gradient_norm": norm}.items():
+            self.meters.add(f"{phase.name}/{name}", value, step.index)
 
-    def _count(self, name: str, value: Tensor) -> None:
-        """Add to the log's running (sum, count), on the device."""
-        pair = torch.stack([value.float(), torch.ones_like(value, dtype=torch.float32)])
-        self.sums[name] = self.sums[name] + pair if name in self.sums else pair
+    def _clip(self, phase: Phase) -> Tensor:
+        """The norm of the phase's gradient, which is then no longer than the phase allows."""
+        parameters = [parameter for name in phase.trains for parameter in self.trainable[name]]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if phase.clip is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, phase.clip, norm)
+        return norm
 
     # The run around the steps.
 
     def run(self) -> None:
         """Step to the end, with logs, sample grids and checkpoints on the way."""
-        config, batch = self.config, self.config.batch_size
-        main = self.accelerator.is_main_process
+        batch, main = self.config.batch_size, self.accelerator.is_main_process
+        if main:
+            logger.info("%s; images on %s", self.kernels, self.images.device.type)
         bar = tqdm(total=self.last_image, initial=self.images_seen, unit="img", disable=not main, desc=self.out.name)
-        started = time.perf_counter()
-        with bar, Interrupts(self.accelerator) as interrupts:
-            while self.images_seen < self.last_image:
-                self.step()
-                bar.update(batch)
-                finished = self.images_seen >= self.last_image
-                if _crossed(self.images_seen, batch, config.log_every) or finished:
-                    self._log(time.perf_counter() - started)
-                    started = time.perf_counter()
-                if _crossed(self.images_seen, batch, config.sample_every) or finished:
-                    self._sample()
-                if interrupts.arrived(self.images_seen // batch):
-                    self.save()
-                    interrupts.stop(self.out, self.images_seen)
-                if _crossed(self.images_seen, batch, config.checkpoint_every) or finished:
-                    self.save()
+        self.line_started = time.perf_counter()
+        try:
+            with bar, Interrupts(self.accelerator) as interrupts:
+                while self.images_seen < self.last_image:
+                    self.advance()
+                    bar.update(batch)
+                    if interrupts.arrived(self.images_seen // batch):
+                        self.save()
+                        interrupts.stop(self.out, self.images_seen)
+        finally:
+            self.trackers.finish()
         self._publish()
 
-    def _log(self, seconds: float) -> None:
+    def advance(self) -> None:
+        """One step, and the log line, the sample grid and the checkpoint that fall due after it."""
+        config, batch = self.config, self.config.batch_size
+        self.step()
+        finished = self.images_seen >= self.last_image
+        if _crossed(self.images_seen, batch, config.log_every) or finished:
+            self._log()
+        if _crossed(self.images_seen, batch, config.sample_every) or finished:
+            self._sample()
+        if _crossed(self.images_seen, batch, config.checkpoint_every) or finished:
+            self.save()
+
+    def _log(self) -> None:
         """Write the means since the last line; seconds go to a file of their own, since they never repeat."""
-        means = {}
-        for name, pair in sorted(self.sums.items()):
-            total, count = self.accelerator.reduce(pair, "sum").tolist()
-            means[name] = total / count
-            if not math.isfinite(means[name]):
-                raise UserError(
-                    f"{name} became {means[name]} before image {self.images_seen}; the last checkpoint stands: "
-                    "repeat the command with a smaller learning rate and another --out, or with --precision fp32"
-                )
-        self.sums = {}
+        readings = self._read()
+        self.meters.clear()
+        seconds, self.line_started = time.perf_counter() - self.line_started, time.perf_counter()
         if not self.accelerator.is_main_process:
             return
-        _append_line(self.out / "log.jsonl", {"images": self.images_seen, **means})
+        means = {name: reading.mean for name, reading in readings.items() if math.isfinite(reading.mean)}
+        skipped = {f"{name}/nonfinite": reading.nonfinite for name, reading in readings.items() if reading.nonfinite}
+        self._warn(means, readings)
+        _append_line(self.out / "log.jsonl", {"images": self.images_seen, **means, **skipped})
         speed = {"images": self.images_seen, "seconds": round(seconds, 3)}
         _append_line(self.out / "speed.jsonl", {**speed, "processes": self.accelerator.num_processes})
+        self.trackers.log(self.config, self.out, {**means, **skipped}, self.images_seen)
+
+    def _read(self) -> dict[str, Reading]:
+        """The terms since the last line.
+
+        Raises:
+            UserError: one wasn't finite, and the run doesn't skip such steps.
+        """
+        readings = self.meters.read(
+            self.accelerator.gather if self.accelerator.num_processes > 1 else lambda rows: rows
+        )
+        bad = [(reading.first_step, name) for name, reading in readings.items() if reading.first_step is not None]
+        if bad and self.config.on_nonfinite == "stop":
+            # A term explains more than the gradient that it spoilt.
+            first, name = min(bad, key=lambda pair: (pair[0], pair[1].endswith("/gradient_norm")))
+            raise UserError(
+                f"{name} wasn't finite at step {first} (image {first * self.config.batch_size}); "
+                f"{self._stands()}: repeat the command with --on_nonfinite skip, or in another --out with a smaller "
+                "learning rate or --precision fp32"
+            )
+        return readings
+
+    def _stands(self) -> str:
+        folders = checkpoints.checkpoint_folders(self.out / "checkpoints")
+        return f"the checkpoint of image {int(folders[-1].name)} stands" if folders else "there is no checkpoint yet"
+
+    def _warn(self, means: dict[str, float], readings: dict[str, Reading]) -> None:
+        """Say what was skipped, and what has collapsed for two lines in a row."""
+        for name, reading in readings.items():
+            if reading.nonfinite:
+                steps = reading.nonfinite
+                logger.warning("%s wasn't finite in %d steps before image %d", name, steps, self.images_seen)
+        for phase in self.phases:
+            own = {n.removeprefix(f"{phase.name}/"): v for n, v in means.items() if n.startswith(f"{phase.name}/")}
+            text = phase.watch(own) if phase.watch is not None and own else None
+            if text is None:
+                self.collapsed.discard(phase.name)
+            elif phase.name in self.collapsed:
+                logger.warning("%s, before image %d", text, self.images_seen)
+            else:
+                self.collapsed.add(phase.name)
 
     def _sample(self) -> None:
         """Draw the same 64 latents every time, so that the grids show the training and nothing else."""
@@ -248,10 +312,11 @@ class Trainer:
         networks = {f"network.{name}": net.state_dict() for name, net in self.networks.items()}
         averages = {f"average.{name}": net.state_dict() for name, net in self.averages.items()}
         optimizers = {f"optimizer.{name}": checkpoints.optimizer_tensors(o) for name, o in self.optimizers.items()}
-        return {**networks, **averages, **optimizers, "log": self.sums}
+        return {**networks, **averages, **optimizers, "log": self.meters.state()}
 
     def save(self) -> None:
-        """Write a checkpoint; only the main process does."""
+        """Write a checkpoint; only the main process does, and none that a value which wasn't finite went into."""
+        self._read()
         if self.accelerator.is_main_process:
             parent = self.out / "checkpoints"
             pipeline = self.config.model.pipeline(self.averages)
@@ -269,7 +334,7 @@ class Trainer:
                     checkpoints.load_network(name, network, state[f"{kind}.{name}"])
             for name, optimizer in self.optimizers.items():
                 checkpoints.load_optimizer(optimizer, state[f"optimizer.{name}"])
-            self.sums = {name: pair.to(self.device) for name, pair in state["log"].items()}
+            self.meters.load(state["log"], self.device)
         if self.accelerator.is_main_process:
             for name in ("log.jsonl", "speed.jsonl"):
                 _keep_lines(self.out / name, self.images_seen)

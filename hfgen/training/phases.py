@@ -87,6 +87,8 @@ class Phase:
         end: Share of the run's images at which the phase stops.
         after: (networks, step), called after the update: changes that aren't gradients, e.g. a codebook's.
         clip: Largest gradient norm.
+        watch: (the means of its terms since the last log line), called at each: what has collapsed, in words and
+            numbers, or None.
     """
 
     name: str
@@ -100,6 +102,7 @@ class Phase:
     end: float = 1.0
     after: Callable[[Networks, Step], None] | None = None
     clip: float | None = None
+    watch: Callable[[Mapping[str, float]], str | None] | None = None
 
 
 class Family(Protocol):

@@ -1,0 +1,67 @@
+"""Means of the losses' terms, summed on the device, and where a term stopped being finite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Reading(NamedTuple):
+    """One term since the last line: the mean of its finite values (NaN without any), and the others.
+
+    Attributes:
+        mean: Over steps and processes.
+        nonfinite: How many values weren't finite.
+        first_step: The first step at which one wasn't.
+    """
+
+    mean: float
+    nonfinite: int
+    first_step: int | None
+
+
+class Meters:
+    """Named running sums; adding never waits for the device."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, Tensor] = {}
+
+    def add(self, name: str, value: Tensor, step: int) -> None:
+        """Count a scalar of this step."""
+        value = value.detach().float()
+        finite = torch.isfinite(value)
+        zero, one = torch.zeros_like(value), torch.ones_like(value)
+        # Sum, finite values, other values; the first step (exact in float32 below 2**24) of another value.
+        new = torch.stack([torch.where(finite, value, zero), finite.float(), one - finite.float()])
+        first = torch.where(finite, torch.full_like(value, torch.inf), torch.full_like(value, step))
+        if name in self._rows:
+            new, first = self._rows[name][:3] + new, torch.minimum(self._rows[name][3], first)
+        self._rows[name] = torch.cat([new, first[None]])
+
+    def read(self, gather: Callable[[Tensor], Tensor]) -> dict[str, Reading]:
+        """Every term over all processes, by name; `gather` joins (n, 4) rows over them."""
+        names = sorted(self._rows)
+        if not names:
+            return {}
+        rows = gather(torch.stack([self._rows[name] for name in names]))
+        shares = rows.cpu().reshape(-1, len(names), 4)
+        totals, firsts = shares[..., :3].sum(0).tolist(), shares[..., 3].amin(0).tolist()
+        return {
+            name: Reading(total / count if count else float("nan"), int(bad), int(first) if bad else None)
+            for name, (total, count, bad), first in zip(names, totals, firsts, strict=True)
+        }
+
+    def clear(self) -> None:
+        """Begin the next line."""
+        self._rows = {}
+
+    def state(self) -> dict[str, Tensor]:
+        """What a resumed run goes on from."""
+        return dict(self._rows)
+
+    def load(self, rows: Mapping[str, Tensor], device: torch.device) -> None:
+        """Put `state` back."""
+        self._rows = {name: row.to(device) for name, row in rows.items()}

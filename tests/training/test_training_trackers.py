@@ -1,0 +1,83 @@
+"""Trackers, compilation and the device's choices: optional, and never in the way."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import tiny_config
+
+from hfgen.training.devices import choose_kernels, resident
+from hfgen.training.loop import train
+from hfgen.training.meters import Meters
+from hfgen.training.trackers import Trackers, make_accelerator
+
+
+def test_tensorboard_gets_the_lines_of_the_log(glyph_folder: Path, tmp_path: Path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(tiny_config("vae", glyph_folder, "--log_with=tensorboard"), tmp_path / "run")
+    (folder,) = {path.parent for path in (tmp_path / "run" / "trackers").rglob("events.*")}
+    events = EventAccumulator(str(folder)).Reload()
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [event.step for event in events.Scalars("vae/mse")] == [line["images"] for line in lines]
+    written = [event.value for event in events.Scalars("vae/mse")]
+    assert written == pytest.approx([line["vae/mse"] for line in lines])
+
+
+def test_a_tracker_that_is_missing_or_fails_only_warns(
+    glyph_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    from accelerate.tracking import get_available_trackers
+
+    missing = next(name for name in ("trackio", "wandb") if name not in map(str, get_available_trackers()))
+    train(tiny_config("vae", glyph_folder, f"--log_with={missing}"), tmp_path / "missing")
+    assert f"log_with: {missing} isn't installed; `pip install {missing}`" in caplog.text
+
+    config = tiny_config("vae", glyph_folder, "--log_with=tensorboard")
+    # Where the tracker wants its folder there is a file.
+    (tmp_path / "trackers").write_text("in the way")
+    trackers = Trackers(make_accelerator(config, tmp_path))
+    trackers.log(config, tmp_path, {"loss": 1.0}, 32)
+    assert "log_with: tensorboard failed" in caplog.text and "log.jsonl goes on" in caplog.text
+    caplog.clear()
+    trackers.log(config, tmp_path, {"loss": 1.0}, 64)
+    trackers.finish()
+    assert not caplog.text
+
+
+def test_what_is_chosen_follows_what_is_asked():
+    cpu = torch.device("cpu")
+    assert choose_kernels(cpu, "bf16").precision == "bf16"
+    assert choose_kernels(cpu, "fp32", "default").compiled == "default"
+    auto = choose_kernels(cpu)
+    assert auto.compiled == "off" and auto.memory_format == torch.contiguous_format
+    assert str(choose_kernels(cpu, "fp32")).endswith("fp32, contiguous, no torch.compile, fused AdamW")
+    pixels = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
+    assert resident(pixels, cpu) is pixels
+
+
+def test_meters_add_up_over_steps_and_processes():
+    shares = [Meters(), Meters()]
+    for step, values in enumerate(((1.0, 3.0), (float("inf"), 5.0), (2.0, float("nan")))):
+        for meters, value in zip(shares, values, strict=True):
+            meters.add("loss", torch.tensor(value), step)
+    rows = [meters.state()["loss"][None] for meters in shares]
+    reading = shares[0].read(lambda _: torch.cat(rows))["loss"]
+    assert reading.mean == pytest.approx((1 + 3 + 5 + 2) / 4)
+    assert (reading.nonfinite, reading.first_step) == (2, 1)
+    again = Meters()
+    again.load(shares[0].state(), torch.device("cpu"))
+    again.add("loss", torch.tensor(7.0), 3)
+    assert again.read(lambda rows: rows)["loss"].mean == pytest.approx((1 + 2 + 7) / 3)
+
+
+@pytest.mark.slow
+def test_compiled_networks_learn_what_eager_ones_learn(family: str, glyph_folder: Path, tmp_path: Path):
+    for mode in ("off", "default"):
+        config = tiny_config(family, glyph_folder, f"--compiled={mode}", "--precision=fp32")
+        train(config, tmp_path / mode)
+    lines = [(tmp_path / mode / "log.jsonl").read_text().splitlines()[0] for mode in ("off", "default")]
+    eager, compiled = map(json.loads, lines)
+    assert eager.keys() == compiled.keys()
+    assert all(compiled[key] == pytest.approx(eager[key], rel=1e-2, abs=1e-3) for key in eager)

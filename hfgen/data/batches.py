@@ -30,7 +30,8 @@ def batch_indices(size: int, images_seen: int, count: int, seed: int) -> Tensor:
     )
 
 
-@lru_cache(maxsize=4)
+# An epoch and the next, which a batch may reach into: 8 bytes an image each.
+@lru_cache(maxsize=2)
 def _permutation(size: int, seed: int, epoch: int) -> Tensor:
     generator = torch.Generator().manual_seed(derive_seed("epoch", seed, epoch))
     return torch.randperm(size, generator=generator)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,15 +21,15 @@ from torch import Tensor
 
 from hfgen.bars import without_bars
 from hfgen.data.decode import DamagedImage, Rules, SmallImages, decode, read
+from hfgen.data.tables import Batch, Table, open_table
 from hfgen.errors import UserError
 from hfgen.images import from_pil
 from hfgen.seeds import derive_seed
 
 if TYPE_CHECKING:
-    from datasets import Dataset, DatasetBuilder, Features
+    from datasets import DatasetBuilder, Features
     from PIL import Image
 
-CHUNK = 128
 _SPLIT_FOLDERS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 _IMAGE_COLUMNS = ("image", "img")
 _LABEL_COLUMNS = ("label", "labels", "fine_label")
@@ -119,20 +120,20 @@ def open_part(name: str, builder: DatasetBuilder, request: Request) -> Part:
         UserError: it can't be read, has no such split, no image column or, while the chunks are drawn, an
             image that the request refuses.
     """
-    remedy = "check that it is whole and that the disk isn't full"
-    _attempt(name, remedy, builder.download_and_prepare)
-    splits = _attempt(name, remedy, builder.as_dataset)
-    features = next(iter(splits.values())).features
-    image, label = _image_column(name, features), _label_column(features)
-    dataset, rows = _rows(name, splits, request.split)
-    table = _undecoded(dataset, image, label)
+    remedy = "check that it is whole, the connection, and that the disk isn't full"
+    table = _attempt(name, remedy, lambda: open_table(builder))
+    image, label = _image_column(name, table.features), _label_column(table.features)
+    whole, rows = _attempt(name, remedy, lambda: _rows(name, table, request.split))
     channels = request.channels
     if channels == "auto":
-        channels = _channels(table[rows[:_LOOKED_AT]]["image"])
+        first = table.batches(whole, rows[:_LOOKED_AT], image, label)
+        channels = _attempt(name, remedy, lambda: _channels(stored for _, batch in first for stored in batch["image"]))
     rules = Rules(request.resolution, channels, request.small_images)
-    label_names = getattr(features[label], "names", None) if label else None
+    label_names = getattr(table.features[label], "names", None) if label else None
     shape = (len(rows), channels, request.resolution, request.resolution)
-    return Part(shape, label_names, _chunks(name, table, rows, rules, request.skip_damaged))
+    batches = table.batches(whole, rows, image, label)
+    read_on = partial(_attempt, name, remedy, lambda: next(batches, None))
+    return Part(shape, label_names, _chunks(name, iter(read_on, None), rules, request.skip_damaged))
 
 
 def _attempt(name: str, remedy: str, call: Callable[[], Any]) -> Any:
@@ -141,6 +142,8 @@ def _attempt(name: str, remedy: str, call: Callable[[], Any]) -> Any:
 
     try:
         return call()
+    except UserError:
+        raise
     except Exception as error:  # The network, the Hub, pyarrow and `datasets` each raise their own.
         # This one says only that something went wrong.
         cause = error.__cause__ if isinstance(error, DatasetGenerationError) and error.__cause__ else error
@@ -148,20 +151,20 @@ def _attempt(name: str, remedy: str, call: Callable[[], Any]) -> Any:
         raise UserError(f"data: {name} can't be loaded ({type(cause).__name__}: {reason}); {remedy}") from error
 
 
-def _rows(name: str, splits: dict[str, Dataset], split: str) -> tuple[Dataset, np.ndarray]:
-    """The table that holds the split, and which of its rows are the split's."""
-    if list(splits) == ["train"] and split in ("train", "test"):
-        dataset = splits["train"]
-        held_out = _held_out(len(dataset))
+def _rows(name: str, table: Table, split: str) -> tuple[str, np.ndarray]:
+    """The table's split that holds the asked one, and which of its rows are the asked split's."""
+    if table.splits == ["train"] and split in ("train", "test"):
+        whole = "train"
+        held_out = _held_out(table.count(whole))
         rows = np.flatnonzero(held_out if split == "test" else ~held_out)
-    elif split in splits:
-        dataset = splits[split]
-        rows = np.arange(len(dataset))
+    elif split in table.splits:
+        whole = split
+        rows = np.arange(table.count(whole))
     else:
-        raise no_split(name, split, list(splits))
+        raise no_split(name, split, table.splits)
     if not len(rows):
         raise UserError(f"data: {name} has no image for the split {split!r}; add images")
-    return dataset, rows
+    return whole, rows
 
 
 def _held_out(count: int) -> np.ndarray:
@@ -194,16 +197,7 @@ def _label_column(features: Features) -> str | None:
     return None
 
 
-def _undecoded(dataset: Dataset, image: str, label: str | None) -> Dataset:
-    """Only the two columns, as `image` (bytes and path) and `label`."""
-    from datasets import Image as ImageFeature
-
-    names = {image: "image"} | ({label: "label"} if label else {})
-    table = dataset.select_columns(list(names)).cast_column(image, ImageFeature(decode=False))
-    return table.rename_columns({old: new for old, new in names.items() if old != new})
-
-
-def _channels(images: list[dict[str, Any] | None]) -> int:
+def _channels(images: Iterable[dict[str, Any] | None]) -> int:
     """1 where all the readable images are grey, else 3."""
     modes = set()
     for stored in images:
@@ -214,7 +208,7 @@ def _channels(images: list[dict[str, Any] | None]) -> int:
     return 1 if modes == {"L"} else 3
 
 
-def _chunks(name: str, table: Dataset, rows: np.ndarray, rules: Rules, skip_damaged: bool) -> Iterator[Chunk]:
+def _chunks(name: str, batches: Iterable[Batch], rules: Rules, skip_damaged: bool) -> Iterator[Chunk]:
     """The rows in order, decoded in threads: Pillow works outside Python's lock."""
 
     def attempt(row: int, stored: dict[str, Any] | None) -> Image.Image | None:
@@ -228,9 +222,7 @@ def _chunks(name: str, table: Dataset, rows: np.ndarray, rules: Rules, skip_dama
             raise UserError(f"data: {place} can't be read ({error}); mend it, or pass --skip_damaged") from error
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(rows), CHUNK):
-            numbers = rows[start : start + CHUNK]
-            batch = table[numbers]
+        for numbers, batch in batches:
             yield _chunk(list(pool.map(attempt, numbers, batch["image"])), batch.get("label"), rules)
 
 

@@ -19,10 +19,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from hfgen.data import glyphs
-from hfgen.data.loading import CHUNK, Chunk, Part, Request, hub_builder, no_split, open_folder, open_part
+from hfgen.data.loading import Chunk, Part, Request, hub_builder, no_split, open_folder, open_part
 from hfgen.errors import UserError
 
 _BUILT_IN = ("glyphs", "stacked")
+_CHUNK = 128
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,8 @@ def _open_built_in(name: str, request: Request) -> Part:
     label_names = list(glyphs.CLASSES) if name == "glyphs" else [f"{mode:03d}" for mode in range(1000)]
 
     def chunks() -> Iterator[Chunk]:
-        for start in range(0, count, CHUNK):
-            drawn = glyphs.draw(name, request.split, start, min(CHUNK, count - start), request.resolution)
+        for start in range(0, count, _CHUNK):
+            drawn = glyphs.draw(name, request.split, start, min(_CHUNK, count - start), request.resolution)
             yield Chunk(drawn.images, drawn.labels, skipped=0)
 
     return Part((count, channels, request.resolution, request.resolution), label_names, chunks())

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
+import math
+import mmap
 import os
 import re
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, get_args
 
 import numpy as np
-import psutil  # type: ignore[import-untyped]
 import torch
 from filelock import FileLock
 from torch import Tensor
@@ -19,6 +22,7 @@ from tqdm import tqdm
 
 from hfgen.data.decode import SmallImages
 from hfgen.data.glyphs import SMALLEST
+from hfgen.data.limits import free_disk, free_memory
 from hfgen.data.loading import Part, Request
 from hfgen.data.sources import Source, find
 from hfgen.errors import UserError
@@ -44,6 +48,7 @@ class ImageStore:
         resolution: R, in pixels.
         channels: C: 1 (grey) or 3 (RGB).
         skipped: how many damaged images were left out.
+        mapping: the cache's file, where the images are mapped from it; it ends with their pixels.
     """
 
     images: Tensor
@@ -55,6 +60,7 @@ class ImageStore:
     resolution: int
     channels: int
     skipped: int
+    mapping: mmap.mmap | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -64,6 +70,24 @@ class ImageStore:
         """The commit of a Hub dataset; None for anything else."""
         commit = re.fullmatch(r"[\w.-]+/[\w.-]+@([0-9a-f]{40})", self.source)
         return commit[1] if commit else None
+
+    def gather(self, indices: Tensor) -> Tensor:
+        """A copy of the images at `indices`, int64 (n,): uint8 (n, C, R, R), on the device that holds the store's."""
+        if self.mapping is not None:
+            self._prefetch(indices)
+        # Advanced indexing would copy pixel by pixel, at a sixth of the speed.
+        return self.images.index_select(0, indices.to(self.images.device))
+
+    def _prefetch(self, indices: Tensor) -> None:
+        """Ask the disk for all the images at once, rather than for one after the other as they are touched."""
+        if self.mapping is None or not hasattr(mmap, "MADV_WILLNEED"):
+            return
+        size = self.images[0].nbytes
+        pixels = len(self.mapping) - self.images.nbytes
+        for index in indices.tolist():
+            start = pixels + index * size
+            page = start - start % mmap.PAGESIZE
+            self.mapping.madvise(mmap.MADV_WILLNEED, page, start + size - page)
 
 
 def open_store(
@@ -93,7 +117,11 @@ def open_store(
     """
     request = Request(split, resolution, channels, small_images, skip_damaged)
     _check(request)
-    source = find(data)
+    return open_source(find(data), request)
+
+
+def open_source(source: Source, request: Request) -> ImageStore:
+    """`open_store` of a source that was found already."""
     key = hashlib.sha256(repr((_FORMAT, source.state, request)).encode()).hexdigest()[:32]
     folder = cache_dir() / "stores" / key
     try:
@@ -109,7 +137,7 @@ def open_store(
     if store is None:
         raise UserError(f"cache: {folder} changed while it was read; run again")
     if store.skipped:
-        logger.warning("%s: damaged images left out of %s: %d", source.name, split, store.skipped)
+        logger.warning("%s: damaged images left out of %s: %d", source.name, request.split, store.skipped)
     return store
 
 
@@ -124,6 +152,12 @@ def _check(request: Request) -> None:
 
 def _write(folder: Path, source: Source, request: Request) -> None:
     part = source.open(request)
+    size, free = math.prod(part.shape), free_disk(folder)
+    if size > free:
+        raise UserError(
+            f"cache: {source.name} at {request.resolution} px takes {size / 1e9:.1f} GB, and {folder.parent} has "
+            f"{free / 1e9:.1f} GB; lower the resolution, free space, or set HFGEN_CACHE"
+        )
     with atomic_folder(folder) as temporary:
         meta = {"source": source.name, "split": request.split, "label_names": part.label_names}
         write_json(temporary / "meta.json", {**meta, **_write_arrays(temporary, part)})
@@ -166,16 +200,19 @@ def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
 
 
 def _read(folder: Path, source: str) -> ImageStore | None:
-    """The store, or None where the folder is missing, incomplete or of another shape than it says."""
+    """The store, or None where the folder is missing, incomplete or of another shape than it says.
+
+    Raises:
+        UserError: the process may not even map it.
+    """
     try:
         meta = read_json(folder / "meta.json")
-        path = folder / "images.npy"
-        images = np.load(path, mmap_mode=None if _fits(path.stat().st_size) else "c")
+        images, mapping = _load(folder / "images.npy")
         labels = np.load(folder / "labels.npy") if meta["labelled"] else None
         if list(images.shape) != meta["shape"] or (labels is not None and len(labels) != len(images)):
             return None
         return ImageStore(
-            images=torch.from_numpy(images),
+            images=images,
             labels=None if labels is None else torch.from_numpy(labels),
             label_names=meta["label_names"],
             fingerprint=meta["fingerprint"],
@@ -184,12 +221,26 @@ def _read(folder: Path, source: str) -> ImageStore | None:
             resolution=images.shape[2],
             channels=images.shape[1],
             skipped=meta["skipped"],
+            mapping=mapping,
         )
-    except (UserError, OSError, EOFError, ValueError, TypeError, KeyError):
+    except (UserError, OSError, EOFError, ValueError, TypeError, KeyError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            raise UserError(f"cache: {folder} can't be mapped ({error}); raise the limit `ulimit -v`") from error
         return None
 
 
+def _load(path: Path) -> tuple[Tensor, mmap.mmap | None]:
+    """The images and, where they are too large for the memory, the mapping that they are read from."""
+    if _fits(path.stat().st_size):
+        return torch.from_numpy(np.load(path)), None
+    # Read-only: the kernel refuses a writable mapping that is larger than the memory, even a private one.
+    images = np.load(path, mmap_mode="r")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(images), images.base
+
+
 def _fits(size: int) -> bool:
-    """Whether each training process of this machine may hold `size` bytes, a quarter of the memory in all."""
+    """Whether each training process of this machine may hold `size` bytes, a quarter of the free memory in all."""
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return size * processes < psutil.virtual_memory().available / 4
+    return size * processes < free_memory() / 4

@@ -6,7 +6,8 @@ import dataclasses
 from importlib.util import find_spec
 
 import torch
-from torch import Tensor
+
+from hfgen.data import ImageStore
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,11 +68,11 @@ def describe(device: torch.device) -> str:
     return f"CPU, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
 
 
-def resident(pixels: Tensor, device: torch.device) -> Tensor:
-    """The store's images (uint8) on a GPU if they fill at most half of what is free there, else as they are.
+def resident(store: ImageStore, device: torch.device) -> ImageStore:
+    """The store with its uint8 images on a GPU if they fill at most half of what is free there, else as it is.
 
     Batches are then gathered without crossing the bus.
     """
-    if device.type != "cuda" or pixels.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
-        return pixels
-    return pixels.to(device)
+    if device.type != "cuda" or store.images.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
+        return store
+    return dataclasses.replace(store, images=store.images.to(device), mapping=None)

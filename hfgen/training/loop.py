@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import math
@@ -88,7 +89,7 @@ class Trainer:
     """The state of one run, and the step that changes it."""
 
     def __init__(self, config: RunConfig, store: ImageStore, accelerator: Accelerator, out: Path) -> None:
-        self.config, self.store, self.accelerator, self.out = config, store, accelerator, out
+        self.config, self.accelerator, self.out = config, accelerator, out
         if config.batch_size % accelerator.num_processes:
             raise UserError(
                 f"batch_size: {config.batch_size} can't be shared by {accelerator.num_processes} processes; "
@@ -109,9 +110,9 @@ class Trainer:
         self.trainable = trainable
         self.optimizers = {phase.name: self._optimizer(phase) for phase in self.phases}
         self.modules = {phase.name: self._prepare(phase) for phase in self.phases}
-        self._compile()
-        self.images = resident(store.images, self.device)
+        self.store = resident(store, self.device)
         self.images_seen = 0
+        self._compile()
         self.meters = Meters()
         self.collapsed: set[str] = set()
         self.trackers = Trackers(accelerator)
@@ -128,12 +129,38 @@ class Trainer:
         return self.accelerator.prepare_model(_PhaseModule(phase, self.networks))
 
     def _compile(self) -> None:
-        """Compile in place, child by child: losses call `encode` and `decode`, which a compiled whole would miss."""
+        """Compile in place, child by child: losses call `encode` and `decode`, which a compiled whole would miss.
+
+        Stays eager where compiled gradients are wrong, as Inductor's silently can be.
+
+        Raises:
+            UserError: they are, and compilation was asked for.
+        """
         if self.kernels.compiled == "off":
             return
+        eager = self._gradients()
         for network in self.networks.values():
             for module in (network, *network.children()):
                 module.compile(mode=self.kernels.compiled)
+        for name, gradient in self._gradients().items():
+            error = float((gradient - eager[name]).norm() / eager[name].norm())
+            if error > 0.1:
+                text = f"torch.compile gives {name} a gradient that is {error:.0%} off the eager one"
+                if self.config.compiled != "auto":
+                    raise UserError(f"compiled: {text}; use --compiled off")
+                logger.warning("%s; it stays off", text)
+                self.kernels = dataclasses.replace(self.kernels, compiled="off")
+                return
+
+    def _gradients(self) -> dict[str, Tensor]:
+        """Each phase's gradient at the first step, flat."""
+        step, gradients = self._begin_step(), {}
+        for phase in self.phases:
+            self._backward(phase, step)
+            found = [p.grad for name in phase.trains for p in self.trainable[name] if p.grad is not None]
+            gradients[phase.name] = torch.cat([gradient.flatten() for gradient in found])
+            self.optimizers[phase.name].zero_grad()
+        return gradients
 
     def _train_only(self, phase: Phase) -> None:
         """Freeze what the phase doesn't train; what `build` froze stays frozen."""
@@ -145,17 +172,9 @@ class Trainer:
 
     def step(self) -> None:
         """See one batch: every active phase updates once, then the averages follow."""
-        config, processes = self.config, self.accelerator.num_processes
+        config = self.config
         torch.compiler.cudagraph_mark_step_begin()
-        torch.manual_seed(derive_seed("layers", config.seed, self.images_seen, self.accelerator.process_index))
-        step = Step(
-            *self._batch(),
-            draws=Draws(config.seed, self.images_seen, self.device, self.accelerator.process_index, processes),
-            averages=self.averages,
-            index=self.images_seen // config.batch_size,
-            progress=self.images_seen / self.last_image,
-            gather=self.accelerator.gather,
-        )
+        step = self._begin_step()
         trained: set[str] = set()
         for phase in self.phases:
             if phase.begin * self.last_image <= self.images_seen < phase.end * self.last_image:
@@ -171,24 +190,33 @@ class Trainer:
                 config.ema_half_life,
             )
 
+    def _begin_step(self) -> Step:
+        config, accelerator = self.config, self.accelerator
+        rank, processes = accelerator.process_index, accelerator.num_processes
+        torch.manual_seed(derive_seed("layers", config.seed, self.images_seen, rank))
+        return Step(
+            *self._batch(),
+            draws=Draws(config.seed, self.images_seen, self.device, rank, processes),
+            averages=self.averages,
+            index=self.images_seen // config.batch_size,
+            progress=self.images_seen / self.last_image,
+            gather=accelerator.gather,
+        )
+
     def _batch(self) -> tuple[Tensor, Tensor | None]:
         config, accelerator = self.config, self.accelerator
         indices = batch_indices(len(self.store), self.images_seen, config.batch_size, config.seed)
         share = indices.chunk(accelerator.num_processes)[accelerator.process_index]
-        pixels = self.images[share.to(self.images.device)].to(self.device)
-        images = to_float(pixels).contiguous(memory_format=self.kernels.memory_format)
+        images = to_float(self.store.gather(share).to(self.device)).contiguous(memory_format=self.kernels.memory_format)
         return images, None if self.store.labels is None else self.store.labels[share].to(self.device)
 
     def _update(self, phase: Phase, step: Step) -> None:
-        self._train_only(phase)
         optimizer = self.optimizers[phase.name]
         first, last = int(phase.begin * self.last_image), int(phase.end * self.last_image)
         factor = learning_rate_factor(self.images_seen, first, last, self.config.warmup_images, phase.lr_end)
         for group in optimizer.param_groups:
             group["lr"] = phase.lr * factor
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.kernels.precision == "bf16"):
-            loss = self.modules[phase.name](step)
-        loss.total.backward()
+        loss = self._backward(phase, step)
         norm = self._clip(phase)
         # Fused AdamW leaves weights and moments alone where found_inf is 1, without a wait for the device.
         optimizer.found_inf = 1 - torch.isfinite(norm).float()  # type: ignore[attr-defined]
@@ -199,6 +227,15 @@ class Trainer:
                 phase.after(self.networks, step)
         for name, value in {**loss.terms, "gradient_norm": norm}.items():
             self.meters.add(f"{phase.name}/{name}", value, step.index)
+
+    def _backward(self, phase: Phase, step: Step) -> Loss:
+        self._train_only(phase)
+        bf16 = torch.autocast(self.device.type, torch.bfloat16, enabled=self.kernels.precision == "bf16")
+        stance = "force_eager" if self.kernels.compiled == "off" else "default"
+        with bf16, torch.compiler.set_stance(stance):
+            loss = self.modules[phase.name](step)
+        loss.total.backward()
+        return loss
 
     def _clip(self, phase: Phase) -> Tensor:
         """The norm of the phase's gradient, which is then no longer than the phase allows."""
@@ -214,7 +251,7 @@ class Trainer:
         """Step to the end, with logs, sample grids and checkpoints on the way."""
         batch, main = self.config.batch_size, self.accelerator.is_main_process
         if main:
-            logger.info("%s; images on %s", self.kernels, self.images.device.type)
+            logger.info("%s; images on %s", self.kernels, self.store.images.device.type)
         bar = tqdm(total=self.last_image, initial=self.images_seen, unit="img", disable=not main, desc=self.out.name)
         self.line_started = time.perf_counter()
         try:

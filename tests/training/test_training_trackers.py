@@ -7,6 +7,8 @@ import pytest
 import torch
 from tiny import tiny_config
 
+from hfgen.data import open_store
+from hfgen.errors import UserError
 from hfgen.training.devices import choose_kernels, resident
 from hfgen.training.loop import train
 from hfgen.training.meters import Meters
@@ -46,15 +48,15 @@ def test_a_tracker_that_is_missing_or_fails_only_warns(
     assert not caplog.text
 
 
-def test_what_is_chosen_follows_what_is_asked():
+def test_what_is_chosen_follows_what_is_asked(glyph_folder: Path):
     cpu = torch.device("cpu")
     assert choose_kernels(cpu, "bf16").precision == "bf16"
     assert choose_kernels(cpu, "fp32", "default").compiled == "default"
     auto = choose_kernels(cpu)
     assert auto.compiled == "off" and auto.memory_format == torch.contiguous_format
     assert str(choose_kernels(cpu, "fp32")).endswith("fp32, contiguous, no torch.compile, fused AdamW")
-    pixels = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
-    assert resident(pixels, cpu) is pixels
+    store = open_store(str(glyph_folder), resolution=16)
+    assert resident(store, cpu) is store
 
 
 def test_meters_add_up_over_steps_and_processes():
@@ -73,11 +75,16 @@ def test_meters_add_up_over_steps_and_processes():
 
 
 @pytest.mark.slow
-def test_compiled_networks_learn_what_eager_ones_learn(family: str, glyph_folder: Path, tmp_path: Path):
+def test_compiled_networks_learn_what_eager_ones_learn_or_are_refused(family: str, glyph_folder: Path, tmp_path: Path):
+    lines = []
     for mode in ("off", "default"):
         config = tiny_config(family, glyph_folder, f"--compiled={mode}", "--precision=fp32")
-        train(config, tmp_path / mode)
-    lines = [(tmp_path / mode / "log.jsonl").read_text().splitlines()[0] for mode in ("off", "default")]
-    eager, compiled = map(json.loads, lines)
-    assert eager.keys() == compiled.keys()
+        try:
+            train(config, tmp_path / mode)
+        except UserError as error:
+            # Inductor of torch 2.13 loses gradients of some of these networks on CPUs.
+            assert mode == "default" and "off the eager one; use --compiled off" in str(error)
+            return
+        lines.append(json.loads((tmp_path / mode / "log.jsonl").read_text().splitlines()[0]))
+    eager, compiled = lines
     assert all(compiled[key] == pytest.approx(eager[key], rel=1e-2, abs=1e-3) for key in eager)

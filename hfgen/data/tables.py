@@ -1,0 +1,127 @@
+"""The rows of a dataset, images undecoded: prepared on the disk by `datasets`, or streamed where they don't fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from hfgen.data.limits import free_disk
+
+if TYPE_CHECKING:
+    from datasets import DatasetBuilder, Features
+
+Batch = tuple[np.ndarray, dict[str, list[Any]]]
+"""Row numbers (n,), and the columns `image` (bytes and path) and, where there is one, `label`, each of n values."""
+
+BATCH = 128
+_CONNECTIONS = 16
+
+
+class Table(Protocol):
+    """The splits of a dataset."""
+
+    features: Features
+    splits: list[str]
+
+    def count(self, split: str) -> int:
+        """How many rows the split has."""
+
+    def batches(self, split: str, rows: np.ndarray, image: str, label: str | None) -> Iterator[Batch]:
+        """The asked rows (ascending), in order."""
+
+
+def open_table(builder: DatasetBuilder) -> Table:
+    """Streamed if the files and their Arrow copy would take more than half of the free disk, else prepared on it.
+
+    Only parquet files are streamed: they say how many rows they have, and hold the images' bytes. Both ways give
+    the same rows in the same order.
+    """
+    prepared = Path(builder.cache_dir).exists()
+    return Streamed(builder) if not prepared and _exceeds_disk(builder) else Prepared(builder)
+
+
+def _exceeds_disk(builder: DatasetBuilder) -> bool:
+    if builder.name != "parquet":
+        return False
+    files = [file for files in builder.config.data_files.values() for file in files]
+    system, paths = _locate(files)
+    return 2 * sum(system.sizes(paths)) > free_disk(Path(builder.cache_dir)) / 2
+
+
+def _locate(files: list[str]) -> tuple[Any, list[str]]:
+    from fsspec.core import url_to_fs
+
+    return url_to_fs(files[0])[0], [url_to_fs(file)[1] for file in files]
+
+
+class Prepared:
+    """All splits, downloaded and copied to Arrow files by `datasets`."""
+
+    def __init__(self, builder: DatasetBuilder) -> None:
+        builder.download_and_prepare()
+        self._tables = builder.as_dataset()
+        self.features = next(iter(self._tables.values())).features
+        self.splits = list(self._tables)
+
+    def count(self, split: str) -> int:
+        """See `Table`."""
+        return len(self._tables[split])
+
+    def batches(self, split: str, rows: np.ndarray, image: str, label: str | None) -> Iterator[Batch]:
+        """See `Table`."""
+        table = _undecoded(self._tables[split], image, label)
+        for start in range(0, len(rows), BATCH):
+            numbers = rows[start : start + BATCH]
+            yield numbers, table[numbers]
+
+
+class Streamed:
+    """Parquet files, read where they are: a row group at a time, nothing kept."""
+
+    def __init__(self, builder: DatasetBuilder) -> None:
+        self._builder = builder
+        self._files = {str(split): list(files) for split, files in builder.config.data_files.items()}
+        builder.config.batch_size = BATCH
+        tables = builder.as_streaming_dataset()
+        self.features = next(iter(tables.values())).features
+        self.splits = list(tables)
+
+    def count(self, split: str) -> int:
+        """See `Table`; from the files' footers."""
+        import pyarrow.parquet as pq
+
+        system, paths = _locate(self._files[split])
+
+        def rows(path: str) -> int:
+            with system.open(path, "rb") as file:
+                return pq.read_metadata(file).num_rows
+
+        with ThreadPoolExecutor(_CONNECTIONS) as pool:
+            return sum(pool.map(rows, paths))
+
+    def batches(self, split: str, rows: np.ndarray, image: str, label: str | None) -> Iterator[Batch]:
+        """See `Table`; rows before the asked ones, and between them, are read and dropped."""
+        # Columns beside the two stay where they are.
+        self._builder.config.columns = [column for column in (image, label) if column]
+        tables, first = self._builder.as_streaming_dataset(), 0
+        for batch in _undecoded(tables[split], image, label).iter(BATCH):
+            stop = first + len(batch["image"])
+            numbers = rows[slice(*np.searchsorted(rows, [first, stop]))]
+            if len(numbers):
+                yield numbers, {name: [values[row - first] for row in numbers] for name, values in batch.items()}
+            if stop > rows[-1]:
+                return
+            first = stop
+
+
+def _undecoded(table: Any, image: str, label: str | None) -> Any:
+    """Only the two columns, as `image` (bytes and path) and `label`."""
+    from datasets import Image
+
+    names = {image: "image"} | ({label: "label"} if label else {})
+    table = table.select_columns(list(names)).cast_column(image, Image(decode=False))
+    return table.rename_columns({old: new for old, new in names.items() if old != new})

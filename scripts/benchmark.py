@@ -1,0 +1,27 @@
+"""`python scripts/benchmark.py COMMAND`: measured speeds against their bars; `--check` exits 1 where one is missed."""
+
+import argparse
+import importlib
+import sys
+
+COMMANDS = {
+    "train": "the training loop against a bare one and against pythae",
+    "data": "images gathered into batches, a second and core",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command of `scripts/benchmarks`; the modules import what is heavy in their `run` only."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, purpose in COMMANDS.items():
+        module = importlib.import_module(f"benchmarks.{name}")
+        command = commands.add_parser(name, help=purpose, description=module.__doc__)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    parsed = parser.parse_args(arguments)
+    return parsed.run(parsed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,232 @@
+"""hfgen's training loop against a bare one and against pythae, interleaved in one run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from benchmarks.bare import LOSSES, BareLoop
+from benchmarks.peers import PYTHAE_FAMILIES, PythaeLoop
+from hfgen.configs import load_config
+from hfgen.data import open_store
+from hfgen.images import to_float
+from hfgen.training.devices import choose_kernels, describe
+from hfgen.training.loop import Trainer
+
+SAME, BEST, PEER = 0.95, 0.90, 1.8
+"""The least that hfgen's rate may be, over a bare loop's, over the best variant's, and over pythae's."""
+
+_LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The sub-command's arguments."""
+    parser.add_argument("--families", nargs="+", choices=sorted(LOSSES), default=sorted(LOSSES), help="(all)")
+    parser.add_argument("--resolutions", nargs="+", type=int, default=[32, 64], help="(32 64)")
+    parser.add_argument("--rounds", type=int, default=9, help="paired rounds (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=1.5, help="length of a loop's turn in a round (%(default)s)")
+    parser.add_argument("--device", default=None, help="cpu or cuda (a GPU where there is one)")
+    parser.add_argument("--batch_size", type=int, help="images in a step (the recipe's)")
+    parser.add_argument("--check", action="store_true", help="exit with 1 where a bar is missed")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the tables; returns the exit code."""
+    device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    matmul = _matmul_rate(device)
+    print(f"{describe(device)}, torch {torch.__version__}; bf16 or fp32 matmul: {matmul / 1e9:.0f} GFLOP/s")
+    print(f"{arguments.rounds} paired rounds of {arguments.seconds} s a loop; ratios: median [lowest, highest]")
+    print("| recipe | px | img/s | of matmul rate | / bare, same precision | / best bare variant | / pythae |")
+    print("|---|---|---|---|---|---|---|")
+    missed = []
+    for family in arguments.families:
+        for resolution in arguments.resolutions:
+            missed += _compare(family, resolution, arguments, device, matmul)
+    print("\n| recipe | px | start to first image seen, s | peak memory, MB |\n|---|---|---|---|")
+    for family in arguments.families:
+        for resolution in arguments.resolutions:
+            seconds, megabytes = _start_up(family, resolution)
+            print(f"| {family} | {resolution} | {seconds:.1f} | {megabytes:.0f} |", flush=True)
+    for line in missed:
+        print(f"missed: {line}")
+    return 1 if arguments.check and missed else 0
+
+
+def _compare(
+    family: str, resolution: int, arguments: argparse.Namespace, device: torch.device, matmul: float
+) -> list[str]:
+    """One row of the table; returns the bars that it misses."""
+    overrides = ["--data=glyphs", f"--resolution={resolution}", "--max_images=100000000"]
+    if family == "vaegan":
+        overrides += ["--model.adversarial_begin=0", "--model.adversarial_warmup=0"]
+    if arguments.batch_size:
+        overrides.append(f"--batch_size={arguments.batch_size}")
+    config = load_config(f"{family}-glyphs", overrides)
+    store = open_store(config.data, split=config.split, resolution=resolution)
+    images = to_float(store.images[:2048]).to(device)
+    own = choose_kernels(device)
+    with tempfile.TemporaryDirectory() as folder:
+        from accelerate import Accelerator
+
+        out = Path(folder)
+        trainer = Trainer(config, store, Accelerator(cpu=device.type == "cpu"), out)
+        same = BareLoop(config, images, own.precision, own.memory_format)
+        best, best_name = _best(config, images, own)
+        loops: dict[str, Callable[[int], None]] = {"hfgen": _times(trainer.step), "bare": _times(same.step)}
+        if best is not None:
+            loops["best"] = _times(best.step)
+        if family in PYTHAE_FAMILIES and find_spec("pythae") and device.type == "cpu":
+            loops["pythae"] = PythaeLoop(config, images, out / "pythae").steps
+        count = _steps_for(arguments.seconds, same.step)
+        seconds = _rounds(loops, count, arguments.rounds, device)
+        around = _seconds_around(trainer) * count * config.batch_size
+        flops = _flops(same.step) * count
+    hfgen = [value + around for value in seconds["hfgen"]]
+    rate = count * config.batch_size / statistics.median(hfgen)
+    ratios = {name: [v / h for v, h in zip(seconds[name], hfgen, strict=True)] for name in loops if name != "hfgen"}
+    ratios.setdefault("best", ratios["bare"])
+    cells = [_cell(ratios["bare"]), f"{_cell(ratios['best'])} ({best_name})"]
+    cells.append(_cell(ratios["pythae"]) if "pythae" in ratios else "not compared")
+    share = flops / statistics.median(hfgen) / matmul
+    print(f"| {family} | {resolution} | {rate:.0f} | {share:.0%} | {' | '.join(cells)} |", flush=True)
+    bars = {"bare": SAME, "best": BEST, "pythae": PEER}
+    return [
+        f"{family} at {resolution} px is {statistics.median(values):.2f} of {name}, not {bars[name]}"
+        for name, values in ratios.items()
+        if statistics.median(values) < bars[name]
+    ]
+
+
+def _cell(values: list[float]) -> str:
+    return f"{statistics.median(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
+
+
+def _times(step: Callable[[], None]) -> Callable[[int], None]:
+    def steps(count: int) -> None:
+        for _ in range(count):
+            step()
+
+    return steps
+
+
+def _best(config: Any, images: Tensor, own: Any) -> tuple[BareLoop | None, str]:
+    """The fastest other precision and memory format by a short trial; None where hfgen's own choice is."""
+    found: dict[str, tuple[float, BareLoop]] = {}
+    for precision in (own.precision, *{"fp32", "bf16"} - {own.precision}):
+        for name, layout in _LAYOUTS.items():
+            loop = BareLoop(config, images, precision, layout)
+            first = min(_seconds(loop.step, images.device) for _ in range(2))
+            if found and first > 3 * min(seconds for seconds, _ in found.values()):
+                continue  # emulated bf16 would take minutes
+            found[f"{precision}, {name}"] = (min(_seconds(loop.step, images.device) for _ in range(12)), loop)
+    name = min(found, key=lambda key: found[key][0])
+    mine = f"{own.precision}, {next(key for key, value in _LAYOUTS.items() if value == own.memory_format)}"
+    return (None if name == mine else found[name][1]), name
+
+
+def _seconds(call: Callable[[], None], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    started = time.perf_counter()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started
+
+
+def _steps_for(seconds: float, step: Callable[[], None]) -> int:
+    """How many steps take about so long, in fours, since penalties come every fourth; warms up on the way."""
+    for _ in range(4):
+        step()
+    started = time.perf_counter()
+    for _ in range(4):
+        step()
+    return 4 * max(1, round(seconds / (time.perf_counter() - started)))
+
+
+def _rounds(
+    loops: dict[str, Callable[[int], None]], count: int, rounds: int, device: torch.device
+) -> dict[str, list[float]]:
+    """Seconds of every loop in every round; their order within a round is drawn."""
+    order, chance = list(loops), random.Random(0)
+    for name in order:
+        loops[name](4)
+    seconds: dict[str, list[float]] = {name: [] for name in order}
+    for _ in range(rounds):
+        chance.shuffle(order)
+        for name in order:
+            seconds[name].append(_seconds(lambda name=name: loops[name](count), device))  # type: ignore[misc]
+    return seconds
+
+
+def _seconds_around(trainer: Trainer) -> float:
+    """Seconds an image that logs, sample grids and checkpoints take at their normal cadence."""
+    config, total = trainer.config, 0.0
+    for act, every in (
+        (trainer._log, config.log_every),
+        (trainer._sample, config.sample_every),
+        (trainer.save, config.checkpoint_every),
+    ):
+        trainer.step()
+        total += statistics.median(_seconds(act, trainer.device) for _ in range(3)) / every
+    return total
+
+
+class _Flops(TorchDispatchMode):
+    """Sums what convolutions and matrix products cost; FlopCounterMode itself can't follow a gradient penalty."""
+
+    total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        count = flop_registry.get(func._overloadpacket)
+        if count is not None:
+            self.total += count(*args, **(kwargs or {}), out_val=result)
+        return result
+
+
+def _flops(step: Callable[[], None], steps: int = 4) -> float:
+    with _Flops() as counter:
+        for _ in range(steps):
+            step()
+    return counter.total / steps
+
+
+def _matmul_rate(device: torch.device) -> float:
+    """FLOP/s of a large matrix product in the precision that hfgen chooses."""
+    size = 8192 if device.type == "cuda" else 2048
+    kind = torch.bfloat16 if choose_kernels(device).precision == "bf16" else torch.float32
+    a = torch.randn(size, size, device=device, dtype=kind)
+    return 2 * size**3 / min(_seconds(lambda: a @ a, device) for _ in range(8))  # type: ignore[arg-type]
+
+
+def _start_up(family: str, resolution: int) -> tuple[float, float]:
+    """Seconds from the command to the first image seen, and the run's peak memory in MB, in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        command = [sys.executable, str(Path(__file__).parents[1] / "train.py"), f"{family}-glyphs", f"--out={out}"]
+        command += [f"--resolution={resolution}", "--max_images=640", "--log_every=1"]
+        started = time.time()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            raise SystemExit(f"{' '.join(command)} failed")
+        first = json.loads((out / "speed.jsonl").read_text().splitlines()[0])
+        seconds = (out / "run.json").stat().st_mtime - started + first["seconds"]
+    return seconds, usage.ru_maxrss / 1024

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from hfgen.data.limits import free_disk, free_memory
+
+LIMITED = """
+import sys
+import psutil
+from hfgen.data.limits import free_memory
+process = psutil.Process()
+before = free_memory()
+used = getattr(process.memory_info(), sys.argv[2])
+process.rlimit(getattr(psutil, sys.argv[1]), (used + 2**24,) * 2)
+print(before > 2**24, 0 < free_memory() <= 2**24)
+"""
+
+
+def machine(root: Path, groups: str, limits: dict[str, str]) -> Path:
+    """A root folder with the files in which Linux tells control groups and their limits."""
+    for name, text in {
+        "proc/self/cgroup": groups,
+        **{f"sys/fs/cgroup/{name}": limits[name] for name in limits},
+    }.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text + "\n")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("groups", "limits"),
+    [
+        # A container, whose own group looks like the root; then a job's group below one without a limit.
+        ("0::/", {"memory.max": "4096"}),
+        ("0::/slurm/job", {"slurm/memory.max": "4096", "slurm/job/memory.max": "max"}),
+        ("0::/slurm/job", {"slurm/memory.max": "9999", "slurm/job/memory.max": "4096"}),
+        # Version 1: seen from the host, and from a container that is named as the host names it.
+        ("3:cpu:/\n4:memory:/docker/1", {"memory/docker/1/memory.limit_in_bytes": "4096"}),
+        ("3:cpu:/\n4:memory:/docker/1", {"memory/memory.limit_in_bytes": "4096"}),
+    ],
+)
+def test_a_control_group_limits_the_memory(tmp_path: Path, groups: str, limits: dict[str, str]) -> None:
+    assert free_memory(machine(tmp_path, groups, limits)) == 4096
+
+
+@pytest.mark.parametrize(
+    ("groups", "limits"),
+    [
+        ("0::/", {"memory.max": "max"}),
+        ("4:memory:/", {"memory/memory.limit_in_bytes": "9223372036854771712"}),
+        ("4:cpu:/", {"memory.max": "4096"}),
+    ],
+)
+def test_no_limit_is_what_the_machine_has(tmp_path: Path, groups: str, limits: dict[str, str]) -> None:
+    root = machine(tmp_path, groups, limits)
+    assert 4096 < free_memory(root) <= psutil.virtual_memory().total
+    assert 4096 < free_memory(tmp_path / "another system") <= psutil.virtual_memory().total
+
+
+@pytest.mark.skipif(not hasattr(psutil, "RLIMIT_DATA"), reason="the system has no such limit")
+@pytest.mark.parametrize(("kind", "used"), [("RLIMIT_DATA", "data"), ("RLIMIT_AS", "vms")])
+def test_the_process_may_have_a_limit_of_its_own(kind: str, used: str) -> None:
+    ran = subprocess.run([sys.executable, "-c", LIMITED, kind, used], capture_output=True, text=True, check=True)
+    assert ran.stdout == "True True\n"
+
+
+def test_the_disk_is_that_of_a_folder_to_come(tmp_path: Path) -> None:
+    assert 0 < free_disk(tmp_path / "not" / "there") <= psutil.disk_usage(str(tmp_path)).total

@@ -1,0 +1,59 @@
+"""The bare loops do the same work as the families: otherwise their ratio would say nothing."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import tiny_config
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from benchmarks import bare
+
+    return bare
+
+
+def test_the_bare_loss_is_the_familys(family: str, glyph_folder: Path, bare):
+    from hfgen.training.phases import Draws, Step
+
+    begun = ["--model.adversarial_begin=0", "--model.adversarial_warmup=0"] if family == "vaegan" else []
+    config = tiny_config(family, glyph_folder, *begun)
+    torch.manual_seed(0)
+    nets = config.model.build(16, 1)
+    images = torch.rand(8, 1, 16, 16) * 2 - 1
+    step = Step(images, None, Draws(0, 0, torch.device("cpu")), nets, index=0, progress=0.5)
+    draws = Draws(0, 0, torch.device("cpu"))
+    losses = bare.LOSSES[family](nets, images, config.model, 0, lambda like: draws.normal(tuple(like.shape)))
+    phases = {phase.trains[0]: phase for phase in config.model.phases()}
+    compared = 0
+    for name, loss in losses:
+        expected = phases[name].loss(nets, step).total
+        torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
+        compared += 1
+    assert compared == (1 if family in ("vae", "vqvae") else 2)
+
+
+def test_a_bare_step_moves_every_network(family: str, glyph_folder: Path, bare):
+    config = tiny_config(family, glyph_folder)
+    loop = bare.BareLoop(config, torch.rand(32, 1, 16, 16), "fp32", torch.contiguous_format)
+    before = {name: [p.detach().clone() for p in loop.nets[name].parameters()] for name in loop.nets}
+    loop.step()
+    for name in loop.nets:
+        moved = any(
+            not torch.equal(old, new) for old, new in zip(before[name], loop.nets[name].parameters(), strict=True)
+        )
+        assert moved == (name not in ("prior", "codebook"))
+
+
+def test_the_command_prints_its_table():
+    command = [sys.executable, str(SCRIPTS / "benchmark.py"), "train", "--families", "vae", "--resolutions", "16"]
+    command += ["--rounds", "2", "--seconds", "0.05", "--batch_size", "8"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    rows = [line for line in done.stdout.splitlines() if line.startswith("| vae | 16 |")]
+    assert len(rows) == 2 and rows[0].count("[") >= 2

@@ -11,12 +11,13 @@ __version__ = "0.1.0"
 _LAZY = {
     "load": "hfgen.pipelines",
     "VAEPipeline": "hfgen.pipelines",
+    "VAEGANPipeline": "hfgen.pipelines",
     "VQVAEPipeline": "hfgen.pipelines",
     "GANPipeline": "hfgen.pipelines",
     "metrics": "hfgen.metrics",
 }
 
-__all__ = ["GANPipeline", "VAEPipeline", "VQVAEPipeline", "__version__", "load", "metrics"]
+__all__ = ["GANPipeline", "VAEGANPipeline", "VAEPipeline", "VQVAEPipeline", "__version__", "load", "metrics"]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,12 @@ from pathlib import Path
 
 TINY = {
     "vae": ["--model.latent_channels=4"],
+    "vaegan": [
+        "--model.latent_channels=4",
+        "--model.adversarial_begin=0.2",
+        "--model.discriminator_width=8",
+        "--model.discriminator_max_width=16",
+    ],
     "vqvae": [
         "--model.codes=16",
         "--model.prior_width=16",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from torch import nn
+from torch import Tensor, nn
 
 from hfgen.models.decoder import decoder_arguments
 from hfgen.models.initialise import initialise
@@ -12,6 +12,7 @@ from hfgen.objectives.kl import kl_to_standard_normal
 from hfgen.objectives.reconstruction import gaussian_nll
 from hfgen.pipelines import VAEPipeline
 from hfgen.training.phases import Loss, Networks, Phase, Step
+from hfgen.training.schedules import ramp
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,16 +55,23 @@ class VAE:
         return [Phase("vae", ("vae",), self._loss, self.lr, clip=1.0)]
 
     def _loss(self, networks: Networks, step: Step) -> Loss:
+        return self._bound(networks, step)[2]
+
+    def _bound(self, networks: Networks, step: Step) -> tuple[Tensor, Tensor, Loss]:
+        """The reconstructions (n, C, R, R), their nll per pixel, and the loss that it is a part of."""
         vae, images = networks["vae"], step.images
         posterior = vae.encode(images).latent_dist
         noise = step.draws.normal(tuple(posterior.mean.shape))
         means = vae.decode(posterior.mean + posterior.std * noise).sample.float()
         kl = kl_to_standard_normal(posterior.mean, posterior.logvar).mean()
-        nll = gaussian_nll(images, means, self.variance).mean()
-        kl_weight = self.kl_weight * min(1.0, step.progress / self.kl_warmup if self.kl_warmup else 1.0)
-        total = (nll + kl_weight * kl) / images[0].numel()
+        nll = self._nll(images, means).mean()
+        pixels = images[0].numel()
+        total = (nll + self.kl_weight * ramp(step.progress, 0.0, self.kl_warmup) * kl) / pixels
         mse = (means.detach() - images).square().mean()
-        return Loss(total, {"mse": mse, "kl": kl.detach(), "nll": nll.detach()})
+        return means, nll / pixels, Loss(total, {"mse": mse, "kl": kl.detach(), "nll": nll.detach()})
+
+    def _nll(self, images: Tensor, means: Tensor) -> Tensor:
+        return gaussian_nll(images, means, self.variance)
 
     def pipeline(self, networks: Networks) -> VAEPipeline:
         """Decode N(0, I), or reconstruct."""

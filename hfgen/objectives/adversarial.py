@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import relu, softplus
 
 
 def relativistic_loss(better: Tensor, worse: Tensor) -> Tensor:
@@ -18,6 +18,26 @@ def relativistic_loss(better: Tensor, worse: Tensor) -> Tensor:
     1807.00734; Huang et al., 2501.05441, equation 2).
     """
     return softplus(worse.float() - better.float()).mean()
+
+
+def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Half of mean relu(1 - real) + mean relu(1 + fake): 1 for a blind discriminator, 0 beyond the margins.
+
+    Scores of any shape; the generator minimises -mean(fake) (Lim and Ye, 1705.02894; half as in 2012.09841's code).
+    """
+    return 0.5 * (relu(1 - real.float()).mean() + relu(1 + fake.float()).mean())
+
+
+def adaptive_weight(nll: Tensor, adversarial: Tensor, last_layer: Tensor, gather: Callable[[Tensor], Tensor]) -> Tensor:
+    """|grad nll| / (|grad adversarial| + 1e-4) at the decoder's last layer: the factor that balances the two.
+
+    Esser et al., 2012.09841, equation 7, with the constant and the upper bound 1e4 of its code; in fp32, without
+    gradient. `gather` joins gradients (1, ...) over the processes: their means' norms are those of the whole batch.
+    """
+    with torch.autocast(last_layer.device.type, enabled=False):
+        gradients = [torch.autograd.grad(loss, last_layer, retain_graph=True)[0] for loss in (nll, adversarial)]
+        one, other = (gather(gradient[None].float()).mean(0).norm() for gradient in gradients)
+        return (one / (other + 1e-4)).clamp_max(1e4)
 
 
 def gradient_penalty(discriminator: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from hfgen.pipelines.hfgen_pipelines_v1 import GANPipeline, ImagePipeline, VAEPipeline, VQVAEPipeline
+from hfgen.pipelines.hfgen_pipelines_v1 import (
+    GANPipeline,
+    ImagePipeline,
+    VAEGANPipeline,
+    VAEPipeline,
+    VQVAEPipeline,
+)
 from hfgen.pipelines.loading import load
 
-__all__ = ["GANPipeline", "ImagePipeline", "VAEPipeline", "VQVAEPipeline", "load"]
+__all__ = ["GANPipeline", "ImagePipeline", "VAEGANPipeline", "VAEPipeline", "VQVAEPipeline", "load"]

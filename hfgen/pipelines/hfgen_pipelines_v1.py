@@ -153,6 +153,10 @@ class VAEPipeline(ImagePipeline):
         return self._decode(posterior.mean + posterior.std * self._standard_normal(generators))
 
 
+class VAEGANPipeline(VAEPipeline):
+    """A VAE-GAN: a VAE that was trained against a discriminator as well."""
+
+
 class GANPipeline(ImagePipeline):
     """A GAN: generates from N(0, I). It has no encoder."""
 

@@ -16,7 +16,10 @@ from hfgen.pipelines import hfgen_pipelines_v1 as pipelines
 
 logger = logging.getLogger("hfgen")
 
-PIPELINES = {cls.__name__: cls for cls in (pipelines.VAEPipeline, pipelines.VQVAEPipeline, pipelines.GANPipeline)}
+PIPELINES = {
+    cls.__name__: cls
+    for cls in (pipelines.VAEPipeline, pipelines.VAEGANPipeline, pipelines.VQVAEPipeline, pipelines.GANPipeline)
+}
 
 
 def load(model: str | Path, *, revision: str | None = None) -> pipelines.ImagePipeline:

@@ -14,3 +14,8 @@ def learning_rate_factor(images_seen: int, first: int, last: int, warmup: int, e
     rise = min(1.0, (done + 1) / warmup) if warmup else 1.0
     fall = min(1.0, done / max(1, last - first))
     return rise * (end + (1 - end) * 0.5 * (1 + math.cos(math.pi * fall)))
+
+
+def ramp(progress: float, begin: float, length: float) -> float:
+    """From 0 at `begin` linearly to 1 at `begin` + `length`, all shares of the run; a step where `length` is 0."""
+    return min(1.0, max(0.0, progress - begin) / length) if length else float(progress >= begin)

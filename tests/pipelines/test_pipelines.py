@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 import hfgen
 from hfgen.errors import UserError
 
-STOCK = {"vae": ("vae", "AutoencoderKL"), "vqvae": ("vqvae", "VQModel")}
+STOCK = {"vae": ("vae", "AutoencoderKL"), "vaegan": ("vae", "AutoencoderKL"), "vqvae": ("vqvae", "VQModel")}
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -96,7 +96,12 @@ def test_plain_diffusers_loads_it_where_hfgen_cannot_be_imported(trained: Path, 
 
 
 def test_from_pretrained_of_the_class_and_of_another_class(trained: Path, family: str):
-    classes = {"vae": hfgen.VAEPipeline, "vqvae": hfgen.VQVAEPipeline, "gan": hfgen.GANPipeline}
+    classes = {
+        "vqvae": hfgen.VQVAEPipeline,
+        "gan": hfgen.GANPipeline,
+        "vae": hfgen.VAEPipeline,
+        "vaegan": hfgen.VAEGANPipeline,
+    }
     assert isinstance(classes.pop(family).from_pretrained(trained / "pretrained"), hfgen.load(trained).__class__)
     other = next(iter(classes.values()))
     with pytest.raises(UserError, match=f"not a {other.__name__}"):

@@ -32,7 +32,7 @@ def sha256(path: Path) -> str:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file that is never seen half-written."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.tmp")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -40,6 +40,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         Path(name).chmod(0o644)
         Path(name).replace(path)
+        _fsync(path.parent)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
@@ -92,6 +93,22 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed writers left in `folder`; nobody may be writing there."""
+    for path in [*folder.glob(".*.tmp*"), *folder.glob(".*.old*")]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder that is whole until it is gone: killed halfway, its rest stands under a hidden name."""
+    hidden = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old"))
+    folder.replace(hidden)
+    shutil.rmtree(hidden, ignore_errors=True)
 
 
 def _fsync_tree(folder: Path) -> None:

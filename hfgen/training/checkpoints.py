@@ -5,10 +5,9 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -18,7 +17,7 @@ from torch.optim import Optimizer
 
 from hfgen.bars import without_bars
 from hfgen.errors import UserError
-from hfgen.files import atomic_folder, read_json, sha256, write_json
+from hfgen.files import atomic_folder, read_json, remove_folder, remove_leftovers, sha256, write_json
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -29,7 +28,10 @@ logger = logging.getLogger("hfgen")
 def save_checkpoint(
     folder: Path, pipeline: DiffusionPipeline, state: Mapping[str, Mapping[str, Tensor]], images_seen: int
 ) -> None:
-    """Write `folder`/pretrained and `folder`/training_state whole, or not at all."""
+    """Write `folder`/pretrained and `folder`/training_state whole, or not at all.
+
+    Checkpoints ahead of it are removed: a run that writes this one has passed them over as damaged.
+    """
     with atomic_folder(folder) as temporary:
         training = temporary / "training_state"
         training.mkdir()
@@ -47,6 +49,9 @@ def save_checkpoint(
         files = sorted(path for path in temporary.rglob("*") if path.is_file())
         digests = {path.relative_to(temporary).as_posix(): sha256(path) for path in files}
         write_json(training / "state.json", {"images_seen": images_seen, "sha256": digests})
+    for other in checkpoint_folders(folder.parent):
+        if other.name > folder.name:
+            remove_folder(other)
 
 
 def load_checkpoint(folder: Path) -> tuple[int, dict[str, dict[str, Tensor]]]:
@@ -55,7 +60,7 @@ def load_checkpoint(folder: Path) -> tuple[int, dict[str, dict[str, Tensor]]]:
     Raises:
         UserError: a file is missing or differs from its checksum; the message names it.
     """
-    record = read_json(folder / "training_state" / "state.json")
+    record = _read_record(folder)
     for name, digest in record["sha256"].items():
         path = folder / name
         if not path.is_file():
@@ -69,13 +74,32 @@ def load_checkpoint(folder: Path) -> tuple[int, dict[str, dict[str, Tensor]]]:
     return record["images_seen"], state
 
 
+def _read_record(folder: Path) -> dict[str, Any]:
+    """state.json, which no checksum guards: its form and the folder's name do.
+
+    Raises:
+        UserError: it isn't what `save_checkpoint` wrote.
+    """
+    path = folder / "training_state" / "state.json"
+    record = read_json(path)
+    if not isinstance(record, dict) or not isinstance(record.get("sha256"), dict):
+        raise UserError(f"{path} is damaged: it lists no checksums")
+    images = record.get("images_seen")
+    if not isinstance(images, int) or f"{images:012d}" != folder.name:
+        raise UserError(f"{path} is damaged: its images_seen, {images!r}, isn't its folder's name")
+    return record
+
+
 def newest_checkpoint(parent: Path) -> tuple[int, dict[str, dict[str, Tensor]]] | None:
     """The newest checkpoint below `parent` that is whole; damaged ones are named in a warning and passed over."""
-    for folder in sorted(checkpoint_folders(parent), reverse=True):
+    folders = checkpoint_folders(parent)
+    for folder in reversed(folders):
         try:
             return load_checkpoint(folder)
         except UserError as error:
             logger.warning("checkpoint %s is not used: %s", folder.name, error)
+    if folders:
+        logger.warning("no checkpoint in %s is whole: the run starts again from image 0", parent)
     return None
 
 
@@ -86,8 +110,9 @@ def checkpoint_folders(parent: Path) -> list[Path]:
 
 def drop_old(parent: Path, keep: int) -> None:
     """Remove all but the newest `keep` checkpoints, and what killed saves left behind."""
-    for folder in [*checkpoint_folders(parent)[:-keep], *parent.glob(".*.tmp*"), *parent.glob(".*.old*")]:
-        shutil.rmtree(folder, ignore_errors=True)
+    for folder in checkpoint_folders(parent)[:-keep]:
+        remove_folder(folder)
+    remove_leftovers(parent)
 
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
@@ -117,4 +142,5 @@ def load_network(name: str, network: nn.Module, tensors: Mapping[str, Tensor]) -
     try:
         network.load_state_dict(dict(tensors), strict=True)
     except RuntimeError as error:
-        raise UserError(f"checkpoint of {name} doesn't fit this run: {' '.join(str(error).split())}") from None
+        text = " ".join(str(error).split())
+        raise UserError(f"checkpoint of {name} doesn't fit this run: {text}; choose another --out") from None

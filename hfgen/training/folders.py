@@ -2,20 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from hfgen.data import ImageStore
 from hfgen.errors import UserError
-from hfgen.files import read_json, write_json
+from hfgen.files import read_json, remove_leftovers, write_json
 from hfgen.training.config import RunConfig
 
 _MAY_CHANGE = ("on_nonfinite", "log_with", "keep_checkpoints")
 """Settings that a repeated command may change: no bit of the weights so far depends on them."""
 
 
+@contextlib.contextmanager
+def sole_run(out: Path) -> Iterator[None]:
+    """Keep every other process from training in `out` meanwhile; the system lets go for one that is killed.
+
+    Raises:
+        UserError: another one trains there, for instance what a killed launcher left behind.
+    """
+    if out.exists() and not out.is_dir():
+        raise UserError(f"out: {out} isn't a folder; choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    handle = os.open(out, os.O_RDONLY)
+    try:
+        # Where the file system has no locks, the run goes on without.
+        with contextlib.suppress(OSError):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"out: another process trains in {out} now; wait for it or end it") from None
+        yield
+    finally:
+        os.close(handle)
+
+
 def claim_folder(out: Path, config: RunConfig, store: ImageStore, resume: str) -> None:
-    """Write `out`/run.json, or check that it describes this very run.
+    """Write `out`/run.json, or check that it describes this very run; then remove what killed runs left there.
 
     Raises:
         UserError: `out` isn't empty and holds no run, or holds a run that differs; the first difference is named.
@@ -33,10 +60,17 @@ def claim_folder(out: Path, config: RunConfig, store: ImageStore, resume: str) -
             raise UserError(f"out: {out} holds this run already; choose another --out, or --resume auto to go on")
         if before != _as_json(run):
             write_json(path, run)
-        return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif out.exists() and not _is_free(out):
         raise UserError(f"out: {out} isn't an empty folder and holds no run; choose another --out")
-    write_json(path, run)
+    else:
+        write_json(path, run)
+    for folder in (out, out / "checkpoints", out / "samples"):
+        remove_leftovers(folder)
+
+
+def _is_free(out: Path) -> bool:
+    """Whether `out` is a folder without anything but a run.json that was never finished."""
+    return out.is_dir() and all(path.name.startswith(".run.json.tmp") for path in out.iterdir())
 
 
 def _as_json(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -24,7 +25,7 @@ from hfgen.training import checkpoints
 from hfgen.training.config import RunConfig
 from hfgen.training.devices import choose_kernels, resident
 from hfgen.training.ema import make_averages, update_average
-from hfgen.training.folders import claim_folder
+from hfgen.training.folders import claim_folder, sole_run
 from hfgen.training.interrupts import Interrupts
 from hfgen.training.meters import Meters, Reading
 from hfgen.training.phases import Draws, Loss, Phase, Step
@@ -50,14 +51,16 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto") -> Path:
     accelerator = make_accelerator(config, out)
     # Every process builds its trainer before the folder is claimed: settings that can't work leave no trace.
     trainer = Trainer(config, _open_data(config), accelerator, out)
-    if accelerator.is_main_process:
-        claim_folder(out, config, trainer.store, resume)
-    accelerator.wait_for_everyone()
-    if (out / "pretrained").is_dir():
-        logger.info("%s is finished already", out)
-        return out / "pretrained"
-    trainer.resume()
-    trainer.run()
+    main = accelerator.is_main_process
+    with sole_run(out) if main else contextlib.nullcontext():
+        if main:
+            claim_folder(out, config, trainer.store, resume)
+        accelerator.wait_for_everyone()
+        if (out / "pretrained").is_dir():
+            logger.info("%s is finished already", out)
+        else:
+            trainer.resume()
+            trainer.run()
     return out / "pretrained"
 
 

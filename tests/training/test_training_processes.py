@@ -1,35 +1,35 @@
-"""Real processes: killed, stopped, interrupted, and two at a time."""
+"""The real commands: started from nothing, killed, stopped and interrupted, one process and two."""
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import COMMON, TINY
+from trainings import Training, tiny_arguments
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
+SCRIPT = str(Path(__file__).parents[2] / "scripts" / "train.py")
+# For CPU processes `accelerate launch` itself knows only MPI; its launcher of GPU processes starts them as well.
+LAUNCH = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--main_process_port=0", SCRIPT]
+LONGER = ("--max_images=320", "--checkpoint_every=32", "--log_every=48")
 
 
-def arguments(family: str, data: Path, out: Path, *more: str) -> list[str]:
-    return [f"{family}-glyphs", f"--out={out}", f"--data={data}", *COMMON, *TINY[family], *more]
-
-
-def start(command: list[str]) -> subprocess.Popen[str]:
+def start(arguments: list[str]) -> subprocess.Popen[str]:
     # Threads are fixed, since the order of sums depends on their number.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, *arguments], env=environment, text=True, start_new_session=True, **pipes)
 
 
-def finish(command: list[str]) -> None:
-    process = start(command)
-    _, errors = process.communicate()
+def finish(arguments: list[str]) -> None:
+    process = start(arguments)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
 
 
@@ -39,36 +39,59 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
+def kill_all(process: subprocess.Popen[str]) -> None:
+    """SIGKILL the process's group and its children, which a launcher puts into groups of their own."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGKILL)
+    for child in children:
+        child.kill()
+    psutil.wait_procs(children, timeout=60)
+    process.communicate()
+
+
 def digests(out: Path) -> dict[str, str]:
     last = max((out / "checkpoints").iterdir())
     return json.loads((last / "training_state" / "state.json").read_text())["sha256"]
 
 
-LONGER = ("--max_images=320", "--checkpoint_every=32")
+def assert_same(out: Path, whole: Path) -> None:
+    assert digests(out) == digests(whole)
+    assert (out / "log.jsonl").read_bytes() == (whole / "log.jsonl").read_bytes()
+    assert (out / "pretrained" / "model_index.json").is_file()
 
 
-def test_killed_and_repeated_equals_never_interrupted(family: str, glyph_folder: Path, tmp_path: Path):
-    command = [sys.executable, str(SCRIPT), *arguments(family, glyph_folder, tmp_path / "killed", *LONGER)]
-    seed = random.randrange(2**32)
-    print(f"kill seed {seed}")
-    chance = random.Random(seed)
-    for _ in range(2):
-        process = start(command)
-        wait_for(tmp_path / "killed" / "log.jsonl", process)
-        time.sleep(chance.uniform(0, 1.0))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+def test_a_killed_command_repeated_equals_one_never_interrupted(glyph_folder: Path, tmp_path: Path):
+    command = [SCRIPT, *tiny_arguments("vqvae", glyph_folder, tmp_path / "killed", *LONGER)]
+    process = start(command)
+    wait_for(tmp_path / "killed" / "checkpoints" / "000000000096", process)
+    kill_all(process)
     finish(command)
-    finish([sys.executable, str(SCRIPT), *arguments(family, glyph_folder, tmp_path / "whole", *LONGER)])
-    assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
-    assert (tmp_path / "killed" / "log.jsonl").read_bytes() == (tmp_path / "whole" / "log.jsonl").read_bytes()
-    assert (tmp_path / "killed" / "pretrained" / "model_index.json").is_file()
+    Training(tiny_arguments("vqvae", glyph_folder, tmp_path / "whole", *LONGER)).finish()
+    assert_same(tmp_path / "killed", tmp_path / "whole")
+
+
+def test_a_launcher_killed_then_stopped_then_repeated_equals_one_never_interrupted(glyph_folder: Path, tmp_path: Path):
+    out = tmp_path / "killed"
+    command = [*LAUNCH, *tiny_arguments("vae", glyph_folder, out, *LONGER)]
+    process = start(command)
+    wait_for(out / "checkpoints" / "000000000032", process)
+    kill_all(process)
+    process = start(command)
+    wait_for(out / "checkpoints" / "000000000064", process)
+    os.killpg(process.pid, signal.SIGTERM)  # as a scheduler does; the launcher hands it on and itself exits with 1
+    _, errors = process.communicate(timeout=60)
+    assert errors.count("repeat the command to go on") == 2, errors
+    assert not (out / "pretrained").exists()
+    finish(command)
+    Training(tiny_arguments("vae", glyph_folder, tmp_path / "whole", *LONGER), processes=2).finish()
+    assert_same(out, tmp_path / "whole")
+    assert all(json.loads(line)["processes"] == 2 for line in (out / "speed.jsonl").open())
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_says_how_to_go_on(number: signal.Signals, code: int, glyph_folder: Path, tmp_path: Path):
     more = ("--max_images=1000000", "--checkpoint_every=0", "--sample_every=0")
-    process = start([sys.executable, str(SCRIPT), *arguments("vae", glyph_folder, tmp_path / "run", *more)])
+    process = start([SCRIPT, *tiny_arguments("vae", glyph_folder, tmp_path / "run", *more)])
     wait_for(tmp_path / "run" / "log.jsonl", process)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
@@ -80,12 +103,8 @@ def test_a_signal_saves_and_says_how_to_go_on(number: signal.Signals, code: int,
 
 
 def test_two_processes_learn_what_one_learns(family: str, glyph_folder: Path, tmp_path: Path):
-    more = ("--precision=fp32",)
-    finish([sys.executable, str(SCRIPT), *arguments(family, glyph_folder, tmp_path / "one", *more)])
-    # For CPU processes `accelerate launch` itself knows only MPI; its launcher of GPU processes starts them as well.
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2"]
-    launch.append("--main_process_port=0")
-    finish([*launch, str(SCRIPT), *arguments(family, glyph_folder, tmp_path / "two", *more)])
+    for name, processes in (("one", 1), ("two", 2)):
+        Training(tiny_arguments(family, glyph_folder, tmp_path / name, "--precision=fp32"), processes).finish()
     assert all(json.loads(line)["processes"] == 2 for line in (tmp_path / "two" / "speed.jsonl").open())
     for path in sorted((tmp_path / "one" / "checkpoints" / "000000000096" / "training_state").glob("network.*")):
         one, two = load_file(path), load_file(tmp_path / "two" / path.relative_to(tmp_path / "one"))

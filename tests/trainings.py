@@ -1,0 +1,123 @@
+"""Real training processes that start at once: forked from a server that has imported everything."""
+
+import multiprocessing
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tiny import COMMON, TINY
+
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(
+    [
+        "pytest",
+        "torch._inductor.cudagraph_trees",
+        "torch.nn.parallel.distributed",
+        "accelerate.tracking",
+        "hfgen.cli",
+        "hfgen.configs",
+        "hfgen.training.loop",
+        *(f"hfgen.families.{family}" for family in TINY),
+    ]
+)
+
+Moment = Sequence[tuple[str, str]]
+"""(audit event, regular expression for its arguments): they happen in this order, and the last one never does."""
+
+
+class Training:
+    """`hfgen train` in one process, or in several that share the steps as under `accelerate launch`."""
+
+    def __init__(self, arguments: Sequence[str], processes: int = 1, die_before: Moment = ()) -> None:
+        (out,) = (argument.removeprefix("--out=") for argument in arguments if argument.startswith("--out="))
+        self.out, self.log = Path(out), Path(f"{out}.log")
+        shared = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1"}
+        shared |= {"MASTER_PORT": str(_free_port()), "ACCELERATE_USE_CPU": "true"}
+        environments = [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
+        if processes == 1:
+            environments = [{"ACCELERATE_USE_CPU": "true"}]
+        self.ranks = [
+            _FORKS.Process(target=_train, args=(list(arguments), environment, self.log, die_before), daemon=True)
+            for environment in environments
+        ]
+        for rank in self.ranks:
+            rank.start()
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Wait; the processes must still run by then."""
+        while not condition():
+            assert self.running(), f"ended with {self.codes()}: {self.tail()}"
+            time.sleep(0.0005)
+
+    def send(self, number: int, ranks: Sequence[int] | None = None) -> None:
+        """Send a signal to all processes, or to some."""
+        for rank in range(len(self.ranks)) if ranks is None else ranks:
+            os.kill(self.ranks[rank].pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until nothing is left."""
+        self.send(signal.SIGKILL)
+        assert set(self.codes()) == {-signal.SIGKILL}, f"ended before the kill with {self.codes()}: {self.tail()}"
+
+    def running(self) -> bool:
+        """Whether every process runs."""
+        return all(rank.exitcode is None for rank in self.ranks)
+
+    def codes(self) -> list[int | None]:
+        """The exit codes, once all have ended; negative: the signal that ended it."""
+        for rank in self.ranks:
+            rank.join(120)
+            assert rank.exitcode is not None, f"hangs: {self.tail()}"
+        return [rank.exitcode for rank in self.ranks]
+
+    def finish(self) -> None:
+        """Let it train to the end."""
+        assert set(self.codes()) == {0}, f"ended with {self.codes()}: {self.tail()}"
+
+    def tail(self) -> str:
+        """The last of what it printed."""
+        return self.log.read_text(errors="replace")[-3000:] if self.log.exists() else ""
+
+
+def tiny_arguments(family: str, data: Path, out: Path, *more: str) -> list[str]:
+    """Arguments of `hfgen train` for the tiny run of a family."""
+    return [f"{family}-glyphs", f"--out={out}", f"--data={data}", *COMMON, *TINY[family], *more]
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def _train(arguments: list[str], environment: dict[str, str], log: Path, die_before: Moment) -> None:
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    os.environ.update(environment)
+    import torch
+
+    from hfgen.cli import main
+
+    # Threads are fixed, since the order of sums depends on their number.
+    torch.set_num_threads(1)
+    if die_before:
+        _die_before(die_before)
+    sys.exit(main(["train", *arguments]))
+
+
+def _die_before(moment: Moment) -> None:
+    ahead = list(moment)
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        if event == ahead[0][0] and re.search(ahead[0][1], repr(arguments)):
+            if len(ahead) == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            ahead.pop(0)
+
+    sys.addaudithook(hook)

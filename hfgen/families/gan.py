@@ -66,6 +66,7 @@ class GAN:
                 self.lr_discriminator,
                 (0.0, 0.99),
                 watch=lambda means: discriminator_warning(means["loss"], means["margin"]),
+                whole=True,
             ),
         ]
 

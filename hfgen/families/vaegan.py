@@ -6,6 +6,7 @@ import dataclasses
 from typing import Literal
 
 import torch
+import torch._functorch.config
 from torch import Tensor, nn
 
 from hfgen.errors import UserError
@@ -61,6 +62,9 @@ class VAEGAN(VAE):
                 f"model.discriminator_layers: {self.discriminator_layers} can't halve {resolution} pixels; "
                 f"choose 1 to {most}"
             )
+        if self.adaptive:
+            # Else a compiled network allows no gradient ahead of the update's.
+            torch._functorch.config.donated_buffer = False
         discriminator = PatchDiscriminator(
             channels, self.discriminator_width, self.discriminator_max_width, self.discriminator_layers
         )
@@ -78,6 +82,7 @@ class VAEGAN(VAE):
                 betas=(0.5, 0.9),
                 begin=self.adversarial_begin,
                 watch=lambda means: discriminator_warning(means["loss"], means["margin"]),
+                whole=True,
             ),
         ]
 

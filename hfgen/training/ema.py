@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from hfgen.training.sharding import share
+
 
 def make_averages(networks: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
     """Copies of the networks that will hold their averages: frozen, in evaluation mode."""
@@ -23,6 +25,6 @@ def update_average(average: nn.Module, network: nn.Module, images: int, images_s
     """
     effective = min(half_life, max(images_seen, 1) / 10)
     weight = 1 - 0.5 ** (images / effective)
-    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), weight)
+    torch._foreach_lerp_([share(p) for p in average.parameters()], [share(p) for p in network.parameters()], weight)
     for old, new in zip(average.buffers(), network.buffers(), strict=True):
         old.copy_(new)

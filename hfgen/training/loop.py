@@ -9,6 +9,8 @@ import logging
 import math
 import shutil
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +23,7 @@ from hfgen.errors import UserError
 from hfgen.files import atomic_folder, write_text
 from hfgen.images import grid, to_float, unit_to_uint8, write_png
 from hfgen.seeds import derive_seed
-from hfgen.training import checkpoints
+from hfgen.training import checkpoints, sharding
 from hfgen.training.config import RunConfig
 from hfgen.training.devices import choose_kernels, resident
 from hfgen.training.ema import make_averages, update_average
@@ -109,6 +111,7 @@ class Trainer:
         self.networks = networks
         self.averages = make_averages(self.networks)
         self.phases = config.model.phases()
+        self.sharded = self._shard()
         trainable = {name: [p for p in net.parameters() if p.requires_grad] for name, net in self.networks.items()}
         self.trainable = trainable
         self.optimizers = {phase.name: self._optimizer(phase) for phase in self.phases}
@@ -127,8 +130,18 @@ class Trainer:
             parameters, lr=phase.lr, betas=phase.betas, weight_decay=phase.weight_decay, fused=True
         )
 
-    def _prepare(self, phase: Phase) -> nn.Module:
+    def _shard(self) -> sharding.Sharded | None:
+        if not sharding.asked():
+            return None
+        if self.config.compiled not in ("auto", "off"):
+            raise UserError(f"compiled: {self.config.compiled} doesn't go with FSDP; use --compiled off")
+        self.kernels = dataclasses.replace(self.kernels, compiled="off")
+        return sharding.Sharded(self.networks, self.averages, self.phases, self.device.type)
+
+    def _prepare(self, phase: Phase) -> Callable[[Step], Loss]:
         self._train_only(phase)
+        if self.sharded is not None:
+            return partial(self.sharded, phase.loss)
         return self.accelerator.prepare_model(_PhaseModule(phase, self.networks))
 
     def _compile(self) -> None:
@@ -238,12 +251,14 @@ class Trainer:
         with bf16, torch.compiler.set_stance(stance):
             loss = self.modules[phase.name](step)
         loss.total.backward()
+        if self.sharded is not None:
+            sharding.mean_gradients(p for name in phase.trains for p in self.trainable[name])
         return loss
 
     def _clip(self, phase: Phase) -> Tensor:
         """The norm of the phase's gradient, which is then no longer than the phase allows."""
         parameters = [parameter for name in phase.trains for parameter in self.trainable[name]]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = sharding.whole(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
         if phase.clip is not None:
             torch.nn.utils.clip_grads_with_norm_(parameters, phase.clip, norm)
         return norm
@@ -338,29 +353,49 @@ class Trainer:
 
     def _sample(self) -> None:
         """Draw the same 64 latents every time, so that the grids show the training and nothing else."""
+        averages = self._whole_averages()
         if not self.accelerator.is_main_process:
             return
-        pipeline = self.config.model.pipeline(self.averages)
+        pipeline = self.config.model.pipeline(averages)
         images = pipeline(batch_size=64, generator=torch.Generator().manual_seed(0), output_type="pt").images
         sheet = grid(unit_to_uint8(images), 8, zoom=max(1, 64 // self.config.resolution))
         write_png(self.out / "samples" / f"{self.images_seen:09d}.png", sheet)
 
     # Saving and resuming.
 
+    def _whole_averages(self) -> dict[str, nn.Module]:
+        """The averages for the main process; FSDP's are gathered into new networks there, and {} elsewhere."""
+        if self.sharded is None:
+            return self.averages
+        main = self.accelerator.is_main_process
+        tensors = {name: sharding.gather(net.state_dict(), keep=main) for name, net in self.averages.items()}
+        if not main:
+            return {}
+        with torch.random.fork_rng():
+            networks = self.config.model.build(self.config.resolution, self.store.channels)
+        for name, network in networks.items():
+            checkpoints.load_network(name, network.to(self.device).eval(), tensors[name])
+        return networks
+
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Everything that the next step depends on, beside the config and the clock."""
         networks = {f"network.{name}": net.state_dict() for name, net in self.networks.items()}
         averages = {f"average.{name}": net.state_dict() for name, net in self.averages.items()}
         optimizers = {f"optimizer.{name}": checkpoints.optimizer_tensors(o) for name, o in self.optimizers.items()}
-        return {**networks, **averages, **optimizers, "log": self.meters.state()}
+        state = {**networks, **averages, **optimizers, "log": self.meters.state()}
+        if self.sharded is None:
+            return state
+        main = self.accelerator.is_main_process
+        return {name: sharding.gather(tensors, keep=main) for name, tensors in state.items()}
 
     def save(self) -> None:
         """Write a checkpoint; only the main process does, and none that a value which wasn't finite went into."""
         self._read()
+        averages, state = self._whole_averages(), self.state()
         if self.accelerator.is_main_process:
             parent = self.out / "checkpoints"
-            pipeline = self.config.model.pipeline(self.averages)
-            checkpoints.save_checkpoint(parent / f"{self.images_seen:012d}", pipeline, self.state(), self.images_seen)
+            pipeline = self.config.model.pipeline(averages)
+            checkpoints.save_checkpoint(parent / f"{self.images_seen:012d}", pipeline, state, self.images_seen)
             checkpoints.drop_old(parent, self.config.keep_checkpoints)
         self.accelerator.wait_for_everyone()
 

@@ -89,6 +89,7 @@ class Phase:
         clip: Largest gradient norm.
         watch: (the means of its terms since the last log line), called at each: what has collapsed, in words and
             numbers, or None.
+        whole: Whether FSDP leaves what it trains unsharded: some loss calls `torch.autograd.grad` through it.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Phase:
     after: Callable[[Networks, Step], None] | None = None
     clip: float | None = None
     watch: Callable[[Mapping[str, float]], str | None] | None = None
+    whole: bool = False
 
 
 class Family(Protocol):

@@ -1,0 +1,146 @@
+"""FSDP by two real processes on CPUs: the same weights, in shares, from and into the same checkpoints.
+
+Run by `accelerate launch` instead of pytest, this file is the worker that trains.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import TINY, tiny_config
+from torch import Tensor
+
+FSDP = ["-m", "accelerate.commands.launch", "--use_fsdp", "--fsdp_version=2", "--num_processes=2"]
+FSDP.append("--main_process_port=0")
+
+
+@pytest.fixture(scope="module")
+def runs(glyph_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of each family: `one` process, `fsdp`, and what resumed the first half of the other: `to_one`, `to_fsdp`."""
+    folder = tmp_path_factory.mktemp("fsdp")
+    outs = {name: [folder / name / family for family in TINY] for name in ("one", "fsdp", "to_one", "to_fsdp")}
+    _launch([], glyph_folder, outs["one"])
+    _keep_first_half(outs["one"], outs["to_fsdp"])
+    _launch(FSDP, glyph_folder, [*outs["fsdp"], *outs["to_fsdp"]])
+    _keep_first_half(outs["fsdp"], outs["to_one"])
+    _launch([], glyph_folder, outs["to_one"])
+    return folder
+
+
+def _launch(launcher: list[str], data: Path, outs: list[Path]) -> None:
+    path = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": ":".join(path)}
+    command = [sys.executable, *launcher, __file__, str(data), *map(str, outs)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def _keep_first_half(sources: list[Path], copies: list[Path]) -> None:
+    for source, copy in zip(sources, copies, strict=True):
+        shutil.copytree(source, copy)
+        shutil.rmtree(copy / "pretrained")
+        shutil.rmtree(copy / "checkpoints" / "000000000096")
+
+
+def _train(data: Path, outs: list[Path]) -> None:
+    """What each process of a launch does: train, and write down what it holds in the end."""
+    from hfgen.training.loop import Trainer, train
+
+    held = []
+    advance = Trainer.advance
+
+    def noted(trainer: Trainer) -> None:
+        advance(trainer)
+        moments = [entry[key] for o in trainer.optimizers.values() for entry in o.state.values() for key in _MOMENTS]
+        weights, averages = (
+            [parameter for network in networks.values() for parameter in network.parameters()]
+            for networks in (trainer.networks, trainer.averages)
+        )
+        held[:] = [_bytes(weights), _bytes(averages), _bytes(moments)]
+
+    Trainer.advance = noted
+    for out in outs:
+        train(tiny_config(out.name, data, "--precision=fp32"), out)
+        (out / f"held.{os.environ.get('RANK', 0)}.json").write_text(json.dumps(held))
+
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    """The memory behind this process's part of the tensors."""
+    from hfgen.training.sharding import share
+
+    memories = (share(tensor).untyped_storage() for tensor in tensors)
+    return sum({memory.data_ptr(): memory.nbytes() for memory in memories}.values())
+
+
+def assert_same_end(runs: Path, name: str, family: str) -> None:
+    """A run ends as the run in one process did: files, weights and averages."""
+    one, other = runs / "one" / family, runs / name / family
+    assert _files(one) == _files(other)
+    for path in sorted((one / "checkpoints" / "000000000096" / "training_state").glob("*.safetensors")):
+        first, second = load_file(path), load_file(other / path.relative_to(one))
+        assert {key: value.shape for key, value in first.items()} == {key: v.shape for key, v in second.items()}
+        for key, value in first.items() if path.stem.startswith(("network", "average")) else ():
+            torch.testing.assert_close(second[key], value, atol=2e-4, rtol=1e-3, msg=f"{name}: {path.stem}: {key}")
+
+
+def _files(out: Path) -> list[Path]:
+    return sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file() and path.stem[:4] != "held")
+
+
+def _processes(out: Path) -> list[int]:
+    return [json.loads(line)["processes"] for line in (out / "speed.jsonl").open()]
+
+
+@pytest.mark.parametrize("family", sorted(TINY))
+@pytest.mark.parametrize(("name", "processes"), [("fsdp", [2, 2, 2]), ("to_one", [2, 1, 1]), ("to_fsdp", [1, 2, 2])])
+def test_shares_learn_what_one_process_learns(name: str, processes: list[int], family: str, runs: Path):
+    assert_same_end(runs, name, family)
+    assert _processes(runs / name / family) == processes
+
+
+@pytest.mark.parametrize("name", ["fsdp", "to_fsdp"])
+def test_each_process_holds_half(name: str, runs: Path):
+    (whole,) = (json.loads(path.read_text()) for path in (runs / "one" / "vae").glob("held.*"))
+    shares = [json.loads(path.read_text()) for path in sorted((runs / name / "vae").glob("held.*"))]
+    assert len(shares) == 2
+    for held in shares:
+        assert all(0.49 < part / all_of_it < 0.51 for part, all_of_it in zip(held, whole, strict=True)), (held, whole)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("FSDP_VERSION", "1", "fsdp_version: 1 isn't supported; launch with --fsdp_version 2"),
+        ("FSDP_OFFLOAD_PARAMS", "true", "fsdp_offload_params: true isn't supported; launch without it"),
+    ],
+)
+def test_other_kinds_of_fsdp_are_refused(variable: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch):
+    from hfgen.errors import UserError
+    from hfgen.training.sharding import asked
+
+    assert not asked()
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        assert asked()
+        monkeypatch.setenv(variable, value)
+        with pytest.raises(UserError) as error:
+            asked()
+    finally:
+        torch.distributed.destroy_process_group()
+    assert str(error.value) == words
+
+
+if __name__ == "__main__":
+    _train(Path(sys.argv[1]), [Path(argument) for argument in sys.argv[2:]])

@@ -1,5 +1,6 @@
 """Real training processes that start at once: forked from a server that has imported everything."""
 
+import contextlib
 import multiprocessing
 import os
 import re
@@ -55,9 +56,11 @@ class Training:
             time.sleep(0.0005)
 
     def send(self, number: int, ranks: Sequence[int] | None = None) -> None:
-        """Send a signal to all processes, or to some."""
+        """Send a signal to all processes, or to some; not to those that have ended."""
         for rank in range(len(self.ranks)) if ranks is None else ranks:
-            os.kill(self.ranks[rank].pid, number)
+            if self.ranks[rank].exitcode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.ranks[rank].pid, number)
 
     def kill(self) -> None:
         """SIGKILL, and wait until nothing is left."""

@@ -1,4 +1,4 @@
-"""The shared decoder and the discriminator."""
+"""The shared decoder and the discriminators."""
 
 import pytest
 import torch
@@ -7,6 +7,7 @@ from hfgen.errors import UserError
 from hfgen.models.decoder import decoder_arguments
 from hfgen.models.discriminator import ImageDiscriminator
 from hfgen.models.hfgen_gan_v1 import GANGenerator
+from hfgen.models.patch_discriminator import PatchDiscriminator, receptive_field
 
 
 def test_one_decoder_serves_the_three_families():
@@ -62,3 +63,33 @@ def test_the_discriminators_groups_do_not_depend_on_how_a_batch_is_shared():
     network = ImageDiscriminator(1, 16, 8, 16)
     images = torch.randn(8, 1, 16, 16)
     torch.testing.assert_close(network(images), torch.cat([network(images[:4]), network(images[4:])]))
+
+
+@pytest.mark.parametrize("resolution", [16, 24, 32, 64, 128, 256])
+@pytest.mark.parametrize("layers", [1, 2, 3, 4])
+def test_the_patch_discriminator_scores_every_size(resolution: int, layers: int):
+    torch.manual_seed(0)
+    network = PatchDiscriminator(3, 16, 64, layers)
+    scores = network(torch.randn(16, 3, resolution, resolution))
+    side = resolution >> layers
+    assert scores.shape == (16, 1, side, side)
+    # Scores at unit scale; padding dims smaller maps.
+    assert (0.3 if side > 2 else 0.003) < scores.std() < 3
+
+
+@pytest.mark.parametrize(("layers", "side"), [(1, 16), (2, 34), (3, 70)])
+def test_a_patchs_score_sees_its_receptive_field_and_no_more(layers: int, side: int):
+    torch.manual_seed(0)
+    images = torch.randn(1, 1, 128, 128, requires_grad=True)
+    scores = PatchDiscriminator(1, 8, 16, layers)(images)
+    middle = scores.shape[-1] // 2
+    (gradient,) = torch.autograd.grad(scores[0, 0, middle, middle], images)
+    rows, columns = gradient[0, 0].nonzero().T
+    assert receptive_field(layers) == side == rows.max() - rows.min() + 1 == columns.max() - columns.min() + 1
+
+
+def test_the_patch_discriminator_judges_each_image_alone():
+    torch.manual_seed(0)
+    network = PatchDiscriminator(1, 8, 16, 2)
+    images = torch.randn(6, 1, 16, 16)
+    torch.testing.assert_close(network(images)[2:3], network(images[2:3]))

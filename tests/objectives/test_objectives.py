@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from hfgen.objectives.adversarial import gradient_penalty, relativistic_loss
+from hfgen.objectives.adversarial import adaptive_weight, gradient_penalty, hinge_loss, relativistic_loss
 from hfgen.objectives.codebook import CodebookAverage, perplexity, quantise
 from hfgen.objectives.kl import kl_to_standard_normal
-from hfgen.objectives.reconstruction import gaussian_nll
+from hfgen.objectives.reconstruction import gaussian_nll, laplace_nll
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -106,3 +106,44 @@ def test_codebook_average_converges_to_the_clusters_of_its_codes_and_revives_dea
 @pytest.mark.parametrize("used", [1, 4, 16])
 def test_perplexity_counts_evenly_used_codes(used: int):
     assert perplexity(torch.arange(64) % used, 16).item() == pytest.approx(used, rel=1e-5)
+
+
+def test_laplace_nll_is_torchs_at_the_same_variance():
+    images, medians = torch.randn(2, 3, 1, 4, 4, generator=generator())
+    reference = torch.distributions.Laplace(medians, math.sqrt(0.3 / 2))
+    assert reference.variance.flatten()[0].item() == pytest.approx(0.3)
+    torch.testing.assert_close(laplace_nll(images, medians, 0.3), -reference.log_prob(images).flatten(1).sum(1))
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "loss"),
+    [([0.0, 0.0], [0.0, 0.0], 1.0), ([1.0, 3.0], [-1.0, -9.0], 0.0), ([0.5, 2.0], [-3.0, 1.0], 0.5 * (0.25 + 1.0))],
+)
+def test_hinge_loss_is_1_for_a_blind_discriminator_and_0_beyond_the_margins(
+    real: list[float], fake: list[float], loss: float
+):
+    assert hinge_loss(torch.tensor(real), torch.tensor(fake)).item() == pytest.approx(loss)
+
+
+def test_adaptive_weight_is_the_ratio_of_the_gradients_norms_and_takes_no_gradient():
+    weight = torch.tensor([1.0, 2.0], requires_grad=True)
+    nll, adversarial = (weight * torch.tensor([3.0, 4.0])).sum(), (weight * torch.tensor([0.0, -2.0])).sum()
+    factor = adaptive_weight(nll, adversarial, weight, lambda tensor: tensor)
+    assert factor.item() == pytest.approx(5 / (2 + 1e-4)) and not factor.requires_grad
+    (nll + factor * adversarial).backward()
+    torch.testing.assert_close(weight.grad, torch.tensor([3.0, 4.0 - 2 * factor.item()]))
+
+
+def test_adaptive_weight_over_processes_is_that_of_the_mean_gradient():
+    weight = torch.tensor([1.0, 2.0], requires_grad=True)
+    elsewhere = iter([torch.tensor([[-1.0, 12.0]]), torch.tensor([[-2.0, 0.0]])])
+    nll, adversarial = (weight * torch.tensor([7.0, -4.0])).sum(), (weight * torch.tensor([0.0, -2.0])).sum()
+    factor = adaptive_weight(nll, adversarial, weight, lambda tensor: torch.cat([tensor, next(elsewhere)]))
+    assert factor.item() == pytest.approx(5 / (math.sqrt(2) + 1e-4))
+
+
+@pytest.mark.parametrize(("scale", "bounded"), [(0.5, math.sqrt(0.5) / 1e-4), (100.0, 1e4)])
+def test_adaptive_weight_against_a_flat_discriminator_is_bounded(scale: float, bounded: float):
+    weight = torch.tensor([1.0, 2.0], requires_grad=True)
+    factor = adaptive_weight(scale * weight.sum(), (0 * weight).sum(), weight, lambda tensor: tensor)
+    assert factor.item() == pytest.approx(bounded)

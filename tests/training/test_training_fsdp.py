@@ -90,7 +90,9 @@ def assert_same_end(runs: Path, name: str, family: str) -> None:
         first, second = load_file(path), load_file(other / path.relative_to(one))
         assert {key: value.shape for key, value in first.items()} == {key: v.shape for key, v in second.items()}
         for key, value in first.items() if path.stem.startswith(("network", "average")) else ():
-            torch.testing.assert_close(second[key], value, atol=2e-4, rtol=1e-3, msg=f"{name}: {path.stem}: {key}")
+            # As a whole: single weights whose gradient is nearly zero follow rounding, which Adam enlarges.
+            error = float((second[key].float() - value.float()).norm())
+            assert error <= 2e-3 * float(value.float().norm()) + 2e-4, f"{name}: {path.stem}: {key}: {error}"
 
 
 def _files(out: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from torch import nn
 
 from hfgen.training.ema import make_averages, update_average
 from hfgen.training.phases import Draws
-from hfgen.training.schedules import learning_rate_factor
+from hfgen.training.schedules import learning_rate_factor, ramp
 
 
 def test_an_old_weight_counts_half_after_the_half_life():
@@ -53,3 +53,8 @@ def test_two_processes_draw_the_halves_of_what_one_draws():
     halves = [Draws(0, 64, device, rank, 2).normal((4, 3)) for rank in (0, 1)]
     assert torch.equal(torch.cat(halves), whole)
     assert not torch.equal(Draws(0, 128, device).normal((8, 3)), whole)
+
+
+def test_a_ramp_rises_linearly_between_its_ends():
+    assert [ramp(progress, 0.2, 0.4) for progress in (0.0, 0.2, 0.3, 0.6, 0.9)] == pytest.approx([0, 0, 0.25, 1, 1])
+    assert [ramp(progress, 0.2, 0.0) for progress in (0.1, 0.2, 0.9)] == [0.0, 1.0, 1.0]

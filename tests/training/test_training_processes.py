@@ -113,4 +113,7 @@ def test_two_processes_learn_what_one_learns(family: str, glyph_folder: Path, tm
     logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("one", "two")]
     for first, second in zip(*(map(json.loads, log) for log in logs), strict=True):
         assert first.keys() == second.keys()
-        assert all(abs(first[key] - second[key]) < 1e-3 * max(1, abs(first[key])) for key in first)
+        for key, value in first.items():
+            # Rounding reaches a gradient's norm first: Adam enlarges what is nearly zero.
+            tolerance = 2e-2 if key.endswith("gradient_norm") else 1e-3
+            assert second[key] == pytest.approx(value, rel=tolerance, abs=tolerance), key

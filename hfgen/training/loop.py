@@ -317,9 +317,7 @@ class Trainer:
         Raises:
             UserError: one wasn't finite, and the run doesn't skip such steps.
         """
-        readings = self.meters.read(
-            self.accelerator.gather if self.accelerator.num_processes > 1 else lambda rows: rows
-        )
+        readings = self.meters.read(self.accelerator.gather)
         bad = [(reading.first_step, name) for name, reading in readings.items() if reading.first_step is not None]
         if bad and self.config.on_nonfinite == "stop":
             # A term explains more than the gradient that it spoilt.
@@ -382,7 +380,7 @@ class Trainer:
         networks = {f"network.{name}": net.state_dict() for name, net in self.networks.items()}
         averages = {f"average.{name}": net.state_dict() for name, net in self.averages.items()}
         optimizers = {f"optimizer.{name}": checkpoints.optimizer_tensors(o) for name, o in self.optimizers.items()}
-        state = {**networks, **averages, **optimizers, "log": self.meters.state()}
+        state = {**networks, **averages, **optimizers, "log": self.meters.state(self.accelerator.gather)}
         if self.sharded is None:
             return state
         main = self.accelerator.is_main_process
@@ -409,7 +407,8 @@ class Trainer:
                     checkpoints.load_network(name, network, state[f"{kind}.{name}"])
             for name, optimizer in self.optimizers.items():
                 checkpoints.load_optimizer(optimizer, state[f"optimizer.{name}"])
-            self.meters.load(state["log"], self.device)
+            accelerator = self.accelerator
+            self.meters.load(state["log"], self.device, accelerator.process_index, accelerator.num_processes)
         if self.accelerator.is_main_process:
             for name in ("log.jsonl", "speed.jsonl"):
                 _keep_lines(self.out / name, self.images_seen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -43,25 +44,35 @@ class Meters:
 
     def read(self, gather: Callable[[Tensor], Tensor]) -> dict[str, Reading]:
         """Every term over all processes, by name; `gather` joins (n, 4) rows over them."""
-        names = sorted(self._rows)
-        if not names:
-            return {}
-        rows = gather(torch.stack([self._rows[name] for name in names]))
-        shares = rows.cpu().reshape(-1, len(names), 4)
-        totals, firsts = shares[..., :3].sum(0).tolist(), shares[..., 3].amin(0).tolist()
-        return {
-            name: Reading(total / count if count else float("nan"), int(bad), int(first) if bad else None)
-            for name, (total, count, bad), first in zip(names, totals, firsts, strict=True)
-        }
+        readings = {}
+        for name, rows in self.state(gather).items():
+            row = _join(rows)
+            total, count, bad, first = row.tolist()
+            readings[name] = Reading(total / count if count else math.nan, int(bad), int(first) if bad else None)
+        return readings
 
     def clear(self) -> None:
         """Begin the next line."""
         self._rows = {}
 
-    def state(self) -> dict[str, Tensor]:
-        """What a resumed run goes on from."""
-        return dict(self._rows)
+    def state(self, gather: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        """What a resumed run goes on from: every process's row of each term, (processes, 4), on the CPU."""
+        names = sorted(self._rows)
+        if not names:
+            return {}
+        shares = gather(torch.stack([self._rows[name] for name in names])).cpu().reshape(-1, len(names), 4)
+        return dict(zip(names, shares.unbind(1), strict=True))
 
-    def load(self, rows: Mapping[str, Tensor], device: torch.device) -> None:
-        """Put `state` back."""
-        self._rows = {name: row.to(device) for name, row in rows.items()}
+    def load(self, state: Mapping[str, Tensor], device: torch.device, rank: int, processes: int) -> None:
+        """Put `state` back; where the number of processes has changed, the first one takes it all."""
+        for name, rows in state.items():
+            if len(rows) == processes:
+                row = rows[rank]
+            else:
+                row = _join(rows) if rank == 0 else torch.tensor([0.0, 0.0, 0.0, torch.inf])
+            self._rows[name] = row.to(device)
+
+
+def _join(rows: Tensor) -> Tensor:
+    """One row (4,) for all processes': sums add up, and the first step is the smallest."""
+    return torch.cat([rows[:, :3].sum(0), rows[:, 3:].amin(0)])

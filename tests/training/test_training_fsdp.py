@@ -83,16 +83,27 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
 
 
 def assert_same_end(runs: Path, name: str, family: str) -> None:
-    """A run ends as the run in one process did: files, weights and averages."""
+    """A run ends as the run in one process did: the same files, and weights that differ by little of their moves."""
     one, other = runs / "one" / family, runs / name / family
+    start = _initial(family)
     assert _files(one) == _files(other)
     for path in sorted((one / "checkpoints" / "000000000096" / "training_state").glob("*.safetensors")):
         first, second = load_file(path), load_file(other / path.relative_to(one))
         assert {key: value.shape for key, value in first.items()} == {key: v.shape for key, v in second.items()}
-        for key, value in first.items() if path.stem.startswith(("network", "average")) else ():
+        for key, value in first.items() if path.stem in start else ():
             # As a whole: single weights whose gradient is nearly zero follow rounding, which Adam enlarges.
-            error = float((second[key].float() - value.float()).norm())
-            assert error <= 2e-3 * float(value.float().norm()) + 2e-4, f"{name}: {path.stem}: {key}: {error}"
+            error, moved = (float((value - other).norm()) for other in (second[key], start[path.stem][key]))
+            assert error <= 0.05 * moved + 2e-4, f"{name}: {path.stem}: {key}: {error} after a move by {moved}"
+
+
+def _initial(family: str) -> dict[str, dict[str, Tensor]]:
+    """The weights and averages that every tiny run of a family starts from."""
+    from hfgen.seeds import derive_seed
+
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed("weights", 0))
+        networks = tiny_config(family, Path()).model.build(16, 1)
+    return {f"{kind}.{name}": net.state_dict() for kind in ("network", "average") for name, net in networks.items()}
 
 
 def _files(out: Path) -> list[Path]:

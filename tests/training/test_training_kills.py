@@ -226,18 +226,6 @@ def test_killed_many_times_and_repeated(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["gan", "vae"], scope="session")
-def test_four_processes_add_in_the_same_order_after_a_kill(
-    family: str, glyph_folder: Path, tmp_path: Path, whole: Whole, chance: random.Random
-):
-    """Two have one order; from three on DDP's buckets choose it."""
-    out = tmp_path / "run"
-    kill_after_progress(start(family, glyph_folder, out, *RUN, processes=4), chance)
-    start(family, glyph_folder, out, *RUN, processes=4).finish()
-    assert_same(out, whole(family, 4, *RUN))
-
-
-@pytest.mark.slow
 def test_killed_at_moments_that_have_nothing_to_do_with_its_work(
     family: str, glyph_folder: Path, tmp_path: Path, whole: Whole, chance: random.Random
 ):

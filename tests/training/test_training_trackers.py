@@ -11,7 +11,7 @@ from hfgen.data import open_store
 from hfgen.errors import UserError
 from hfgen.training.devices import choose_kernels, resident
 from hfgen.training.loop import train
-from hfgen.training.meters import Meters
+from hfgen.training.meters import Meters, Reading
 from hfgen.training.trackers import Trackers, make_accelerator
 
 
@@ -64,14 +64,24 @@ def test_meters_add_up_over_steps_and_processes():
     for step, values in enumerate(((1.0, 3.0), (float("inf"), 5.0), (2.0, float("nan")))):
         for meters, value in zip(shares, values, strict=True):
             meters.add("loss", torch.tensor(value), step)
-    rows = [meters.state()["loss"][None] for meters in shares]
-    reading = shares[0].read(lambda _: torch.cat(rows))["loss"]
+    rows = torch.stack([meters.state(lambda rows: rows)["loss"] for meters in shares], 1)
+    reading = shares[0].read(lambda _: rows)["loss"]
     assert reading.mean == pytest.approx((1 + 3 + 5 + 2) / 4)
     assert (reading.nonfinite, reading.first_step) == (2, 1)
-    again = Meters()
-    again.load(shares[0].state(), torch.device("cpu"))
-    again.add("loss", torch.tensor(7.0), 3)
-    assert again.read(lambda rows: rows)["loss"].mean == pytest.approx((1 + 2 + 7) / 3)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_meters_of_two_processes_go_on_in_any_number_of_them(processes: int):
+    saved = {"loss": torch.tensor([[4.0, 2.0, 0.0, torch.inf], [2.0, 1.0, 1.0, 5.0]])}
+    shares = [Meters() for _ in range(processes)]
+    for rank, meters in enumerate(shares):
+        meters.load(saved, torch.device("cpu"), rank, processes)
+        meters.add("loss", torch.tensor(3.0), 7)
+    rows = torch.cat([meters.state(lambda rows: rows)["loss"] for meters in shares])
+    if processes == 2:
+        assert rows.tolist() == [[7.0, 3.0, 0.0, torch.inf], [5.0, 2.0, 1.0, 5.0]]
+    reading = shares[0].read(lambda _: rows)["loss"]
+    assert reading == Reading(pytest.approx((4 + 2 + 3 * processes) / (3 + processes)), 1, 5)
 
 
 @pytest.mark.slow

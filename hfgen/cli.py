@@ -7,7 +7,7 @@ import errno
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -90,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--config", type=Path, help="a YAML file like the recipes, instead of a name")
     verb.add_argument("--out", type=Path, help="the run's folder (runs/RECIPE)")
     verb.add_argument("--resume", choices=("auto", "never"), default="auto", help="auto continues the run in --out")
+    verb.add_argument("--dry_run", action="store_true", help="print networks, phases and settings, and train nothing")
     verb.add_argument("-h", "--help", action="store_true", help="show this, or a recipe's settings")
 
     verb = add(sample, "draw images from a model")
@@ -156,12 +157,18 @@ def train(arguments: argparse.Namespace) -> int:
             "recipe: give a recipe's name or --config FILE, one of them; `hfgen train --help` lists recipes"
         )
     from hfgen.configs import describe_config, load_config
-    from hfgen.training.loop import train as run
 
     if arguments.help:
         print(describe_config(arguments.recipe))
         return 0
     config = load_config(arguments.config or arguments.recipe, arguments.overrides)
+    if arguments.dry_run:
+        from hfgen.training.plan import plan
+
+        _print_findings(plan(config))
+        return 0
+    from hfgen.training.loop import train as run
+
     out = arguments.out or Path("runs") / (arguments.recipe or arguments.config.stem)
     folder = run(config, out, resume=arguments.resume)
     if os.environ.get("RANK", "0") == "0":
@@ -257,5 +264,9 @@ def doctor(arguments: argparse.Namespace) -> None:
     """Say what this machine can do."""
     from hfgen.doctor import findings
 
-    for name, finding in findings():
-        print(f"{name:<14} {finding}")
+    _print_findings(findings())
+
+
+def _print_findings(findings: Iterable[tuple[str, str]]) -> None:
+    for name, finding in findings:
+        print(f"{name:<24} {finding}")

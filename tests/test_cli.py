@@ -175,3 +175,12 @@ def test_doctor_says_what_this_machine_can_do():
 
 def test_debug_shows_the_traceback():
     assert "Traceback" in hfgen("sample", "/nowhere", HFGEN_DEBUG="1").stderr
+
+
+def test_a_dry_run_says_what_would_be_trained_and_leaves_no_trace(tmp_path: Path):
+    done = hfgen("train", "gan-glyphs", "--max_images=1000", "--dry_run", f"--out={tmp_path / 'run'}")
+    assert done.returncode == 0, done.stderr
+    found = dict(line.split(None, 1) for line in done.stdout.splitlines() if len(line.split(None, 1)) == 2)
+    assert "GANGenerator" in found["gan"] and "parameters" in found["discriminator"]
+    assert found["max_images"] == "1000" and found["steps"].startswith("32 of 32 images")
+    assert not (tmp_path / "run").exists()

@@ -66,6 +66,13 @@ class ImageStore:
         return len(self.images)
 
     @property
+    def classes(self) -> int:
+        """How many classes the labels tell apart; 0 where an image has none."""
+        if self.labels is None or int(self.labels.min()) < 0:
+            return 0
+        return len(self.label_names) if self.label_names else int(self.labels.max()) + 1
+
+    @property
     def revision(self) -> str | None:
         """The commit of a Hub dataset; None for anything else."""
         commit = re.fullmatch(r"[\w.-]+/[\w.-]+@([0-9a-f]{40})", self.source)

@@ -43,7 +43,7 @@ class GAN:
     lr_generator: float = 7e-4
     lr_discriminator: float = 7e-4
 
-    def build(self, resolution: int, channels: int) -> dict[str, nn.Module]:
+    def build(self, resolution: int, channels: int, classes: int = 0) -> dict[str, nn.Module]:
         """Two networks, `gan` (the generator) and `discriminator`."""
         arguments = decoder_arguments(
             resolution, channels, self.latent_channels, self.latent_size, self.width, self.max_width

@@ -39,7 +39,7 @@ class VAE:
     kl_warmup: float = 0.2
     lr: float = 1e-3
 
-    def build(self, resolution: int, channels: int) -> dict[str, nn.Module]:
+    def build(self, resolution: int, channels: int, classes: int = 0) -> dict[str, nn.Module]:
         """One network, `vae`."""
         from diffusers import AutoencoderKL
 

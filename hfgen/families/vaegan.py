@@ -54,7 +54,7 @@ class VAEGAN(VAE):
         if self.adversarial_warmup < 0:
             raise UserError(f"model.adversarial_warmup: {self.adversarial_warmup} is negative; give 0 or more")
 
-    def build(self, resolution: int, channels: int) -> dict[str, nn.Module]:
+    def build(self, resolution: int, channels: int, classes: int = 0) -> dict[str, nn.Module]:
         """Two networks, `vae` and `discriminator`."""
         most = resolution.bit_length() - 1
         if not 1 <= self.discriminator_layers <= most:
@@ -68,7 +68,7 @@ class VAEGAN(VAE):
         discriminator = PatchDiscriminator(
             channels, self.discriminator_width, self.discriminator_max_width, self.discriminator_layers
         )
-        return {**super().build(resolution, channels), "discriminator": discriminator}
+        return {**super().build(resolution, channels, classes), "discriminator": discriminator}
 
     def phases(self) -> list[Phase]:
         """The autoencoder's update, then the discriminator's on the same reconstructions."""

@@ -61,7 +61,7 @@ class VQVAE:
                 f"model.prior_heads: {self.prior_heads} doesn't divide prior_width {self.prior_width}; choose a divisor"
             )
 
-    def build(self, resolution: int, channels: int) -> dict[str, nn.Module]:
+    def build(self, resolution: int, channels: int, classes: int = 0) -> dict[str, nn.Module]:
         """Three networks: `vqvae`, its `codebook` averages, and `prior`."""
         from diffusers import VQModel
         from transformers import GPT2Config, GPT2LMHeadModel

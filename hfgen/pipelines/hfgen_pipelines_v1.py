@@ -84,7 +84,7 @@ class ImagePipeline(DiffusionPipeline):
 
     @torch.no_grad()
     def __call__(
-        self, batch_size: int = 1, generator: Generators = None, output_type: str = "pil"
+        self, batch_size: int = 1, generator: Generators = None, output_type: str = "pil", **options: Any
     ) -> ImagePipelineOutput:
         """Generate.
 
@@ -93,11 +93,16 @@ class ImagePipeline(DiffusionPipeline):
             generator: One generator, from which the images draw in turn, or one an image. The i-th image of a
                 seed doesn't depend on `batch_size`.
             output_type: `pil`, `np` (N, R, R, C) in [0, 1], or `pt` (N, C, R, R) in [0, 1].
+            options: What the family's generator takes.
         """
         if isinstance(generator, list) and len(generator) != batch_size:
             raise ValueError(f"generator: {len(generator)} generators for batch_size {batch_size}; give one an image")
         generators = generator if isinstance(generator, list) else [generator] * batch_size
-        return self._output(self._generate(generators), output_type)
+        return self._output(self._generate(generators, **options), output_type)
+
+    def preview(self, images: Tensor, generator: Generators) -> Tensor:
+        """As many images in [0, 1] as `images` (N, C, R, R) in [-1, 1], which only some families look at."""
+        return self(batch_size=len(images), generator=generator, output_type="pt").images
 
     def _generate(self, generators: Sequence[torch.Generator | None]) -> Tensor:
         return self._decode(self._standard_normal(generators))

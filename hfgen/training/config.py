@@ -24,6 +24,7 @@ class RunConfig:
         channels: 1 (grey), 3 (RGB) or auto (what the images are).
         small_images: What becomes of images smaller than the resolution.
         skip_damaged: Leave damaged images out, and count them, instead of stopping.
+        start_from: MODEL whose networks the run starts from, where they have the same name; empty: random weights.
         max_images: Images seen, in all, by the end of the run.
         batch_size: Images in a step, over all processes.
         seed: Seed of weights, order and noise.
@@ -47,6 +48,7 @@ class RunConfig:
     channels: Literal["auto", "1", "3"] = "auto"
     small_images: Literal["refuse", "pad", "upscale"] = "refuse"
     skip_damaged: bool = False
+    start_from: str = ""
     max_images: int = 100_000
     batch_size: int = 64
     seed: int = 0

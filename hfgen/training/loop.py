@@ -9,7 +9,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from hfgen.data import ImageStore, batch_indices, open_store
 from hfgen.errors import UserError
 from hfgen.files import atomic_folder, write_text
 from hfgen.images import grid, to_float, unit_to_uint8, write_png
+from hfgen.pipelines import load
 from hfgen.seeds import derive_seed
 from hfgen.training import checkpoints, sharding
 from hfgen.training.config import RunConfig
@@ -105,7 +106,9 @@ class Trainer:
         self.last_image = math.ceil(config.max_images / config.batch_size) * config.batch_size
         with torch.random.fork_rng():
             torch.manual_seed(derive_seed("weights", config.seed))
-            networks = config.model.build(config.resolution, store.channels)
+            networks = config.model.build(config.resolution, store.channels, store.classes)
+        if config.start_from:
+            _start_from(config.start_from, networks)
         for network in networks.values():
             network.to(self.device).to(memory_format=self.kernels.memory_format)  # type: ignore[call-overload]
         self.networks = networks
@@ -291,10 +294,15 @@ class Trainer:
         finished = self.images_seen >= self.last_image
         if _crossed(self.images_seen, batch, config.log_every) or finished:
             self._log()
-        if _crossed(self.images_seen, batch, config.sample_every) or finished:
-            self._sample()
-        if _crossed(self.images_seen, batch, config.checkpoint_every) or finished:
-            self.save()
+        draw, save = (
+            _crossed(self.images_seen, batch, every) or finished
+            for every in (config.sample_every, config.checkpoint_every)
+        )
+        pipeline = self._pipeline() if draw or save else None
+        if draw:
+            self._sample(pipeline)
+        if save:
+            self._save(pipeline)
 
     def _log(self) -> None:
         """Write the means since the last line; seconds go to a file of their own, since they never repeat."""
@@ -349,17 +357,38 @@ class Trainer:
             else:
                 self.collapsed.add(phase.name)
 
-    def _sample(self) -> None:
-        """Draw the same 64 latents every time, so that the grids show the training and nothing else."""
-        averages = self._whole_averages()
-        if not self.accelerator.is_main_process:
+    def _sample(self, pipeline: Any) -> None:
+        """Draw the same 64 images every time, so that the grids show the training and nothing else."""
+        if pipeline is None:
             return
-        pipeline = self.config.model.pipeline(averages)
-        images = pipeline(batch_size=64, generator=torch.Generator().manual_seed(0), output_type="pt").images
+        images = pipeline.preview(torch.cat(list(self._first(64))), torch.Generator().manual_seed(0))
         sheet = grid(unit_to_uint8(images), 8, zoom=max(1, 64 // self.config.resolution))
         write_png(self.out / "samples" / f"{self.images_seen:09d}.png", sheet)
 
     # Saving and resuming.
+
+    def _pipeline(self) -> Any:
+        """What would be published now; None but in the main process.
+
+        Raises:
+            UserError: a value that wasn't finite went into it.
+        """
+        self._read()
+        averages = self._whole_averages()
+        if not self.accelerator.is_main_process:
+            return None
+        with torch.no_grad(), torch.random.fork_rng():
+            for phase in self.phases:
+                if phase.fit is not None:
+                    phase.fit(averages, self._first)
+        return self.config.model.pipeline(averages)
+
+    def _first(self, count: int) -> Iterator[Tensor]:
+        """The first `count` images that the run sees, in batches."""
+        for start in range(0, min(count, len(self.store)), 256):
+            size = min(256, count - start, len(self.store) - start)
+            indices = batch_indices(len(self.store), start, size, self.config.seed)
+            yield to_float(self.store.gather(indices).to(self.device))
 
     def _whole_averages(self) -> dict[str, nn.Module]:
         """The averages for the main process; FSDP's are gathered into new networks there, and {} elsewhere."""
@@ -370,7 +399,7 @@ class Trainer:
         if not main:
             return {}
         with torch.random.fork_rng():
-            networks = self.config.model.build(self.config.resolution, self.store.channels)
+            networks = self.config.model.build(self.config.resolution, self.store.channels, self.store.classes)
         for name, network in networks.items():
             checkpoints.load_network(name, network.to(self.device).eval(), tensors[name])
         return networks
@@ -388,11 +417,12 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint; only the main process does, and none that a value which wasn't finite went into."""
-        self._read()
-        averages, state = self._whole_averages(), self.state()
+        self._save(self._pipeline())
+
+    def _save(self, pipeline: Any) -> None:
+        state = self.state()
         if self.accelerator.is_main_process:
             parent = self.out / "checkpoints"
-            pipeline = self.config.model.pipeline(averages)
             checkpoints.save_checkpoint(parent / f"{self.images_seen:012d}", pipeline, state, self.images_seen)
             checkpoints.drop_old(parent, self.config.keep_checkpoints)
         self.accelerator.wait_for_everyone()
@@ -420,6 +450,24 @@ class Trainer:
             with atomic_folder(self.out / "pretrained") as temporary:
                 shutil.copytree(last / "pretrained", temporary, dirs_exist_ok=True)
         self.accelerator.wait_for_everyone()
+
+
+def _start_from(model: str, networks: dict[str, nn.Module]) -> None:
+    """Load the networks that a published model and this run have in common.
+
+    Raises:
+        UserError: there are none, or one is built otherwise.
+    """
+    pipeline = load(model)
+    common = [name for name in pipeline.component_names if name in networks]
+    if not common:
+        raise UserError(f"start_from: {model} is a {pipeline.family}, with no network that this run trains")
+    for name in common:
+        try:
+            networks[name].load_state_dict(getattr(pipeline, name).state_dict(), strict=True)
+        except RuntimeError as error:
+            text = " ".join(str(error).split())
+            raise UserError(f"start_from: {name} of {model} is built otherwise ({text}); set model.* alike") from None
 
 
 def _crossed(images_seen: int, batch: int, every: int) -> bool:

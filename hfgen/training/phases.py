@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
@@ -37,13 +37,20 @@ class Draws:
 
     def normal(self, shape: tuple[int, ...]) -> Tensor:
         """Standard normal numbers of this process's shape (n, ...)."""
-        whole = (shape[0] * self._processes, *shape[1:])
-        drawn = torch.randn(whole, generator=self._generator, device=self._device)
-        return drawn[self._rank * shape[0] : (self._rank + 1) * shape[0]]
+        return self._cut(torch.randn, shape)
+
+    def uniform(self, shape: tuple[int, ...]) -> Tensor:
+        """Numbers in [0, 1) of this process's shape (n, ...)."""
+        return self._cut(torch.rand, shape)
 
     def integers(self, high: int, count: int) -> Tensor:
         """`count` integers in [0, high), the same on every process."""
         return torch.randint(high, (count,), generator=self._generator, device=self._device)
+
+    def _cut(self, draw: Callable[..., Tensor], shape: tuple[int, ...]) -> Tensor:
+        whole = (shape[0] * self._processes, *shape[1:])
+        drawn = draw(whole, generator=self._generator, device=self._device)
+        return drawn[self._rank * shape[0] : (self._rank + 1) * shape[0]]
 
 
 @dataclasses.dataclass
@@ -89,6 +96,8 @@ class Phase:
         clip: Largest gradient norm.
         watch: (the means of its terms since the last log line), called at each: what has collapsed, in words and
             numbers, or None.
+        fit: (the averages, first), called before they are published: what of them is measured on images instead of
+            learnt. `first(n)` yields batches (b, C, R, R) in [-1, 1] of the first n images that the run sees.
         whole: Whether FSDP leaves what it trains unsharded: some loss calls `torch.autograd.grad` through it.
     """
 
@@ -104,14 +113,15 @@ class Phase:
     after: Callable[[Networks, Step], None] | None = None
     clip: float | None = None
     watch: Callable[[Mapping[str, float]], str | None] | None = None
+    fit: Callable[[Networks, Callable[[int], Iterator[Tensor]]], None] | None = None
     whole: bool = False
 
 
 class Family(Protocol):
     """A kind of generator: a frozen dataclass of its settings with these three methods."""
 
-    def build(self, resolution: int, channels: int) -> dict[str, nn.Module]:
-        """Make the networks, randomly initialised from torch's global generator."""
+    def build(self, resolution: int, channels: int, classes: int = 0) -> dict[str, nn.Module]:
+        """Make the networks, randomly initialised from torch's global generator; 0 classes: images without labels."""
 
     def phases(self) -> list[Phase]:
         """List the updates of one step, in order."""

@@ -180,7 +180,7 @@ def _seconds_around(trainer: Trainer) -> float:
     config, total = trainer.config, 0.0
     for act, every in (
         (trainer._log, config.log_every),
-        (trainer._sample, config.sample_every),
+        (lambda: trainer._sample(trainer._pipeline()), config.sample_every),
         (trainer.save, config.checkpoint_every),
     ):
         trainer.step()

@@ -7,10 +7,11 @@ import pytest
 import torch
 from tiny import tiny_config
 
+import hfgen
 from hfgen.errors import UserError
 from hfgen.training.checkpoints import load_checkpoint, newest_checkpoint
 from hfgen.training.loop import Trainer, _open_data, train
-from hfgen.training.phases import Draws, Step
+from hfgen.training.phases import Draws, Phase, Step
 
 
 def make_trainer(family: str, data: Path, out: Path, *overrides: str) -> Trainer:
@@ -257,3 +258,36 @@ def test_a_batch_that_processes_cannot_share_is_refused(glyph_folder: Path, tmp_
     config = tiny_config("vae", glyph_folder)
     with pytest.raises(UserError, match="batch_size: 16 can't be shared by 3 processes"):
         Trainer(config, _open_data(config), Three(), tmp_path)  # type: ignore[arg-type]
+
+
+def test_a_run_starts_from_the_networks_of_a_published_model(trained: Path, family: str, glyph_folder: Path, tmp_path):
+    trainer = make_trainer(family, glyph_folder, tmp_path, f"--start_from={trained}")
+    pipeline = hfgen.load(trained)
+    for name in pipeline.component_names:
+        wanted = getattr(pipeline, name).state_dict()
+        for networks in (trainer.networks, trainer.averages):
+            assert all(torch.equal(value, wanted[key]) for key, value in networks[name].state_dict().items())
+
+
+@pytest.mark.parametrize("family", ["vae"], indirect=True, scope="session")
+def test_a_start_that_does_not_fit_is_refused(trained: Path, glyph_folder: Path, tmp_path: Path):
+    with pytest.raises(UserError, match=r"start_from: vae of .* is built otherwise .*size mismatch"):
+        make_trainer("vae", glyph_folder, tmp_path, f"--start_from={trained}", "--model.latent_channels=8")
+    with pytest.raises(UserError, match="is a vae, with no network that this run trains"):
+        make_trainer("gan", glyph_folder, tmp_path, f"--start_from={trained}")
+
+
+def test_what_is_measured_on_images_is_published(glyph_folder: Path, tmp_path: Path):
+    trainer = make_trainer("vae", glyph_folder, tmp_path)
+    seen = []
+
+    def fit(averages, first):
+        seen.append(torch.cat(list(first(70))))
+        averages["vae"].decoder.conv_out.bias.fill_(float(len(seen)))
+
+    trainer.phases = [*trainer.phases, Phase("measured", (), lambda networks, step: None, 0.0, fit=fit, begin=1.0)]
+    trainer.step()
+    trainer.save()
+    assert hfgen.load(tmp_path / "checkpoints" / "000000000016").vae.decoder.conv_out.bias.eq(1).all()
+    trainer.images_seen = 0
+    assert seen[0].shape == (70, 1, 16, 16) and torch.equal(seen[0][:16], trainer._batch()[0])

@@ -1,0 +1,35 @@
+"""What a run would do, without its data, its weights or a step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from hfgen.training.config import RunConfig
+from hfgen.training.devices import choose_kernels
+
+
+def plan(config: RunConfig) -> Iterator[tuple[str, str]]:
+    """(what, finding), one line each.
+
+    Raises:
+        UserError: no networks can be built from the settings.
+    """
+    # DATA isn't opened: what only it can say is assumed.
+    channels, classes = (3 if config.channels == "auto" else int(config.channels)), 1000
+    with torch.device("meta"):
+        networks = config.model.build(config.resolution, channels, classes)
+    for name, network in networks.items():
+        count = sum(parameter.numel() for parameter in network.parameters())
+        yield name, f"{type(network).__name__}, {count:,} parameters"
+    for phase in config.model.phases():
+        share = f"{phase.begin:.0%} to {phase.end:.0%} of the run"
+        yield f"phase {phase.name}", f"trains {', '.join(phase.trains)} at {phase.lr:g}, {share}"
+    steps = -(-config.max_images // config.batch_size)
+    yield "steps", f"{steps:,} of {config.batch_size} images of {channels} x {config.resolution} x {config.resolution}"
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    yield "kernels", str(choose_kernels(device, config.precision, config.compiled))
+    for name, value in config.as_dict().items():
+        for key, inner in value.items() if isinstance(value, dict) else (("", value),):
+            yield f"{name}.{key}".rstrip("."), str(inner)

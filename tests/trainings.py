@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tiny import COMMON, TINY
+from tiny import COMMON, TINY, tiny_config
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
@@ -26,6 +26,9 @@ _FORKS.set_forkserver_preload(
         *(f"hfgen.families.{family}" for family in TINY),
     ]
 )
+
+FEW_STEPS = ("--precision=fp32", "--max_images=48", "--log_every=16", "--checkpoint_every=32")
+"""Three steps, the second of which ends with a checkpoint."""
 
 Moment = Sequence[tuple[str, str]]
 """(audit event, regular expression for its arguments): they happen in this order, and the last one never does."""
@@ -90,6 +93,30 @@ class Training:
 def tiny_arguments(family: str, data: Path, out: Path, *more: str) -> list[str]:
     """Arguments of `hfgen train` for the tiny run of a family."""
     return [f"{family}-glyphs", f"--out={out}", f"--data={data}", *COMMON, *TINY[family], *more]
+
+
+def assert_learnt_alike(out: Path, one: Path, family: str) -> None:
+    """The last weights and averages of `out` are those of `one`, but for little of their moves from the start.
+
+    Each tensor as a whole, and after a few steps: single weights whose gradient is nearly zero follow rounding, which
+    Adam enlarges until it reaches all of them.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    from hfgen.seeds import derive_seed
+
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed("weights", 0))
+        networks = tiny_config(family, Path()).model.build(16, 1)
+    last = max((one / "checkpoints").iterdir()) / "training_state"
+    for kind in ("network", "average"):
+        for name, network in networks.items():
+            path = last / f"{kind}.{name}.safetensors"
+            first, second, start = load_file(path), load_file(out / path.relative_to(one)), network.state_dict()
+            for key, value in first.items():
+                error, moved = (float((value - other).norm()) for other in (second[key], start[key]))
+                assert error <= 0.05 * moved + 2e-4, f"{path.stem}: {key}: {error} after a move by {moved}"
 
 
 def _free_port() -> int:

@@ -2,16 +2,21 @@
 
 import argparse
 import importlib
+import os
 import sys
 
 COMMANDS = {
     "train": "the training loop against a bare one and against pythae",
+    "processes": "one recipe in one and in several processes",
+    "quality": "recipes and peers on the same images for the same minutes, judged alike",
     "data": "images gathered into batches, a second and core",
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command of `scripts/benchmarks`; the modules import what is heavy in their `run` only."""
+    """Run one command of `scripts/benchmarks`."""
+    # tqdm's own setting, read when it is imported: bars would stand between the rows.
+    os.environ.setdefault("TQDM_DISABLE", "1")
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, purpose in COMMANDS.items():

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from benchmarks.bare import LOSSES, BareLoop
-from benchmarks.peers import PYTHAE_FAMILIES, PythaeLoop
+from benchmarks.peers import PYTHAE_FAMILIES, pythae_loop
 from hfgen.configs import load_config
 from hfgen.data import open_store
 from hfgen.images import to_float
@@ -92,7 +92,7 @@ def _compare(
         if best is not None:
             loops["best"] = _times(best.step)
         if family in PYTHAE_FAMILIES and find_spec("pythae") and device.type == "cpu":
-            loops["pythae"] = PythaeLoop(config, images, out / "pythae").steps
+            loops["pythae"] = pythae_loop(config, images, out / "pythae").steps
         count = _steps_for(arguments.seconds, same.step)
         seconds = _rounds(loops, count, arguments.rounds, device)
         around = _seconds_around(trainer) * count * config.batch_size

@@ -3,35 +3,46 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
 
 from torch import Tensor, nn
 
+from hfgen.errors import UserError
 from hfgen.models.decoder import decoder_arguments
 from hfgen.models.discriminator import ImageDiscriminator
 from hfgen.models.hfgen_gan_v1 import GANGenerator
 from hfgen.models.initialise import initialise
-from hfgen.objectives.adversarial import discriminator_warning, gradient_penalty, relativistic_loss
+from hfgen.objectives.adversarial import ADVERSARIES, discriminator_warning, gradient_penalty
+from hfgen.objectives.augment import POLICIES, augment
 from hfgen.pipelines import GANPipeline
 from hfgen.training.phases import Loss, Networks, Phase, Step
 
 
 @dataclasses.dataclass(frozen=True)
 class GAN:
-    """Settings of a GAN: relativistic loss with R1 and R2 (R3GAN; Huang et al., 2501.05441).
+    """Settings of a GAN; by default relativistic, with R1 and R2 (R3GAN; Huang et al., 2501.05441).
 
     Args:
+        loss: What the discriminator and, against it, the generator minimise.
+        conditional: Draw images of the data's classes, and judge them as such.
+        augment: What both see of reals and fakes: some of color,translation,cutout, for small data; empty: themselves.
         latent_channels: Channels of the latent.
         latent_size: Side of the latent grid; 1 is a vector.
         width: Channels of the generator's blocks at full resolution.
         max_width: Most channels of any generator block.
         discriminator_width: Channels of the discriminator at half the resolution.
         discriminator_max_width: Most channels of any discriminator block.
-        penalty: Gamma, the weight of R1 + R2.
+        penalty: Gamma, the weight of R1 + R2, which are of images before their augmentation; 0 for none.
         penalty_every: Steps between two penalties, each then counted as often.
         lr_generator: Peak learning rate of the generator.
         lr_discriminator: Peak learning rate of the discriminator.
     """
 
+    loss: Literal["relativistic", "hinge", "nonsaturating"] = "relativistic"
+    conditional: bool = False
+    augment: str = ""
     latent_channels: int = 16
     latent_size: int = 1
     width: int = 16
@@ -43,16 +54,35 @@ class GAN:
     lr_generator: float = 7e-4
     lr_discriminator: float = 7e-4
 
+    def __post_init__(self) -> None:
+        """Refuse augmentations that there aren't, and penalties that never come."""
+        for name in self._policies:
+            if name not in POLICIES:
+                raise UserError(f"model.augment: {name} is unknown; choose some of {','.join(POLICIES)}")
+        if self.penalty < 0:
+            raise UserError(f"model.penalty: {self.penalty} is negative; give 0 or more")
+        if self.penalty_every < 1:
+            raise UserError(f"model.penalty_every: {self.penalty_every} is too small; give 1 or more")
+
     def build(self, resolution: int, channels: int, classes: int = 0) -> dict[str, nn.Module]:
         """Two networks, `gan` (the generator) and `discriminator`."""
+        if self.conditional and not classes:
+            raise UserError(
+                "model.conditional: the data has no labels, or not for every image; "
+                "choose labelled data, or set model.conditional to false"
+            )
+        classes = classes if self.conditional else 0
         arguments = decoder_arguments(
             resolution, channels, self.latent_channels, self.latent_size, self.width, self.max_width
         )
         generator = GANGenerator(
-            **{key: value for key, value in arguments.items() if key not in ("in_channels", "down_block_types")}
+            **{key: value for key, value in arguments.items() if key not in ("in_channels", "down_block_types")},
+            num_classes=classes,
         )
         initialise(generator)
-        discriminator = ImageDiscriminator(channels, resolution, self.discriminator_width, self.discriminator_max_width)
+        discriminator = ImageDiscriminator(
+            channels, resolution, self.discriminator_width, self.discriminator_max_width, classes
+        )
         return {"gan": generator, "discriminator": discriminator}
 
     def phases(self) -> list[Phase]:
@@ -74,22 +104,37 @@ class GAN:
         return step.draws.normal((len(step.images), self.latent_channels, self.latent_size, self.latent_size))
 
     def _generator_loss(self, networks: Networks, step: Step) -> Loss:
-        discriminator = networks["discriminator"]
-        fakes = networks["gan"](self._latents(step)).float()
+        judge, adversary = self._judge(networks, step), ADVERSARIES[self.loss]
+        # Fakes are of the real images' classes: relativistic pairs share theirs.
+        classes = (step.labels,) if self.conditional else ()
+        fakes = networks["gan"](self._latents(step), *classes).float()
         step.carry["fakes"] = fakes.detach()
-        total = relativistic_loss(discriminator(fakes), discriminator(step.images).detach())
+        fake = judge(self._augment(fakes, step))
+        real = judge(self._augment(step.images, step)).detach() if adversary.paired else fake.detach()
+        total = adversary.generator(real, fake)
         return Loss(total, {"loss": total.detach()})
 
     def _discriminator_loss(self, networks: Networks, step: Step) -> Loss:
-        discriminator, real, fakes = networks["discriminator"], step.images, step.carry["fakes"]
-        score_real, score_fake = discriminator(real), discriminator(fakes)
-        adversarial = relativistic_loss(score_real, score_fake)
+        judge, real, fakes = self._judge(networks, step), step.images, step.carry["fakes"]
+        score_real, score_fake = judge(self._augment(real, step)), judge(self._augment(fakes, step))
+        adversarial = ADVERSARIES[self.loss].discriminator(score_real, score_fake)
         terms = {"loss": adversarial.detach(), "margin": (score_real - score_fake).mean().detach().float()}
-        if step.index % self.penalty_every:
+        if step.index % self.penalty_every or not self.penalty:
             return Loss(adversarial, terms)
-        r1, r2 = gradient_penalty(discriminator, real), gradient_penalty(discriminator, fakes)
+        r1, r2 = gradient_penalty(judge, real), gradient_penalty(judge, fakes)
         terms.update(r1=r1.detach(), r2=r2.detach())
         return Loss(adversarial + self.penalty_every * self.penalty / 2 * (r1 + r2), terms)
+
+    def _judge(self, networks: Networks, step: Step) -> Callable[[Tensor], Tensor]:
+        discriminator = networks["discriminator"]
+        return partial(discriminator, class_labels=step.labels) if self.conditional else discriminator
+
+    def _augment(self, images: Tensor, step: Step) -> Tensor:
+        return augment(images, self._policies, step.draws.uniform)
+
+    @property
+    def _policies(self) -> list[str]:
+        return [name for name in self.augment.split(",") if name]
 
     def pipeline(self, networks: Networks) -> GANPipeline:
         """Generate from N(0, I)."""

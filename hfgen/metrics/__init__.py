@@ -10,6 +10,7 @@ from hfgen.metrics.intervals import (
     kernel_distance_interval,
     prdc_intervals,
 )
+from hfgen.metrics.modes import Modes, modes
 from hfgen.metrics.neighbours import PRDC, expected_coverage, prdc
 from hfgen.metrics.pixels import capped_psnr, mse, psnr, ssim
 from hfgen.metrics.spectrum import (
@@ -26,6 +27,7 @@ __all__ = [
     "AveragingIdentity",
     "EmbeddedExtractor",
     "Estimate",
+    "Modes",
     "PowerSpectrum",
     "averaging_identity",
     "bootstrap_mean",
@@ -39,6 +41,7 @@ __all__ = [
     "kernel_distance",
     "kernel_distance_interval",
     "luma",
+    "modes",
     "moments",
     "mse",
     "power_spectrum",

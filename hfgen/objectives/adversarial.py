@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,6 +27,33 @@ def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
     Scores of any shape; the generator minimises -mean(fake) (Lim and Ye, 1705.02894; half as in 2012.09841's code).
     """
     return 0.5 * (relu(1 - real.float()).mean() + relu(1 + fake.float()).mean())
+
+
+def nonsaturating_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Mean softplus(-real) + mean softplus(fake): 2 log 2 for a blind discriminator.
+
+    Scores of any shape, as logits of "real"; the generator minimises mean softplus(-fake) (Goodfellow et al.,
+    1406.2661, section 3).
+    """
+    return softplus(-real.float()).mean() + softplus(fake.float()).mean()
+
+
+class Adversary(NamedTuple):
+    """Both sides of an adversarial loss: (scores of real images, of fakes) -> what is minimised (scalar).
+
+    `paired` says whether the generator's side looks at the real ones.
+    """
+
+    discriminator: Callable[[Tensor, Tensor], Tensor]
+    generator: Callable[[Tensor, Tensor], Tensor]
+    paired: bool = False
+
+
+ADVERSARIES = {
+    "relativistic": Adversary(relativistic_loss, lambda real, fake: relativistic_loss(fake, real), paired=True),
+    "hinge": Adversary(hinge_loss, lambda real, fake: -fake.float().mean()),
+    "nonsaturating": Adversary(nonsaturating_loss, lambda real, fake: softplus(-fake.float()).mean()),
+}
 
 
 def adaptive_weight(nll: Tensor, adversarial: Tensor, last_layer: Tensor, gather: Callable[[Tensor], Tensor]) -> Tensor:

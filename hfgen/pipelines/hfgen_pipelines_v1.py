@@ -163,7 +163,7 @@ class VAEGANPipeline(VAEPipeline):
 
 
 class GANPipeline(ImagePipeline):
-    """A GAN: generates from N(0, I). It has no encoder."""
+    """A GAN: generates from N(0, I), by class where it was trained so. It has no encoder."""
 
     component_names = ("gan",)
 
@@ -171,8 +171,53 @@ class GANPipeline(ImagePipeline):
         super().__init__()
         self.register_modules(gan=gan)
 
-    def _decode(self, latents: Tensor) -> Tensor:
-        return self.gan(latents)
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Shape of one latent: (channels, side, side)."""
+        return self.gan.latent_shape
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes it knows; 0 where it is unconditional."""
+        return self.gan.config.num_classes
+
+    def _generate(
+        self,
+        generators: Sequence[torch.Generator | None],
+        class_labels: int | Sequence[int] | Tensor | None = None,
+        truncation: float | None = None,
+    ) -> Tensor:
+        """Generate.
+
+        Args:
+            generators: One an image.
+            class_labels: One class an image, or one for all; None draws each from its image's generator, which
+                moves on alike when they are given: the latents of a seed are the same for every class.
+            truncation: Bound on every latent number, in standard deviations: less variety, more typical images.
+                N(0, 1) is truncated there, as in BigGAN (Brock et al., 1809.11096, section 3.1), but by inverting
+                the distribution function instead of drawing again: an image takes as many random numbers as ever,
+                and changes smoothly with the bound.
+
+        Raises:
+            ValueError: a class out of range or for a model without classes, or a bound that isn't above 0.
+        """
+        if truncation is not None and not truncation > 0:
+            raise ValueError(f"truncation: {truncation} is no bound; give a number above 0, such as 1, or None")
+        pairs = [self._draw_one(generator) for generator in generators]
+        latents = torch.stack([latent for latent, _ in pairs])
+        if truncation is not None:
+            latents = _truncate(latents, truncation)
+        latents = latents.to(self.device, self.gan.dtype)
+        if not self.num_classes and class_labels is None:
+            return self.gan(latents)
+        if class_labels is None:
+            class_labels = [label for _, label in pairs]
+        return self.gan(latents, _check_labels(class_labels, len(latents), self.num_classes).to(self.device))
+
+    def _draw_one(self, generator: torch.Generator | None) -> tuple[Tensor, int]:
+        """A latent and a class."""
+        latent = _draw(torch.randn, self.latent_shape, generator)
+        return latent, int(_draw(torch.rand, (), generator) * self.num_classes) if self.num_classes else 0
 
 
 class VQVAEPipeline(ImagePipeline):
@@ -211,6 +256,32 @@ class VQVAEPipeline(ImagePipeline):
 def _draw(draw: Any, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
     device = generator.device if generator is not None else "cpu"
     return draw(shape, generator=generator, device=device)
+
+
+def _truncate(numbers: Tensor, bound: float) -> Tensor:
+    """Standard normal numbers -> such as are distributed as N(0, 1) within [-bound, bound], in the same order."""
+    inside = torch.special.ndtr(torch.tensor(bound, dtype=torch.float64)) * 2 - 1
+    # The lower tail, mirrored: near 1 the distribution function has no digits left.
+    tail = torch.special.ndtr(-numbers.abs().double())
+    return (torch.special.ndtri(0.5 - inside * (0.5 - tail)).neg() * numbers.sign()).to(numbers.dtype)
+
+
+def _check_labels(class_labels: int | Sequence[int] | Tensor, count: int, classes: int) -> Tensor:
+    """One class an image, (count,).
+
+    Raises:
+        ValueError: another number of them, one out of range, or a model without classes.
+    """
+    if not classes:
+        raise ValueError("class_labels: the model knows no classes; leave them out")
+    labels = torch.as_tensor(class_labels, dtype=torch.int64)
+    labels = labels.expand(count) if labels.ndim == 0 else labels
+    if labels.shape != (count,):
+        raise ValueError(f"class_labels: shape {tuple(labels.shape)} for {count} images; give one class, or one each")
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if len(wrong):
+        raise ValueError(f"class_labels: {int(wrong[0])} is out of range; give 0 to {classes - 1}")
+    return labels
 
 
 def _class_reference(cls: type, folder: Path) -> list[str]:

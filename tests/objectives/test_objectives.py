@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from hfgen.objectives.adversarial import adaptive_weight, gradient_penalty, hinge_loss, relativistic_loss
+from hfgen.objectives.adversarial import (
+    ADVERSARIES,
+    adaptive_weight,
+    gradient_penalty,
+    hinge_loss,
+    nonsaturating_loss,
+    relativistic_loss,
+)
 from hfgen.objectives.codebook import CodebookAverage, perplexity, quantise
 from hfgen.objectives.kl import kl_to_standard_normal
 from hfgen.objectives.reconstruction import gaussian_nll, laplace_nll
@@ -123,6 +130,30 @@ def test_hinge_loss_is_1_for_a_blind_discriminator_and_0_beyond_the_margins(
     real: list[float], fake: list[float], loss: float
 ):
     assert hinge_loss(torch.tensor(real), torch.tensor(fake)).item() == pytest.approx(loss)
+
+
+def test_nonsaturating_loss_is_torchs_binary_cross_entropy():
+    real, fake = torch.randn(2, 6, generator=generator())
+    reference = nn.functional.binary_cross_entropy_with_logits
+    expected = reference(real, torch.ones(6)) + reference(fake, torch.zeros(6))
+    torch.testing.assert_close(nonsaturating_loss(real, fake), expected)
+    torch.testing.assert_close(ADVERSARIES["nonsaturating"].generator(real, fake), reference(fake, torch.ones(6)))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "slope"),
+    [
+        ("relativistic", math.log1p(math.e**2), -1 / (1 + math.e**-2)),
+        ("hinge", 1.0, -1.0),
+        ("nonsaturating", None, None),
+    ],
+)
+def test_generators_losses_fall_as_fakes_score_higher(name: str, value: float | None, slope: float | None):
+    real, fake = torch.ones(4), torch.full((4,), -1.0, requires_grad=True)
+    loss = ADVERSARIES[name].generator(real, fake)
+    (gradient,) = torch.autograd.grad(loss, fake)
+    assert loss.item() == pytest.approx(math.log1p(math.e) if value is None else value)
+    assert gradient.sum().item() == pytest.approx(-1 / (1 + math.exp(-1)) if slope is None else slope)
 
 
 def test_adaptive_weight_is_the_ratio_of_the_gradients_norms_and_takes_no_gradient():

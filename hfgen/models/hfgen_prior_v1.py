@@ -61,16 +61,14 @@ class LatentPrior(ModelMixin, ConfigMixin):
     def fit(self, latents: Tensor, steps: int = 100, tolerance: float = 1e-3) -> None:
         """Maximise the likelihood of latents (N, C, h, w) by expectation-maximisation, seeded, on the CPU.
 
-        The same latents give the same bits. Starts from k-means++ centres and ends after `steps`, or where the mean
-        log-likelihood gains less than `tolerance`. Each covariance counts one latent more than there are, spread as
-        all of them along the axes (a conjugate prior; Fraley and Raftery, 2007), so that none is singular.
+        The same latents give the same bits. Starts from k-means clusters and ends after `steps`, or where the mean
+        log-likelihood gains less than `tolerance`. Each covariance counts a hundredth of a latent more than there
+        are, spread as all of them along the axes (a conjugate prior; Fraley and Raftery, 2007): none is singular.
         """
         latents = latents.cpu().double().flatten(1)
         spread = latents.var(0, correction=0).clamp_min(1e-12)
         full = self.config.covariance == "full"
-        centres = _choose_centres(latents / spread.sqrt(), len(self.weights))
-        nearest = torch.cdist(latents / spread.sqrt(), centres).argmin(1)
-        shares, before = one_hot(nearest, len(centres)).double(), -math.inf
+        shares, before = _cluster(latents, len(self.weights)), -math.inf
         for _ in range(steps):
             parts = _maximise(latents, shares, spread, full)
             joint = _log_joint(latents, *parts)
@@ -88,28 +86,38 @@ def _stretch(points: Tensor, factor: Tensor) -> Tensor:
     return points @ factor.T if factor.ndim == 2 else points * factor
 
 
-def _choose_centres(points: Tensor, count: int) -> Tensor:
-    """k-means++ (Arthur and Vassilvitskii, 2007): each centre a point, the likelier the farther from those before."""
-    uniforms = torch.rand(count, generator=torch.Generator().manual_seed(0), dtype=points.dtype)
-    centres = points[int(uniforms[0] * len(points))][None]
-    for uniform in uniforms[1:]:
-        share = torch.cdist(points, centres).amin(1).square().cumsum(0)
-        chosen = torch.searchsorted(share, uniform * share[-1], right=True).clamp_max(len(points) - 1)
-        centres = torch.cat([centres, points[chosen][None]])
-    return centres
+def _cluster(points: Tensor, count: int) -> Tensor:
+    """Shares (N, K), 0 or 1, of k-means clusters: 20 of Lloyd's steps from greedy k-means++ centres.
+
+    The first centre is any point; each other one the best of 4, which are the likelier the farther from the centres
+    before (Arthur and Vassilvitskii, 2007).
+    """
+    uniforms = torch.rand(count, 4, generator=torch.Generator().manual_seed(0), dtype=points.dtype)
+    centres = points[int(uniforms[0, 0] * len(points))][None]
+    distances = torch.cdist(points, centres).square()
+    for four in uniforms[1:]:
+        sums = distances.flatten().cumsum(0)
+        tried = points[torch.searchsorted(sums, four * sums[-1], right=True).clamp_max(len(points) - 1)]
+        squares = torch.minimum(distances, torch.cdist(points, tried).square())
+        best = int(squares.sum(0).argmin())
+        centres, distances = torch.cat([centres, tried[best : best + 1]]), squares[:, best : best + 1]
+    for _ in range(20):
+        shares = one_hot(torch.cdist(points, centres).argmin(1), count).to(points)
+        centres = shares.T @ points / shares.sum(0).clamp_min(1e-12)[:, None]
+    return shares
 
 
 def _maximise(latents: Tensor, shares: Tensor, spread: Tensor, full: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Weights (K,), means (K, D) and factors of the components that have these shares (N, K) in latents (N, D)."""
-    counts = shares.sum(0)
+    few, counts = 0.01, shares.sum(0)
     means = shares.T @ latents / counts.clamp_min(1e-12)[:, None]
     factors = []
     for share, mean, count in zip(shares.T, means, counts, strict=True):
         centred = (latents - mean) * share[:, None].sqrt()
         if full:
-            factors.append(torch.linalg.cholesky((centred.T @ centred + spread.diag()) / (count + 1)))
+            factors.append(torch.linalg.cholesky((centred.T @ centred + few * spread.diag()) / (count + few)))
         else:
-            factors.append(((centred.square().sum(0) + spread) / (count + 1)).sqrt())
+            factors.append(((centred.square().sum(0) + few * spread) / (count + few)).sqrt())
     return counts / counts.sum(), means, torch.stack(factors)
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
 
 import torch
 import torch._functorch.config
-from torch import Tensor, nn
+from torch import nn
 
 from hfgen.errors import UserError
 from hfgen.families.vae import VAE
 from hfgen.models.patch_discriminator import PatchDiscriminator
 from hfgen.objectives.adversarial import adaptive_weight, discriminator_warning, hinge_loss
-from hfgen.objectives.reconstruction import gaussian_nll, laplace_nll
 from hfgen.pipelines import VAEGANPipeline
 from hfgen.training.phases import Loss, Networks, Phase, Step
 from hfgen.training.schedules import ramp
@@ -24,7 +22,6 @@ class VAEGAN(VAE):
     """Settings of a VAE-GAN: the VAE's, and those of its adversary.
 
     Args:
-        reconstruction: l2 (p(image | latent) is Gaussian) or l1 (Laplace).
         adversarial_weight: Weight of the adversarial term.
         adversarial_begin: Share of the run after which the discriminator learns and is listened to.
         adversarial_warmup: Share of the run over which the weight then rises from 0.
@@ -35,7 +32,6 @@ class VAEGAN(VAE):
         lr_discriminator: Peak learning rate of the discriminator.
     """
 
-    reconstruction: Literal["l1", "l2"] = "l2"
     adversarial_weight: float = 0.5
     adversarial_begin: float = 0.3
     adversarial_warmup: float = 0.1
@@ -47,6 +43,7 @@ class VAEGAN(VAE):
 
     def __post_init__(self) -> None:
         """Refuse what never starts or never ends."""
+        super().__post_init__()
         if not 0 <= self.adversarial_begin < 1:
             raise UserError(
                 f"model.adversarial_begin: {self.adversarial_begin} isn't in [0, 1); choose a share of the run"
@@ -55,7 +52,7 @@ class VAEGAN(VAE):
             raise UserError(f"model.adversarial_warmup: {self.adversarial_warmup} is negative; give 0 or more")
 
     def build(self, resolution: int, channels: int, classes: int = 0) -> dict[str, nn.Module]:
-        """Two networks, `vae` and `discriminator`."""
+        """The VAE's networks, and `discriminator`."""
         most = resolution.bit_length() - 1
         if not 1 <= self.discriminator_layers <= most:
             raise UserError(
@@ -99,9 +96,6 @@ class VAEGAN(VAE):
         terms = {**loss.terms, "adversarial": adversarial.detach(), "adversarial_weight": factor}
         return Loss(loss.total + factor * adversarial, terms)
 
-    def _nll(self, images: Tensor, means: Tensor) -> Tensor:
-        return (laplace_nll if self.reconstruction == "l1" else gaussian_nll)(images, means, self.variance)
-
     def _discriminator_loss(self, networks: Networks, step: Step) -> Loss:
         discriminator = networks["discriminator"]
         real, fake = discriminator(step.images), discriminator(step.carry["reconstructions"])
@@ -109,5 +103,5 @@ class VAEGAN(VAE):
         return Loss(loss, {"loss": loss.detach(), "margin": (real.float() - fake.float()).mean().detach()})
 
     def pipeline(self, networks: Networks) -> VAEGANPipeline:
-        """Decode N(0, I), or reconstruct."""
-        return VAEGANPipeline(vae=networks["vae"])
+        """Decode the prior, or reconstruct."""
+        return VAEGANPipeline(vae=networks["vae"], prior=networks.get("prior"))

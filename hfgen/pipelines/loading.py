@@ -49,7 +49,10 @@ def load_pipeline(model: str | Path, expected: type | None, *, revision: str | N
     if expected is not None and not issubclass(cls, expected):
         raise UserError(f"model: {model} holds a {name}, not a {expected.__name__}; open it with {name} or hfgen.load")
     components = {part: _load_component(folder / part, index.get(part)) for part in cls.component_names}
-    return cls(**components)
+    try:
+        return cls(**components)
+    except ValueError as error:
+        raise UserError(f"{folder}: {error}") from None
 
 
 def resolve_folder(model: str | Path, revision: str | None = None) -> Path:

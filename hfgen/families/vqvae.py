@@ -43,7 +43,7 @@ class VQVAE:
     """
 
     latent_size: int = 4
-    codes: int = 512
+    codes: int = 256
     code_channels: int = 16
     code_distance: Literal["euclidean", "cosine"] = "euclidean"
     levels: tuple[int, ...] = ()

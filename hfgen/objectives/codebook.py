@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -35,16 +36,39 @@ def quantise(latents: Tensor, codebook: Tensor) -> Quantised:
         return Quantised(straight_through.permute(0, 3, 1, 2).contiguous(), codes, commitment)
 
 
+def product_grid(levels: Sequence[int]) -> Tensor:
+    """The codebook (K, D) of finite scalar quantisation: every combination of D coordinates (2309.15505).
+
+    Coordinate i takes `levels[i]` evenly spaced values from -1 to 1. The nearest code of a latent is each of its
+    coordinates clamped to [-1, 1] and rounded to the nearest value, so that any vector quantiser does it.
+    """
+    return torch.cartesian_prod(*(torch.linspace(-1, 1, count) for count in levels)).view(-1, len(levels))
+
+
 class CodebookAverage(nn.Module):
-    """How often each code is used and the mean of its latents, as moving averages (appendix A.1)."""
+    """How often each code is used and the mean of its latents, as moving averages (appendix A.1).
+
+    `idle` counts the updates since some latent took the code; infinite before the first.
+    """
 
     counts: Tensor
     totals: Tensor
+    idle: Tensor
 
     def __init__(self, size: int, dimension: int) -> None:
         super().__init__()
         self.register_buffer("counts", torch.zeros(size))
         self.register_buffer("totals", torch.zeros(size, dimension))
+        self.register_buffer("idle", torch.full((size,), torch.inf))
+
+    @torch.no_grad()
+    def see(self, codes: Tensor) -> None:
+        """Count one update, whose latents took `codes` (M,)."""
+        self.idle.add_(1)[codes] = 0
+
+    def usage(self, updates: float) -> Tensor:
+        """Share of the codebook that some latent took in the last so many updates."""
+        return (self.idle < updates).float().mean()
 
     @torch.no_grad()
     def update(self, codebook: Tensor, latents: Tensor, codes: Tensor, picks: Tensor, decay: float) -> None:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -241,36 +243,116 @@ class GANPipeline(ImagePipeline):
 
 
 class VQVAEPipeline(ImagePipeline):
-    """A VQ-VAE: decodes codes that its prior, a causal language model, draws; and reconstructs."""
+    """A VQ-VAE: decodes codes that its prior, a causal language model, draws; and reconstructs.
+
+    The prior's tokens are the codes, then the start of an image without a class, and that of each class.
+    """
 
     component_names = ("vqvae", "prior")
 
     def __init__(self, vqvae: VQModel, prior: Any) -> None:
         super().__init__()
         self.register_modules(vqvae=vqvae, prior=prior)
-
-    def _generate(self, generators: Sequence[torch.Generator | None]) -> Tensor:
         _, side, _ = self.latent_shape
-        codes = self._sample_prior(torch.stack([_draw(torch.rand, (side * side,), g) for g in generators]))
+        codes, config = vqvae.config.num_vq_embeddings, prior.config
+        if config.bos_token_id != codes or config.vocab_size <= codes or config.n_positions != side**2:
+            raise ValueError(
+                f"prior: it draws {config.n_positions} of {config.bos_token_id} codes, and the VQ-VAE has {side**2} of "
+                f"{codes}; take the prior that was trained on it"
+            )
+
+    @property
+    def classes(self) -> int:
+        """How many classes the prior tells apart; 0 where it is unconditional."""
+        return self.prior.config.vocab_size - self.vqvae.config.num_vq_embeddings - 1
+
+    def _generate(
+        self,
+        generators: Sequence[torch.Generator | None],
+        class_labels: int | Sequence[int] | Tensor | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        guidance_scale: float = 1.0,
+    ) -> Tensor:
+        """Draw codes and decode them.
+
+        Args:
+            generators: One an image.
+            class_labels: One class for all images, or one an image; None draws each image's.
+            temperature: Divides the logits; 0 takes the most likely code.
+            top_k: Draw among so many most likely codes; None: all.
+            guidance_scale: s of uncond + s (cond - uncond), in logits (2207.12598); 1: the class alone, 0: no class.
+        """
+        self._check_options(temperature, top_k, guidance_scale)
+        _, side, _ = self.latent_shape
+        # One number a code, and one for the class.
+        uniforms = torch.stack([_draw(torch.rand, (side * side + 1,), g).double() for g in generators]).to(self.device)
+        starts = self._start_tokens(class_labels, uniforms[:, -1])
+        choose = partial(_choose, temperature=temperature, top_k=top_k)
+        codes = self._sample_prior(starts, uniforms[:, :-1], choose, guidance_scale)
         latents = self.vqvae.quantize.embedding(codes).unflatten(1, (side, side)).permute(0, 3, 1, 2)
         return self.vqvae.decode(latents, force_not_quantize=True).sample
 
-    def _sample_prior(self, uniforms: Tensor) -> Tensor:
-        """Ancestral sampling: position i inverts its distribution function at uniforms (N, L)[:, i]."""
-        uniforms = uniforms.to(self.device)
-        start = self.vqvae.config.num_vq_embeddings
-        codes = torch.full((len(uniforms), 1), start, device=self.device)
-        past = None
-        for position in range(uniforms.shape[1]):
-            output = self.prior(input_ids=codes[:, -1:], past_key_values=past, use_cache=True)
-            past = output.past_key_values
-            share = output.logits[:, -1, :start].double().softmax(-1).cumsum(-1)
-            drawn = torch.searchsorted(share, uniforms[:, position : position + 1].double()).clamp_max(start - 1)
-            codes = torch.cat([codes, drawn], 1)
-        return codes[:, 1:]
+    def _check_options(self, temperature: float, top_k: int | None, guidance_scale: float) -> None:
+        codes = self.vqvae.config.num_vq_embeddings
+        if not 0 <= temperature < math.inf:
+            raise ValueError(f"temperature: {temperature} isn't a number from 0 up; 1 samples as trained")
+        if top_k is not None and not 1 <= top_k <= codes:
+            raise ValueError(f"top_k: {top_k} isn't in 1 to {codes}, the codes that there are")
+        if not 0 <= guidance_scale < math.inf:
+            raise ValueError(f"guidance_scale: {guidance_scale} isn't a number from 0 up; 1 is no guidance")
+        if guidance_scale != 1 and not self.classes:
+            raise ValueError(f"guidance_scale: {guidance_scale} needs classes, and this model has none; leave it at 1")
+
+    def _start_tokens(self, labels: int | Sequence[int] | Tensor | None, uniforms: Tensor) -> Tensor:
+        """What each image begins with (N,); a class that isn't given is drawn by uniforms (N,)."""
+        none = self.vqvae.config.num_vq_embeddings
+        if labels is None and not self.classes:
+            return torch.full(uniforms.shape, none, device=self.device)
+        if labels is None:
+            return none + 1 + (uniforms * self.classes).long()
+        if not self.classes:
+            raise ValueError("class_labels: this model has no classes; leave them out")
+        chosen = torch.as_tensor(labels, device=self.device)
+        if chosen.numel() not in (1, len(uniforms)) or chosen.is_floating_point():
+            raise ValueError(f"class_labels: give one integer, or {len(uniforms)}, one an image")
+        wrong = chosen[(chosen < 0) | (chosen >= self.classes)]
+        if len(wrong):
+            raise ValueError(f"class_labels: {int(wrong[0])} isn't in 0 to {self.classes - 1}, the model's classes")
+        return none + 1 + chosen.flatten().long().expand(len(uniforms))
+
+    def _sample_prior(
+        self, starts: Tensor, uniforms: Tensor, choose: Callable[[Tensor, Tensor], Tensor], guidance_scale: float
+    ) -> Tensor:
+        """Codes (N, L), one after another: `choose` takes each by its logits (N, K) and uniforms (N, L)[:, i]."""
+        none = self.vqvae.config.num_vq_embeddings
+        guided = guidance_scale != 1
+        tokens = torch.cat([starts, torch.full_like(starts, none)]) if guided else starts
+        codes, past = [], None
+        for uniform in uniforms.T.contiguous():
+            output = self.prior(input_ids=tokens[:, None], past_key_values=past, use_cache=True)
+            past, logits = output.past_key_values, output.logits[:, -1, :none].double()
+            if guided:
+                with_class, without = logits.chunk(2)
+                logits = without + guidance_scale * (with_class - without)
+            codes.append(choose(logits, uniform))
+            tokens = torch.cat([codes[-1]] * 2) if guided else codes[-1]
+        return torch.stack(codes, 1)
 
     def _reconstruct(self, images: Tensor) -> Tensor:
         return self.vqvae.decode(self.vqvae.encode(images).latents).sample
+
+
+def _choose(logits: Tensor, uniforms: Tensor, temperature: float, top_k: int | None) -> Tensor:
+    """Codes (N,) at which the distribution functions of logits (N, K) pass uniforms (N,) in [0, 1)."""
+    if temperature == 0 or top_k == 1:
+        return logits.argmax(1)
+    if top_k is not None:
+        kept = logits.topk(top_k, 1).indices
+        logits = torch.full_like(logits, -math.inf).scatter(1, kept, logits.gather(1, kept))
+    # Off the largest, since a small temperature takes logits beyond the numbers that there are.
+    share = ((logits - logits.amax(1, keepdim=True)) / temperature).softmax(1).cumsum(1)
+    return torch.searchsorted(share / share[:, -1:], uniforms[:, None], right=True).squeeze(1)
 
 
 def _draw(draw: Any, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""One recipe in 1, 2, ... processes on this machine's CPUs, alternating: images/s, and the gradients that they exchange.
+"""One recipe in 1, 2, ... processes on the CPUs of this machine: images/s, and the gradients that they exchange.
 
 The cores are shared among the processes, so that on one machine the ideal is the same rate for any number of them.
 """

@@ -14,7 +14,7 @@ from hfgen.objectives.adversarial import (
     nonsaturating_loss,
     relativistic_loss,
 )
-from hfgen.objectives.codebook import CodebookAverage, perplexity, quantise
+from hfgen.objectives.codebook import CodebookAverage, perplexity, product_grid, quantise
 from hfgen.objectives.kl import kl_above, kl_per_channel, kl_to_standard_normal
 from hfgen.objectives.reconstruction import LearnedVariance, gaussian_nll, laplace_nll, logistic_nll, optimal_variance
 
@@ -266,3 +266,42 @@ def test_free_bits_over_processes_are_those_of_the_whole_batch():
     (one,), (two,) = (torch.autograd.grad(loss, kl, retain_graph=True) for loss in (whole, sum(shares) / 2))
     torch.testing.assert_close(one, two)
     assert not one[:, 0].any() and one[:, 1].all()
+
+
+@pytest.mark.parametrize("levels", [(5,), (8, 6, 5), (3, 2, 2, 4)])
+def test_the_nearest_code_of_a_grid_is_each_coordinate_clamped_and_rounded(levels: tuple[int, ...]):
+    grid = product_grid(levels)
+    assert grid.shape == (math.prod(levels), len(levels)) and len(grid.unique(dim=0)) == len(grid)
+    latents = 1.5 * torch.randn(4, len(levels), 8, 8, generator=generator())
+    steps = (torch.tensor(levels) - 1).view(-1, 1, 1) / 2
+    expected = ((latents.clamp(-1, 1) + 1) * steps).round() / steps - 1
+    torch.testing.assert_close(quantise(latents, grid).latents, expected)
+
+
+def test_a_restart_leaves_used_codes_to_their_averages():
+    codebook = torch.randn(8, 3, generator=generator())
+    latents, codes = torch.randn(64, 3, generator=generator(1)), torch.arange(64) % 5
+    moved = []
+    for picks in (torch.arange(8), torch.arange(40, 48)):
+        average, copy = CodebookAverage(8, 3), codebook.clone()
+        average.counts.fill_(8.0)
+        average.totals.copy_(8 * codebook)
+        average.counts[5:] = 0.1
+        average.update(copy, latents, codes, picks, decay=0.9)
+        torch.testing.assert_close(copy[5:], latents[picks[5:]])
+        moved.append(copy[:5])
+    assert torch.equal(*moved)
+    means = torch.stack([latents[codes == code].mean(0) for code in range(5)])
+    counts = torch.bincount(codes)[:5, None]
+    torch.testing.assert_close(moved[0], (7.2 * codebook[:5] + 0.1 * counts * means) / (7.2 + 0.1 * counts))
+
+
+def test_usage_is_the_share_of_codes_taken_lately():
+    average = CodebookAverage(8, 3)
+    assert average.usage(10) == 0
+    average.see(torch.tensor([0, 1, 1, 0]))
+    average.see(torch.tensor([2]))
+    assert [average.usage(updates).item() for updates in (1, 2)] == [1 / 8, 3 / 8]
+    for _ in range(5):
+        average.see(torch.tensor([7]))
+    assert [average.usage(updates).item() for updates in (5, 6, 7)] == [1 / 8, 2 / 8, 4 / 8]

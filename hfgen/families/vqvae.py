@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
 from hfgen.errors import UserError
@@ -108,6 +108,10 @@ class VQVAE:
         ]
 
     def _loss(self, networks: Networks, step: Step) -> Loss:
+        return self._reconstruction(networks, step)[2]
+
+    def _reconstruction(self, networks: Networks, step: Step) -> tuple[Tensor, Tensor, Loss]:
+        """The reconstructions (n, C, R, R), their mean squared error, and the loss that it is a part of."""
         vqvae, images = networks["vqvae"], step.images
         latents = vqvae.encode(images).latents
         quantised = quantise(latents, vqvae.quantize.embedding.weight)
@@ -120,7 +124,7 @@ class VQVAE:
             "commitment": quantised.commitment.detach(),
             "perplexity": perplexity(step.carry["codes"], self.codes),
         }
-        return Loss(mse + self.commitment * quantised.commitment, terms)
+        return decoded, mse, Loss(mse + self.commitment * quantised.commitment, terms)
 
     def _move_codebook(self, networks: Networks, step: Step) -> None:
         latents, codes = step.gather(step.carry["latents"]), step.carry["codes"]

@@ -24,6 +24,9 @@ class VAE:
         latent_size: Side of the latent grid; 1 is a vector.
         width: Channels of the blocks at full resolution.
         max_width: Most channels of any block.
+        layers_per_block: Residual layers of an encoder's block; a decoder's has one more.
+        attention: Attend over the latent grid between encoder and decoder, as Stable Diffusion's autoencoder does.
+        freeze_encoder: Train the decoder alone, so that the latents stay those of the model that the run starts from.
         variance: Of the Gaussian p(image | latent), per pixel, pixels in [-1, 1].
         kl_weight: Weight of the KL term; 1 is the evidence lower bound.
         kl_warmup: Share of the run over which that weight rises from 0, so that the latent is used.
@@ -34,6 +37,9 @@ class VAE:
     latent_size: int = 1
     width: int = 16
     max_width: int = 64
+    layers_per_block: int = 1
+    attention: bool = False
+    freeze_encoder: bool = False
     variance: float = 0.02
     kl_weight: float = 1.0
     kl_warmup: float = 0.2
@@ -44,10 +50,20 @@ class VAE:
         from diffusers import AutoencoderKL
 
         arguments = decoder_arguments(
-            resolution, channels, self.latent_channels, self.latent_size, self.width, self.max_width
+            resolution,
+            channels,
+            self.latent_channels,
+            self.latent_size,
+            self.width,
+            self.max_width,
+            self.layers_per_block,
+            self.attention,
         )
         vae = AutoencoderKL(**arguments, scaling_factor=1.0, force_upcast=False)
         initialise(vae)
+        if self.freeze_encoder:
+            for module in (vae.encoder, vae.quant_conv):
+                module.requires_grad_(False)
         return {"vae": vae}
 
     def phases(self) -> list[Phase]:

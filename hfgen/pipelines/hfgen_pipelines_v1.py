@@ -208,6 +208,10 @@ class VQVAEPipeline(ImagePipeline):
         return self.vqvae.decode(self.vqvae.encode(images).latents).sample
 
 
+class VQGANPipeline(VQVAEPipeline):
+    """A VQGAN: a VQ-VAE that was trained against a discriminator as well."""
+
+
 def _draw(draw: Any, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
     device = generator.device if generator is not None else "cpu"
     return draw(shape, generator=generator, device=device)

@@ -428,9 +428,11 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def resume(self) -> None:
-        """Continue from the newest whole checkpoint, if there is one."""
+        """Continue from the newest whole checkpoint; where there is none, learn what comes before the first step."""
         found = checkpoints.newest_checkpoint(self.out / "checkpoints")
-        if found is not None:
+        if found is None:
+            self._start()
+        else:
             self.images_seen, state = found
             for kind, networks in (("network", self.networks), ("average", self.averages)):
                 for name, network in networks.items():
@@ -442,6 +444,21 @@ class Trainer:
         if self.accelerator.is_main_process:
             for name in ("log.jsonl", "speed.jsonl"):
                 _keep_lines(self.out / name, self.images_seen)
+
+    def _start(self) -> None:
+        """Let the main process learn what frozen networks learn ahead, and send it to the others."""
+        from accelerate.utils import broadcast
+
+        hooks = [phase.start for phase in self.phases if phase.start is not None]
+        if not hooks:
+            return
+        for hook in hooks if self.accelerator.is_main_process else ():
+            hook(self.networks, self.store)
+        for name, network in self.networks.items():
+            if not self.trainable[name]:
+                for tensor in network.state_dict().values():
+                    broadcast(tensor)
+                self.averages[name].load_state_dict(network.state_dict())
 
     def _publish(self) -> None:
         """Put the last checkpoint's pipeline where users look for it."""

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 TINY = {
-    "vae": ["--model.latent_channels=4"],
+    "vae": ["--model.latent_channels=4", "--model.prior=gaussian"],
     "vaegan": [
         "--model.latent_channels=4",
+        "--model.prior=gaussian",
         "--model.adversarial_begin=0.2",
         "--model.discriminator_width=8",
         "--model.discriminator_max_width=16",

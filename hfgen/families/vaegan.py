@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
 
-from torch import Tensor, nn
+from torch import nn
 
 from hfgen.families.adversary import Adversary
 from hfgen.families.vae import VAE
-from hfgen.objectives.reconstruction import gaussian_nll, laplace_nll
 from hfgen.pipelines import VAEGANPipeline
 from hfgen.training.phases import Loss, Networks, Phase, Step
 
 
 @dataclasses.dataclass(frozen=True)
 class VAEGAN(VAE, Adversary):
-    """Settings of a VAE-GAN: the VAE's, and those of its adversary.
-
-    Args:
-        reconstruction: l2 (p(image | latent) is Gaussian) or l1 (Laplace).
-    """
-
-    reconstruction: Literal["l1", "l2"] = "l2"
+    """Settings of a VAE-GAN: the VAE's, and those of its adversary."""
 
     def __post_init__(self) -> None:
         """Refuse what can't be trained."""
+        super().__post_init__()
         self._check_adversary()
 
     def build(self, resolution: int, channels: int, classes: int = 0) -> dict[str, nn.Module]:
-        """The VAE's network, and the adversary's."""
+        """The VAE's networks, and the adversary's."""
         return {**super().build(resolution, channels, classes), **self._adversary_networks(resolution, channels)}
 
     def phases(self) -> list[Phase]:
@@ -39,9 +32,6 @@ class VAEGAN(VAE, Adversary):
     def _loss(self, networks: Networks, step: Step) -> Loss:
         return self._judged(networks, step, *self._bound(networks, step), networks["vae"].decoder.conv_out.weight)
 
-    def _nll(self, images: Tensor, means: Tensor) -> Tensor:
-        return (laplace_nll if self.reconstruction == "l1" else gaussian_nll)(images, means, self.variance)
-
     def pipeline(self, networks: Networks) -> VAEGANPipeline:
-        """Decode N(0, I), or reconstruct."""
-        return VAEGANPipeline(vae=networks["vae"])
+        """Decode the prior, or reconstruct."""
+        return VAEGANPipeline(vae=networks["vae"], prior=networks.get("prior"))

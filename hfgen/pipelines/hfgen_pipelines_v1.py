@@ -41,6 +41,9 @@ class ImagePipeline(DiffusionPipeline):
         index: dict[str, Any] = {"_class_name": _class_reference(type(self), folder)}
         for name in self.component_names:
             component = getattr(self, name)
+            if component is None:
+                index[name] = [None, None]
+                continue
             component.save_pretrained(folder / name, safe_serialization=True)
             index[name] = _class_reference(type(component), folder / name)
         (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
@@ -75,7 +78,8 @@ class ImagePipeline(DiffusionPipeline):
     @property
     def parameter_count(self) -> int:
         """Parameters of all networks."""
-        return sum(p.numel() for name in self.component_names for p in getattr(self, name).parameters())
+        networks = [network for name in self.component_names if (network := getattr(self, name)) is not None]
+        return sum(parameter.numel() for network in networks for parameter in network.parameters())
 
     @property
     def _backbone(self) -> Any:
@@ -141,13 +145,29 @@ class ImagePipeline(DiffusionPipeline):
 
 
 class VAEPipeline(ImagePipeline):
-    """A VAE: decodes latents drawn from N(0, I), and reconstructs."""
+    """A VAE: decodes latents drawn from the prior fitted to its posterior or from N(0, I), and reconstructs."""
 
-    component_names = ("vae",)
+    component_names = ("vae", "prior")
+    _optional_components: ClassVar[list[str]] = ["prior"]
 
-    def __init__(self, vae: AutoencoderKL) -> None:
+    def __init__(self, vae: AutoencoderKL, prior: Any = None) -> None:
         super().__init__()
-        self.register_modules(vae=vae)
+        self.register_modules(vae=vae, prior=prior)
+        if prior is not None and tuple(prior.config.latent_shape) != self.latent_shape:
+            shape = tuple(prior.config.latent_shape)
+            raise ValueError(f"prior: it was fitted to latents {shape}, the vae's are {self.latent_shape}; fit another")
+
+    def _generate(self, generators: Sequence[torch.Generator | None], prior: str | None = None) -> Tensor:
+        """Decode latents of the `prior`: `fitted`, which is the default where there is one, or `normal`."""
+        if prior not in ("fitted", "normal", None):
+            raise ValueError(f"prior: {prior!r} is none; choose fitted or normal")
+        if prior == "fitted" and self.prior is None:
+            raise ValueError("prior: no prior was fitted to this model; choose normal")
+        if prior == "normal" or self.prior is None:
+            return self._decode(self._standard_normal(generators))
+        drawn = [(_draw(torch.randn, self.latent_shape, g), _draw(torch.rand, (), g)) for g in generators]
+        normals, uniforms = (torch.stack(numbers).to(self.device) for numbers in zip(*drawn, strict=True))
+        return self._decode(self.prior.sample(uniforms, normals).to(self._backbone.dtype))
 
     def _reconstruct(self, images: Tensor, generator: Generators = None) -> Tensor:
         """Decode the posterior's mean or, with `generator`, a sample of the posterior."""

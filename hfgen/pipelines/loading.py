@@ -12,6 +12,7 @@ from hfgen.bars import without_bars
 from hfgen.errors import UserError
 from hfgen.files import read_json
 from hfgen.models.hfgen_gan_v1 import GANGenerator
+from hfgen.models.hfgen_prior_v1 import LatentPrior
 from hfgen.pipelines import hfgen_pipelines_v1 as pipelines
 
 logger = logging.getLogger("hfgen")
@@ -54,8 +55,15 @@ def load_pipeline(model: str | Path, expected: type | None, *, revision: str | N
         raise UserError(f"model: {model} is a {name}; hfgen opens {', '.join(PIPELINES)} and diffusers' AutoencoderKL")
     if expected is not None and not issubclass(cls, expected):
         raise UserError(f"model: {model} holds a {name}, not a {expected.__name__}; open it with {name} or hfgen.load")
-    components = {part: _load_component(folder / part, index.get(part)) for part in cls.component_names}
-    return cls(**components)
+    components = {
+        part: _load_component(folder / part, index.get(part))
+        for part in cls.component_names
+        if part not in cls._optional_components or index.get(part) not in (None, [None, None])
+    }
+    try:
+        return cls(**components)
+    except ValueError as error:
+        raise UserError(f"model: {model}: {error}") from None
 
 
 def resolve_folder(model: str | Path, revision: str | None = None) -> Path:
@@ -149,6 +157,7 @@ def _known_class(reference: Any, folder: Path) -> Any:
         "VQModel": diffusers.VQModel,
         "GPT2LMHeadModel": transformers.GPT2LMHeadModel,
         "GANGenerator": GANGenerator,
+        "LatentPrior": LatentPrior,
     }
     name = reference[-1] if isinstance(reference, list) and reference else reference
     if name not in known:

@@ -402,7 +402,9 @@ class Trainer:
             networks = self.config.model.build(self.config.resolution, self.store.channels, self.store.classes)
         for name, network in networks.items():
             checkpoints.load_network(name, network.to(self.device).eval(), tensors[name])
-        return networks
+            _copy_measured(self.averages[name], network)
+        # What has no weights isn't shared: itself, so that what is fitted to it is saved with the averages.
+        return {name: net if _has_weights(net) else self.averages[name] for name, net in networks.items()}
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Everything that the next step depends on, beside the config and the clock."""
@@ -476,7 +478,9 @@ def _start_from(model: str, networks: dict[str, nn.Module]) -> None:
         UserError: there are none, or one is built otherwise.
     """
     pipeline = load(model)
-    common = [name for name in pipeline.component_names if name in networks]
+    # What has no weights isn't learnt but fitted, and will be again.
+    learnt = [name for name in pipeline.component_names if _has_weights(getattr(pipeline, name))]
+    common = [name for name in learnt if name in networks and _has_weights(networks[name])]
     if not common:
         raise UserError(f"start_from: {model} is a {pipeline.family}, with no network that this run trains")
     for name in common:
@@ -485,6 +489,18 @@ def _start_from(model: str, networks: dict[str, nn.Module]) -> None:
         except RuntimeError as error:
             text = " ".join(str(error).split())
             raise UserError(f"start_from: {name} of {model} is built otherwise ({text}); set model.* alike") from None
+        _copy_measured(getattr(pipeline, name), networks[name])
+
+
+def _copy_measured(source: Any, network: Any) -> None:
+    """What a config says of the latents goes with the weights: no setting built it."""
+    names = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
+    if hasattr(network, "register_to_config"):
+        network.register_to_config(**{name: source.config[name] for name in names if name in source.config})
+
+
+def _has_weights(network: nn.Module | None) -> bool:
+    return network is not None and next(network.parameters(), None) is not None
 
 
 def _crossed(images_seen: int, batch: int, every: int) -> bool:

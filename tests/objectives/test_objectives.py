@@ -8,8 +8,8 @@ from torch import nn
 
 from hfgen.objectives.adversarial import adaptive_weight, gradient_penalty, hinge_loss, relativistic_loss
 from hfgen.objectives.codebook import CodebookAverage, perplexity, quantise
-from hfgen.objectives.kl import kl_to_standard_normal
-from hfgen.objectives.reconstruction import gaussian_nll, laplace_nll
+from hfgen.objectives.kl import kl_above, kl_per_channel, kl_to_standard_normal
+from hfgen.objectives.reconstruction import LearnedVariance, gaussian_nll, laplace_nll, logistic_nll, optimal_variance
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -147,3 +147,91 @@ def test_adaptive_weight_against_a_flat_discriminator_is_bounded(scale: float, b
     weight = torch.tensor([1.0, 2.0], requires_grad=True)
     factor = adaptive_weight(scale * weight.sum(), (0 * weight).sum(), weight, lambda tensor: tensor)
     assert factor.item() == pytest.approx(bounded)
+
+
+def levels(*shape: int) -> torch.Tensor:
+    """Images of the 256 levels in [-1, 1], the outer two among them."""
+    values = torch.randint(256, shape, generator=generator(7))
+    values.view(-1)[:2] = torch.tensor([0, 255])
+    return values.double() / 127.5 - 1
+
+
+@pytest.mark.parametrize("mean", [-1.4, -1.0, 0.03, 0.999, 3.0])
+@pytest.mark.parametrize("variance", [1e-6, 0.02, 1.0])
+def test_the_logistic_masses_of_the_256_levels_sum_to_1(mean: float, variance: float):
+    every = torch.arange(256).double().view(256, 1, 1, 1) / 127.5 - 1
+    masses = (-logistic_nll(every, torch.full_like(every, mean), variance)).exp()
+    assert masses.sum().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_logistic_nll_is_the_difference_of_its_distribution_function_and_has_its_variance():
+    images, means = levels(3, 1, 4, 4), torch.randn(3, 1, 4, 4, generator=generator(1)).double()
+    scale = math.sqrt(3 * 0.3) / math.pi
+    upper, lower = (torch.sigmoid((images + side / 255 - means.float()) / scale) for side in (1, -1))
+    upper, lower = torch.where(images == 1, 1.0, upper), torch.where(images == -1, 0.0, lower)
+    torch.testing.assert_close(logistic_nll(images, means, 0.3), -(upper - lower).log().flatten(1).sum(1))
+    samples = torch.distributions.TransformedDistribution(
+        torch.distributions.Uniform(0.0, 1.0), [torch.distributions.SigmoidTransform().inv]
+    ).icdf(torch.linspace(5e-7, 1 - 5e-7, 10**6, dtype=torch.float64))
+    assert (scale * samples).var().item() == pytest.approx(0.3, rel=1e-3)
+
+
+def test_logistic_nll_stays_finite_and_so_does_its_gradient_where_a_mass_underflows():
+    means = torch.tensor([-50.0, 50.0, -1.0, 1.0]).view(1, 1, 2, 2).requires_grad_(True)
+    loss = logistic_nll(torch.tensor([1.0, -1.0, 0.0, 1 / 255]).view(1, 1, 2, 2), means, 1e-6)
+    loss.sum().backward()
+    assert loss.isfinite().all() and means.grad.isfinite().all()
+
+
+def test_a_learned_variance_ends_at_the_error_from_a_hundredfold_start():
+    images, means = torch.randn(2, 16, 1, 4, 4, generator=generator()) * 0.1
+    variance = LearnedVariance(1.0)
+    assert variance().item() == pytest.approx(1)
+    optimizer = torch.optim.Adam(variance.parameters(), lr=1e-2)
+    for _ in range(400):
+        optimizer.zero_grad()
+        (gaussian_nll(images, means, variance()).mean() / 16).backward()
+        optimizer.step()
+    assert variance().item() == pytest.approx((images - means).square().mean().item(), rel=1e-3)
+
+
+def test_a_calibrated_variance_is_the_error_of_the_whole_batch_and_the_lowest_nll():
+    images, means = torch.randn(2, 6, 1, 4, 4, generator=generator())
+    means.requires_grad_(True)
+    variance = optimal_variance(images, means, lambda tensor: tensor)
+    mse = (images - means).square().mean()
+    assert variance.item() == pytest.approx(mse.item()) and not variance.requires_grad
+    lowest = gaussian_nll(images, means, variance).mean()
+    assert lowest < min(gaussian_nll(images, means, variance * factor).mean() for factor in (0.9, 1.1))
+    # Sigma-VAE's D/2 log MSE has the same gradient.
+    (ours,), (theirs,) = (torch.autograd.grad(loss, means, retain_graph=True) for loss in (lowest, 8 * mse.log()))
+    torch.testing.assert_close(ours, theirs)
+    elsewhere = (images - means)[3:].square().mean((1, 2, 3))
+    share = optimal_variance(images[:3], means[:3], lambda own: torch.cat([own, elsewhere]))
+    torch.testing.assert_close(share, variance)
+    assert optimal_variance(images, images, lambda tensor: tensor).item() == pytest.approx((2 / 255) ** 2 / 12)
+
+
+def test_free_bits_charge_a_channel_only_above_the_floor():
+    mean, log_variance = torch.zeros(4, 3, 2, 2), torch.zeros(4, 3, 2, 2)
+    mean[:, 1], mean[:, 2] = 0.1, 2.0
+    mean.requires_grad_(True)
+    kl = kl_per_channel(mean, log_variance)
+    torch.testing.assert_close(kl.sum(1), kl_to_standard_normal(mean, log_variance))
+    cost = kl_above(kl, 0.5, lambda tensor: tensor)
+    assert cost.item() == pytest.approx(0.5 + 0.5 + 4 * 2.0)
+    cost.backward()
+    assert not mean.grad[:, :2].any()
+    torch.testing.assert_close(mean.grad[:, 2], mean.detach()[:, 2] / 4)
+    assert kl_above(kl, 0.0, lambda tensor: tensor).item() == pytest.approx(kl.sum(1).mean().item())
+
+
+def test_free_bits_over_processes_are_those_of_the_whole_batch():
+    # Half of the batch alone lies above the floor, the whole of it below.
+    kl = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.0, 9.0], [0.0, 9.0]], requires_grad=True)
+    whole = kl_above(kl, 0.5, lambda tensor: tensor)
+    shares = [kl_above(half, 0.5, lambda tensor: kl.detach()) for half in (kl[:2], kl[2:])]
+    assert sum(share.item() for share in shares) / 2 == pytest.approx(whole.item())
+    (one,), (two,) = (torch.autograd.grad(loss, kl, retain_graph=True) for loss in (whole, sum(shares) / 2))
+    torch.testing.assert_close(one, two)
+    assert not one[:, 0].any() and one[:, 1].all()

@@ -196,6 +196,7 @@ def test_a_vqgans_adversary_rests_while_the_prior_learns(glyph_folder: Path, tmp
 
 def test_a_frozen_encoder_keeps_its_bits_and_its_latents(glyph_folder: Path, tmp_path: Path):
     start = train(tiny_config("vae", glyph_folder), tmp_path / "start")
+    statistics = hfgen.load(start).vae.config.scaling_factor
     settings = [f"--start_from={start}", "--model.freeze_encoder=true", "--model.adversarial_begin=0"]
     trainer = make_trainer("vaegan", glyph_folder, tmp_path / "tuned", *settings)
     for _ in range(3):
@@ -206,6 +207,8 @@ def test_a_frozen_encoder_keeps_its_bits_and_its_latents(glyph_folder: Path, tmp
         moved = {key.split(".")[0] for key, value in new.items() if not torch.equal(value, old[key])}
         assert moved == {"decoder", "post_quant_conv"}
         assert all(torch.equal(new[key], old[key]) for key in new if key.startswith(("encoder", "quant_conv")))
+    trainer.save()
+    assert hfgen.load(tmp_path / "tuned").vae.config.scaling_factor == statistics != 1
 
 
 def test_settings_give_the_stable_diffusion_autoencoders_shape():

@@ -13,11 +13,21 @@ _LAZY = {
     "VAEPipeline": "hfgen.pipelines",
     "VAEGANPipeline": "hfgen.pipelines",
     "VQVAEPipeline": "hfgen.pipelines",
+    "VQGANPipeline": "hfgen.pipelines",
     "GANPipeline": "hfgen.pipelines",
     "metrics": "hfgen.metrics",
 }
 
-__all__ = ["GANPipeline", "VAEGANPipeline", "VAEPipeline", "VQVAEPipeline", "__version__", "load", "metrics"]
+__all__ = [
+    "GANPipeline",
+    "VAEGANPipeline",
+    "VAEPipeline",
+    "VQGANPipeline",
+    "VQVAEPipeline",
+    "__version__",
+    "load",
+    "metrics",
+]
 
 
 def __getattr__(name: str) -> Any:

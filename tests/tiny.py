@@ -11,6 +11,18 @@ TINY = {
         "--model.discriminator_width=8",
         "--model.discriminator_max_width=16",
     ],
+    "vqgan": [
+        "--model.codes=16",
+        "--model.prior_width=16",
+        "--model.prior_layers=1",
+        "--model.prior_heads=2",
+        "--model.adversarial_loss=relativistic",
+        "--model.adversarial_begin=0.1",
+        "--model.lecam_weight=0.1",
+        "--model.perceptual=embedded",
+        "--model.discriminator_width=8",
+        "--model.discriminator_max_width=16",
+    ],
     "vqvae": [
         "--model.codes=16",
         "--model.prior_width=16",

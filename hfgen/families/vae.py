@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -50,6 +51,9 @@ class VAE:
         latent_size: Side of the latent grid; 1 is a vector.
         width: Channels of the blocks at full resolution.
         max_width: Most channels of any block.
+        layers_per_block: Residual layers of an encoder's block; a decoder's has one more.
+        attention: Attend over the latent grid between encoder and decoder, as Stable Diffusion's autoencoder does.
+        freeze_encoder: Train the decoder alone, so that the latents stay those of the model that the run starts from.
         likelihood: Of p(image | latent), by pixel: gaussian (L2), laplace (L1) or logistic (on the 256 levels), all
             with `variance`; or Gaussian with a variance that is learned, or calibrated (each batch's own MSE).
         variance: Of a pixel given the latent, pixels in [-1, 1]; where it is learned, its first value.
@@ -66,6 +70,9 @@ class VAE:
     latent_size: int = 1
     width: int = 16
     max_width: int = 64
+    layers_per_block: int = 1
+    attention: bool = False
+    freeze_encoder: bool = False
     likelihood: Literal["gaussian", "learned", "calibrated", "laplace", "logistic"] = "gaussian"
     variance: float = 0.02
     kl_weight: float = 1.0
@@ -90,10 +97,20 @@ class VAE:
         from diffusers import AutoencoderKL
 
         arguments = decoder_arguments(
-            resolution, channels, self.latent_channels, self.latent_size, self.width, self.max_width
+            resolution,
+            channels,
+            self.latent_channels,
+            self.latent_size,
+            self.width,
+            self.max_width,
+            self.layers_per_block,
+            self.attention,
         )
         vae = AutoencoderKL(**arguments, scaling_factor=1.0, force_upcast=False)
         initialise(vae)
+        if self.freeze_encoder:
+            for module in (vae.encoder, vae.quant_conv):
+                module.requires_grad_(False)
         networks: dict[str, nn.Module] = {"vae": vae}
         if self.likelihood == "learned":
             networks["likelihood"] = LearnedVariance(self.variance)
@@ -113,7 +130,9 @@ class VAE:
     def phases(self) -> list[Phase]:
         """The negative evidence lower bound, as one phase."""
         trains = ("vae", "likelihood") if self.likelihood == "learned" else ("vae",)
-        return [Phase("vae", trains, self._loss, self.lr, clip=1.0, fit=fit_latents)]
+        # Frozen latents keep the statistics that they came with.
+        fit = partial(fit_latents, statistics=not self.freeze_encoder)
+        return [Phase("vae", trains, self._loss, self.lr, clip=1.0, fit=fit)]
 
     def _loss(self, networks: Networks, step: Step) -> Loss:
         return self._bound(networks, step)[2]
@@ -148,7 +167,7 @@ class VAE:
         return VAEPipeline(vae=networks["vae"], prior=networks.get("prior"))
 
 
-def fit_latents(averages: Networks, first: Callable[[int], Iterator[Tensor]]) -> None:
+def fit_latents(averages: Networks, first: Callable[[int], Iterator[Tensor]], statistics: bool = True) -> None:
     """Measure the latents of the first images: each channel's mean and deviation, and the prior, if there is one.
 
     They are samples of the posterior, from a generator of their own: their density is what the decoder was trained on.
@@ -161,7 +180,8 @@ def fit_latents(averages: Networks, first: Callable[[int], Iterator[Tensor]]) ->
         noise = torch.randn(posterior.mean.shape, generator=generator)
         latents.append(posterior.mean.cpu() + posterior.std.cpu() * noise)
     joined = torch.cat(latents)
-    vae.register_to_config(**latent_statistics(joined))
+    if statistics:
+        vae.register_to_config(**latent_statistics(joined))
     if "prior" in averages:
         averages["prior"].fit(joined)
 

@@ -1,4 +1,4 @@
-"""The one decoder that VAE, VQ-VAE and GAN share: diffusers' `Decoder`, shaped by five numbers."""
+"""The one decoder that VAE, VQ-VAE and GAN share: diffusers' `Decoder`, shaped by a few numbers."""
 
 from __future__ import annotations
 
@@ -8,16 +8,25 @@ from hfgen.errors import UserError
 
 
 def decoder_arguments(
-    resolution: int, channels: int, latent_channels: int, latent_size: int, width: int, max_width: int
+    resolution: int,
+    channels: int,
+    latent_channels: int,
+    latent_size: int,
+    width: int,
+    max_width: int,
+    layers: int = 1,
+    attention: bool = False,
 ) -> dict[str, Any]:
     """Constructor arguments of `AutoencoderKL`, `VQModel` and `GANGenerator` for one decoder.
 
     The latent is (latent_channels, latent_size, latent_size); each block doubles the side up to `resolution`.
     `latent_size=1` is a vector latent. Block i, counted from the image, has min(width * 2^i, max_width)
-    channels; width 128 and max_width 512 at a ratio of 8 is the Stable Diffusion autoencoder's shape.
+    channels. The Stable Diffusion autoencoder has width 128, max_width 512, 2 layers a block, attention between the
+    blocks, and a ratio of 8.
 
     Raises:
-        UserError: `resolution` isn't `latent_size` times a power of two, or a width isn't a multiple of 16.
+        UserError: `resolution` isn't `latent_size` times a power of two, a width isn't a multiple of 16,
+            or `layers` isn't positive.
     """
     ratio = resolution // latent_size if latent_size > 0 else 0
     if ratio < 2 or latent_size * ratio != resolution or ratio & (ratio - 1):
@@ -29,6 +38,8 @@ def decoder_arguments(
     for name, value in (("width", width), ("max_width", max_width)):
         if value < 16 or value % 16:
             raise UserError(f"model.{name}: {value} isn't a positive multiple of 16; choose 16, 32, 64, ...")
+    if layers < 1:
+        raise UserError(f"model.layers_per_block: {layers} is too small; a block has at least 1 layer")
     widths = [min(width * 2**i, max_width) for i in range(ratio.bit_length())]
     return {
         "in_channels": channels,
@@ -36,9 +47,9 @@ def decoder_arguments(
         "block_out_channels": widths,
         "down_block_types": ["DownEncoderBlock2D"] * len(widths),
         "up_block_types": ["UpDecoderBlock2D"] * len(widths),
-        "layers_per_block": 1,
+        "layers_per_block": layers,
         "latent_channels": latent_channels,
         "norm_num_groups": min(32, width // 2),
         "sample_size": resolution,
-        "mid_block_add_attention": False,
+        "mid_block_add_attention": attention,
     }

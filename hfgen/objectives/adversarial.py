@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import relu, softplus
 
 
@@ -54,6 +54,35 @@ ADVERSARIES = {
     "hinge": Adversary(hinge_loss, lambda real, fake: -fake.float().mean()),
     "nonsaturating": Adversary(nonsaturating_loss, lambda real, fake: softplus(-fake.float()).mean()),
 }
+
+
+class ScoreAverages(nn.Module):
+    """Moving averages of the discriminator's mean scores, which LeCam's penalty is anchored at."""
+
+    real: Tensor
+    fake: Tensor
+    updates: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("real", "fake", "updates"):
+            self.register_buffer(name, torch.zeros(()))
+
+    @torch.no_grad()
+    def update(self, real: Tensor, fake: Tensor, decay: float) -> None:
+        """Move to the scores of the whole batch, over all processes; plain means until `decay` weighs more."""
+        self.updates += 1
+        weight = (1 / self.updates).clamp_min(1 - decay)
+        self.real.lerp_(real.float().mean(), weight)
+        self.fake.lerp_(fake.float().mean(), weight)
+
+
+def lecam_penalty(real: Tensor, fake: Tensor, averages: ScoreAverages) -> Tensor:
+    """Mean (real - averages.fake)^2 + mean (fake - averages.real)^2, scores of any shape.
+
+    It keeps a discriminator of few images from parting the two ever further (Tseng et al., 2104.03310, equation 4).
+    """
+    return (real.float() - averages.fake).square().mean() + (fake.float() - averages.real).square().mean()
 
 
 def adaptive_weight(nll: Tensor, adversarial: Tensor, last_layer: Tensor, gather: Callable[[Tensor], Tensor]) -> Tensor:

@@ -7,8 +7,9 @@ from hfgen.pipelines.hfgen_pipelines_v1 import (
     ImagePipeline,
     VAEGANPipeline,
     VAEPipeline,
+    VQGANPipeline,
     VQVAEPipeline,
 )
 from hfgen.pipelines.loading import load
 
-__all__ = ["GANPipeline", "ImagePipeline", "VAEGANPipeline", "VAEPipeline", "VQVAEPipeline", "load"]
+__all__ = ["GANPipeline", "ImagePipeline", "VAEGANPipeline", "VAEPipeline", "VQGANPipeline", "VQVAEPipeline", "load"]

@@ -343,6 +343,10 @@ class VQVAEPipeline(ImagePipeline):
         return self.vqvae.decode(self.vqvae.encode(images).latents).sample
 
 
+class VQGANPipeline(VQVAEPipeline):
+    """A VQGAN: a VQ-VAE that was trained against a discriminator as well."""
+
+
 def _choose(logits: Tensor, uniforms: Tensor, temperature: float, top_k: int | None) -> Tensor:
     """Codes (N,) at which the distribution functions of logits (N, K) pass uniforms (N,) in [0, 1)."""
     if temperature == 0 or top_k == 1:

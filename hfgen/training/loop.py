@@ -402,6 +402,7 @@ class Trainer:
             networks = self.config.model.build(self.config.resolution, self.store.channels, self.store.classes)
         for name, network in networks.items():
             checkpoints.load_network(name, network.to(self.device).eval(), tensors[name])
+            _copy_measured(self.averages[name], network)
         # What has no weights isn't shared: itself, so that what is fitted to it is saved with the averages.
         return {name: net if _has_weights(net) else self.averages[name] for name, net in networks.items()}
 
@@ -429,9 +430,11 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def resume(self) -> None:
-        """Continue from the newest whole checkpoint, if there is one."""
+        """Continue from the newest whole checkpoint; where there is none, learn what comes before the first step."""
         found = checkpoints.newest_checkpoint(self.out / "checkpoints")
-        if found is not None:
+        if found is None:
+            self._start()
+        else:
             self.images_seen, state = found
             for kind, networks in (("network", self.networks), ("average", self.averages)):
                 for name, network in networks.items():
@@ -443,6 +446,21 @@ class Trainer:
         if self.accelerator.is_main_process:
             for name in ("log.jsonl", "speed.jsonl"):
                 _keep_lines(self.out / name, self.images_seen)
+
+    def _start(self) -> None:
+        """Let the main process learn what frozen networks learn ahead, and send it to the others."""
+        from accelerate.utils import broadcast
+
+        hooks = [phase.start for phase in self.phases if phase.start is not None]
+        if not hooks:
+            return
+        for hook in hooks if self.accelerator.is_main_process else ():
+            hook(self.networks, self.store)
+        for name, network in self.networks.items():
+            if not self.trainable[name]:
+                for tensor in network.state_dict().values():
+                    broadcast(tensor)
+                self.averages[name].load_state_dict(network.state_dict())
 
     def _publish(self) -> None:
         """Put the last checkpoint's pipeline where users look for it."""
@@ -471,6 +489,14 @@ def _start_from(model: str, networks: dict[str, nn.Module]) -> None:
         except RuntimeError as error:
             text = " ".join(str(error).split())
             raise UserError(f"start_from: {name} of {model} is built otherwise ({text}); set model.* alike") from None
+        _copy_measured(getattr(pipeline, name), networks[name])
+
+
+def _copy_measured(source: Any, network: Any) -> None:
+    """What a config says of the latents goes with the weights: no setting built it."""
+    names = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
+    if hasattr(network, "register_to_config"):
+        network.register_to_config(**{name: source.config[name] for name in names if name in source.config})
 
 
 def _has_weights(network: nn.Module | None) -> bool:

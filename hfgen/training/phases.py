@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from hfgen.data import ImageStore
 from hfgen.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ class Phase:
         clip: Largest gradient norm.
         watch: (the means of its terms since the last log line), called at each: what has collapsed, in words and
             numbers, or None.
+        start: (networks, the training images), called before the first step of the run, whenever the phase begins: what
+            frozen networks learn ahead of it.
         fit: (the averages, first), called before they are published: what of them is measured on images instead of
             learnt. `first(n)` yields batches (b, C, R, R) in [-1, 1] of the first n images that the run sees.
         whole: Whether FSDP leaves what it trains unsharded: some loss calls `torch.autograd.grad` through it.
@@ -113,6 +116,7 @@ class Phase:
     after: Callable[[Networks, Step], None] | None = None
     clip: float | None = None
     watch: Callable[[Mapping[str, float]], str | None] | None = None
+    start: Callable[[Networks, ImageStore], None] | None = None
     fit: Callable[[Networks, Callable[[int], Iterator[Tensor]]], None] | None = None
     whole: bool = False
 

@@ -12,7 +12,12 @@ from safetensors.torch import load_file, save_file
 import hfgen
 from hfgen.errors import UserError
 
-STOCK = {"vae": ("vae", "AutoencoderKL"), "vaegan": ("vae", "AutoencoderKL"), "vqvae": ("vqvae", "VQModel")}
+STOCK = {
+    "vae": ("vae", "AutoencoderKL"),
+    "vaegan": ("vae", "AutoencoderKL"),
+    "vqvae": ("vqvae", "VQModel"),
+    "vqgan": ("vqvae", "VQModel"),
+}
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -97,8 +102,9 @@ def test_plain_diffusers_loads_it_where_hfgen_cannot_be_imported(trained: Path, 
 
 def test_from_pretrained_of_the_class_and_of_another_class(trained: Path, family: str):
     classes = {
-        "vqvae": hfgen.VQVAEPipeline,
         "gan": hfgen.GANPipeline,
+        "vqgan": hfgen.VQGANPipeline,
+        "vqvae": hfgen.VQVAEPipeline,
         "vae": hfgen.VAEPipeline,
         "vaegan": hfgen.VAEGANPipeline,
     }

@@ -9,6 +9,8 @@ import torch
 from tiny import tiny_config
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
+# Of these families there are bare loops.
+BARE = pytest.mark.parametrize("family", ["vae", "vqvae", "gan", "vaegan"])
 
 
 @pytest.fixture
@@ -19,6 +21,11 @@ def bare(monkeypatch: pytest.MonkeyPatch):
     return bare
 
 
+def test_every_bare_loop_is_tested(bare):
+    assert bare.LOSSES.keys() == set(BARE.args[1])
+
+
+@BARE
 def test_the_bare_loss_is_the_familys(family: str, glyph_folder: Path, bare):
     from hfgen.training.phases import Draws, Step
 
@@ -39,6 +46,7 @@ def test_the_bare_loss_is_the_familys(family: str, glyph_folder: Path, bare):
     assert compared == (1 if family in ("vae", "vqvae") else 2)
 
 
+@BARE
 def test_a_bare_step_moves_every_network(family: str, glyph_folder: Path, bare):
     config = tiny_config(family, glyph_folder)
     loop = bare.BareLoop(config, torch.rand(32, 1, 16, 16), "fp32", torch.contiguous_format)

@@ -26,24 +26,6 @@ def step_at(progress: float = 0.0) -> Step:
     return Step(images, None, Draws(0, 0, torch.device("cpu")), {}, index=0, progress=progress)
 
 
-def gradients(network: torch.nn.Module) -> list:
-    return [parameter.grad for parameter in network.parameters()]
-
-
-@pytest.mark.parametrize("settings", [{}, {"adaptive": False}, {"likelihood": "laplace"}])
-def test_each_phase_leaves_the_others_network_without_gradient(settings: dict, glyph_folder: Path, tmp_path: Path):
-    overrides = [f"--model.{key}={value}" for key, value in settings.items()]
-    trainer = make_trainer("vaegan", glyph_folder, tmp_path, *overrides)
-    trainer.images_seen = 80
-    step = trainer._begin_step()
-    for phase, other in zip(trainer.phases, ("discriminator", "vae"), strict=True):
-        loss = trainer._backward(phase, step)
-        assert other == "vae" or "adversarial" in loss.terms
-        assert all(gradient is not None for gradient in gradients(trainer.networks[phase.trains[0]]))
-        assert all(gradient is None for gradient in gradients(trainer.networks[other]))
-        trainer.optimizers[phase.name].zero_grad()
-
-
 def test_the_adversary_rests_until_it_begins(glyph_folder: Path, tmp_path: Path):
     trainer = make_trainer("vaegan", glyph_folder, tmp_path, "--model.adversarial_begin=0.5")
     before = {key: value.clone() for key, value in trainer.networks["discriminator"].state_dict().items()}

@@ -1,0 +1,190 @@
+"""What makes an autoencoder a VAE-GAN or a VQGAN: a PatchGAN on its reconstructions, and a perceptual term."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import torch
+import torch._functorch.config
+from torch import Tensor, nn
+
+from hfgen.data import ImageStore
+from hfgen.errors import UserError
+from hfgen.models.classifier import class_numbers, train_classifier
+from hfgen.models.patch_discriminator import PatchDiscriminator
+from hfgen.models.perceptual import BackboneFeatures, EmbeddedFeatures
+from hfgen.objectives.adversarial import (
+    ScoreAverages,
+    adaptive_weight,
+    discriminator_warning,
+    hinge_loss,
+    lecam_penalty,
+    relativistic_loss,
+)
+from hfgen.objectives.perceptual import perceptual_distance
+from hfgen.pipelines.loading import resolve_folder
+from hfgen.training.phases import Loss, Networks, Phase, Step
+from hfgen.training.schedules import ramp
+
+
+@dataclasses.dataclass(frozen=True)
+class Adversary:
+    """Settings of the two terms, and what a family needs of them: checks, networks, the loss and a phase.
+
+    Args:
+        adversarial_loss: hinge, or relativistic (each image's scores against its reconstruction's).
+        adversarial_weight: Weight of the adversarial term.
+        adversarial_begin: Share of the run after which the discriminator learns and is listened to.
+        adversarial_warmup: Share of the run over which the weight then rises from 0.
+        adaptive: Multiply the weight by |grad nll| / |grad adversarial| at the decoder's last layer.
+        lecam_weight: Weight of LeCam's penalty in the discriminator's loss, which helps where images are few.
+        lecam_decay: Of the moving averages of the scores, per step, that it is anchored at.
+        discriminator_layers: Halvings of the side; a score sees 16, 34, 70, 142 pixels with 1, 2, 3, 4.
+        discriminator_width: Channels of the discriminator at half the resolution.
+        discriminator_max_width: Most channels of any discriminator layer.
+        lr_discriminator: Peak learning rate of the discriminator.
+        perceptual: Network of the perceptual distance: none, embedded (a classifier trained on the run's images
+            before its first step), or MODEL, an image network of transformers.
+        perceptual_weight: Weight of that distance, beside the reconstruction's loss per pixel.
+    """
+
+    adversarial_loss: Literal["hinge", "relativistic"] = "hinge"
+    adversarial_weight: float = 0.5
+    adversarial_begin: float = 0.3
+    adversarial_warmup: float = 0.1
+    adaptive: bool = True
+    lecam_weight: float = 0.0
+    lecam_decay: float = 0.99
+    discriminator_layers: int = 2
+    discriminator_width: int = 32
+    discriminator_max_width: int = 128
+    lr_discriminator: float = 5e-4
+    perceptual: str = "none"
+    perceptual_weight: float = 1.0
+
+    def _check_adversary(self, end: float = 1.0) -> None:
+        """Refuse what never starts before `end`, a share of the run, or can't work."""
+        if not 0 <= self.adversarial_begin < end:
+            raise UserError(
+                f"model.adversarial_begin: {self.adversarial_begin} isn't in [0, {end:g}); choose a share of the run"
+            )
+        if not 0 <= self.lecam_decay < 1:
+            raise UserError(f"model.lecam_decay: {self.lecam_decay} isn't in [0, 1); choose e.g. 0.99")
+        for name in ("adversarial_warmup", "adversarial_weight", "lecam_weight", "perceptual_weight"):
+            if getattr(self, name) < 0:
+                raise UserError(f"model.{name}: {getattr(self, name)} is negative; give 0 or more")
+
+    def _adversary_networks(self, resolution: int, channels: int) -> dict[str, nn.Module]:
+        """`discriminator`; `scores` with LeCam's penalty; `perceptual` with that distance, frozen."""
+        most = resolution.bit_length() - 1
+        if not 1 <= self.discriminator_layers <= most:
+            raise UserError(
+                f"model.discriminator_layers: {self.discriminator_layers} can't halve {resolution} pixels; "
+                f"choose 1 to {most}"
+            )
+        if self.adaptive:
+            # Else a compiled network allows no gradient ahead of the update's.
+            torch._functorch.config.donated_buffer = False
+        discriminator = PatchDiscriminator(
+            channels, self.discriminator_width, self.discriminator_max_width, self.discriminator_layers
+        )
+        networks: dict[str, nn.Module] = {"discriminator": discriminator}
+        if self.lecam_weight:
+            networks["scores"] = ScoreAverages()
+        if self.perceptual == "embedded":
+            networks["perceptual"] = EmbeddedFeatures(channels, resolution)
+        elif self.perceptual != "none" and torch.get_default_device().type != "meta":
+            # A dry run fetches nothing.
+            networks["perceptual"] = _backbone(self.perceptual)
+        return networks
+
+    def _discriminator_phase(self, end: float = 1.0) -> Phase:
+        """The discriminator's update on the reconstructions that the autoencoder's left, until `end` of the run."""
+        return Phase(
+            "discriminator",
+            ("discriminator",),
+            self._discriminator_loss,
+            self.lr_discriminator,
+            betas=(0.5, 0.9),
+            begin=self.adversarial_begin,
+            end=end,
+            after=self._move_scores if self.lecam_weight else None,
+            watch=lambda means: discriminator_warning(means["loss"], means["margin"]),
+            start=_learn_features if self.perceptual == "embedded" else None,
+            whole=True,
+        )
+
+    def _judged(
+        self, networks: Networks, step: Step, fakes: Tensor, nll: Tensor, loss: Loss, last_layer: Tensor
+    ) -> Loss:
+        """The autoencoder's loss with the perceptual and the adversarial term.
+
+        Args:
+            networks: Those of the run.
+            step: Its images are the real ones; the fakes are left there for the discriminator.
+            fakes: Reconstructions (n, C, R, R).
+            nll: The part of the loss that compares them with the images, per pixel.
+            loss: The loss without the two terms.
+            last_layer: The decoder's last weight.
+        """
+        step.carry["reconstructions"] = fakes.detach()
+        total, terms = loss.total, dict(loss.terms)
+        if self.perceptual != "none":
+            with torch.no_grad():
+                wanted = networks["perceptual"](step.images)
+            distance = perceptual_distance(networks["perceptual"](fakes), wanted).mean()
+            nll, total = nll + self.perceptual_weight * distance, total + self.perceptual_weight * distance
+            terms["perceptual"] = distance.detach()
+        weight = self.adversarial_weight * ramp(step.progress, self.adversarial_begin, self.adversarial_warmup)
+        if weight == 0:
+            return Loss(total, terms)
+        adversarial = self._generator_term(networks["discriminator"], step.images, fakes)
+        factor = torch.tensor(weight, device=fakes.device)
+        if self.adaptive:
+            factor = weight * adaptive_weight(nll, adversarial, last_layer, step.gather)
+        terms.update(adversarial=adversarial.detach(), adversarial_weight=factor)
+        return Loss(total + factor * adversarial, terms)
+
+    def _generator_term(self, discriminator: nn.Module, real: Tensor, fakes: Tensor) -> Tensor:
+        if self.adversarial_loss == "hinge":
+            return -discriminator(fakes).float().mean()
+        with torch.no_grad():
+            score_real = discriminator(real)
+        return relativistic_loss(discriminator(fakes), score_real)
+
+    def _discriminator_loss(self, networks: Networks, step: Step) -> Loss:
+        discriminator = networks["discriminator"]
+        real, fake = discriminator(step.images), discriminator(step.carry["reconstructions"])
+        loss = (hinge_loss if self.adversarial_loss == "hinge" else relativistic_loss)(real, fake)
+        terms = {"loss": loss.detach(), "margin": (real.float() - fake.float()).mean().detach()}
+        if not self.lecam_weight:
+            return Loss(loss, terms)
+        step.carry.update(real_scores=real.detach(), fake_scores=fake.detach())
+        penalty = lecam_penalty(real, fake, networks["scores"])
+        return Loss(loss + self.lecam_weight * penalty, {**terms, "lecam": penalty.detach()})
+
+    def _move_scores(self, networks: Networks, step: Step) -> None:
+        real, fake = (step.gather(step.carry[name].float()) for name in ("real_scores", "fake_scores"))
+        networks["scores"].update(real, fake, self.lecam_decay)
+
+
+def _backbone(model: str) -> BackboneFeatures:
+    """The image network that MODEL is.
+
+    Raises:
+        UserError: it can't be had, or isn't one.
+    """
+    try:
+        return BackboneFeatures(resolve_folder(model))
+    except UserError as error:
+        reason = str(error).removeprefix("model: ")
+        raise UserError(
+            f"model.perceptual: {reason}; give an image network of transformers, embedded or none"
+        ) from None
+
+
+def _learn_features(networks: Networks, store: ImageStore) -> None:
+    classes = class_numbers(store.labels)
+    classifier, _ = train_classifier(store.images.cpu(), classes, "perceptual")
+    networks["perceptual"].classifier.load_state_dict(classifier.state_dict())

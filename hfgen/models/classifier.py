@@ -1,0 +1,160 @@
+"""The embedded classifier: small, trained in seconds on the images at hand; its layers are features. No downloads."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hfgen.errors import UserError
+from hfgen.images import to_float
+from hfgen.seeds import derive_seed
+
+_WIDTH = 64
+_FEWEST_IMAGES = 20
+_LARGEST_SIDE = 64
+_ROTATIONS = 4
+_INFERENCE_BATCH = 500
+_SCALED_ON = 5000
+
+_MOST_STEPS, _MOST_EPOCHS, _BATCH = 468, 30, 96
+_LEARNING_RATE, _WEIGHT_DECAY, _SHIFT = 4e-3, 0.02, 2
+
+
+def class_numbers(labels: Tensor | None) -> Tensor | None:
+    """Class numbers 0, 1, ... without gaps, or None where there is nothing to tell apart."""
+    if labels is None:
+        return None
+    values, classes = labels.cpu().unique(return_inverse=True)
+    return classes if len(values) > 1 else None
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def train_classifier(images: Tensor, classes: Tensor | None, purpose: str) -> tuple[nn.Sequential, float]:
+    """The network, and its accuracy on a tenth of the images that it didn't see.
+
+    It learns the classes; without them, which of four rotations was applied (RotNet, Gidaris 2018). Training
+    neither reads nor moves the global random state, and runs in one CPU thread: the bits are the same again on the
+    same machine, and processes that share its cores don't stall each other.
+
+    Args:
+        images: uint8 (N, C, S, S), N at least 20, on the CPU.
+        classes: (N,) numbers 0, 1, ... without gaps, or None.
+        purpose: seeds it: a network that trains a model isn't the one that judges it.
+
+    Raises:
+        UserError: too few images.
+    """
+    if len(images) < _FEWEST_IMAGES:
+        raise UserError(f"images: {len(images)} are too few to train on; give {_FEWEST_IMAGES} or more")
+    with _one_thread():
+        return _train(images, classes, purpose)
+
+
+def _train(images: Tensor, classes: Tensor | None, purpose: str) -> tuple[nn.Sequential, float]:
+    generator = torch.Generator().manual_seed(derive_seed(purpose, "batches"))
+    order = torch.randperm(len(images), generator=generator)
+    held_out, seen = order.tensor_split([len(images) // 10])
+    with torch.random.fork_rng(devices=[]):
+        # Not torch.manual_seed, which would reseed the GPUs too.
+        torch.default_generator.manual_seed(derive_seed(purpose, "weights"))
+        network = build_classifier(images.shape[1:])
+        head = nn.Linear(_WIDTH, _ROTATIONS if classes is None else int(classes.max()) + 1)
+    model = nn.Sequential(network, nn.ReLU(), head)
+    steps = min(_MOST_STEPS, _MOST_EPOCHS * len(seen) // _BATCH)
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=_WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=steps)
+    for _ in range(steps):
+        picks = seen[torch.randint(len(seen), (_BATCH,), generator=generator)]
+        inputs, targets = _examples(images, classes, picks, generator)
+        loss = F.cross_entropy(model(_shifted(inputs, generator)), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    with torch.no_grad():
+        right = 0
+        for picks in held_out.split(_INFERENCE_BATCH):
+            inputs, targets = _examples(images, classes, picks, generator)
+            right += int((model(inputs).argmax(1) == targets).sum())
+        _standardise(network, images[seen[:_SCALED_ON]])
+    return network, right / len(held_out)
+
+
+def _examples(
+    images: Tensor, classes: Tensor | None, picks: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Inputs and targets of the picked images: their classes, or rotations that are drawn here."""
+    inputs = classifier_inputs(to_float(images[picks]))
+    if classes is not None:
+        return inputs, classes[picks]
+    turns = torch.randint(_ROTATIONS, (len(inputs),), generator=generator)
+    turned = torch.stack([inputs.rot90(turn, (2, 3)) for turn in range(_ROTATIONS)])
+    return turned[turns, torch.arange(len(inputs))], turns
+
+
+def _shifted(inputs: Tensor, generator: torch.Generator) -> Tensor:
+    """Each image moved by up to 2 pixels each way; its border is repeated."""
+    side = inputs.shape[-1]
+    windows = F.pad(inputs, (_SHIFT,) * 4, mode="replicate").unfold(2, side, 1).unfold(3, side, 1)
+    down, right = torch.randint(2 * _SHIFT + 1, (2, len(inputs)), generator=generator)
+    return windows[torch.arange(len(inputs)), :, down, right]
+
+
+def _standardise(network: nn.Sequential, images: Tensor) -> None:
+    """Give each feature mean 0 and variance 1: the kernel distance above all depends on the scale."""
+    unscaled = features(network, images).double()
+    last = network[-1]
+    assert isinstance(last, nn.Linear)
+    mean, scale = unscaled.mean(0).float(), unscaled.std(0).clamp(min=1e-6).float()
+    last.bias.sub_(mean).div_(scale)
+    last.weight.div_(scale[:, None])
+
+
+def features(network: nn.Module, images: Tensor) -> Tensor:
+    """uint8 (N, C, S, S) -> (N, 64)."""
+    return torch.cat([network(classifier_inputs(to_float(batch))) for batch in images.split(_INFERENCE_BATCH)])
+
+
+def classifier_inputs(images: Tensor) -> Tensor:
+    """Images (N, C, S, S) in [-1, 1], averaged down to 64 pixels where they are larger."""
+    return F.adaptive_avg_pool2d(images, _LARGEST_SIDE) if images.shape[-1] > _LARGEST_SIDE else images
+
+
+def build_classifier(shape: tuple[int, ...] | torch.Size) -> nn.Sequential:
+    """From `classifier_inputs` of images of shape (C, S, S) to (N, 64).
+
+    The last map keeps 2 x 2 places: letters need them.
+    """
+    channels, side, _ = shape
+    stem = [*_block(channels, 16, 2)] if side > 32 else []
+    return nn.Sequential(
+        *stem,
+        *_block(16 if stem else channels, 24, 2),
+        *_block(24, 48, 2),
+        *_block(48, 48, 1),
+        *_block(48, 96, 2),
+        *_block(96, 96, 1),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(96 * 4, _WIDTH),
+    )
+
+
+def _block(inputs: int, outputs: int, stride: int) -> tuple[nn.Module, ...]:
+    convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+    return convolution, nn.GroupNorm(8, outputs), nn.ReLU(inplace=True)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,110 @@
+"""Frozen networks whose layers a perceptual distance compares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hfgen.bars import without_bars
+from hfgen.errors import UserError
+from hfgen.files import read_json
+from hfgen.models.classifier import build_classifier, classifier_inputs
+
+_LAYERS = 5
+
+
+class BackboneFeatures(nn.Module):
+    """Images (N, C, R, R) in [-1, 1] -> features (N, D, ...) of a `transformers` image network, shallow to deep.
+
+    Its hidden states: all, or five evenly spaced ones. Images are resized and scaled as its preprocessor's config
+    says; grey ones become RGB.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, folder: Path) -> None:
+        """Load a local folder (safetensors, config.json, preprocessor_config.json).
+
+        Raises:
+            UserError: a file is missing or damaged, or it is no image network.
+        """
+        super().__init__()
+        self.size, mean, std = _preprocessing(folder)
+        self.backbone = _load_backbone(folder)
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+        self.requires_grad_(False).eval()
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """The features of each layer."""
+        inputs = (images + 1) / 2
+        if inputs.shape[-1] != self.size:
+            inputs = F.interpolate(inputs, (self.size, self.size), mode="bilinear", antialias=True)
+        inputs = (inputs - self.mean) / self.std
+        states = self.backbone(pixel_values=inputs, output_hidden_states=True).hidden_states
+        count = min(_LAYERS, len(states))
+        chosen = [states[round(i * (len(states) - 1) / (count - 1))] for i in range(count)]
+        # Transformers' states are (N, places, D).
+        return [state if state.ndim == 4 else state.transpose(1, 2) for state in chosen]
+
+
+class EmbeddedFeatures(nn.Module):
+    """Images (N, C, R, R) in [-1, 1] -> features (N, D, h, w) of the embedded classifier, shallow to deep.
+
+    Its weights are random until those of a trained one are loaded into `classifier`.
+    """
+
+    def __init__(self, channels: int, resolution: int) -> None:
+        super().__init__()
+        self.classifier = build_classifier((channels, resolution, resolution))
+        self.requires_grad_(False).eval()
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """The features behind each rectifier."""
+        x, found = classifier_inputs(images), []
+        for layer in self.classifier:
+            x = layer(x)
+            if isinstance(layer, nn.ReLU):
+                found.append(x)
+        return found
+
+
+def _load_backbone(folder: Path) -> Any:
+    from transformers import AutoModel
+
+    try:
+        with without_bars("transformers"):
+            model, info = AutoModel.from_pretrained(
+                folder, use_safetensors=True, trust_remote_code=False, dtype=torch.float32, output_loading_info=True
+            )
+    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{folder} can't be loaded: {str(error).strip().splitlines()[0]}") from None
+    # Checkpoints of classifiers lack the pooler, which no hidden state sees.
+    missing = sorted(key for key in info["missing_keys"] if "pooler" not in key)
+    if missing:
+        raise UserError(f"{folder} can't be used: weights are missing, {missing[0]} the first of {len(missing)}")
+    model = getattr(model, "vision_model", model)
+    if getattr(model, "main_input_name", None) != "pixel_values":
+        raise UserError(f"{folder} holds a {type(model).__name__}, which takes no images; give an image network")
+    return model
+
+
+def _preprocessing(folder: Path) -> tuple[int, list[float], list[float]]:
+    """Side, mean and standard deviation of the inputs, pixels in [0, 1]."""
+    path = folder / "preprocessor_config.json"
+    if not path.is_file():
+        raise UserError(f"{folder} holds no preprocessor_config.json, which says how its images are scaled")
+    values = read_json(path)
+    size = values.get("crop_size") or values.get("size")
+    side = min(size.values()) if isinstance(size, dict) and size else size
+    if not isinstance(side, int):
+        raise UserError(f"{path} gives no size of the images")
+    if not values.get("do_normalize", True):
+        return side, [0.0] * 3, [1.0] * 3
+    return side, values.get("image_mean") or [0.5] * 3, values.get("image_std") or [0.5] * 3

@@ -14,10 +14,20 @@ _LAZY = {
     "VAEGANPipeline": "hfgen.pipelines",
     "VQVAEPipeline": "hfgen.pipelines",
     "GANPipeline": "hfgen.pipelines",
+    "ALIPipeline": "hfgen.pipelines",
     "metrics": "hfgen.metrics",
 }
 
-__all__ = ["GANPipeline", "VAEGANPipeline", "VAEPipeline", "VQVAEPipeline", "__version__", "load", "metrics"]
+__all__ = [
+    "ALIPipeline",
+    "GANPipeline",
+    "VAEGANPipeline",
+    "VAEPipeline",
+    "VQVAEPipeline",
+    "__version__",
+    "load",
+    "metrics",
+]
 
 
 def __getattr__(name: str) -> Any:

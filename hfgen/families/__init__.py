@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from hfgen.families.ali import ALI
 from hfgen.families.gan import GAN
 from hfgen.families.vae import VAE
 from hfgen.families.vaegan import VAEGAN
 from hfgen.families.vqvae import VQVAE
 
-FAMILIES: dict[str, type] = {"vae": VAE, "vqvae": VQVAE, "gan": GAN, "vaegan": VAEGAN}
+FAMILIES: dict[str, type] = {"vae": VAE, "vqvae": VQVAE, "gan": GAN, "vaegan": VAEGAN, "ali": ALI}

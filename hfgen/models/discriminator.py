@@ -53,10 +53,14 @@ class ImageDiscriminator(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Score the images; the batch is seen in groups of four neighbours."""
+        return self.score(self.features(images)).squeeze(1)
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the score is read from (N, D)."""
         features = self.blocks(self.stem(images))
         features = torch.cat([features, _group_deviation(features)], 1)
         features = leaky_relu(self.mix(features), 0.2).flatten(1)
-        return self.score(leaky_relu(self.hidden(features), 0.2)).squeeze(1)
+        return leaky_relu(self.hidden(features), 0.2)
 
 
 def _group_deviation(features: Tensor, group: int = 4) -> Tensor:

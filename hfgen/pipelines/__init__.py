@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hfgen.pipelines.hfgen_pipelines_v1 import (
+    ALIPipeline,
     GANPipeline,
     ImagePipeline,
     VAEGANPipeline,
@@ -11,4 +12,4 @@ from hfgen.pipelines.hfgen_pipelines_v1 import (
 )
 from hfgen.pipelines.loading import load
 
-__all__ = ["GANPipeline", "ImagePipeline", "VAEGANPipeline", "VAEPipeline", "VQVAEPipeline", "load"]
+__all__ = ["ALIPipeline", "GANPipeline", "ImagePipeline", "VAEGANPipeline", "VAEPipeline", "VQVAEPipeline", "load"]

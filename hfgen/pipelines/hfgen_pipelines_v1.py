@@ -162,6 +162,10 @@ class VAEGANPipeline(VAEPipeline):
     """A VAE-GAN: a VAE that was trained against a discriminator as well."""
 
 
+class ALIPipeline(VAEPipeline):
+    """Adversarially learned inference: an encoder and a generator that no likelihood ties together."""
+
+
 class GANPipeline(ImagePipeline):
     """A GAN: generates from N(0, I). It has no encoder."""
 

@@ -18,7 +18,13 @@ logger = logging.getLogger("hfgen")
 
 PIPELINES = {
     cls.__name__: cls
-    for cls in (pipelines.VAEPipeline, pipelines.VAEGANPipeline, pipelines.VQVAEPipeline, pipelines.GANPipeline)
+    for cls in (
+        pipelines.VAEPipeline,
+        pipelines.VAEGANPipeline,
+        pipelines.ALIPipeline,
+        pipelines.VQVAEPipeline,
+        pipelines.GANPipeline,
+    )
 }
 
 

@@ -12,7 +12,12 @@ from safetensors.torch import load_file, save_file
 import hfgen
 from hfgen.errors import UserError
 
-STOCK = {"vae": ("vae", "AutoencoderKL"), "vaegan": ("vae", "AutoencoderKL"), "vqvae": ("vqvae", "VQModel")}
+STOCK = {
+    "vae": ("vae", "AutoencoderKL"),
+    "vaegan": ("vae", "AutoencoderKL"),
+    "ali": ("vae", "AutoencoderKL"),
+    "vqvae": ("vqvae", "VQModel"),
+}
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -101,6 +106,7 @@ def test_from_pretrained_of_the_class_and_of_another_class(trained: Path, family
         "gan": hfgen.GANPipeline,
         "vae": hfgen.VAEPipeline,
         "vaegan": hfgen.VAEGANPipeline,
+        "ali": hfgen.ALIPipeline,
     }
     assert isinstance(classes.pop(family).from_pretrained(trained / "pretrained"), hfgen.load(trained).__class__)
     other = next(iter(classes.values()))

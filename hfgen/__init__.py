@@ -15,12 +15,14 @@ _LAZY = {
     "VQVAEPipeline": "hfgen.pipelines",
     "GANPipeline": "hfgen.pipelines",
     "ALIPipeline": "hfgen.pipelines",
+    "TranslationPipeline": "hfgen.pipelines",
     "metrics": "hfgen.metrics",
 }
 
 __all__ = [
     "ALIPipeline",
     "GANPipeline",
+    "TranslationPipeline",
     "VAEGANPipeline",
     "VAEPipeline",
     "VQVAEPipeline",

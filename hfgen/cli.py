@@ -185,6 +185,11 @@ def sample(arguments: argparse.Namespace) -> None:
 
     _at_least_one(arguments.n)
     pipeline = hfgen.load(arguments.model)
+    if not pipeline.can_sample:
+        raise UserError(
+            f"model: {arguments.model} is a {pipeline.family}, which draws nothing without a condition; "
+            "use `hfgen reconstruct MODEL --data DATA`, or pipe(condition=images)"
+        )
     generator = torch.Generator().manual_seed(arguments.seed)
     images = pipeline(batch_size=arguments.n, generator=generator, output_type="pt").images
     _save_grid(unit_to_uint8(images), arguments.out)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from hfgen.families.ali import ALI
 from hfgen.families.gan import GAN
+from hfgen.families.pix2pix import Pix2Pix
 from hfgen.families.vae import VAE
 from hfgen.families.vaegan import VAEGAN
 from hfgen.families.vqvae import VQVAE
 
-FAMILIES: dict[str, type] = {"vae": VAE, "vqvae": VQVAE, "gan": GAN, "vaegan": VAEGAN, "ali": ALI}
+FAMILIES: dict[str, type] = {"vae": VAE, "vqvae": VQVAE, "gan": GAN, "vaegan": VAEGAN, "ali": ALI, "pix2pix": Pix2Pix}

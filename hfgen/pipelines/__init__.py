@@ -6,10 +6,20 @@ from hfgen.pipelines.hfgen_pipelines_v1 import (
     ALIPipeline,
     GANPipeline,
     ImagePipeline,
+    TranslationPipeline,
     VAEGANPipeline,
     VAEPipeline,
     VQVAEPipeline,
 )
 from hfgen.pipelines.loading import load
 
-__all__ = ["ALIPipeline", "GANPipeline", "ImagePipeline", "VAEGANPipeline", "VAEPipeline", "VQVAEPipeline", "load"]
+__all__ = [
+    "ALIPipeline",
+    "GANPipeline",
+    "ImagePipeline",
+    "TranslationPipeline",
+    "VAEGANPipeline",
+    "VAEPipeline",
+    "VQVAEPipeline",
+    "load",
+]

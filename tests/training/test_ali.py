@@ -35,17 +35,20 @@ def test_the_encoder_lowers_the_score_of_its_pairs_and_the_generator_raises_that
     assert margins[1] < margins[0]
 
 
-def test_each_side_alone_moves_its_own_half():
+def test_the_discriminator_sees_the_pairs_that_the_other_side_made_and_reaches_nobody_through_them():
     family, networks = small()
-    step = step_at()
-    vae, discriminator = networks["vae"], networks["discriminator"]
+    step, seen = step_at(index=1), []
+    networks["discriminator"].register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
     family._loss(networks, step)
-    assert torch.equal(vae.decode(step.carry["latents"]).sample, step.carry["generated"])
-    assert not step.carry["generated"].requires_grad and not step.carry["inferred"].requires_grad
-    images = step.images.clone().requires_grad_(True)
-    vae.encode(images).latent_dist.mean.sum().backward()
-    assert images.grad is not None and all(p.grad is None for p in vae.decoder.parameters())
-    assert all(p.grad is None for p in discriminator.parameters())
+    family._discriminator_loss(networks, step).total.backward()
+    (generated, latents), (images, inferred), encoder, generator = seen
+    assert torch.equal(networks["vae"].decode(latents).sample, generated) and torch.equal(images, step.images)
+    assert all(
+        torch.equal(*pair) for pair in zip((images, inferred, generated, latents), (*encoder, *generator), strict=True)
+    )
+    assert inferred.requires_grad and generated.requires_grad
+    assert all(parameter.grad is None for parameter in networks["vae"].parameters())
+    assert all(parameter.grad is not None for parameter in networks["discriminator"].parameters())
 
 
 def test_the_discriminator_sees_both_halves_of_a_pair():

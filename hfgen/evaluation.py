@@ -39,8 +39,8 @@ class Evaluation:
         originals: Held-out images.
         labels: Their classes (n,), or None.
         reconstructions: Their reconstructions, or None where the model has no encoder.
-        samples: Generated images, one a seed.
-        seeds: Seeds of the samples: `torch.Generator().manual_seed(seed)` draws that one image again.
+        samples: Generated images, one a seed; the reconstructions, where the model draws nothing from noise alone.
+        seeds: Seeds of the samples: `torch.Generator().manual_seed(seed)` draws that one image again. Else [].
     """
 
     record: dict[str, Any]
@@ -73,10 +73,12 @@ def evaluate(
     folder = resolve_folder(model)
     pipeline = load(folder)
     pipeline.set_progress_bar_config(disable=True)
-    real = _real_images(data, split, n, seed, pipeline.sample_size, pipeline.channels, small_images, skip_damaged)
-    seeds = [derive_seed("sample", seed, index) for index in range(n)]
-    samples = _generate(pipeline, seeds)
-    reconstructions = _reconstruct(pipeline, real.images) if pipeline.can_reconstruct else None
+    shape = pipeline.sample_size, pipeline.channels, pipeline.paired_with
+    real = _real_images(data, split, n, seed, *shape, small_images, skip_damaged)
+    seeds = [derive_seed("sample", seed, index) for index in range(n)] if pipeline.can_sample else []
+    reconstructions = _reconstruct(pipeline, real.inputs) if pipeline.can_reconstruct else None
+    samples = _generate(pipeline, seeds) if pipeline.can_sample else reconstructions
+    assert samples is not None, "a pipeline samples or reconstructs"
     record = {
         "schema": SCHEMA,
         "model": {
@@ -110,9 +112,10 @@ def evaluate(
 
 @dataclasses.dataclass(frozen=True)
 class _Real:
-    """What every model on the same data is held against."""
+    """What every model on the same data is held against; `inputs` are the images with their conditions, if any."""
 
     store: ImageStore
+    inputs: Tensor
     images: Tensor
     labels: Tensor | None
     extractor: metrics.EmbeddedExtractor
@@ -129,6 +132,7 @@ def _real_images(
     seed: int,
     resolution: int,
     channels: int,
+    condition: tuple[str, int] | None,
     small_images: Literal["refuse", "pad", "upscale"],
     skip_damaged: bool,
 ) -> _Real:
@@ -138,6 +142,7 @@ def _real_images(
         "channels": channels,
         "small_images": small_images,
         "skip_damaged": skip_damaged,
+        "condition": condition,
     }
     store = open_store(data, split=split, **settings)
     training = open_store(data, split="train", **settings)
@@ -145,13 +150,14 @@ def _real_images(
         least, most = 2 * (NEIGHBOURS + 1), len(store)
         raise UserError(f"n: {n} images asked of the {most} in {data}, split {split}; give {least} to {most}")
     chosen = batch_indices(len(store), 0, n, seed)
-    images = store.images[chosen]
-    extractor = metrics.embedded_extractor(training.images, training.labels, training.fingerprint)
+    inputs = store.images[chosen]
+    images = inputs[:, : store.channels].contiguous()
+    extractor = metrics.embedded_extractor(training.targets, training.labels, training.fingerprint)
     features, spectrum = extractor.features(images), metrics.power_spectrum(images)
-    others = training.images[batch_indices(len(training), 0, min(n, len(training)), seed)]
+    others = training.targets[batch_indices(len(training), 0, min(n, len(training)), seed)]
     baseline = _set_metrics(features, spectrum, others, extractor, seed)
     labels = None if store.labels is None else store.labels[chosen]
-    return _Real(store, images, labels, extractor, features, spectrum, baseline)
+    return _Real(store, inputs, images, labels, extractor, features, spectrum, baseline)
 
 
 def _batches(count: int, what: str) -> Iterator[slice]:
@@ -169,9 +175,9 @@ def _generate(pipeline: ImagePipeline, seeds: list[int]) -> Tensor:
     return torch.cat(images)
 
 
-def _reconstruct(pipeline: ImagePipeline, originals: Tensor) -> Tensor:
-    parts = _batches(len(originals), "reconstructing")
-    outputs = (pipeline.reconstruct(to_float(originals[part]), output_type="pt").images for part in parts)
+def _reconstruct(pipeline: ImagePipeline, inputs: Tensor) -> Tensor:
+    parts = _batches(len(inputs), "reconstructing")
+    outputs = (pipeline.reconstruct(to_float(inputs[part]), output_type="pt").images for part in parts)
     return torch.cat([unit_to_uint8(images) for images in outputs])
 
 
@@ -239,7 +245,9 @@ def save_evaluation(evaluation: Evaluation, out: Path, store: ImageStore) -> Non
     columns: dict[str, Any] = {"original": to_pil(evaluation.originals)}
     if evaluation.reconstructions is not None:
         columns["reconstruction"] = to_pil(evaluation.reconstructions)
-    columns |= {"sample": to_pil(evaluation.samples), "seed": evaluation.seeds}
+    columns["sample"] = to_pil(evaluation.samples)
+    if evaluation.seeds:
+        columns["seed"] = evaluation.seeds
     if evaluation.labels is not None:
         columns["label"] = evaluation.labels.tolist()
     write_dataset(columns, out / "dataset", store.label_names)

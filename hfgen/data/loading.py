@@ -274,7 +274,7 @@ def _chunk(
 ) -> Chunk:
     """Whole rows only: an image without its condition is left out too."""
     rows = list(zip(*decoded.values(), strict=True))
-    kept = [index for index, row in enumerate(rows) if None not in row]
+    kept = [index for index, row in enumerate(rows) if all(image is not None for image in row)]
     pixels = torch.cat([_pixels([decoded[column][index] for index in kept], rule) for column, rule in rules.items()], 1)
     if labels is None:
         return Chunk(pixels, None, len(rows) - len(kept))

@@ -36,10 +36,10 @@ class ALI:
     max_width: int = 64
     discriminator_width: int = 32
     discriminator_max_width: int = 128
-    penalty: float = 0.5
+    penalty: float = 1.0
     penalty_every: int = 4
-    lr: float = 7e-4
-    lr_discriminator: float = 7e-4
+    lr: float = 3e-4
+    lr_discriminator: float = 3e-4
 
     def build(self, resolution: int, channels: int, classes: int = 0) -> dict[str, nn.Module]:
         """Two networks, `vae` (encoder and generator) and `discriminator`."""

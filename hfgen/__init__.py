@@ -15,11 +15,15 @@ _LAZY = {
     "VQVAEPipeline": "hfgen.pipelines",
     "VQGANPipeline": "hfgen.pipelines",
     "GANPipeline": "hfgen.pipelines",
+    "ALIPipeline": "hfgen.pipelines",
+    "TranslationPipeline": "hfgen.pipelines",
     "metrics": "hfgen.metrics",
 }
 
 __all__ = [
+    "ALIPipeline",
     "GANPipeline",
+    "TranslationPipeline",
     "VAEGANPipeline",
     "VAEPipeline",
     "VQGANPipeline",

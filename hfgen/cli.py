@@ -185,6 +185,11 @@ def sample(arguments: argparse.Namespace) -> None:
 
     _at_least_one(arguments.n)
     pipeline = hfgen.load(arguments.model)
+    if not pipeline.can_sample:
+        raise UserError(
+            f"model: {arguments.model} is a {pipeline.family}, which draws nothing without a condition; "
+            "use `hfgen reconstruct MODEL --data DATA`, or pipe(condition=images)"
+        )
     generator = torch.Generator().manual_seed(arguments.seed)
     images = pipeline(batch_size=arguments.n, generator=generator, output_type="pt").images
     _save_grid(unit_to_uint8(images), arguments.out)
@@ -209,9 +214,11 @@ def reconstruct(arguments: argparse.Namespace) -> None:
         channels=pipeline.channels,
         small_images=arguments.small_images,
         skip_damaged=arguments.skip_damaged,
+        condition=pipeline.paired_with,
     )
-    originals = store.images[batch_indices(len(store), 0, min(arguments.n, len(store)), 0)]
-    output = pipeline.reconstruct(to_float(originals), output_type="pt").images
+    inputs = store.images[batch_indices(len(store), 0, min(arguments.n, len(store)), 0)]
+    originals = inputs[:, : store.channels]
+    output = pipeline.reconstruct(to_float(inputs), output_type="pt").images
     rows = [row for pair in zip(originals.split(8), unit_to_uint8(output).split(8), strict=True) for row in pair]
     _save_grid(torch.cat(rows), arguments.out)
 

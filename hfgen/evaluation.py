@@ -39,8 +39,8 @@ class Evaluation:
         originals: Held-out images.
         labels: Their classes (n,), or None.
         reconstructions: Their reconstructions, or None where the model has no encoder.
-        samples: Generated images, one a seed.
-        seeds: Seeds of the samples: `torch.Generator().manual_seed(seed)` draws that one image again.
+        samples: Generated images, one a seed; the reconstructions, where the model draws nothing from noise alone.
+        seeds: Seeds of the samples: `torch.Generator().manual_seed(seed)` draws that one image again. Else [].
     """
 
     record: dict[str, Any]
@@ -73,10 +73,21 @@ def evaluate(
     folder = resolve_folder(model)
     pipeline = load(folder)
     pipeline.set_progress_bar_config(disable=True)
-    real = _real_images(data, split, n, seed, pipeline.sample_size, pipeline.channels, small_images, skip_damaged)
-    seeds = [derive_seed("sample", seed, index) for index in range(n)]
-    samples = _generate(pipeline, seeds)
-    reconstructions = _reconstruct(pipeline, real.images) if pipeline.can_reconstruct else None
+    real = held_out_images(
+        data,
+        split=split,
+        n=n,
+        seed=seed,
+        resolution=pipeline.sample_size,
+        channels=pipeline.channels,
+        condition=pipeline.paired_with,
+        small_images=small_images,
+        skip_damaged=skip_damaged,
+    )
+    seeds = [derive_seed("sample", seed, index) for index in range(n)] if pipeline.can_sample else []
+    reconstructions = reconstruct(pipeline, real.inputs) if pipeline.can_reconstruct else None
+    samples = generate(pipeline, seeds) if pipeline.can_sample else reconstructions
+    assert samples is not None, "a pipeline samples or reconstructs"
     record = {
         "schema": SCHEMA,
         "model": {
@@ -100,7 +111,7 @@ def evaluate(
             "extractor": {name: getattr(real.extractor, name) for name in ("id", "sha256", "accuracy")},
             "versions": {name: version(name) for name in _LIBRARIES},
         },
-        **_measure(real, reconstructions, samples, seed),
+        **measure(real, reconstructions, samples, seed),
     }
     evaluation = Evaluation(record, real.images, real.labels, reconstructions, samples, seeds)
     if out is not None:
@@ -109,10 +120,11 @@ def evaluate(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Real:
-    """What every model on the same data is held against."""
+class HeldOut:
+    """What every model on the same data is held against; `inputs` are the images with their conditions, if any."""
 
     store: ImageStore
+    inputs: Tensor
     images: Tensor
     labels: Tensor | None
     extractor: metrics.EmbeddedExtractor
@@ -122,22 +134,25 @@ class _Real:
 
 
 @lru_cache(maxsize=1)
-def _real_images(
+def held_out_images(
     data: str,
-    split: str,
-    n: int,
-    seed: int,
+    *,
+    split: str = "test",
+    n: int = 2000,
+    seed: int = 0,
     resolution: int,
     channels: int,
-    small_images: Literal["refuse", "pad", "upscale"],
-    skip_damaged: bool,
-) -> _Real:
+    condition: tuple[str, int] | None = None,
+    small_images: Literal["refuse", "pad", "upscale"] = "refuse",
+    skip_damaged: bool = False,
+) -> HeldOut:
     """The held-out images, their features, and the baseline: training images held against them."""
     settings: dict[str, Any] = {
         "resolution": resolution,
         "channels": channels,
         "small_images": small_images,
         "skip_damaged": skip_damaged,
+        "condition": condition,
     }
     store = open_store(data, split=split, **settings)
     training = open_store(data, split="train", **settings)
@@ -145,13 +160,14 @@ def _real_images(
         least, most = 2 * (NEIGHBOURS + 1), len(store)
         raise UserError(f"n: {n} images asked of the {most} in {data}, split {split}; give {least} to {most}")
     chosen = batch_indices(len(store), 0, n, seed)
-    images = store.images[chosen]
-    extractor = metrics.embedded_extractor(training.images, training.labels, training.fingerprint)
+    inputs = store.images[chosen]
+    images = inputs[:, : store.channels].contiguous()
+    extractor = metrics.embedded_extractor(training.targets, training.labels, training.fingerprint)
     features, spectrum = extractor.features(images), metrics.power_spectrum(images)
-    others = training.images[batch_indices(len(training), 0, min(n, len(training)), seed)]
+    others = training.targets[batch_indices(len(training), 0, min(n, len(training)), seed)]
     baseline = _set_metrics(features, spectrum, others, extractor, seed)
     labels = None if store.labels is None else store.labels[chosen]
-    return _Real(store, images, labels, extractor, features, spectrum, baseline)
+    return HeldOut(store, inputs, images, labels, extractor, features, spectrum, baseline)
 
 
 def _batches(count: int, what: str) -> Iterator[slice]:
@@ -159,8 +175,8 @@ def _batches(count: int, what: str) -> Iterator[slice]:
         yield slice(first, first + _BATCH)
 
 
-def _generate(pipeline: ImagePipeline, seeds: list[int]) -> Tensor:
-    """One image a seed, whatever the batches."""
+def generate(pipeline: ImagePipeline, seeds: list[int]) -> Tensor:
+    """One image a seed, whatever the batches: uint8 (n, C, R, R)."""
     images = []
     for part in _batches(len(seeds), "sampling"):
         generators = [torch.Generator().manual_seed(seed) for seed in seeds[part]]
@@ -169,14 +185,15 @@ def _generate(pipeline: ImagePipeline, seeds: list[int]) -> Tensor:
     return torch.cat(images)
 
 
-def _reconstruct(pipeline: ImagePipeline, originals: Tensor) -> Tensor:
-    parts = _batches(len(originals), "reconstructing")
-    outputs = (pipeline.reconstruct(to_float(originals[part]), output_type="pt").images for part in parts)
+def reconstruct(pipeline: ImagePipeline, inputs: Tensor) -> Tensor:
+    """Reconstructions of uint8 images (n, C, R, R), uint8 too."""
+    parts = _batches(len(inputs), "reconstructing")
+    outputs = (pipeline.reconstruct(to_float(inputs[part]), output_type="pt").images for part in parts)
     return torch.cat([unit_to_uint8(images) for images in outputs])
 
 
-def _measure(real: _Real, reconstructions: Tensor | None, samples: Tensor, seed: int) -> dict[str, Any]:
-    """The record's `metrics`, `baseline` and `spectrum`."""
+def measure(real: HeldOut, reconstructions: Tensor | None, samples: Tensor, seed: int) -> dict[str, Any]:
+    """The record's `metrics`, `baseline` and `spectrum`, of uint8 images that anything may have made."""
     bands = {"real": _band_means(real.spectrum), "sample": _band_means(metrics.power_spectrum(samples))}
     estimates = _set_metrics(real.features, real.spectrum, samples, real.extractor, seed)
     if reconstructions is not None:
@@ -239,7 +256,9 @@ def save_evaluation(evaluation: Evaluation, out: Path, store: ImageStore) -> Non
     columns: dict[str, Any] = {"original": to_pil(evaluation.originals)}
     if evaluation.reconstructions is not None:
         columns["reconstruction"] = to_pil(evaluation.reconstructions)
-    columns |= {"sample": to_pil(evaluation.samples), "seed": evaluation.seeds}
+    columns["sample"] = to_pil(evaluation.samples)
+    if evaluation.seeds:
+        columns["seed"] = evaluation.seeds
     if evaluation.labels is not None:
         columns["label"] = evaluation.labels.tolist()
     write_dataset(columns, out / "dataset", store.label_names)

@@ -34,6 +34,15 @@ TINY = {
         "--model.discriminator_width=8",
         "--model.discriminator_max_width=16",
     ],
+    "pix2pix": [
+        "--model.discriminator_width=8",
+        "--model.discriminator_max_width=16",
+    ],
+    "ali": [
+        "--model.latent_channels=4",
+        "--model.discriminator_width=8",
+        "--model.discriminator_max_width=16",
+    ],
 }
 """Overrides that make a family's recipe tiny; a new family adds its row."""
 

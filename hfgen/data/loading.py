@@ -6,6 +6,8 @@ Labels are the column `label`, `labels` or `fine_label`, where it holds classes 
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -38,18 +40,30 @@ _LOOKED_AT = 16
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of DATA; `skip_damaged` leaves out what can't be read, instead of stopping there."""
+    """What is asked of DATA; `skip_damaged` leaves out what can't be read, instead of stopping there.
+
+    `condition`: column and channels of the images that condition those of the image column.
+    """
 
     split: str
     resolution: int
     channels: int | Literal["auto"]
     small_images: SmallImages
     skip_damaged: bool
+    condition: tuple[str, int] | None = None
+
+    @property
+    def condition_channels(self) -> int:
+        """How many channels of a stored image are its condition's."""
+        return self.condition[1] if self.condition else 0
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """uint8 (n, C, R, R), int64 (n,) or None, and how many damaged images were left out."""
+    """uint8 (n, C, R, R), int64 (n,) or None, and how many damaged images were left out.
+
+    The channels of an image's condition, where one is asked for, follow its own.
+    """
 
     images: Tensor
     labels: Tensor | None
@@ -122,16 +136,18 @@ def open_part(name: str, builder: DatasetBuilder, request: Request) -> Part:
     """
     remedy = "check that it is whole, the connection, and that the disk isn't full"
     table = _attempt(name, remedy, lambda: open_table(builder))
-    image, label = _image_column(name, table.features), _label_column(table.features)
+    columns = _columns(name, table.features, request)
     whole, rows = _attempt(name, remedy, lambda: _rows(name, table, request.split))
     channels = request.channels
     if channels == "auto":
-        first = table.batches(whole, rows[:_LOOKED_AT], image, label)
+        first = table.batches(whole, rows[:_LOOKED_AT], columns)
         channels = _attempt(name, remedy, lambda: _channels(stored for _, batch in first for stored in batch["image"]))
-    rules = Rules(request.resolution, channels, request.small_images)
-    label_names = getattr(table.features[label], "names", None) if label else None
-    shape = (len(rows), channels, request.resolution, request.resolution)
-    batches = table.batches(whole, rows, image, label)
+    rules = {"image": Rules(request.resolution, channels, request.small_images)}
+    if request.condition:
+        rules["condition"] = dataclasses.replace(rules["image"], channels=request.condition_channels)
+    label_names = getattr(table.features[columns["label"]], "names", None) if "label" in columns else None
+    shape = (len(rows), channels + request.condition_channels, request.resolution, request.resolution)
+    batches = table.batches(whole, rows, columns)
     read_on = partial(_attempt, name, remedy, lambda: next(batches, None))
     return Part(shape, label_names, _chunks(name, iter(read_on, None), rules, request.skip_damaged))
 
@@ -175,10 +191,33 @@ def _held_out(count: int) -> np.ndarray:
     return held_out
 
 
-def _image_column(name: str, features: Features) -> str:
+def no_condition(name: str, condition: str, columns: Iterable[str]) -> UserError:
+    """The error for pairs that DATA hasn't."""
+    return UserError(
+        f"condition: {name} has no column of images {condition!r} beside the images to make, only "
+        f"{', '.join(columns)}; name one with --model.condition, or give paired data"
+    )
+
+
+def _columns(name: str, features: Features, request: Request) -> dict[str, str]:
+    """The columns to read, by our names `image`, `label` where there is one, `condition` where it is asked for."""
     from datasets import Image as ImageFeature
 
-    columns = [column for column, feature in features.items() if isinstance(feature, ImageFeature)]
+    images = [column for column, feature in features.items() if isinstance(feature, ImageFeature)]
+    columns = {}
+    if request.condition:
+        condition = request.condition[0]
+        if condition not in images or len(images) < 2:
+            raise no_condition(name, condition, features)
+        images.remove(condition)
+        columns["condition"] = condition
+    columns["image"] = _image_column(name, images, features)
+    if label := _label_column(features):
+        columns["label"] = label
+    return columns
+
+
+def _image_column(name: str, columns: list[str], features: Features) -> str:
     if not columns:
         raise UserError(
             f"data: {name} has no column of images, only {', '.join(features)}; name a folder of images, "
@@ -208,14 +247,14 @@ def _channels(images: Iterable[dict[str, Any] | None]) -> int:
     return 1 if modes == {"L"} else 3
 
 
-def _chunks(name: str, batches: Iterable[Batch], rules: Rules, skip_damaged: bool) -> Iterator[Chunk]:
-    """The rows in order, decoded in threads: Pillow works outside Python's lock."""
+def _chunks(name: str, batches: Iterable[Batch], rules: dict[str, Rules], skip_damaged: bool) -> Iterator[Chunk]:
+    """The rows in order, decoded in threads by the rules of their columns: Pillow works outside Python's lock."""
 
-    def attempt(row: int, stored: dict[str, Any] | None) -> Image.Image | None:
+    def attempt(row: int, stored: dict[str, Any] | None, rule: Rules) -> Image.Image | None:
         in_file = stored is not None and stored["bytes"] is None
         place = stored["path"] if stored and in_file else f"{name}, row {row},"
         try:
-            return decode(stored, place, rules)
+            return decode(stored, place, rule)
         except DamagedImage as error:
             if skip_damaged:
                 return None
@@ -223,15 +262,26 @@ def _chunks(name: str, batches: Iterable[Batch], rules: Rules, skip_damaged: boo
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for numbers, batch in batches:
-            yield _chunk(list(pool.map(attempt, numbers, batch["image"])), batch.get("label"), rules)
+            decoded = {
+                column: list(pool.map(attempt, numbers, batch[column], itertools.repeat(rule)))
+                for column, rule in rules.items()
+            }
+            yield _chunk(decoded, batch.get("label"), rules)
 
 
-def _chunk(images: list[Image.Image | None], labels: list[int | None] | None, rules: Rules) -> Chunk:
-    kept = [index for index, image in enumerate(images) if image is not None]
-    whole = [image for image in images if image is not None]
-    side = rules.resolution
-    pixels = from_pil(whole, rules.channels) if whole else torch.empty(0, rules.channels, side, side).byte()
+def _chunk(
+    decoded: dict[str, list[Image.Image | None]], labels: list[int | None] | None, rules: dict[str, Rules]
+) -> Chunk:
+    """Whole rows only: an image without its condition is left out too."""
+    rows = list(zip(*decoded.values(), strict=True))
+    kept = [index for index, row in enumerate(rows) if all(image is not None for image in row)]
+    pixels = torch.cat([_pixels([decoded[column][index] for index in kept], rule) for column, rule in rules.items()], 1)
     if labels is None:
-        return Chunk(pixels, None, len(images) - len(kept))
+        return Chunk(pixels, None, len(rows) - len(kept))
     known = [-1 if label is None else label for label in labels]
-    return Chunk(pixels, torch.tensor(known, dtype=torch.int64)[kept], len(images) - len(kept))
+    return Chunk(pixels, torch.tensor(known, dtype=torch.int64)[kept], len(rows) - len(kept))
+
+
+def _pixels(images: list[Any], rule: Rules) -> Tensor:
+    side = rule.resolution
+    return from_pil(images, rule.channels) if images else torch.empty(0, rule.channels, side, side).byte()

@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from hfgen.data import glyphs
-from hfgen.data.loading import Chunk, Part, Request, hub_builder, no_split, open_folder, open_part
+from hfgen.data.loading import Chunk, Part, Request, hub_builder, no_condition, no_split, open_folder, open_part
 from hfgen.errors import UserError
 
 _BUILT_IN = ("glyphs", "stacked")
@@ -79,6 +79,8 @@ def _open_built_in(name: str, request: Request) -> Part:
         raise UserError(f"channels: {name} has {channels}, not {request.channels}; use {channels} or auto")
     if request.split not in glyphs.SPLIT_SIZES:
         raise no_split(name, request.split, list(glyphs.SPLIT_SIZES))
+    if request.condition:
+        raise no_condition(name, request.condition[0], ("image", "label"))
     count = glyphs.SPLIT_SIZES[request.split]
     label_names = list(glyphs.CLASSES) if name == "glyphs" else [f"{mode:03d}" for mode in range(1000)]
 

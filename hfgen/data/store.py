@@ -39,7 +39,8 @@ class ImageStore:
     """One split at one resolution.
 
     Attributes:
-        images: uint8 (N, C, R, R), in memory or, where that is too large, mapped from the cache.
+        images: uint8 (N, C + condition_channels, R, R), each image's condition behind it; in memory or, where that
+            is too large, mapped from the cache.
         labels: int64 (N,), -1 where unknown; None without a column of labels.
         label_names: the name of each class, where the data gives names.
         fingerprint: SHA-256 (hex) of the pixels, the labels and the shape.
@@ -48,6 +49,7 @@ class ImageStore:
         resolution: R, in pixels.
         channels: C: 1 (grey) or 3 (RGB).
         skipped: how many damaged images were left out.
+        condition_channels: channels of the images that condition these; 0 where none were asked for.
         mapping: the cache's file, where the images are mapped from it; it ends with their pixels.
     """
 
@@ -60,6 +62,7 @@ class ImageStore:
     resolution: int
     channels: int
     skipped: int
+    condition_channels: int = 0
     mapping: mmap.mmap | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -71,6 +74,11 @@ class ImageStore:
         if self.labels is None or int(self.labels.min()) < 0:
             return 0
         return len(self.label_names) if self.label_names else int(self.labels.max()) + 1
+
+    @property
+    def targets(self) -> Tensor:
+        """The images (N, C, R, R) without their conditions, in the same memory."""
+        return self.images[:, : self.channels]
 
     @property
     def revision(self) -> str | None:
@@ -105,6 +113,7 @@ def open_store(
     channels: int | Literal["auto"] = "auto",
     small_images: SmallImages = "refuse",
     skip_damaged: bool = False,
+    condition: tuple[str, int] | None = None,
 ) -> ImageStore:
     """Open DATA, decoded by the rules of `hfgen.data.decode`: at the first time only, then from the cache.
 
@@ -117,12 +126,14 @@ def open_store(
         small_images: what to do with an image whose shorter side is below the resolution: refuse it, pad it
             with its border's median colour (pixels untouched), or upscale it.
         skip_damaged: leave out, count and log the images that can't be read, instead of refusing the data.
+        condition: a column of images that condition the others, row by row, and their channels (1 or 3). They are
+            brought to the resolution by the same rules, whatever size each has.
 
     Raises:
         UserError: a field has no such value; DATA, its split or an image is missing, damaged or too small;
             the cache can't be written.
     """
-    request = Request(split, resolution, channels, small_images, skip_damaged)
+    request = Request(split, resolution, channels, small_images, skip_damaged, condition)
     _check(request)
     return open_source(find(data), request)
 
@@ -167,7 +178,8 @@ def _write(folder: Path, source: Source, request: Request) -> None:
         )
     with atomic_folder(folder) as temporary:
         meta = {"source": source.name, "split": request.split, "label_names": part.label_names}
-        write_json(temporary / "meta.json", {**meta, **_write_arrays(temporary, part)})
+        extent = {"condition_channels": request.condition_channels, **_write_arrays(temporary, part)}
+        write_json(temporary / "meta.json", {**meta, **extent})
 
 
 def _write_arrays(folder: Path, part: Part) -> dict[str, Any]:
@@ -226,8 +238,9 @@ def _read(folder: Path, source: str) -> ImageStore | None:
             source=source,
             split=meta["split"],
             resolution=images.shape[2],
-            channels=images.shape[1],
+            channels=images.shape[1] - meta["condition_channels"],
             skipped=meta["skipped"],
+            condition_channels=meta["condition_channels"],
             mapping=mapping,
         )
     except (UserError, OSError, EOFError, ValueError, TypeError, KeyError) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datasets import DatasetBuilder, Features
 
 Batch = tuple[np.ndarray, dict[str, list[Any]]]
-"""Row numbers (n,), and the columns `image` (bytes and path) and, where there is one, `label`, each of n values."""
+"""Row numbers (n,), and n values of each column that was asked for, under our name for it; images undecoded."""
 
 BATCH = 128
 _CONNECTIONS = 16
@@ -30,8 +30,8 @@ class Table(Protocol):
     def count(self, split: str) -> int:
         """How many rows the split has."""
 
-    def batches(self, split: str, rows: np.ndarray, image: str, label: str | None) -> Iterator[Batch]:
-        """The asked rows (ascending), in order."""
+    def batches(self, split: str, rows: np.ndarray, columns: Mapping[str, str]) -> Iterator[Batch]:
+        """The asked rows (ascending), in order; `columns` maps our names to the table's."""
 
 
 def open_table(builder: DatasetBuilder) -> Table:
@@ -71,9 +71,9 @@ class Prepared:
         """See `Table`."""
         return len(self._tables[split])
 
-    def batches(self, split: str, rows: np.ndarray, image: str, label: str | None) -> Iterator[Batch]:
+    def batches(self, split: str, rows: np.ndarray, columns: Mapping[str, str]) -> Iterator[Batch]:
         """See `Table`."""
-        table = _undecoded(self._tables[split], image, label)
+        table = _undecoded(self._tables[split], columns)
         for start in range(0, len(rows), BATCH):
             numbers = rows[start : start + BATCH]
             yield numbers, table[numbers]
@@ -103,12 +103,12 @@ class Streamed:
         with ThreadPoolExecutor(_CONNECTIONS) as pool:
             return sum(pool.map(rows, paths))
 
-    def batches(self, split: str, rows: np.ndarray, image: str, label: str | None) -> Iterator[Batch]:
+    def batches(self, split: str, rows: np.ndarray, columns: Mapping[str, str]) -> Iterator[Batch]:
         """See `Table`; rows before the asked ones, and between them, are read and dropped."""
-        # Columns beside the two stay where they are.
-        self._builder.config.columns = [column for column in (image, label) if column]
+        # All other columns stay where they are.
+        self._builder.config.columns = list(columns.values())
         tables, first = self._builder.as_streaming_dataset(), 0
-        for batch in _undecoded(tables[split], image, label).iter(BATCH):
+        for batch in _undecoded(tables[split], columns).iter(BATCH):
             stop = first + len(batch["image"])
             numbers = rows[slice(*np.searchsorted(rows, [first, stop]))]
             if len(numbers):
@@ -118,10 +118,12 @@ class Streamed:
             first = stop
 
 
-def _undecoded(table: Any, image: str, label: str | None) -> Any:
-    """Only the two columns, as `image` (bytes and path) and `label`."""
+def _undecoded(table: Any, columns: Mapping[str, str]) -> Any:
+    """Only the asked columns, under our names; images as bytes and path."""
     from datasets import Image
 
-    names = {image: "image"} | ({label: "label"} if label else {})
-    table = table.select_columns(list(names)).cast_column(image, Image(decode=False))
-    return table.rename_columns({old: new for old, new in names.items() if old != new})
+    table = table.select_columns(list(columns.values()))
+    for column in columns.values():
+        if isinstance(table.features[column], Image):
+            table = table.cast_column(column, Image(decode=False))
+    return table.rename_columns({theirs: ours for ours, theirs in columns.items() if theirs != ours})

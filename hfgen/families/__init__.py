@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from hfgen.families.ali import ALI
 from hfgen.families.gan import GAN
+from hfgen.families.pix2pix import Pix2Pix
 from hfgen.families.vae import VAE
 from hfgen.families.vaegan import VAEGAN
 from hfgen.families.vqgan import VQGAN
 from hfgen.families.vqvae import VQVAE
 
-FAMILIES: dict[str, type] = {"vae": VAE, "vqvae": VQVAE, "gan": GAN, "vaegan": VAEGAN, "vqgan": VQGAN}
+FAMILIES: dict[str, type] = {
+    "vae": VAE,
+    "vaegan": VAEGAN,
+    "vqvae": VQVAE,
+    "vqgan": VQGAN,
+    "gan": GAN,
+    "ali": ALI,
+    "pix2pix": Pix2Pix,
+}

@@ -15,12 +15,11 @@ from hfgen.models.classifier import class_numbers, train_classifier
 from hfgen.models.patch_discriminator import PatchDiscriminator
 from hfgen.models.perceptual import BackboneFeatures, EmbeddedFeatures
 from hfgen.objectives.adversarial import (
+    ADVERSARIES,
     ScoreAverages,
     adaptive_weight,
     discriminator_warning,
-    hinge_loss,
     lecam_penalty,
-    relativistic_loss,
 )
 from hfgen.objectives.perceptual import perceptual_distance
 from hfgen.pipelines.loading import resolve_folder
@@ -33,7 +32,7 @@ class Adversary:
     """Settings of the two terms, and what a family needs of them: checks, networks, the loss and a phase.
 
     Args:
-        adversarial_loss: hinge, or relativistic (each image's scores against its reconstruction's).
+        adversarial_loss: hinge, nonsaturating, or relativistic (each image's scores against its reconstruction's).
         adversarial_weight: Weight of the adversarial term.
         adversarial_begin: Share of the run after which the discriminator learns and is listened to.
         adversarial_warmup: Share of the run over which the weight then rises from 0.
@@ -49,7 +48,7 @@ class Adversary:
         perceptual_weight: Weight of that distance, beside the reconstruction's loss per pixel.
     """
 
-    adversarial_loss: Literal["hinge", "relativistic"] = "hinge"
+    adversarial_loss: Literal["hinge", "relativistic", "nonsaturating"] = "hinge"
     adversarial_weight: float = 0.5
     adversarial_begin: float = 0.3
     adversarial_warmup: float = 0.1
@@ -147,16 +146,15 @@ class Adversary:
         return Loss(total + factor * adversarial, terms)
 
     def _generator_term(self, discriminator: nn.Module, real: Tensor, fakes: Tensor) -> Tensor:
-        if self.adversarial_loss == "hinge":
-            return -discriminator(fakes).float().mean()
+        loss = ADVERSARIES[self.adversarial_loss]
         with torch.no_grad():
-            score_real = discriminator(real)
-        return relativistic_loss(discriminator(fakes), score_real)
+            score_real = discriminator(real) if loss.paired else real
+        return loss.generator(score_real, discriminator(fakes))
 
     def _discriminator_loss(self, networks: Networks, step: Step) -> Loss:
         discriminator = networks["discriminator"]
         real, fake = discriminator(step.images), discriminator(step.carry["reconstructions"])
-        loss = (hinge_loss if self.adversarial_loss == "hinge" else relativistic_loss)(real, fake)
+        loss = ADVERSARIES[self.adversarial_loss].discriminator(real, fake)
         terms = {"loss": loss.detach(), "margin": (real.float() - fake.float()).mean().detach()}
         if not self.lecam_weight:
             return Loss(loss, terms)

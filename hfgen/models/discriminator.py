@@ -74,10 +74,14 @@ class ImageDiscriminator(nn.Module):
 
     def forward(self, images: Tensor, class_labels: Tensor | None = None) -> Tensor:
         """Score the images, of classes (N,) where there are any; the batch is seen in groups of four neighbours."""
+        return self.score(self.features(images), class_labels)
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the score is read from (N, D)."""
         features = self.blocks(self.stem(images))
         features = torch.cat([features, _group_deviation(features)], 1)
         features = leaky_relu(self.mix(features), 0.2).flatten(1)
-        return self.score(leaky_relu(self.hidden(features), 0.2), class_labels)
+        return leaky_relu(self.hidden(features), 0.2)
 
 
 def _group_deviation(features: Tensor, group: int = 4) -> Tensor:

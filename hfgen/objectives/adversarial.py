@@ -21,6 +21,15 @@ def relativistic_loss(better: Tensor, worse: Tensor) -> Tensor:
     return softplus(worse.float() - better.float()).mean()
 
 
+def logistic_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Half of mean softplus(-real) + mean softplus(fake): log 2 for a blind discriminator.
+
+    The cross-entropy of Goodfellow et al. (1406.2661), halved as in pix2pix (Isola et al., 1611.07004, section 3.3).
+    Scores of any shape; the generator minimises mean softplus(-fake).
+    """
+    return 0.5 * (softplus(-real.float()).mean() + softplus(fake.float()).mean())
+
+
 def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
     """Half of mean relu(1 - real) + mean relu(1 + fake): 1 for a blind discriminator, 0 beyond the margins.
 
@@ -97,18 +106,18 @@ def adaptive_weight(nll: Tensor, adversarial: Tensor, last_layer: Tensor, gather
         return (one / (other + 1e-4)).clamp_max(1e4)
 
 
-def gradient_penalty(discriminator: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """Mean squared norm of the discriminator's gradient with respect to the images, in fp32.
+def gradient_penalty(discriminator: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """Mean squared norm of the discriminator's gradient with respect to its inputs (N, ...), in fp32.
 
     R1 on real images, R2 on fakes (Mescheder et al., 1801.04406, equation 9, without its factor gamma / 2).
     """
     # Compiled modules have no second derivative.
     eager = torch.compiler.set_stance("force_eager")
-    with eager, torch.autocast(images.device.type, enabled=False), torch.enable_grad():
-        images = images.detach().float().requires_grad_(True)
-        scores = discriminator(images)
-        (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
-        return gradient.square().flatten(1).sum(1).mean()
+    with eager, torch.autocast(inputs[0].device.type, enabled=False), torch.enable_grad():
+        leaves = [tensor.detach().float().requires_grad_(True) for tensor in inputs]
+        scores = discriminator(*leaves)
+        gradients = torch.autograd.grad(scores.sum(), leaves, create_graph=True)
+        return torch.stack([gradient.square().flatten(1).sum(1) for gradient in gradients]).sum(0).mean()
 
 
 def discriminator_warning(loss: float, margin: float) -> str | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from hfgen.pipelines.hfgen_pipelines_v1 import (
+    ALIPipeline,
     GANPipeline,
     ImagePipeline,
+    TranslationPipeline,
     VAEGANPipeline,
     VAEPipeline,
     VQGANPipeline,
@@ -12,4 +14,14 @@ from hfgen.pipelines.hfgen_pipelines_v1 import (
 )
 from hfgen.pipelines.loading import load
 
-__all__ = ["GANPipeline", "ImagePipeline", "VAEGANPipeline", "VAEPipeline", "VQGANPipeline", "VQVAEPipeline", "load"]
+__all__ = [
+    "ALIPipeline",
+    "GANPipeline",
+    "ImagePipeline",
+    "TranslationPipeline",
+    "VAEGANPipeline",
+    "VAEPipeline",
+    "VQGANPipeline",
+    "VQVAEPipeline",
+    "load",
+]

@@ -1,4 +1,4 @@
-"""Pipelines of VAEs, VQ-VAEs and GANs: `pipe(batch_size=16).images`, `pipe.reconstruct(images).images`.
+"""Pipelines: `pipe(batch_size=16).images`, `pipe.reconstruct(images).images`, `pipe(condition=images).images`.
 
 One file without relative imports: it travels with the checkpoint, so that diffusers loads it without hfgen.
 """
@@ -78,6 +78,16 @@ class ImagePipeline(DiffusionPipeline):
         return hasattr(self, "_reconstruct")
 
     @property
+    def can_sample(self) -> bool:
+        """Whether it draws images from noise alone."""
+        return True
+
+    @property
+    def paired_with(self) -> tuple[str, int] | None:
+        """(column, channels) of the conditions that follow an image's channels in `reconstruct`; None: no such."""
+        return None
+
+    @property
     def parameter_count(self) -> int:
         """Parameters of all networks."""
         networks = [network for name in self.component_names if (network := getattr(self, name)) is not None]
@@ -126,7 +136,7 @@ class ImagePipeline(DiffusionPipeline):
         """Encode and decode.
 
         Args:
-            images: PIL images, or a float tensor (N, C, R, R) in [-1, 1].
+            images: PIL images, or a float tensor (N, C, R, R) in [-1, 1]; C counts what they are `paired_with`.
             output_type: As in `__call__`.
             options: What the family's encoder takes.
 
@@ -135,12 +145,17 @@ class ImagePipeline(DiffusionPipeline):
         """
         if not self.can_reconstruct:
             raise ValueError(f"{type(self).__name__} has no encoder, so it can't reconstruct; use a VAE or a VQ-VAE")
-        processor = VaeImageProcessor(do_resize=False, do_convert_grayscale=self.channels == 1)
+        channels = self.channels + (self.paired_with[1] if self.paired_with else 0)
+        return self._output(self._reconstruct(self._input("images", images, channels), **options), output_type)
+
+    def _input(self, name: str, images: Any, channels: int) -> Tensor:
+        """PIL images or a tensor as what the networks take."""
+        processor = VaeImageProcessor(do_resize=False, do_convert_rgb=channels == 3, do_convert_grayscale=channels == 1)
         tensor = images if isinstance(images, Tensor) else processor.preprocess(images)
-        expected = (self.channels, self.sample_size, self.sample_size)
+        expected = (channels, self.sample_size, self.sample_size)
         if tuple(tensor.shape[1:]) != expected:
-            raise ValueError(f"images: shape {tuple(tensor.shape[1:])} doesn't fit the model's {expected}; resize them")
-        return self._output(self._reconstruct(tensor.to(self.device, self._backbone.dtype), **options), output_type)
+            raise ValueError(f"{name}: shape {tuple(tensor.shape[1:])} doesn't fit the model's {expected}; resize them")
+        return tensor.to(self.device, self._backbone.dtype)
 
     def _output(self, images: Tensor, output_type: str) -> ImagePipelineOutput:
         return ImagePipelineOutput(images=VaeImageProcessor().postprocess(images.float(), output_type=output_type))
@@ -182,6 +197,10 @@ class VAEPipeline(ImagePipeline):
 
 class VAEGANPipeline(VAEPipeline):
     """A VAE-GAN: a VAE that was trained against a discriminator as well."""
+
+
+class ALIPipeline(VAEPipeline):
+    """Adversarially learned inference: an encoder and a generator that no likelihood ties together."""
 
 
 class GANPipeline(ImagePipeline):
@@ -341,6 +360,72 @@ class VQVAEPipeline(ImagePipeline):
 
     def _reconstruct(self, images: Tensor) -> Tensor:
         return self.vqvae.decode(self.vqvae.encode(images).latents).sample
+
+
+class TranslationPipeline(ImagePipeline):
+    """Image to image: `pipe(condition=images)`. To reconstruct is to translate an image's own condition."""
+
+    component_names = ("translator",)
+
+    def __init__(self, translator: Any) -> None:
+        super().__init__()
+        self.register_modules(translator=translator)
+
+    @property
+    def family(self) -> str:
+        """How it was trained."""
+        return "pix2pix"
+
+    @property
+    def can_sample(self) -> bool:
+        """It translates conditions, and draws nothing without them."""
+        return False
+
+    @property
+    def paired_with(self) -> tuple[str, int] | None:
+        """The column of its conditions; None where it makes them from the images."""
+        config = self.translator.config
+        return None if config.condition == "edges" else (config.condition, config.condition_channels)
+
+    def __call__(  # type: ignore[override]
+        self,
+        batch_size: int | None = None,
+        generator: Generators = None,
+        output_type: str = "pil",
+        condition: Any = None,
+    ) -> ImagePipelineOutput:
+        """Translate.
+
+        Args:
+            batch_size: Number of conditions, which need not be given.
+            generator: Where the dropout's noise comes from, one or one an image; without it nothing drops out.
+            output_type: As in `ImagePipeline.__call__`.
+            condition: PIL images, or a float tensor (N, C, R, R) in [-1, 1].
+
+        Raises:
+            ValueError: there is no condition, or it has another shape.
+        """
+        if condition is None:
+            what = self.translator.config.condition
+            raise ValueError(f"condition: none given; pass images ({what}) for the model to translate, condition=[...]")
+        images = self._input("condition", condition, self.translator.config.condition_channels)
+        if batch_size not in (None, len(images)):
+            raise ValueError(f"batch_size: {batch_size} for {len(images)} conditions; leave it out")
+        return super().__call__(len(images), generator, output_type, condition=images)
+
+    def preview(self, images: Tensor, generator: Generators) -> Tensor:
+        """Translations of the images' own conditions."""
+        return self.reconstruct(images, output_type="pt").images
+
+    def _generate(self, generators: Sequence[torch.Generator | None], condition: Tensor) -> Tensor:  # type: ignore[override]
+        if not generators or generators[0] is None:
+            return self.translator(condition)
+        shape = self.translator.noise_shape
+        noise = torch.stack([_draw(torch.rand, shape, generator) for generator in generators])
+        return self.translator(condition, noise.to(condition.device))
+
+    def _reconstruct(self, images: Tensor) -> Tensor:
+        return self.translator(self.translator.pair(images)[1])
 
 
 class VQGANPipeline(VQVAEPipeline):

@@ -13,6 +13,7 @@ from hfgen.errors import UserError
 from hfgen.files import read_json
 from hfgen.models.hfgen_gan_v1 import GANGenerator
 from hfgen.models.hfgen_prior_v1 import LatentPrior
+from hfgen.models.hfgen_translator_v1 import Translator
 from hfgen.pipelines import hfgen_pipelines_v1 as pipelines
 
 logger = logging.getLogger("hfgen")
@@ -25,6 +26,8 @@ PIPELINES = {
         pipelines.VQVAEPipeline,
         pipelines.VQGANPipeline,
         pipelines.GANPipeline,
+        pipelines.ALIPipeline,
+        pipelines.TranslationPipeline,
     )
 }
 
@@ -158,6 +161,7 @@ def _known_class(reference: Any, folder: Path) -> Any:
         "GPT2LMHeadModel": transformers.GPT2LMHeadModel,
         "GANGenerator": GANGenerator,
         "LatentPrior": LatentPrior,
+        "Translator": Translator,
     }
     name = reference[-1] if isinstance(reference, list) and reference else reference
     if name not in known:

@@ -75,6 +75,7 @@ def _open_data(config: RunConfig) -> ImageStore:
         channels="auto" if config.channels == "auto" else int(config.channels),
         small_images=config.small_images,
         skip_damaged=config.skip_damaged,
+        condition=getattr(config.model, "paired_with", None),
     )
 
 

@@ -122,7 +122,11 @@ class Phase:
 
 
 class Family(Protocol):
-    """A kind of generator: a frozen dataclass of its settings with these three methods."""
+    """A kind of generator: a frozen dataclass of its settings with these three methods.
+
+    One that learns from pairs also has `paired_with`, (column, channels) of the images that the data must bring
+    beside the others; its `Step.images` hold their channels behind the images' own.
+    """
 
     def build(self, resolution: int, channels: int, classes: int = 0) -> dict[str, nn.Module]:
         """Make the networks, randomly initialised from torch's global generator; 0 classes: images without labels."""

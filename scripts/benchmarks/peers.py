@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Callable
@@ -42,7 +43,7 @@ class PythaeTrainer:
 
 
 def pythae_loop(config: Any, images: Tensor, folder: Path) -> PythaeTrainer:
-    """pythae around the encoder and decoder of a recipe."""
+    """Pythae around the encoder and decoder of a recipe."""
     from pythae.models.nn import BaseDecoder, BaseEncoder
 
     torch.manual_seed(0)
@@ -170,7 +171,7 @@ def _in_batches(call: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
 
 
 def _pythae_vae(train: Tensor, originals: Tensor, n: int, seconds: float, folder: Path) -> Made:
-    """pythae's VAE with its networks for MNIST and its default sampler."""
+    """Pythae's VAE with its networks for MNIST and its default sampler."""
     from pythae.models import VAE, VAEConfig
     from pythae.models.nn.benchmarks.mnist import Decoder_Conv_AE_MNIST, Encoder_Conv_VAE_MNIST
     from pythae.samplers import NormalSampler
@@ -184,7 +185,7 @@ def _pythae_vae(train: Tensor, originals: Tensor, n: int, seconds: float, folder
 
 
 def _pythae_vqvae(train: Tensor, originals: Tensor, n: int, seconds: float, folder: Path) -> Made:
-    """pythae's VQ-VAE with its networks for MNIST and its PixelCNN; each has half of the time."""
+    """Pythae's VQ-VAE with its networks for MNIST and its PixelCNN; each has half of the time."""
     from pythae.models import VQVAE, VQVAEConfig
     from pythae.models.nn.benchmarks.mnist import Decoder_ResNet_VQVAE_MNIST, Encoder_ResNet_VQVAE_MNIST
     from pythae.samplers import PixelCNNSampler
@@ -223,7 +224,7 @@ def _dcgan(train: Tensor, originals: Tensor, n: int, seconds: float, folder: Pat
         *_normed(widths[0], nn.ReLU()),
         *(
             layer
-            for a, b in zip(widths, widths[1:], strict=False)
+            for a, b in itertools.pairwise(widths)
             for layer in (nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False), *_normed(b, nn.ReLU()))
         ),
         nn.ConvTranspose2d(widths[-1], 1, 4, 2, 1),

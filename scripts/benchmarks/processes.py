@@ -32,9 +32,8 @@ def run(arguments: argparse.Namespace) -> int:
         for count in rates:
             rates[count].append(_rate(arguments.recipe, arguments.max_images, count))
     megabytes = gradient_megabytes(arguments.recipe)
-    print(
-        "| processes | threads each | img/s: median [lowest, highest] | MB that each sends in a step |\n|---|---|---|---|"
-    )
+    print("| processes | threads each | img/s: median [lowest, highest] | MB that each sends in a step |")
+    print("|---|---|---|---|")
     for count, values in rates.items():
         spread = f"{statistics.median(values):.0f} [{min(values):.0f}, {max(values):.0f}]"
         print(f"| {count} | {_threads(count)} | {spread} | {ring(megabytes, count):.1f} |")

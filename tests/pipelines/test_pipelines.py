@@ -17,6 +17,7 @@ STOCK = {
     "vaegan": ("vae", "AutoencoderKL"),
     "vqvae": ("vqvae", "VQModel"),
     "vqgan": ("vqvae", "VQModel"),
+    "ali": ("vae", "AutoencoderKL"),
 }
 
 
@@ -24,8 +25,18 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def conditions(pipe, count: int) -> dict:
+    """What a pipeline needs beside noise to draw `count` images."""
+    if pipe.can_sample:
+        return {}
+    shape = (count, pipe.translator.config.condition_channels, pipe.sample_size, pipe.sample_size)
+    return {"condition": torch.rand(shape, generator=seeded()) * 2 - 1}
+
+
 def test_the_ith_image_of_a_seed_does_not_depend_on_the_batch_size(trained: Path):
     pipe = hfgen.load(trained)
+    if not pipe.can_sample:
+        pytest.skip("it draws nothing from a seed alone")
     whole = pipe(batch_size=7, generator=seeded(), output_type="pt").images
     assert whole.shape == (7, 1, 16, 16)
     one_by_one, draws = [], seeded()
@@ -39,9 +50,9 @@ def test_the_ith_image_of_a_seed_does_not_depend_on_the_batch_size(trained: Path
 
 def test_output_types(trained: Path):
     pipe = hfgen.load(trained)
-    image = pipe(generator=seeded()).images[0]
+    image = pipe(generator=seeded(), **conditions(pipe, 1)).images[0]
     assert image.size == (16, 16) and image.mode == "L"
-    array = pipe(generator=seeded(), output_type="np").images
+    array = pipe(generator=seeded(), output_type="np", **conditions(pipe, 1)).images
     assert array.shape == (1, 16, 16, 1) and array.min() >= 0 and array.max() <= 1
 
 
@@ -72,16 +83,17 @@ class Blocked:
 sys.meta_path.insert(0, Blocked())
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, VQModel
-folder, out, stock = sys.argv[1:]
+folder, out, stock, conditions = sys.argv[1:]
+from safetensors.torch import load_file, save_file
+conditions = load_file(conditions)
 pipe = DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
-images = pipe(batch_size=2, generator=torch.Generator().manual_seed(0), output_type="pt").images
+images = pipe(batch_size=2, generator=torch.Generator().manual_seed(0), output_type="pt", **conditions).images
 if stock != "none":
     name, cls = stock.split(":")
     cls = {"AutoencoderKL": AutoencoderKL, "VQModel": VQModel}[cls]
     model, info = cls.from_pretrained(folder, subfolder=name, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"], info
 pipe.save_pretrained(out + "/saved")
-from safetensors.torch import save_file
 save_file({"images": images}, out + "/images.safetensors")
 assert not any(name.split(".")[0] == "hfgen" for name in sys.modules)
 """
@@ -89,14 +101,17 @@ assert not any(name.split(".")[0] == "hfgen" for name in sys.modules)
 
 def test_plain_diffusers_loads_it_where_hfgen_cannot_be_imported(trained: Path, family: str, tmp_path: Path):
     stock = ":".join(STOCK[family]) if family in STOCK else "none"
+    given = conditions(hfgen.load(trained), 2)
+    save_file(given, tmp_path / "conditions.safetensors")
     command = [sys.executable, "-c", WITHOUT_HFGEN, str(trained / "pretrained"), str(tmp_path), stock]
+    command.append(str(tmp_path / "conditions.safetensors"))
     environment = {"PATH": "", "HF_HOME": str(tmp_path / "hf"), "HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     elsewhere = load_file(tmp_path / "images.safetensors")["images"]
-    here = hfgen.load(trained)(batch_size=2, generator=seeded(), output_type="pt").images
+    here = hfgen.load(trained)(batch_size=2, generator=seeded(), output_type="pt", **given).images
     torch.testing.assert_close(here, elsewhere, atol=1e-5, rtol=0)
-    again = hfgen.load(tmp_path / "saved")(batch_size=2, generator=seeded(), output_type="pt").images
+    again = hfgen.load(tmp_path / "saved")(batch_size=2, generator=seeded(), output_type="pt", **given).images
     torch.testing.assert_close(again, elsewhere, atol=1e-5, rtol=0)
 
 
@@ -107,6 +122,8 @@ def test_from_pretrained_of_the_class_and_of_another_class(trained: Path, family
         "vqvae": hfgen.VQVAEPipeline,
         "vae": hfgen.VAEPipeline,
         "vaegan": hfgen.VAEGANPipeline,
+        "ali": hfgen.ALIPipeline,
+        "pix2pix": hfgen.TranslationPipeline,
     }
     assert isinstance(classes.pop(family).from_pretrained(trained / "pretrained"), hfgen.load(trained).__class__)
     other = next(iter(classes.values()))
@@ -116,7 +133,7 @@ def test_from_pretrained_of_the_class_and_of_another_class(trained: Path, family
 
 def test_reconstruct_takes_pil_and_tensors_alike(trained: Path, family: str):
     pipe = hfgen.load(trained)
-    images = pipe(batch_size=2, generator=seeded()).images
+    images = pipe(batch_size=2, generator=seeded(), **conditions(pipe, 2)).images
     if not pipe.can_reconstruct:
         with pytest.raises(ValueError, match="no encoder"):
             pipe.reconstruct(images)
@@ -141,6 +158,54 @@ def test_a_posterior_sample_differs_from_its_mean_and_follows_its_generator():
     one = pipe.reconstruct(images, output_type="pt", generator=seeded()).images
     assert torch.equal(one, pipe.reconstruct(images, output_type="pt", generator=seeded()).images)
     assert not torch.allclose(one, mean)
+
+
+def translator(**settings):
+    from hfgen.families.pix2pix import Pix2Pix
+
+    family = Pix2Pix(width=16, max_width=16, objective="l1", **settings)
+    torch.manual_seed(0)
+    return family.pipeline(family.build(16, 3))
+
+
+def test_a_translator_without_a_condition_says_what_is_missing():
+    pipe = translator(condition="drawing", condition_channels=1)
+    for call in (pipe, lambda: pipe(batch_size=4, generator=seeded())):
+        with pytest.raises(ValueError, match=r"^condition: none given; pass images \(drawing\)"):
+            call()
+    with pytest.raises(ValueError, match=r"condition: shape \(3, 16, 16\) doesn't fit the model's \(1, 16, 16\)"):
+        pipe(condition=torch.zeros(1, 3, 16, 16))
+    with pytest.raises(ValueError, match="batch_size: 3 for 2 conditions"):
+        pipe(3, condition=torch.zeros(2, 1, 16, 16))
+
+
+def test_a_translator_takes_pil_and_tensors_alike_and_reconstructs_from_the_condition():
+    from hfgen.images import to_float, to_pil
+
+    pipe = translator(condition="drawing", condition_channels=1)
+    pairs = torch.randint(0, 256, (3, 4, 16, 16), dtype=torch.uint8)
+    targets, drawings = pairs.split([3, 1], 1)
+    by_pil = pipe(condition=to_pil(drawings), output_type="pt").images
+    torch.testing.assert_close(pipe(condition=to_float(drawings), output_type="pt").images, by_pil, atol=1e-5, rtol=0)
+    torch.testing.assert_close(pipe.reconstruct(to_float(pairs), output_type="pt").images, by_pil, atol=1e-5, rtol=0)
+    assert torch.equal(
+        pipe.preview(to_float(pairs), seeded()), pipe.reconstruct(to_float(pairs), output_type="pt").images
+    )
+    assert pipe(condition=to_pil(drawings)).images[0].mode == "RGB"
+    edged = translator()
+    by_pil = edged.reconstruct(to_pil(targets), output_type="pt").images
+    torch.testing.assert_close(edged.reconstruct(to_float(targets), output_type="pt").images, by_pil, atol=1e-5, rtol=0)
+
+
+def test_a_translators_noise_follows_its_generator_and_not_the_batch():
+    pipe = translator(dropout=0.5)
+    condition = torch.rand(1, 1, 16, 16, generator=seeded()).expand(3, -1, -1, -1)
+    drawn = pipe(generator=[seeded(1), seeded(2), seeded(3)], condition=condition, output_type="pt").images
+    alone = pipe(generator=seeded(2), condition=condition[:1], output_type="pt").images
+    torch.testing.assert_close(drawn[1:2], alone, atol=1e-5, rtol=0)
+    assert not torch.allclose(drawn[0], drawn[1], atol=1e-3)
+    mean = pipe(condition=condition, output_type="pt").images
+    assert torch.equal(mean[0], mean[1])
 
 
 def test_a_plain_autoencoder_folder_is_opened(tmp_path: Path):

@@ -1,0 +1,93 @@
+"""Adversarially learned inference (Dumoulin et al., 1606.00704), published as a stock `AutoencoderKL`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from torch import nn
+
+from hfgen.families.vae import VAE
+from hfgen.models.joint_discriminator import JointDiscriminator
+from hfgen.objectives.adversarial import discriminator_warning, gradient_penalty, relativistic_loss
+from hfgen.pipelines import ALIPipeline
+from hfgen.training.phases import Loss, Networks, Phase, Step
+
+
+@dataclasses.dataclass(frozen=True)
+class ALI:
+    """Settings of ALI: encoder q(z | x) and generator p(x | z) make pairs (x, z) that a discriminator tells apart.
+
+    Args:
+        latent_channels: Channels of the latent.
+        latent_size: Side of the latent grid; 1 is a vector.
+        width: Channels of the blocks at full resolution.
+        max_width: Most channels of any block.
+        discriminator_width: Channels of the discriminator at half the resolution.
+        discriminator_max_width: Most channels of any discriminator block.
+        penalty: Gamma, the weight of R1 + R2, with respect to images and latents.
+        penalty_every: Steps between two penalties, each then counted as often.
+        lr: Peak learning rate of encoder and generator.
+        lr_discriminator: Peak learning rate of the discriminator.
+    """
+
+    latent_channels: int = 16
+    latent_size: int = 1
+    width: int = 16
+    max_width: int = 64
+    discriminator_width: int = 32
+    discriminator_max_width: int = 128
+    penalty: float = 1.0
+    penalty_every: int = 4
+    lr: float = 3e-4
+    lr_discriminator: float = 3e-4
+
+    def build(self, resolution: int, channels: int, classes: int = 0) -> dict[str, nn.Module]:
+        """Two networks, `vae` (encoder and generator) and `discriminator`."""
+        vae = VAE(self.latent_channels, self.latent_size, self.width, self.max_width).build(resolution, channels)["vae"]
+        widths = self.discriminator_width, self.discriminator_max_width
+        latent = self.latent_channels * self.latent_size**2
+        return {"vae": vae, "discriminator": JointDiscriminator(channels, resolution, *widths, latent)}
+
+    def phases(self) -> list[Phase]:
+        """The update of encoder and generator, then the discriminator's on the same pairs."""
+        betas = (0.5, 0.99)
+        return [
+            Phase("ali", ("vae",), self._loss, self.lr, betas),
+            Phase(
+                "discriminator",
+                ("discriminator",),
+                self._discriminator_loss,
+                self.lr_discriminator,
+                betas,
+                watch=lambda means: discriminator_warning(means["loss"], means["margin"]),
+                whole=True,
+            ),
+        ]
+
+    def _loss(self, networks: Networks, step: Step) -> Loss:
+        """Both sides make their pairs look like the other's (equation 3, with the relativistic loss)."""
+        vae, discriminator = networks["vae"], networks["discriminator"]
+        posterior = vae.encode(step.images).latent_dist
+        inferred = (posterior.mean + posterior.std * step.draws.normal(tuple(posterior.mean.shape))).float()
+        latents = step.draws.normal(tuple(inferred.shape))
+        generated = vae.decode(latents).sample.float()
+        step.carry.update(inferred=inferred.detach(), latents=latents, generated=generated.detach())
+        total = relativistic_loss(discriminator(generated, latents), discriminator(step.images, inferred))
+        return Loss(total, {"loss": total.detach()})
+
+    def _discriminator_loss(self, networks: Networks, step: Step) -> Loss:
+        discriminator = networks["discriminator"]
+        encoder, generator = (step.images, step.carry["inferred"]), (step.carry["generated"], step.carry["latents"])
+        score_encoder, score_generator = discriminator(*encoder), discriminator(*generator)
+        adversarial = relativistic_loss(score_encoder, score_generator)
+        margin = (score_encoder - score_generator).mean().detach().float()
+        terms = {"loss": adversarial.detach(), "margin": margin}
+        if step.index % self.penalty_every:
+            return Loss(adversarial, terms)
+        r1, r2 = gradient_penalty(discriminator, *encoder), gradient_penalty(discriminator, *generator)
+        terms.update(r1=r1.detach(), r2=r2.detach())
+        return Loss(adversarial + self.penalty_every * self.penalty / 2 * (r1 + r2), terms)
+
+    def pipeline(self, networks: Networks) -> ALIPipeline:
+        """Decode N(0, I), or reconstruct through inference."""
+        return ALIPipeline(vae=networks["vae"])

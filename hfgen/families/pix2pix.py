@@ -12,7 +12,7 @@ from torch.nn.functional import softplus
 from hfgen.errors import UserError
 from hfgen.models.hfgen_translator_v1 import Translator
 from hfgen.models.patch_discriminator import PatchDiscriminator, receptive_field
-from hfgen.objectives.adversarial import discriminator_warning, logistic_loss
+from hfgen.objectives.adversarial import discriminator_warning, nonsaturating_loss
 from hfgen.pipelines import TranslationPipeline
 from hfgen.training.phases import Loss, Networks, Phase, Step
 
@@ -127,7 +127,7 @@ class Pix2Pix:
     def _discriminator_loss(self, networks: Networks, step: Step) -> Loss:
         targets, conditions = networks["translator"].pair(step.images)
         real, fake = (self._scores(networks, images, conditions) for images in (targets, step.carry["fakes"]))
-        loss = logistic_loss(real, fake)
+        loss = 0.5 * nonsaturating_loss(real, fake)  # section 3.3
         return Loss(loss, {"loss": loss.detach(), "margin": (real - fake).mean().detach()})
 
     def _scores(self, networks: Networks, images: Tensor, conditions: Tensor) -> Tensor:

@@ -21,15 +21,6 @@ def relativistic_loss(better: Tensor, worse: Tensor) -> Tensor:
     return softplus(worse.float() - better.float()).mean()
 
 
-def logistic_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Half of mean softplus(-real) + mean softplus(fake): log 2 for a blind discriminator.
-
-    The cross-entropy of Goodfellow et al. (1406.2661), halved as in pix2pix (Isola et al., 1611.07004, section 3.3).
-    Scores of any shape; the generator minimises mean softplus(-fake).
-    """
-    return 0.5 * (softplus(-real.float()).mean() + softplus(fake.float()).mean())
-
-
 def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
     """Half of mean relu(1 - real) + mean relu(1 + fake): 1 for a blind discriminator, 0 beyond the margins.
 

@@ -12,6 +12,7 @@ from hfgen.bars import without_bars
 from hfgen.errors import UserError
 from hfgen.files import read_json
 from hfgen.models.hfgen_gan_v1 import GANGenerator
+from hfgen.models.hfgen_r3gan_v1 import R3Generator
 from hfgen.pipelines import hfgen_pipelines_v1 as pipelines
 
 logger = logging.getLogger("hfgen")
@@ -143,6 +144,7 @@ def _known_class(reference: Any, folder: Path) -> Any:
         "VQModel": diffusers.VQModel,
         "GPT2LMHeadModel": transformers.GPT2LMHeadModel,
         "GANGenerator": GANGenerator,
+        "R3Generator": R3Generator,
     }
     name = reference[-1] if isinstance(reference, list) and reference else reference
     if name not in known:

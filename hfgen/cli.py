@@ -30,7 +30,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 done, 2 a user's mistake, 130 Ctrl-C."""
+    """Run the command and return its exit code: 0 done, 2 a user's mistake, 130 Ctrl-C, 141 a closed pipe."""
     logging.basicConfig(level=logging.WARNING, format="hfgen: %(message)s")
     logging.getLogger("hfgen").setLevel(logging.INFO)
     if not sys.stderr.isatty():
@@ -49,6 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail("stopped by Ctrl-C", 130)
     except UserError as error:
         return _fail(str(error), 2)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; Python would complain once more when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise

@@ -188,3 +188,10 @@ def test_a_dry_run_says_what_would_be_trained_and_leaves_no_trace(tmp_path: Path
     assert "GANGenerator" in found["gan"] and "parameters" in found["discriminator"]
     assert found["max_images"] == "1000" and found["steps"].startswith("32 of 32 images")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command_quietly():
+    done = subprocess.run(
+        f"{sys.executable} -m hfgen train gan-glyphs --dry_run | head -n 1", shell=True, capture_output=True, text=True
+    )
+    assert done.stdout.startswith("gan ") and "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""Generative adversarial network whose generator is the autoencoders' decoder."""
+"""Generative adversarial network: the autoencoders' decoder, or a stronger generator, against a discriminator."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from hfgen.errors import UserError
 from hfgen.models.decoder import decoder_arguments
 from hfgen.models.discriminator import ImageDiscriminator
 from hfgen.models.hfgen_gan_v1 import GANGenerator
+from hfgen.models.hfgen_r3gan_v1 import R3Generator
 from hfgen.models.initialise import initialise
+from hfgen.models.r3_discriminator import R3Discriminator
 from hfgen.objectives.adversarial import ADVERSARIES, discriminator_warning, gradient_penalty
 from hfgen.objectives.augment import POLICIES, augment
 from hfgen.pipelines import GANPipeline
 from hfgen.training.phases import Loss, Networks, Phase, Step
+from hfgen.training.schedules import cosine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,21 +28,25 @@ class GAN:
     """Settings of a GAN; by default relativistic, with R1 and R2 (R3GAN; Huang et al., 2501.05441).
 
     Args:
+        network: shared (the autoencoders' decoder, for controlled comparisons) or r3 (stronger: nothing is normalised).
         loss: What the discriminator and, against it, the generator minimise.
         conditional: Draw images of the data's classes, and judge them as such.
         augment: What both see of reals and fakes: some of color,translation,cutout, for small data; empty: themselves.
         latent_channels: Channels of the latent.
-        latent_size: Side of the latent grid; 1 is a vector.
+        latent_size: Side of the latent grid; 1 is a vector, the only one for r3.
         width: Channels of the generator's blocks at full resolution.
         max_width: Most channels of any generator block.
-        discriminator_width: Channels of the discriminator at half the resolution.
+        discriminator_width: Channels of the discriminator at half the resolution; r3: at full.
         discriminator_max_width: Most channels of any discriminator block.
         penalty: Gamma, the weight of R1 + R2, which are of images before their augmentation; 0 for none.
+        penalty_end: Gamma at the end, as a fraction of `penalty`; between them a cosine.
         penalty_every: Steps between two penalties, each then counted as often.
         lr_generator: Peak learning rate of the generator.
         lr_discriminator: Peak learning rate of the discriminator.
+        lr_end: Both at the end, as a fraction of the peak.
     """
 
+    network: Literal["shared", "r3"] = "shared"
     loss: Literal["relativistic", "hinge", "nonsaturating"] = "relativistic"
     conditional: bool = False
     augment: str = ""
@@ -50,17 +57,24 @@ class GAN:
     discriminator_width: int = 32
     discriminator_max_width: int = 128
     penalty: float = 0.5
+    penalty_end: float = 1.0
     penalty_every: int = 4
     lr_generator: float = 7e-4
     lr_discriminator: float = 7e-4
+    lr_end: float = 0.1
 
     def __post_init__(self) -> None:
         """Refuse augmentations that there aren't, and penalties that never come."""
         for name in self._policies:
             if name not in POLICIES:
                 raise UserError(f"model.augment: {name} is unknown; choose some of {','.join(POLICIES)}")
-        if self.penalty < 0:
-            raise UserError(f"model.penalty: {self.penalty} is negative; give 0 or more")
+        for name in ("penalty", "penalty_end", "lr_end"):
+            if getattr(self, name) < 0:
+                raise UserError(f"model.{name}: {getattr(self, name)} is negative; give 0 or more")
+        if self.network == "r3" and self.latent_size != 1:
+            raise UserError(
+                f"model.latent_size: {self.latent_size}: the network r3 draws from a vector; give 1, or network shared"
+            )
         if self.penalty_every < 1:
             raise UserError(f"model.penalty_every: {self.penalty_every} is too small; give 1 or more")
 
@@ -71,7 +85,11 @@ class GAN:
                 "model.conditional: the data has no labels, or not for every image; "
                 "choose labelled data, or set model.conditional to false"
             )
-        classes = classes if self.conditional else 0
+        make = self._r3 if self.network == "r3" else self._shared
+        generator, discriminator = make(resolution, channels, classes if self.conditional else 0)
+        return {"gan": generator, "discriminator": discriminator}
+
+    def _shared(self, resolution: int, channels: int, classes: int) -> tuple[nn.Module, nn.Module]:
         arguments = decoder_arguments(
             resolution, channels, self.latent_channels, self.latent_size, self.width, self.max_width
         )
@@ -80,21 +98,35 @@ class GAN:
             num_classes=classes,
         )
         initialise(generator)
-        discriminator = ImageDiscriminator(
+        return generator, ImageDiscriminator(
             channels, resolution, self.discriminator_width, self.discriminator_max_width, classes
         )
-        return {"gan": generator, "discriminator": discriminator}
+
+    def _r3(self, resolution: int, channels: int, classes: int) -> tuple[nn.Module, nn.Module]:
+        side = 4
+        widths, judging = (
+            decoder_arguments(resolution, channels, self.latent_channels, side, *pair)["block_out_channels"]
+            for pair in (
+                (self.width, self.max_width),
+                (self.discriminator_width, self.discriminator_max_width),
+            )
+        )
+        generator = R3Generator(
+            channels, widths, latent_channels=self.latent_channels, sample_size=resolution, num_classes=classes
+        )
+        return generator, R3Discriminator(channels, judging, side, classes=classes)
 
     def phases(self) -> list[Phase]:
         """The generator's update, then the discriminator's on the same fakes."""
         return [
-            Phase("generator", ("gan",), self._generator_loss, self.lr_generator, betas=(0.0, 0.99)),
+            Phase("generator", ("gan",), self._generator_loss, self.lr_generator, (0.0, 0.99), lr_end=self.lr_end),
             Phase(
                 "discriminator",
                 ("discriminator",),
                 self._discriminator_loss,
                 self.lr_discriminator,
                 (0.0, 0.99),
+                lr_end=self.lr_end,
                 watch=lambda means: discriminator_warning(means["loss"], means["margin"]),
                 whole=True,
             ),
@@ -123,7 +155,8 @@ class GAN:
             return Loss(adversarial, terms)
         r1, r2 = gradient_penalty(judge, real), gradient_penalty(judge, fakes)
         terms.update(r1=r1.detach(), r2=r2.detach())
-        return Loss(adversarial + self.penalty_every * self.penalty / 2 * (r1 + r2), terms)
+        gamma = self.penalty_every * self.penalty * cosine(step.progress, self.penalty_end)
+        return Loss(adversarial + gamma / 2 * (r1 + r2), terms)
 
     def _judge(self, networks: Networks, step: Step) -> Callable[[Tensor], Tensor]:
         discriminator = networks["discriminator"]

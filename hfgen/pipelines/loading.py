@@ -13,6 +13,7 @@ from hfgen.errors import UserError
 from hfgen.files import read_json
 from hfgen.models.hfgen_gan_v1 import GANGenerator
 from hfgen.models.hfgen_prior_v1 import LatentPrior
+from hfgen.models.hfgen_r3gan_v1 import R3Generator
 from hfgen.models.hfgen_translator_v1 import Translator
 from hfgen.pipelines import hfgen_pipelines_v1 as pipelines
 
@@ -162,6 +163,7 @@ def _known_class(reference: Any, folder: Path) -> Any:
         "GANGenerator": GANGenerator,
         "LatentPrior": LatentPrior,
         "Translator": Translator,
+        "R3Generator": R3Generator,
     }
     name = reference[-1] if isinstance(reference, list) and reference else reference
     if name not in known:

@@ -12,8 +12,12 @@ def learning_rate_factor(images_seen: int, first: int, last: int, warmup: int, e
     """
     done = images_seen - first
     rise = min(1.0, (done + 1) / warmup) if warmup else 1.0
-    fall = min(1.0, done / max(1, last - first))
-    return rise * (end + (1 - end) * 0.5 * (1 + math.cos(math.pi * fall)))
+    return rise * cosine(min(1.0, done / max(1, last - first)), end)
+
+
+def cosine(progress: float, end: float) -> float:
+    """Half a cosine from 1 at `progress` 0 to `end` at 1."""
+    return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def ramp(progress: float, begin: float, length: float) -> float:

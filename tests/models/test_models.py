@@ -7,7 +7,9 @@ from hfgen.errors import UserError
 from hfgen.models.decoder import decoder_arguments
 from hfgen.models.discriminator import ImageDiscriminator
 from hfgen.models.hfgen_gan_v1 import GANGenerator
+from hfgen.models.hfgen_r3gan_v1 import InvertedBottleneck, R3Generator
 from hfgen.models.patch_discriminator import PatchDiscriminator, receptive_field
+from hfgen.models.r3_discriminator import R3Discriminator
 
 
 def test_one_decoder_serves_the_three_families():
@@ -93,3 +95,47 @@ def test_the_patch_discriminator_judges_each_image_alone():
     network = PatchDiscriminator(1, 8, 16, 2)
     images = torch.randn(6, 1, 16, 16)
     torch.testing.assert_close(network(images)[2:3], network(images[2:3]))
+
+
+@pytest.mark.parametrize("resolution", [8, 32, 64, 256])
+@pytest.mark.parametrize("classes", [0, 3])
+def test_r3_generates_and_judges_every_size(resolution: int, classes: int):
+    from hfgen.families.gan import GAN
+
+    torch.manual_seed(0)
+    family = GAN(network="r3", latent_channels=8, max_width=16, discriminator_width=16, discriminator_max_width=16)
+    generator, discriminator = family._r3(resolution, 3, classes)
+    labels = (torch.arange(4) % 3,) if classes else ()
+    images = generator(torch.randn(4, *generator.latent_shape), *labels)
+    assert images.shape == (4, 3, resolution, resolution)
+    # Unit scale at the start: no layer vanishes or explodes, whatever the depth.
+    assert 0.2 < images.std() < 3
+    scores = discriminator(images, *labels)
+    assert scores.shape == (4,) and 0.01 < scores.abs().max() < 10
+
+
+def test_r3_starts_as_the_identity_and_learns_in_every_branch():
+    torch.manual_seed(0)
+    block, images = InvertedBottleneck(16, 4), torch.randn(2, 16, 8, 8)
+    assert torch.equal(block(images), images)
+    block(images).square().sum().backward()
+    assert block.reduce.weight.grad.abs().sum() > 0
+    shallow = InvertedBottleneck(16, 1)
+    for wide, narrow in ((shallow.expand, block.expand), (shallow.mix, block.mix)):
+        assert (wide.weight.std() / narrow.weight.std()).item() == pytest.approx(4**0.25, rel=0.1)
+
+
+def test_r3_normalises_nothing_and_judges_each_image_alone():
+    torch.manual_seed(0)
+    generator, discriminator = R3Generator(3, (16, 16), 1, 8, 8), R3Discriminator(3, (16, 16), 4)
+    modules = [*generator.modules(), *discriminator.modules()]
+    assert not any("norm" in type(module).__name__.lower() for module in modules)
+    images = torch.randn(6, 3, 8, 8)
+    torch.testing.assert_close(discriminator(images)[2:3], discriminator(images[2:3]))
+
+
+def test_r3s_convolutions_are_grouped_by_16_channels():
+    block = InvertedBottleneck(32, 1)
+    inputs = torch.randn(1, 64, 5, 5, requires_grad=True)
+    (gradient,) = torch.autograd.grad(block.mix(inputs)[0, 20].sum(), inputs)
+    assert gradient.abs().sum((0, 2, 3)).nonzero().flatten().tolist() == list(range(16, 32))

@@ -31,6 +31,7 @@ VARIANTS = [
     ["--model.loss=hinge"],
     ["--model.loss=nonsaturating", "--model.augment=color,translation,cutout"],
     ["--model.conditional=true"],
+    ["--model.network=r3", "--model.conditional=true", "--model.discriminator_width=16"],
 ]
 
 
@@ -100,11 +101,33 @@ def test_classes_change_images_and_scores():
     assert not torch.allclose(scores, networks["discriminator"](images, one), atol=1e-3)
 
 
-def test_a_conditional_run_is_published_with_its_classes(glyph_folder: Path, tmp_path: Path):
-    trainer = make_trainer("gan", glyph_folder, tmp_path, "--model.conditional=true")
+@pytest.mark.parametrize("network", ["shared", "r3"])
+def test_a_conditional_run_is_published_with_its_classes(network: str, glyph_folder: Path, tmp_path: Path):
+    overrides = ["--model.conditional=true", f"--model.network={network}", "--model.discriminator_width=16"]
+    trainer = make_trainer("gan", glyph_folder, tmp_path, *overrides)
     trainer.step()
-    trainer._pipeline().save_pretrained(tmp_path / "model")
-    assert hfgen.load(tmp_path / "model").num_classes == 3
+    published = trainer._pipeline()
+    published.save_pretrained(tmp_path / "model")
+    loaded = hfgen.load(tmp_path / "model")
+    assert loaded.num_classes == 3
+    images = [
+        pipe(batch_size=2, class_labels=2, generator=torch.Generator().manual_seed(0), output_type="pt").images
+        for pipe in (published, loaded)
+    ]
+    torch.testing.assert_close(*images, atol=1e-5, rtol=0)
+
+
+def test_gamma_falls_by_a_cosine():
+    family, networks = small(penalty=2.0, penalty_end=0.1)
+    weights = []
+    for progress in (0.0, 0.5, 1.0):
+        step = step_at(0)
+        step.progress = progress
+        family._generator_loss(networks, step)
+        loss = family._discriminator_loss(networks, step)
+        penalty = (loss.terms["r1"] + loss.terms["r2"]) / 2
+        weights.append(((loss.total - loss.terms["loss"]) / penalty / family.penalty_every).item())
+    assert weights == pytest.approx([2.0, 1.1, 0.2], rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +135,7 @@ def test_a_conditional_run_is_published_with_its_classes(glyph_folder: Path, tmp
     [
         ({"conditional": True}, r"model\.conditional: the data has no labels.*choose labelled data"),
         ({"augment": "color,flip"}, r"model\.augment: flip is unknown; choose some of color,translation,cutout"),
+        ({"network": "r3", "latent_size": 4}, r"model\.latent_size: 4: the network r3 draws from a vector; give 1"),
         ({"penalty": -1.0}, r"model\.penalty: -1\.0 is negative"),
         ({"penalty_every": 0}, r"model\.penalty_every: 0 is too small"),
     ],

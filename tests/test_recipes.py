@@ -1,0 +1,82 @@
+"""Every recipe: its plan as it stands, and a tiny run of it, saved, loaded, sampled and resumed."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import COMMON, TINY
+
+import hfgen
+from hfgen.configs import load_config
+from hfgen.recipes import recipe_names, recipe_path, recipe_summary
+from hfgen.training.checkpoints import load_checkpoint
+from hfgen.training.loop import train
+from hfgen.training.plan import plan
+
+
+def shrunk(name: str, data: Path, *overrides: str):
+    """The recipe with everything that costs time made small, and nothing else."""
+    config = load_config(name)
+    small = [*COMMON, *TINY[config.family], f"--data={data}", "--start_from=", "--channels=1"]
+    settings = config.as_dict()["model"]
+    if "latent_size" in settings:
+        small.append(f"--model.latent_size={min(settings['latent_size'], 4)}")
+    if settings.get("discriminator_layers", 0) > 2:
+        small.append("--model.discriminator_layers=2")
+    if settings.get("perceptual", "none") not in ("none", "embedded"):
+        small.append("--model.perceptual=embedded")
+    return load_config(name, [*small, *overrides])
+
+
+@pytest.fixture(scope="module")
+def pair_folder(glyph_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The glyphs with a `condition`: themselves upside down."""
+    import datasets
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("pairs")
+    for split in ("train", "test"):
+        images = [Image.open(path) for path in sorted((glyph_folder / split).rglob("*.png"))]
+        columns = {"image": images, "condition": [image.rotate(180) for image in images]}
+        features = datasets.Features({name: datasets.Image() for name in columns})
+        datasets.Dataset.from_dict(columns, features=features).to_parquet(folder / f"{split}.parquet")
+    return folder
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_says_what_it_is_and_can_be_planned(name: str):
+    config = load_config(name)
+    assert len(recipe_summary(name)) > 20
+    findings = dict(plan(config))
+    assert findings["family"] == config.family == name.split("-")[0]
+    assert any("parameters" in finding for finding in findings.values())
+    written = recipe_path(name).read_text().splitlines()[1]
+    assert written.startswith("# ") and any(word in written for word in ("Time", "minutes")), "no line on its cost"
+
+
+@pytest.mark.parametrize("name", [name for name in recipe_names() if name not in {f"{f}-glyphs" for f in TINY}])
+def test_a_recipe_trains_saves_loads_samples_and_resumes(
+    name: str, glyph_folder: Path, pair_folder: Path, tmp_path: Path
+):
+    config = shrunk(name, glyph_folder)
+    if getattr(config.model, "paired_with", None):
+        config = shrunk(name, pair_folder)
+    out = tmp_path / "run"
+    train(config, out)
+    newest = max((out / "checkpoints").iterdir())
+    _, whole = load_checkpoint(newest)
+    pipe = hfgen.load(out)
+    if pipe.can_sample:
+        images = pipe(batch_size=2, generator=torch.Generator().manual_seed(0), output_type="pt").images
+        assert images.shape == (2, 1, 16, 16) and images.isfinite().all()
+    logged = (out / "log.jsonl").read_text()
+    shutil.rmtree(newest)
+    shutil.rmtree(out / "pretrained")
+    train(config, out)
+    _, resumed = load_checkpoint(newest)
+    assert whole.keys() == resumed.keys()
+    for part in whole:
+        assert all(torch.equal(value, resumed[part][key]) for key, value in whole[part].items()), part
+    assert (out / "log.jsonl").read_text() == logged and json.loads(logged.splitlines()[-1])["images"] == 96

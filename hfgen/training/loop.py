@@ -250,14 +250,16 @@ class Trainer:
 
     def _backward(self, phase: Phase, step: Step) -> Loss:
         self._train_only(phase)
-        bf16 = torch.autocast(self.device.type, torch.bfloat16, enabled=self.kernels.precision == "bf16")
         stance = "force_eager" if self.kernels.compiled == "off" else "default"
-        with bf16, torch.compiler.set_stance(stance):
+        with self._autocast(), torch.compiler.set_stance(stance):
             loss = self.modules[phase.name](step)
         loss.total.backward()
         if self.sharded is not None:
             sharding.mean_gradients(p for name in phase.trains for p in self.trainable[name])
         return loss
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.kernels.precision == "bf16")
 
     def _clip(self, phase: Phase) -> Tensor:
         """The norm of the phase's gradient, which is then no longer than the phase allows."""
@@ -378,7 +380,7 @@ class Trainer:
         averages = self._whole_averages()
         if not self.accelerator.is_main_process:
             return None
-        with torch.no_grad(), torch.random.fork_rng():
+        with torch.no_grad(), torch.random.fork_rng(), self._autocast():
             for phase in self.phases:
                 if phase.fit is not None:
                     phase.fit(averages, self._first)

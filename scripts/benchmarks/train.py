@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import statistics
@@ -127,17 +128,19 @@ def _times(step: Callable[[], None]) -> Callable[[int], None]:
 
 def _best(config: Any, images: Tensor, own: Any) -> tuple[BareLoop | None, str]:
     """The fastest other precision and memory format by a short trial; None where hfgen's own choice is."""
-    found: dict[str, tuple[float, BareLoop]] = {}
+    found: dict[str, BareLoop] = {}
+    fastest = math.inf
     for precision in (own.precision, *{"fp32", "bf16"} - {own.precision}):
         for name, layout in _LAYOUTS.items():
             loop = BareLoop(config, images, precision, layout)
             first = min(_seconds(loop.step, images.device) for _ in range(2))
-            if found and first > 3 * min(seconds for seconds, _ in found.values()):
-                continue  # emulated bf16 would take minutes
-            found[f"{precision}, {name}"] = (min(_seconds(loop.step, images.device) for _ in range(12)), loop)
-    name = min(found, key=lambda key: found[key][0])
+            if first < 3 * fastest:  # emulated bf16 would take minutes
+                found[f"{precision}, {name}"] = loop
+                fastest = min(first, fastest)
+    trials = _rounds({name: _times(loop.step) for name, loop in found.items()}, 4, 5, images.device)
+    name = min(found, key=lambda key: statistics.median(trials[key]))
     mine = f"{own.precision}, {next(key for key, value in _LAYOUTS.items() if value == own.memory_format)}"
-    return (None if name == mine else found[name][1]), name
+    return (None if name == mine else found[name]), name
 
 
 def _seconds(call: Callable[[], None], device: torch.device) -> float:
@@ -177,12 +180,17 @@ def _rounds(
 
 def _seconds_around(trainer: Trainer) -> float:
     """Seconds an image that logs, sample grids and checkpoints take at their normal cadence."""
-    config, total = trainer.config, 0.0
-    for act, every in (
-        (trainer._log, config.log_every),
-        (lambda: trainer._sample(trainer._pipeline()), config.sample_every),
-        (trainer.save, config.checkpoint_every),
-    ):
+    config = trainer.config
+    if config.sample_every != config.checkpoint_every:
+        raise ValueError("a grid and a checkpoint that fall together share a pipeline; this recipe's don't")
+
+    def draw_and_save() -> None:
+        pipeline = trainer._pipeline()
+        trainer._sample(pipeline)
+        trainer._save(pipeline)
+
+    total = 0.0
+    for act, every in ((trainer._log, config.log_every), (draw_and_save, config.checkpoint_every)):
         trainer.step()
         total += statistics.median(_seconds(act, trainer.device) for _ in range(3)) / every
     return total

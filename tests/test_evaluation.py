@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pairs import DRAWING, write_pairs
 
 import hfgen
 from hfgen.errors import UserError
@@ -82,3 +83,52 @@ def test_the_record_of_another_model_is_not_overwritten(evaluated, trained: Path
 def test_a_number_of_images_that_cannot_be_measured_is_refused(n: int, trained: Path, glyph_folder: Path):
     with pytest.raises(UserError, match=f"n: {n} images asked of the 100 in .*; give 12 to 100"):
         evaluate(trained, str(glyph_folder), n=n)
+
+
+@pytest.fixture(scope="module")
+def translated(tmp_path_factory: pytest.TempPathFactory):
+    """An untrained translator's folder, that of its pairs, and the held-out ones (20, 4, 16, 16)."""
+    from hfgen.families.pix2pix import Pix2Pix
+
+    folder = tmp_path_factory.mktemp("translated")
+    pairs = write_pairs(folder / "pairs", train=40, test=20)
+    settings = {"condition": DRAWING[0], "condition_channels": DRAWING[1], "objective": "l1"}
+    family = Pix2Pix(width=16, max_width=16, **settings)
+    torch.manual_seed(0)
+    family.pipeline(family.build(16, 3)).save_pretrained(folder / "model")
+    return folder / "model", folder / "pairs", pairs[40:]
+
+
+def test_a_translator_is_measured_on_the_translations_of_held_out_pairs(translated):
+    from hfgen.data import batch_indices
+    from hfgen.images import to_float, unit_to_uint8
+
+    model, data, held_out = translated
+    evaluation = evaluate(model, str(data), n=20)
+    targets, drawings = held_out[batch_indices(20, 0, 20, 0)].split([3, 1], 1)
+    expected = unit_to_uint8(hfgen.load(model)(condition=to_float(drawings), output_type="pt").images)
+    assert torch.equal(evaluation.originals, targets)
+    assert (evaluation.reconstructions.int() - expected.int()).abs().max() <= 1
+    assert torch.equal(evaluation.samples, evaluation.reconstructions) and evaluation.seeds == []
+    assert {"psnr", "ssim", "hf_ratio_reconstruction", "kid"} <= evaluation.record["metrics"].keys()
+    ratios = [evaluation.record["metrics"][f"hf_ratio_{kind}"]["value"] for kind in ("sample", "reconstruction")]
+    assert ratios[0] == pytest.approx(ratios[1])
+
+
+def test_a_translator_and_unpaired_data_are_refused_in_one_line(translated, glyph_folder: Path):
+    with pytest.raises(UserError, match=r"^condition: .* has no column of images 'drawing' .*only image, label"):
+        evaluate(translated[0], str(glyph_folder), n=20)
+
+
+def test_reconstruct_shows_targets_over_translations(translated, tmp_path: Path):
+    from PIL import Image
+
+    from hfgen.cli import main
+    from hfgen.data import batch_indices
+
+    model, data, held_out = translated
+    assert main(["reconstruct", str(model), "--data", str(data), "--n=8", f"--out={tmp_path / 'grid.png'}"]) == 0
+    sheet = Image.open(tmp_path / "grid.png")
+    assert sheet.size == (8 * 130 - 2, 2 * 130 - 2) and sheet.mode == "RGB"
+    first = from_pil([sheet.crop((0, 0, 128, 128))], 3)[:, :, ::8, ::8]
+    assert torch.equal(first, held_out[batch_indices(20, 0, 8, 0)][:1, :3])

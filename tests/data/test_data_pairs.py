@@ -7,32 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pairs import DRAWING, write_pairs
 from tiny import tiny_config
 
-from hfgen.data import batch_indices, draw, open_store
+from hfgen.data import batch_indices, open_store
 from hfgen.data.decode import Rules, decode
 from hfgen.errors import UserError
 from hfgen.images import from_pil, to_pil
-
-DRAWING = ("drawing", 1)
-
-
-def write_pairs(folder: Path, train: int = 150, test: int = 20, scale: int = 1) -> torch.Tensor:
-    """Coloured images and, `scale` times as large, their negative in grey: (N, 4, 16, 16), target and condition."""
-    import datasets
-
-    targets = draw("stacked", "train", 0, train + test, 16).images
-    drawings = 255 - targets[:, :1]
-    large = drawings.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
-    features = datasets.Features(
-        {"drawing": datasets.Image(), "image": datasets.Image(), "note": datasets.Value("string")}
-    )
-    (folder / "data").mkdir(parents=True)
-    for split, rows in (("train", slice(0, train)), ("test", slice(train, None))):
-        images, conditions = to_pil(targets[rows]), to_pil(large[rows])
-        table = {"drawing": conditions, "image": images, "note": ["x"] * len(images)}
-        datasets.Dataset.from_dict(table, features=features).to_parquet(folder / "data" / f"{split}-0.parquet")
-    return torch.cat([targets, drawings], 1)
 
 
 def test_a_store_of_pairs_holds_the_condition_behind_its_image(tmp_path: Path) -> None:

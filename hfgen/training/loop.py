@@ -27,7 +27,7 @@ from hfgen.seeds import derive_seed
 from hfgen.training import checkpoints, sharding
 from hfgen.training.config import RunConfig
 from hfgen.training.devices import choose_kernels, resident
-from hfgen.training.ema import make_averages, update_average
+from hfgen.training.ema import Follower, make_averages
 from hfgen.training.folders import claim_folder, sole_run
 from hfgen.training.interrupts import Interrupts
 from hfgen.training.meters import Meters, Reading
@@ -116,6 +116,7 @@ class Trainer:
         self.averages = make_averages(self.networks)
         self.phases = config.model.phases()
         self.sharded = self._shard()
+        self.followers = {name: Follower(self.averages[name], network) for name, network in networks.items()}
         trainable = {name: [p for p in net.parameters() if p.requires_grad] for name, net in self.networks.items()}
         self.trainable = trainable
         self.optimizers = {phase.name: self._optimizer(phase) for phase in self.phases}
@@ -202,13 +203,7 @@ class Trainer:
                 trained.update(phase.trains)
         self.images_seen += config.batch_size
         for name in sorted(trained):
-            update_average(
-                self.averages[name],
-                self.networks[name],
-                config.batch_size,
-                self.images_seen,
-                config.ema_half_life,
-            )
+            self.followers[name].update(config.batch_size, self.images_seen, config.ema_half_life)
 
     def _begin_step(self) -> Step:
         config, accelerator = self.config, self.accelerator

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
-import os
 import random
 import statistics
 import subprocess
@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -40,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The sub-command's arguments."""
     parser.add_argument("--families", nargs="+", choices=sorted(LOSSES), default=sorted(LOSSES), help="(all)")
     parser.add_argument("--resolutions", nargs="+", type=int, default=[32, 64], help="(32 64)")
-    parser.add_argument("--rounds", type=int, default=9, help="paired rounds (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=1.5, help="length of a loop's turn in a round (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=15, help="paired rounds (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=0.6, help="length of a loop's turn in a round (%(default)s)")
     parser.add_argument("--device", default=None, help="cpu or cuda (a GPU where there is one)")
     parser.add_argument("--batch_size", type=int, help="images in a step (the recipe's)")
     parser.add_argument("--check", action="store_true", help="exit with 1 where a bar is missed")
@@ -230,11 +231,15 @@ def _start_up(family: str, resolution: int) -> tuple[float, float]:
         out = Path(folder) / "run"
         command = [sys.executable, str(Path(__file__).parents[1] / "train.py"), f"{family}-glyphs", f"--out={out}"]
         command += [f"--resolution={resolution}", "--max_images=640", "--log_every=1"]
-        started = time.time()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        if status:
+        started, peak = time.time(), 0
+        process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None:
+            # Not the child's own account, which begins with the memory of the process that started it.
+            with contextlib.suppress(psutil.Error):
+                peak = max(peak, process.memory_info().rss)
+            time.sleep(0.05)
+        if process.returncode:
             raise SystemExit(f"{' '.join(command)} failed")
         first = json.loads((out / "speed.jsonl").read_text().splitlines()[0])
         seconds = (out / "run.json").stat().st_mtime - started + first["seconds"]
-    return seconds, usage.ru_maxrss / 1024
+    return seconds, peak / 2**20

@@ -194,7 +194,9 @@ class Trainer:
     def step(self) -> None:
         """See one batch: every active phase updates once, then the averages follow."""
         config = self.config
-        torch.compiler.cudagraph_mark_step_begin()
+        if self.kernels.compiled == "reduce-overhead":
+            # Only then: it imports Inductor, which takes seconds.
+            torch.compiler.cudagraph_mark_step_begin()
         step = self._begin_step()
         trained: set[str] = set()
         for phase in self.phases:

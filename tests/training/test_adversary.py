@@ -19,7 +19,7 @@ import hfgen
 from hfgen.errors import UserError
 from hfgen.families import FAMILIES
 from hfgen.recipes import recipe_names
-from hfgen.training import loop
+from hfgen.training.ema import Follower
 from hfgen.training.loop import Trainer, train
 from hfgen.training.plan import plan
 
@@ -98,10 +98,10 @@ def test_the_perceptual_terms_gradient_reaches_encoder_and_decoder(
 def test_the_average_of_the_autoencoder_moves_once_a_step(family: str, glyph_folder: Path, tmp_path: Path, monkeypatch):
     trainer = begun(make_trainer(family, glyph_folder, tmp_path))
     moved = []
-    update = loop.update_average
-    monkeypatch.setattr(loop, "update_average", lambda average, *rest: (moved.append(average), update(average, *rest)))
+    update = Follower.update
+    monkeypatch.setattr(Follower, "update", lambda follower, *rest: (moved.append(follower), update(follower, *rest)))
     trainer.step()
-    assert len(moved) == 2 and trainer.averages[AUTOENCODER[family]] in moved
+    assert len(moved) == 2 and trainer.followers[AUTOENCODER[family]] in moved
 
 
 @BOTH
@@ -135,7 +135,7 @@ def test_the_embedded_network_is_learnt_before_the_first_step_and_kept_by_checkp
     trainer.step()
     trainer.save()
     resumed = make_trainer("vqgan", glyph_folder, tmp_path)
-    monkeypatch.setattr(loop.Trainer, "_start", lambda trainer: pytest.fail("learnt again"))
+    monkeypatch.setattr(Trainer, "_start", lambda trainer: pytest.fail("learnt again"))
     resumed.resume()
     assert same(learnt, resumed.networks["perceptual"])
 

@@ -18,6 +18,7 @@ from hfgen.objectives.adversarial import (
     ADVERSARIES,
     ScoreAverages,
     adaptive_weight,
+    discriminator_loss,
     discriminator_warning,
     lecam_penalty,
 )
@@ -154,8 +155,7 @@ class Adversary:
     def _discriminator_loss(self, networks: Networks, step: Step) -> Loss:
         discriminator = networks["discriminator"]
         real, fake = discriminator(step.images), discriminator(step.carry["reconstructions"])
-        loss = ADVERSARIES[self.adversarial_loss].discriminator(real, fake)
-        terms = {"loss": loss.detach(), "margin": (real.float() - fake.float()).mean().detach()}
+        loss, terms = discriminator_loss(ADVERSARIES[self.adversarial_loss], (real, fake))
         if not self.lecam_weight:
             return Loss(loss, terms)
         step.carry.update(real_scores=real.detach(), fake_scores=fake.detach())

@@ -8,7 +8,13 @@ from torch import nn
 
 from hfgen.families.vae import VAE
 from hfgen.models.joint_discriminator import JointDiscriminator
-from hfgen.objectives.adversarial import discriminator_warning, gradient_penalty, relativistic_loss
+from hfgen.objectives.adversarial import (
+    ADVERSARIES,
+    discriminator_loss,
+    discriminator_warning,
+    lazy,
+    relativistic_loss,
+)
 from hfgen.pipelines import ALIPipeline
 from hfgen.training.phases import Loss, Networks, Phase, Step
 
@@ -78,15 +84,11 @@ class ALI:
     def _discriminator_loss(self, networks: Networks, step: Step) -> Loss:
         discriminator = networks["discriminator"]
         encoder, generator = (step.images, step.carry["inferred"]), (step.carry["generated"], step.carry["latents"])
-        score_encoder, score_generator = discriminator(*encoder), discriminator(*generator)
-        adversarial = relativistic_loss(score_encoder, score_generator)
-        margin = (score_encoder - score_generator).mean().detach().float()
-        terms = {"loss": adversarial.detach(), "margin": margin}
-        if step.index % self.penalty_every:
-            return Loss(adversarial, terms)
-        r1, r2 = gradient_penalty(discriminator, *encoder), gradient_penalty(discriminator, *generator)
-        terms.update(r1=r1.detach(), r2=r2.detach())
-        return Loss(adversarial + self.penalty_every * self.penalty / 2 * (r1 + r2), terms)
+        scores = discriminator(*encoder), discriminator(*generator)
+        gamma = lazy(self.penalty, self.penalty_every, step.index)
+        return Loss(
+            *discriminator_loss(ADVERSARIES["relativistic"], scores, gamma, discriminator, (encoder, generator))
+        )
 
     def pipeline(self, networks: Networks) -> ALIPipeline:
         """Decode N(0, I), or reconstruct through inference."""

@@ -16,7 +16,7 @@ from hfgen.models.hfgen_gan_v1 import GANGenerator
 from hfgen.models.hfgen_r3gan_v1 import R3Generator
 from hfgen.models.initialise import initialise
 from hfgen.models.r3_discriminator import R3Discriminator
-from hfgen.objectives.adversarial import ADVERSARIES, discriminator_warning, gradient_penalty
+from hfgen.objectives.adversarial import ADVERSARIES, discriminator_loss, discriminator_warning, lazy
 from hfgen.objectives.augment import POLICIES, augment
 from hfgen.pipelines import GANPipeline
 from hfgen.training.phases import Loss, Networks, Phase, Step
@@ -148,15 +148,9 @@ class GAN:
 
     def _discriminator_loss(self, networks: Networks, step: Step) -> Loss:
         judge, real, fakes = self._judge(networks, step), step.images, step.carry["fakes"]
-        score_real, score_fake = judge(self._augment(real, step)), judge(self._augment(fakes, step))
-        adversarial = ADVERSARIES[self.loss].discriminator(score_real, score_fake)
-        terms = {"loss": adversarial.detach(), "margin": (score_real - score_fake).mean().detach().float()}
-        if step.index % self.penalty_every or not self.penalty:
-            return Loss(adversarial, terms)
-        r1, r2 = gradient_penalty(judge, real), gradient_penalty(judge, fakes)
-        terms.update(r1=r1.detach(), r2=r2.detach())
-        gamma = self.penalty_every * self.penalty * cosine(step.progress, self.penalty_end)
-        return Loss(adversarial + gamma / 2 * (r1 + r2), terms)
+        scores = judge(self._augment(real, step)), judge(self._augment(fakes, step))
+        gamma = lazy(self.penalty, self.penalty_every, step.index) * cosine(step.progress, self.penalty_end)
+        return Loss(*discriminator_loss(ADVERSARIES[self.loss], scores, gamma, judge, ((real,), (fakes,))))
 
     def _judge(self, networks: Networks, step: Step) -> Callable[[Tensor], Tensor]:
         discriminator = networks["discriminator"]

@@ -111,6 +111,31 @@ def gradient_penalty(discriminator: Callable[..., Tensor], *inputs: Tensor) -> T
         return torch.stack([gradient.square().flatten(1).sum(1) for gradient in gradients]).sum(0).mean()
 
 
+def lazy(weight: float, every: int, index: int) -> float:
+    """The weight of a penalty at step `index` that comes at each `every`-th one, counted as often (1912.04958)."""
+    return 0.0 if index % every else every * weight
+
+
+def discriminator_loss(
+    adversary: Adversary,
+    scores: tuple[Tensor, Tensor],
+    gamma: float = 0.0,
+    discriminator: Callable[..., Tensor] | None = None,
+    inputs: tuple[tuple[Tensor, ...], tuple[Tensor, ...]] = ((), ()),
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """What a discriminator minimises, with gamma / 2 (R1 + R2), and its terms for the log.
+
+    `scores` are of real images and of fakes; `inputs` what the `discriminator` is smooth around, real and fake.
+    """
+    total = adversary.discriminator(*scores)
+    real, fake = scores
+    terms = {"loss": total.detach(), "margin": (real.float() - fake.float()).mean().detach()}
+    if not gamma or discriminator is None:
+        return total, terms
+    r1, r2 = (gradient_penalty(discriminator, *side) for side in inputs)
+    return total + gamma / 2 * (r1 + r2), {**terms, "r1": r1.detach(), "r2": r2.detach()}
+
+
 def discriminator_warning(loss: float, margin: float) -> str | None:
     """What is wrong with a discriminator of this mean loss and mean score(real) - score(fake), or None.
 

@@ -112,7 +112,8 @@ def _train(recipe: str, data: str, images: int, out: Path) -> float:
     """Seconds of the whole command."""
     command = [sys.executable, _TRAIN, recipe, f"--data={data}", f"--out={out}", f"--max_images={images}"]
     started = time.perf_counter()
-    subprocess.run([*command, "--small_images=pad", "--log_every=500"], check=True, stderr=subprocess.DEVNULL)
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run([*command, "--small_images=pad", "--log_every=500"], check=True, **quiet)
     return time.perf_counter() - started
 
 

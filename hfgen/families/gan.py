@@ -54,8 +54,8 @@ class GAN:
     latent_size: int = 1
     width: int = 16
     max_width: int = 64
-    discriminator_width: int = 32
-    discriminator_max_width: int = 128
+    discriminator_width: int = 64
+    discriminator_max_width: int = 256
     penalty: float = 0.5
     penalty_end: float = 1.0
     penalty_every: int = 4

@@ -6,21 +6,7 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, leaky_relu
-
-
-class _DownBlock(nn.Module):
-    """Residual block that halves the side; without normalisation, so that a gradient penalty stays per image."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, inputs, 3, padding=1)
-        self.conv2 = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.shortcut = nn.Conv2d(inputs, outputs, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        residual = avg_pool2d(self.conv2(leaky_relu(self.conv1(leaky_relu(x, 0.2)), 0.2)), 2)
-        return (residual + self.shortcut(avg_pool2d(x, 2))) * math.sqrt(0.5)
+from torch.nn.functional import leaky_relu
 
 
 class Score(nn.Module):
@@ -46,42 +32,39 @@ class Score(nn.Module):
 class ImageDiscriminator(nn.Module):
     """Images (N, C, R, R) in [-1, 1] -> one score an image (N,); higher is more real.
 
-    A residual network (after Karras et al., 1912.04958) from side R / 2, where `width` >= 4 C channels still hold
-    every pixel, down to at most 4; there a channel with the standard deviation over neighbouring images
-    (Karras et al., 1710.10196) lets it see missing variety. With `classes`, it scores an image as one
-    of its class.
+    Strided convolutions, each of which halves the side and doubles the channels from `width`, down to side 4 at most
+    (DCGAN's; Radford et al., 1511.06434), without normalisation, so that a gradient penalty stays per image. There a
+    channel with the standard deviation over neighbouring images (Karras et al., 1710.10196) lets it see missing
+    variety. With `classes`, it scores an image as one of its class.
     """
 
     def __init__(self, channels: int, resolution: int, width: int, max_width: int, classes: int = 0) -> None:
         super().__init__()
         side, here = resolution // 2, width
-        self.stem = nn.Conv2d(channels, here, 4, stride=2, padding=1)
-        blocks = []
+        layers: list[nn.Module] = [nn.Conv2d(channels, here, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
         while side > 4:
-            blocks.append(_DownBlock(here, min(2 * here, max_width)))
-            side, here = side // 2, min(2 * here, max_width)
-        self.blocks = nn.Sequential(*blocks)
+            wider = min(2 * here, max_width)
+            layers += [nn.Conv2d(here, wider, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+            side, here = side // 2, wider
+        self.layers = nn.Sequential(*layers)
         self.mix = nn.Conv2d(here + 1, here, 3, padding=1)
-        self.hidden = nn.Linear(here * side * side, here)
-        self.score = Score(here, classes)
+        self.feature_count = here * side * side
+        self.score = Score(self.feature_count, classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, a=0.2)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        for block in blocks:
-            nn.init.zeros_(block.conv2.weight)
 
     def forward(self, images: Tensor, class_labels: Tensor | None = None) -> Tensor:
         """Score the images, of classes (N,) where there are any; the batch is seen in groups of four neighbours."""
         return self.score(self.features(images), class_labels)
 
     def features(self, images: Tensor) -> Tensor:
-        """What the score is read from (N, D)."""
-        features = self.blocks(self.stem(images))
+        """What the score is read from (N, `feature_count`)."""
+        features = self.layers(images)
         features = torch.cat([features, _group_deviation(features)], 1)
-        features = leaky_relu(self.mix(features), 0.2).flatten(1)
-        return leaky_relu(self.hidden(features), 0.2)
+        return leaky_relu(self.mix(features), 0.2).flatten(1)
 
 
 def _group_deviation(features: Tensor, group: int = 4) -> Tensor:

@@ -6,26 +6,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
-from hfgen.models.discriminator import ImageDiscriminator
+from hfgen.models.discriminator import ImageDiscriminator, Score
 
 
 class JointDiscriminator(ImageDiscriminator):
     """Images (N, C, R, R) in [-1, 1] and latents (N, ...) -> one score a pair (N,); higher is from the encoder.
 
-    The features of an `ImageDiscriminator` meet those that two layers make of the flattened latent.
+    A layer on the features of an `ImageDiscriminator` meets what two layers make of the flattened latent.
     """
 
     def __init__(self, channels: int, resolution: int, width: int, max_width: int, latent: int) -> None:
         super().__init__(channels, resolution, width, max_width)
-        here = self.hidden.out_features
+        here = max_width
+        self.hidden = nn.Linear(self.feature_count, here)
+        self.score = Score(here, 0)
         self.latent = nn.Sequential(nn.Linear(latent, here), nn.LeakyReLU(0.2), nn.Linear(here, here))
         self.joint = nn.Sequential(nn.Linear(2 * here, here), nn.LeakyReLU(0.2), nn.Linear(here, here))
-        for module in (*self.latent, *self.joint):
+        for module in (self.hidden, *self.latent, *self.joint, self.score.linear):
             if isinstance(module, nn.Linear):
                 nn.init.kaiming_normal_(module.weight, a=0.2)
                 nn.init.zeros_(module.bias)
 
     def forward(self, images: Tensor, latents: Tensor) -> Tensor:  # type: ignore[override]
         """Score the pairs; the images are seen in groups of four neighbours."""
-        features = torch.cat([self.features(images), leaky_relu(self.latent(latents.flatten(1)), 0.2)], 1)
+        seen = leaky_relu(self.hidden(self.features(images)), 0.2)
+        features = torch.cat([seen, leaky_relu(self.latent(latents.flatten(1)), 0.2)], 1)
         return self.score(leaky_relu(self.joint(features), 0.2), None)

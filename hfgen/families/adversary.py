@@ -20,6 +20,7 @@ from hfgen.objectives.adversarial import (
     adaptive_weight,
     discriminator_loss,
     discriminator_warning,
+    lazy,
     lecam_penalty,
 )
 from hfgen.objectives.perceptual import perceptual_distance
@@ -38,6 +39,8 @@ class Adversary:
         adversarial_begin: Share of the run after which the discriminator learns and is listened to.
         adversarial_warmup: Share of the run over which the weight then rises from 0.
         adaptive: Multiply the weight by |grad nll| / |grad adversarial| at the decoder's last layer.
+        penalty: Gamma, the weight of R1 + R2, of an image's mean score, in the discriminator's loss; 0 for none.
+        penalty_every: Steps between two penalties, each then counted as often.
         lecam_weight: Weight of LeCam's penalty in the discriminator's loss, which helps where images are few.
         lecam_decay: Of the moving averages of the scores, per step, that it is anchored at.
         discriminator_layers: Halvings of the side; a score sees 16, 34, 70, 142 pixels with 1, 2, 3, 4.
@@ -54,6 +57,8 @@ class Adversary:
     adversarial_begin: float = 0.3
     adversarial_warmup: float = 0.1
     adaptive: bool = True
+    penalty: float = 0.0
+    penalty_every: int = 8
     lecam_weight: float = 0.0
     lecam_decay: float = 0.99
     discriminator_layers: int = 2
@@ -71,7 +76,9 @@ class Adversary:
             )
         if not 0 <= self.lecam_decay < 1:
             raise UserError(f"model.lecam_decay: {self.lecam_decay} isn't in [0, 1); choose e.g. 0.99")
-        for name in ("adversarial_warmup", "adversarial_weight", "lecam_weight", "perceptual_weight"):
+        if self.penalty_every < 1:
+            raise UserError(f"model.penalty_every: {self.penalty_every} is too small; give 1 or more")
+        for name in ("adversarial_warmup", "adversarial_weight", "penalty", "lecam_weight", "perceptual_weight"):
             if getattr(self, name) < 0:
                 raise UserError(f"model.{name}: {getattr(self, name)} is negative; give 0 or more")
 
@@ -155,7 +162,14 @@ class Adversary:
     def _discriminator_loss(self, networks: Networks, step: Step) -> Loss:
         discriminator = networks["discriminator"]
         real, fake = discriminator(step.images), discriminator(step.carry["reconstructions"])
-        loss, terms = discriminator_loss(ADVERSARIES[self.adversarial_loss], (real, fake))
+        gamma = lazy(self.penalty, self.penalty_every, step.index)
+        loss, terms = discriminator_loss(
+            ADVERSARIES[self.adversarial_loss],
+            (real, fake),
+            gamma,
+            lambda images: discriminator(images).mean((1, 2, 3)),
+            ((step.images,), (step.carry["reconstructions"],)),
+        )
         if not self.lecam_weight:
             return Loss(loss, terms)
         step.carry.update(real_scores=real.detach(), fake_scores=fake.detach())

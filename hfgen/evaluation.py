@@ -17,14 +17,14 @@ from hfgen import metrics
 from hfgen.bars import without_bars
 from hfgen.data import ImageStore, batch_indices, open_store
 from hfgen.errors import UserError
-from hfgen.files import atomic_folder, read_json, write_json
+from hfgen.files import atomic_folder
 from hfgen.images import to_float, to_pil, unit_to_uint8
 from hfgen.metrics import Estimate
 from hfgen.pipelines import ImagePipeline, load
 from hfgen.pipelines.loading import resolve_folder
+from hfgen.records import SCHEMA, read_record, write_record
 from hfgen.seeds import derive_seed
 
-SCHEMA = 1
 NEIGHBOURS = 5
 _BATCH = 250
 _LIBRARIES = ("hfgen", "torch", "diffusers", "transformers", "datasets", "torchmetrics")
@@ -248,7 +248,7 @@ def save_evaluation(evaluation: Evaluation, out: Path, store: ImageStore) -> Non
     """
     path = out / "record.json"
     if path.exists():
-        before, now = read_json(path), evaluation.record
+        before, now = read_record(path), evaluation.record
         for field in ("model", "data"):
             if before.get(field, {}).get("id") != now[field]["id"]:
                 was = before.get(field, {}).get("id")
@@ -262,7 +262,7 @@ def save_evaluation(evaluation: Evaluation, out: Path, store: ImageStore) -> Non
     if evaluation.labels is not None:
         columns["label"] = evaluation.labels.tolist()
     write_dataset(columns, out / "dataset", store.label_names)
-    write_json(path, evaluation.record)
+    write_record(path, evaluation.record)
 
 
 def write_dataset(columns: dict[str, Any], folder: Path, label_names: list[str] | None = None) -> None:

@@ -108,7 +108,7 @@ def evaluate(
         "protocol": {
             "seed": seed,
             "neighbours": NEIGHBOURS,
-            "extractor": {name: getattr(real.extractor, name) for name in ("id", "sha256", "accuracy")},
+            "extractor": real.extractor.facts(),
             "versions": {name: version(name) for name in _LIBRARIES},
         },
         **measure(real, reconstructions, samples, seed),
@@ -127,7 +127,7 @@ class HeldOut:
     inputs: Tensor
     images: Tensor
     labels: Tensor | None
-    extractor: metrics.EmbeddedExtractor
+    extractor: metrics.Extractor
     features: Tensor
     spectrum: metrics.PowerSpectrum
     baseline: dict[str, Estimate]
@@ -162,7 +162,9 @@ def held_out_images(
     chosen = batch_indices(len(store), 0, n, seed)
     inputs = store.images[chosen]
     images = inputs[:, : store.channels].contiguous()
-    extractor = metrics.embedded_extractor(training.targets, training.labels, training.fingerprint)
+    extractor = metrics.embedded_extractor(
+        training.targets, training.labels, training.fingerprint, factors=training.label_factors
+    )
     features, spectrum = extractor.features(images), metrics.power_spectrum(images)
     others = training.targets[batch_indices(len(training), 0, min(n, len(training)), seed)]
     baseline = _set_metrics(features, spectrum, others, extractor, seed)
@@ -210,7 +212,7 @@ def _set_metrics(
     real_features: Tensor,
     real_spectrum: metrics.PowerSpectrum,
     images: Tensor,
-    extractor: metrics.EmbeddedExtractor,
+    extractor: metrics.Extractor,
     seed: int,
 ) -> dict[str, Estimate]:
     """How far a set of images is from the real ones, which it isn't paired with."""

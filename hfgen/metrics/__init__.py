@@ -1,7 +1,8 @@
 """Formulae, their intervals and the feature extractor; nothing here reads or writes results."""
 
+from hfgen.metrics.backbones import BackboneExtractor, InceptionExtractor, load_extractor, named_extractor
 from hfgen.metrics.distances import frechet_distance, kernel_distance, moments
-from hfgen.metrics.extractors import EmbeddedExtractor, embedded_extractor
+from hfgen.metrics.extractors import EmbeddedExtractor, Extractor, embedded_extractor
 from hfgen.metrics.intervals import (
     Estimate,
     bootstrap_mean,
@@ -25,8 +26,11 @@ from hfgen.metrics.spectrum import (
 __all__ = [
     "PRDC",
     "AveragingIdentity",
+    "BackboneExtractor",
     "EmbeddedExtractor",
     "Estimate",
+    "Extractor",
+    "InceptionExtractor",
     "Modes",
     "PowerSpectrum",
     "averaging_identity",
@@ -40,10 +44,12 @@ __all__ = [
     "high_frequency_ratio",
     "kernel_distance",
     "kernel_distance_interval",
+    "load_extractor",
     "luma",
     "modes",
     "moments",
     "mse",
+    "named_extractor",
     "power_spectrum",
     "prdc",
     "prdc_intervals",

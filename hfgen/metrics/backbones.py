@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,6 @@ from hfgen.models.perceptual import BackboneFeatures
 from hfgen.pipelines.loading import resolve_folder
 
 _BATCH = 50
-
-logger = logging.getLogger("hfgen")
 
 
 class BackboneExtractor(Extractor):
@@ -58,12 +55,6 @@ class BackboneExtractor(Extractor):
         """See `Extractor`."""
         check_images(images, "images")
         return torch.cat([self._network.pooled(to_float(batch)) for batch in images.cpu().split(_BATCH)]).double()
-
-    @torch.no_grad()
-    def layers(self, images: Tensor) -> list[Tensor]:
-        """Its hidden states, at most five."""
-        check_images(images, "images")
-        return self._network(to_float(images.cpu()))
 
     def save(self, folder: Path) -> None:
         """Its name and hash only: the weights may be large, and are had from where they came from."""
@@ -112,10 +103,6 @@ class InceptionExtractor(Extractor):
         check_images(images, "images")
         batches = images.cpu().expand(-1, 3, -1, -1).split(_BATCH)
         return torch.cat([self._network(batch).flatten(1) for batch in batches]).double()
-
-    def layers(self, images: Tensor) -> list[Tensor]:
-        """None: it gives its last layer only."""
-        return []
 
     def save(self, folder: Path) -> None:
         """Its name and hash."""

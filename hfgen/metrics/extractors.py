@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from hfgen.errors import UserError
 from hfgen.files import atomic_folder, cache_dir, read_json, write_bytes, write_json
-from hfgen.images import to_float
 from hfgen.metrics.checks import check_images
 from hfgen.models.classifier import (
     ClassHead,
@@ -25,7 +24,6 @@ from hfgen.models.classifier import (
     predictions,
     train_classifier,
 )
-from hfgen.models.perceptual import rectifier_outputs
 
 _WEIGHTS, FACTS = "extractor.safetensors", "extractor.json"
 _PREPROCESSING = {"size": "as it is", "filter": "area above 64 pixels", "antialias": True, "mean": [0.5], "std": [0.5]}
@@ -51,10 +49,6 @@ class Extractor(ABC):
     @abstractmethod
     def features(self, images: Tensor) -> Tensor:
         """uint8 (N, C, S, S) -> float64 (N, D), on the CPU."""
-
-    @abstractmethod
-    def layers(self, images: Tensor) -> list[Tensor]:
-        """uint8 (n, C, S, S), one batch -> features (n, D, ...) of each layer, shallow to deep, or []."""
 
     def modes(self, images: Tensor) -> Tensor:
         """uint8 (N, C, S, S) -> the class (N,) that it takes each image for; an index into `mode_counts`."""
@@ -95,12 +89,6 @@ class EmbeddedExtractor(Extractor):
         """
         self._check(images)
         return features(self._classifier.network, images.cpu()).double()
-
-    @torch.no_grad()
-    def layers(self, images: Tensor) -> list[Tensor]:
-        """The features behind each rectifier; errors as `features`."""
-        self._check(images)
-        return rectifier_outputs(self._classifier.network, to_float(images.cpu()))
 
     @torch.no_grad()
     def modes(self, images: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -11,7 +12,8 @@ from hfgen.errors import UserError
 from hfgen.metrics.checks import check_finite
 
 _SSIM_WINDOW = 11
-_SSIM_BATCH = 256
+_MS_SSIM_SIDE = 176
+_NUMBERS = 2**20
 
 
 def mse(x: Tensor, y: Tensor) -> Tensor:
@@ -56,10 +58,34 @@ def ssim(x: Tensor, y: Tensor, data_range: float) -> Tensor:
     if min(x.shape[-2:]) < _SSIM_WINDOW:
         size = f"{x.shape[-2]} x {x.shape[-1]}"
         raise UserError(f"ssim: images of {size} are below its 11 x 11 window; use larger ones or mse")
-    batches = zip(_as_batch(x).split(_SSIM_BATCH), _as_batch(y).split(_SSIM_BATCH), strict=True)
+    return _in_batches(structural_similarity_index_measure, x, y, data_range)
+
+
+def ms_ssim(x: Tensor, y: Tensor, data_range: float) -> Tensor:
+    """Structural similarity over five scales, in [0, 1] (Wang 2003, its weights); shapes as `mse`.
+
+    Scales whose mean is negative count as 0, as in torchmetrics.
+
+    Raises:
+        UserError: as `mse`, or a side under 176 pixels, which the window exceeds at the fifth scale.
+    """
+    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
+
+    _check_range(data_range)
+    x, y = _pair(x, y)
+    if min(x.shape[-2:]) < _MS_SSIM_SIDE:
+        size = f"{x.shape[-2]} x {x.shape[-1]}"
+        raise UserError(f"ms_ssim: images of {size} are too small for five scales; use 176 x 176 or more, or ssim")
+    return _in_batches(multiscale_structural_similarity_index_measure, x, y, data_range)
+
+
+def _in_batches(score: Callable[..., Tensor], x: Tensor, y: Tensor, data_range: float) -> Tensor:
+    """A score of torchmetrics, per image; memory doesn't grow with the set."""
+    first, second = (images if images.ndim == 4 else images[None, None] for images in (x, y))
+    batch = max(1, _NUMBERS // first[0].numel())
     scores = [
-        structural_similarity_index_measure(a, b, data_range=float(data_range), reduction="none").reshape(-1)
-        for a, b in batches
+        score(a, b, data_range=float(data_range), reduction="none").reshape(-1)
+        for a, b in zip(first.split(batch), second.split(batch), strict=True)
     ]
     return torch.cat(scores) if x.ndim == 4 else scores[0].squeeze(0)
 
@@ -72,10 +98,6 @@ def _pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     check_finite(x, "x")
     check_finite(y, "y")
     return x.double(), y.double()
-
-
-def _as_batch(x: Tensor) -> Tensor:
-    return x if x.ndim == 4 else x[None, None]
 
 
 def _check_range(data_range: float) -> None:

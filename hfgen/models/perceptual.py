@@ -96,17 +96,12 @@ class EmbeddedFeatures(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """The features behind each rectifier."""
-        return rectifier_outputs(self.classifier, images)
-
-
-def rectifier_outputs(classifier: nn.Sequential, images: Tensor) -> list[Tensor]:
-    """Images (N, C, R, R) in [-1, 1] -> the features behind each rectifier of the embedded classifier."""
-    x, found = classifier_inputs(images), []
-    for layer in classifier:
-        x = layer(x)
-        if isinstance(layer, nn.ReLU):
-            found.append(x)
-    return found
+        x, found = classifier_inputs(images), []
+        for layer in self.classifier:
+            x = layer(x)
+            if isinstance(layer, nn.ReLU):
+                found.append(x)
+        return found
 
 
 def _load_backbone(folder: Path) -> tuple[Any, bool]:

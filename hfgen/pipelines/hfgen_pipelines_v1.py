@@ -97,7 +97,7 @@ class ImagePipeline(DiffusionPipeline):
 
     @torch.no_grad()
     def codes(self, images: Any) -> Tensor | None:
-        """Codes (N, L) in [0, `codebook_size`) that images, given as in `reconstruct`, are encoded by; None: no such."""
+        """Codes (N, L) in [0, `codebook_size`) of images given as in `reconstruct`; None: it has no codebook."""
         return None
 
     @property

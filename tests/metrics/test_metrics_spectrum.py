@@ -137,7 +137,7 @@ def test_the_averaging_identity_is_0_where_the_power_was_put_back() -> None:
     real, other = noise(400), noise(400, seed=1)
     identity = averaging_identity(real, other)
     assert identity.high == pytest.approx(0, abs=0.02)
-    assert identity.high_numerators.shape == identity.high_denominators.shape == (400,)
+    assert identity.missing.high.shape == identity.error.high.shape == (400,)
 
 
 @pytest.mark.parametrize(

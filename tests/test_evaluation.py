@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from pairs import DRAWING, write_pairs
@@ -12,7 +13,7 @@ from hfgen.errors import UserError
 from hfgen.evaluation import evaluate
 from hfgen.images import from_pil
 
-N = 40
+N, FILE = 40, "test-00000-of-00001.parquet"
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +28,53 @@ def test_the_record_is_the_json_that_was_written(evaluated):
     assert evaluation.record["data"]["n"] == N and len(evaluation.record["data"]["fingerprint"]) == 64
 
 
-def test_every_metric_has_its_interval_and_the_encoderless_have_no_reconstruction(evaluated, family: str):
-    metrics = evaluated[0].record["metrics"]
-    assert all(entry["low"] <= entry["value"] <= entry["high"] and entry["n"] == N for entry in metrics.values())
-    samples = {"kid", "fd", "precision", "recall", "density", "coverage", "hf_ratio_sample"}
-    paired = {"psnr", "ssim", "hf_ratio_reconstruction", "averaging_identity"}
-    assert metrics.keys() == (samples if family == "gan" else samples | paired)
-    assert evaluated[0].record["baseline"].keys() == samples
+RATIOS = ("hf", "laplacian_variance", "tenengrad", "blur_effect")
+SAMPLES = {"kid", "fd", "precision", "recall", "density", "coverage", "spectral_distance", "two_sample"}
+SAMPLES |= {"ndb", "ndb_jsd", "modes", "modes_kl", *(f"{name}_ratio_sample" for name in RATIOS)}
+PAIRS = {"psnr", "ssim", "perceptual", "averaging_identity", "spectral_distance_reconstruction"}
+PAIRS |= {f"{name}_ratio_reconstruction" for name in RATIOS}
+POSTERIOR, CODES = {"rate_bits", "active_units"}, {"codebook_perplexity", "codebook_usage"}
+OF_FAMILY = {
+    "vae": PAIRS | POSTERIOR,
+    "vaegan": PAIRS | POSTERIOR,
+    "ali": PAIRS | POSTERIOR,
+    "vqvae": PAIRS | CODES,
+    "vqgan": PAIRS | CODES,
+    "pix2pix": PAIRS,
+    "gan": set(),
+}
+
+
+def test_a_record_has_what_the_model_has_with_intervals(evaluated, family: str):
+    record = evaluated[0].record
+    metrics = record["metrics"]
+    assert all(entry["low"] <= entry["value"] <= entry["high"] for entry in metrics.values())
+    assert all(entry["n"] == N for name, entry in metrics.items() if name != "two_sample")
+    assert metrics.keys() == SAMPLES | {"memorisation"} | OF_FAMILY[family]
+    assert record["baseline"].keys() == SAMPLES
+    assert metrics["modes"]["value"] <= 3
+
+
+def test_what_the_dataset_holds_of_each_image_gives_the_records_means(evaluated, family: str):
+    evaluation, out = evaluated
+    rows, metrics = pq.read_table(out / "dataset" / FILE).to_pydict(), evaluation.record["metrics"]
+    for name in {"psnr", "ssim", "perceptual", "rate_bits"} & metrics.keys():
+        assert sum(rows[name]) / N == pytest.approx(metrics[name]["value"])
+    if "codes" in rows:
+        codes = torch.tensor(rows["codes"])
+        assert codes.unique().numel() / 16 == pytest.approx(metrics["codebook_usage"]["value"])
+    if "posterior_mean" in rows:
+        active = torch.tensor(rows["posterior_mean"]).double().var(0, correction=0) > 0.01
+        assert int(active.sum()) == metrics["active_units"]["value"]
+
+
+def test_a_card_tells_the_protocol_and_every_column(evaluated):
+    evaluation, out = evaluated
+    card = (out / "dataset" / "README.md").read_text()
+    assert evaluation.record["protocol"]["extractor"]["sha256"] in card
+    assert all(f"- `{name}`: " in card for name in pq.read_schema(out / "dataset" / FILE).names)
+    assert all(f"| {name} | " in card for name in evaluation.record["metrics"])
+    assert (out / "dataset" / "record.json").read_bytes() == (out / "record.json").read_bytes()
 
 
 def test_load_dataset_reads_the_images_bit_for_bit(evaluated, family: str, tmp_path: Path):
@@ -44,6 +85,7 @@ def test_load_dataset_reads_the_images_bit_for_bit(evaluated, family: str, tmp_p
     assert len(rows) == N
     assert torch.equal(from_pil(rows["original"], 1), evaluation.originals)
     assert torch.equal(from_pil(rows["sample"], 1), evaluation.samples)
+    assert torch.equal(from_pil(rows["other"], 1), evaluation.others)
     assert ("seed" in rows.column_names) == (family != "pix2pix")
     assert ("reconstruction" in rows.column_names) == (family != "gan")
     assert rows.features["label"].names == ["a", "b", "c"]

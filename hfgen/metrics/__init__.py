@@ -28,7 +28,7 @@ from hfgen.metrics.latents import (
     kl_bits,
 )
 from hfgen.metrics.memorisation import memorisation
-from hfgen.metrics.modes import Modes, modes
+from hfgen.metrics.modes import Modes, modes, modes_intervals
 from hfgen.metrics.neighbours import PRDC, expected_coverage, prdc
 from hfgen.metrics.pixels import capped_psnr, ms_ssim, mse, psnr, ssim
 from hfgen.metrics.sharpness import sharpness
@@ -77,6 +77,7 @@ __all__ = [
     "luma",
     "memorisation",
     "modes",
+    "modes_intervals",
     "moments",
     "ms_ssim",
     "mse",

@@ -83,6 +83,11 @@ class ImagePipeline(DiffusionPipeline):
         return True
 
     @property
+    def any_size(self) -> bool:
+        """Whether images may have other sides than `sample_size`."""
+        return False
+
+    @property
     def paired_with(self) -> tuple[str, int] | None:
         """(column, channels) of the conditions that follow an image's channels in `reconstruct`; None: no such."""
         return None
@@ -489,6 +494,11 @@ class AutoencoderPipeline(ImagePipeline):
     def can_sample(self) -> bool:
         """There is no prior."""
         return False
+
+    @property
+    def any_size(self) -> bool:
+        """Its layers are convolutions."""
+        return True
 
     def __call__(self, *arguments: Any, **options: Any) -> ImagePipelineOutput:
         """Refuse."""

@@ -27,7 +27,7 @@ from hfgen.seeds import derive_seed
 SCHEMA = 1
 NEIGHBOURS = 5
 _BATCH = 250
-_LIBRARIES = ("hfgen", "torch", "diffusers", "transformers", "datasets", "torchmetrics")
+_LIBRARIES = ("hfgen", "torch", "diffusers", "transformers", "datasets", "scipy")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -115,9 +115,7 @@ def _parser() -> argparse.ArgumentParser:
         "measure a model, or images that anything made, on held-out images",
         usage="hfgen evaluate MODEL|--samples DATA --data DATA --out DIR [...]\n       hfgen evaluate --verify DIR",
     )
-    verb.add_argument(
-        "model", metavar="MODEL", nargs="?", help="a run's folder, a checkpoint's or org/name[@revision]"
-    )
+    verb.add_argument("model", metavar="MODEL", nargs="?", help="a run's folder, a checkpoint's or org/name[@revision]")
     verb.add_argument("--samples", metavar="DATA", help="generated images instead of a model: a folder or a Hub id")
     verb.add_argument("--samples_split", default="all", help="split of the samples (%(default)s)")
     verb.add_argument("--resolution", type=int, help="for samples, and autoencoders of any size (their own)")
@@ -255,9 +253,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     """Measure one model or somebody's images, or verify an evaluation."""
     given = [name for name in ("model", "samples", "verify") if getattr(arguments, name) is not None]
     if len(given) != 1:
-        raise UserError(
-            f"model: give MODEL, --samples DATA or --verify DIR, only one of them"
-        )
+        raise UserError("model: give MODEL, --samples DATA or --verify DIR, only one of them")
     if arguments.verify is not None:
         from hfgen.verification import verify
 

@@ -27,7 +27,7 @@ from hfgen.seeds import derive_seed
 from hfgen.workspace import fill, gather, workspace
 
 _BATCH, _BATCH_PIXELS = 250, 2**18
-_LIBRARIES = ("hfgen", "torch", "diffusers", "transformers", "datasets", "torchmetrics")
+_LIBRARIES = ("hfgen", "torch", "diffusers", "transformers", "datasets", "scipy")
 
 SmallImages = Literal["refuse", "pad", "upscale"]
 
@@ -205,7 +205,11 @@ def _make(
     if not seeds:
         assert reconstructions is not None, "a pipeline samples or reconstructs"
         return reconstructions, reconstructions, encodings
-    samples = step("samples", make=lambda rows: {"images": generate(pipeline, seeds[rows.start : rows.stop])}, what="sampling")
+
+    def draw(rows: slice) -> dict[str, Tensor]:
+        return {"images": generate(pipeline, seeds[rows])}
+
+    samples = step("samples", make=draw, what="sampling")
     return reconstructions, samples["images"], encodings
 
 

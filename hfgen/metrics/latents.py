@@ -60,8 +60,8 @@ def active_units_interval(means: Tensor) -> Estimate:
     variances, flat = _variances(means), means.double().flatten(1)
     fourth = (flat - flat.mean(0)).pow(4).mean(0)
     error = 1.96 * ((fourth - variances.square()).clamp_min(0) / len(flat)).sqrt()
-    counts = [float((bound > _ACTIVE).sum()) for bound in (variances, variances - error, variances + error)]
-    return Estimate(*counts, len(flat))
+    value, low, high = (float((bound > _ACTIVE).sum()) for bound in (variances, variances - error, variances + error))
+    return Estimate(value, low, high, len(flat))
 
 
 def bits_per_dim(elbo_nats: Tensor, dimensions: int, *, level: float = 1.0) -> Tensor:

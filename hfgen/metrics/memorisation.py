@@ -21,11 +21,11 @@ def memorisation(
     and held-out images. After the three-sample test of Meehan et al., 2004.05675, whose distances it compares.
 
     Raises:
-        UserError: sets of different widths, an empty training set, fewer than two of the others, NaN or infinity, or
+        UserError: sets of different widths or fewer than two rows, NaN or infinity, or
             held-out images that all are training images.
     """
     training, held_out = check_feature_pair(
-        training_features, held_out_features, at_least=1, names=("training_features", "held_out_features")
+        training_features, held_out_features, at_least=2, names=("training_features", "held_out_features")
     )
     _, samples = check_feature_pair(
         training, sample_features, at_least=2, names=("training_features", "sample_features")

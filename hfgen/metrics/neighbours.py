@@ -36,8 +36,8 @@ def prdc(real: Tensor, fake: Tensor, k: int = 5) -> PRDC:
     if k < 1:
         raise UserError(f"k: {k} is not a number of neighbours; use 1 or more (5 is usual)")
     real, fake = check_feature_pair(real, fake, at_least=k + 1)
-    everything = (torch.ones(len(x), 1, dtype=torch.bool) for x in (real, fake))
-    return PRDC(*prdc_of_subsets(real, fake, *everything, k)[0].tolist())
+    whole_real, whole_fake = (torch.ones(len(x), 1, dtype=torch.bool) for x in (real, fake))
+    return PRDC(*prdc_of_subsets(real, fake, whole_real, whole_fake, k)[0].tolist())
 
 
 def prdc_of_subsets(real: Tensor, fake: Tensor, real_members: Tensor, fake_members: Tensor, k: int) -> Tensor:

@@ -167,8 +167,10 @@ def spectral_distance(real: PowerSpectrum, fake: PowerSpectrum, *, paired: bool 
         raise UserError(f"fake: {len(second)} images for {len(first)} in real; pairs need as many")
     logs, influences = zip(_log_mean(first, "real"), _log_mean(second, "fake"), strict=True)
     difference = logs[1] - logs[0]
-    spread = [influences[1] - influences[0]] if paired else list(influences)
-    covariance = sum(part.T @ part / len(part) / (len(part) - 1) for part in spread)
+    if paired:
+        covariance = _covariance(influences[1] - influences[0])
+    else:
+        covariance = _covariance(influences[0]) + _covariance(influences[1])
     trace = 2 * covariance.square().sum()
     variance = torch.maximum(4 * difference @ covariance @ difference - trace, trace)
     bins = len(difference)
@@ -179,6 +181,11 @@ def spectral_distance(real: PowerSpectrum, fake: PowerSpectrum, *, paired: bool 
     )
     value, low, high = (max(number, 0.0) ** 0.5 for number in (square.value, square.low, square.high))
     return Estimate(value, low, high, square.n)
+
+
+def _covariance(influences: Tensor) -> Tensor:
+    """Of the mean over images, whose influences (N, B) sum to 0."""
+    return influences.T @ influences / (len(influences) * (len(influences) - 1))
 
 
 def _log_mean(powers: Tensor, name: str) -> tuple[Tensor, Tensor]:
@@ -201,7 +208,7 @@ def _spectrum(values: Tensor) -> PowerSpectrum:
 
 @lru_cache(maxsize=4)
 def _regions(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """The rings' mean frequencies (B,), and weights (H W, B + 4) that average over rings, corners, low, middle, high."""
+    """The rings' mean frequencies (B,), and weights (H W, B + 4): means over rings, corners, low, middle, high."""
     fy, fx = (torch.fft.fftfreq(size, dtype=torch.float64) for size in (height, width))
     radius = torch.hypot(fy[:, None], fx).reshape(-1)
     radius = radius.mul(2**40).round().div(2**40)  # 7 / 28 must not pass for more than .25

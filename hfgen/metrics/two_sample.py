@@ -46,18 +46,17 @@ def _standardised(train: Tensor, *others: Tensor) -> list[Tensor]:
 
 
 def _fit(inputs: Tensor, real: int) -> Tensor:
-    """Weights (P + 1,), the last the constant, by which the first `real` rows (N, P) score below 0, the others above."""
-    signs = torch.where(torch.arange(len(inputs), device=inputs.device) < real, -1.0, 1.0).double()
-    weights = torch.zeros(inputs.shape[1] + 1, dtype=torch.float64, device=inputs.device, requires_grad=True)
+    """Weights (P + 1,), the last the constant; the first `real` rows (N, P) score below 0, the others above."""
+    inputs = torch.cat([inputs, torch.ones_like(inputs[:, :1])], 1)
+    targets = (torch.arange(len(inputs), device=inputs.device) >= real).double()
+    weights = torch.zeros(inputs.shape[1], dtype=torch.float64, device=inputs.device)
     optimiser = torch.optim.LBFGS([weights], max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
-        optimiser.zero_grad()
-        margins = signs * (inputs @ weights[:-1] + weights[-1])
-        value = (softplus(-margins).sum() + weights[:-1].square().sum() / 2) / len(inputs)
-        value.backward()
-        return value
+        scores = inputs @ weights
+        penalised = weights * (torch.arange(len(weights), device=weights.device) < len(weights) - 1)
+        weights.grad = (inputs.T @ (scores.sigmoid() - targets) + penalised) / len(inputs)
+        return ((softplus(scores) - targets * scores).sum() + penalised.square().sum() / 2) / len(inputs)
 
-    with torch.enable_grad():
-        optimiser.step(loss)
-    return weights.detach()
+    optimiser.step(loss)
+    return weights

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -53,8 +54,9 @@ def test_another_number_in_the_record_is_named(copy: Path, field: str):
 def test_another_pixel_changes_the_numbers(copy: Path):
     table = pq.read_table(copy / FILE)
     rows = table["sample"].to_pylist()
+    field = table.schema.field("sample")
     changed = table.set_column(
-        table.schema.get_field_index("sample"), table.schema.field("sample"), [[*rows[1:], rows[1]]]
+        table.schema.get_field_index("sample"), field, pa.array([*rows[1:], rows[1]], type=field.type)
     )
     pq.write_table(changed, copy / FILE)
     with pytest.raises(UserError, match=r"^verify: metrics\..* and so \d+ more"):

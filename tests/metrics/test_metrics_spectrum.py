@@ -184,8 +184,8 @@ def test_the_spectral_distance_of_a_blur_is_that_of_its_known_factor() -> None:
     distance = spectral_distance(power_spectrum(images), power_spectrum(blur(images, 0.5)), paired=True)
     power = gains(32, 0.5).square().reshape(-1)
     frequency = torch.fft.fftfreq(32, dtype=torch.float64)
-    ring = torch.ceil(torch.hypot(frequency[:, None], frequency).reshape(-1) * 32).clamp(max=17)
-    logs = torch.stack([power[ring == number].mean().log() for number in range(1, 18)])
+    ring = torch.ceil(torch.hypot(frequency[:, None], frequency).reshape(-1) * 32)
+    logs = torch.stack([power[ring == number].mean().log() for number in range(1, 24)])
     assert distance.value == pytest.approx(float(logs.square().mean().sqrt()), rel=5e-3)
     assert distance.high - distance.low < 0.01 * distance.value
 
@@ -195,7 +195,7 @@ def test_the_spectral_distance_sees_checkerboards_in_the_corners_alone() -> None
     x = torch.arange(32)
     board = (images + 8 * ((x[:, None] + x) % 2)).to(torch.uint8)
     real, fake = power_spectrum(images), power_spectrum(board)
-    assert spectral_distance(real, fake, paired=True).low > 0.1
+    assert spectral_distance(real, fake, paired=True).low > 0.3
     torch.testing.assert_close(real.bands, fake.bands)
 
 
@@ -216,15 +216,17 @@ def test_the_interval_of_the_spectral_distance_holds_the_truth(change: float) ->
         # Powers with a heavy tail, correlated over the rings, of mean exp(change * slope).
         shared, own = (torch.randn(count, n, generator=generator(seed + n), dtype=torch.float64) for n in (1, 9))
         powers = (change * slopes + 0.6 * shared + 0.4 * own - 0.26).exp()
-        return PowerSpectrum(slopes[:8], powers[:, :8], powers[:, 8], powers[:, 0], powers[:, 0], powers[:, 0])
+        return PowerSpectrum(slopes[:8], powers[:, :8], powers[:, 8], powers[:, 8:], *powers[:, :3].T)
 
     truth, held, values = float((change * slopes).square().mean().sqrt()), 0, []
     for seed in range(200):
         estimate = spectral_distance(spectrum(20 * seed, 200, 0.0), spectrum(10_000 + 20 * seed, 150, change))
         held += estimate.low <= truth <= estimate.high
         values.append(estimate.value)
-    assert 0.9 <= held / 200 <= 0.99
+    # The interval is wide for equal distributions, whose square is 0 on average.
+    assert held >= 180
     if change:
+        assert held <= 198
         assert sum(values) / 200 == pytest.approx(truth, rel=0.05)
 
 

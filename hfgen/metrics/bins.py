@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -36,8 +37,8 @@ def ndb(real: Tensor, fake: Tensor, bins: int = 100, *, seed: int) -> NDB:
     p (1 - p).
 
     Raises:
-        UserError: not two sets of one width, fewer than two bins or fewer real images than 10 a bin, fewer than four
-            generated ones, NaN or infinity.
+        UserError: not two sets of one width, fewer than two bins, fewer than 10 real images or no different one for
+            each, fewer than four generated ones, NaN or infinity.
     """
     if bins < 2:
         raise UserError(f"bins: {bins} can't differ; give 2 or more (100 is usual)")
@@ -46,6 +47,8 @@ def ndb(real: Tensor, fake: Tensor, bins: int = 100, *, seed: int) -> NDB:
         raise UserError(
             f"bins: {bins} for {len(real)} real images leave too few in each; give at most {len(real) // 10}"
         )
+    if (distinct := len(real.unique(dim=0))) < bins:
+        raise UserError(f"bins: {bins} of only {distinct} different real images; use images that differ")
     cells = _cells(real, fake, bins, seed)
     jsd = debiased_estimate(lambda x, y: _divergence(_shares(x, bins), _shares(y, bins)), *cells, seed=seed)
     return NDB(_different(*cells, bins), jsd)
@@ -57,7 +60,10 @@ def _cells(real: Tensor, fake: Tensor, bins: int, seed: int) -> tuple[Tensor, Te
     deviation = real.std(0)
     scale = torch.where(deviation > 0, deviation, 1)
     first, second = ((x / scale).cpu().numpy() for x in (real, fake))
-    centres, labels = kmeans2(first, bins, iter=_ITERATIONS, minit="++", rng=np.random.default_rng(seed))
+    with warnings.catch_warnings():
+        # A cell that runs empty keeps its centre and doesn't differ.
+        warnings.filterwarnings("ignore", message="One of the clusters is empty")
+        centres, labels = kmeans2(first, bins, iter=_ITERATIONS, minit="++", rng=np.random.default_rng(seed))
     return torch.from_numpy(labels.astype(np.int64)), torch.from_numpy(vq(second, centres)[0].astype(np.int64))
 
 

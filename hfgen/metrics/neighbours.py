@@ -54,8 +54,6 @@ def prdc_of_subsets(real: Tensor, fake: Tensor, real_members: Tensor, fake_membe
         (H, 4) float64, the columns those of `PRDC`.
     """
     real_members, fake_members = real_members.to(real.device), fake_members.to(fake.device)
-    centre = real.mean(0)  # keeps the squares, and with them the rounding of the screening, small
-    real, fake = real - centre, fake - centre
     covered, balls = _hits(real, _radii(real, real_members, k), fake, fake_members)
     _, recalled = _hits(fake, _radii(fake, fake_members, k), real, real_members)
     real_count, fake_count = real_members.sum(0).double(), fake_members.sum(0).double()
@@ -83,7 +81,7 @@ def nearest_distances(points: Tensor, others: Tensor) -> Tensor:
     columns = max(1, _NUMBERS // _ROWS)
     for rows in torch.arange(len(points), device=points.device).split(_ROWS):
         for first in range(0, len(others), columns):
-            squares, found = _squares(points[rows], others[first : first + columns]).min(1)
+            squares, found = _screen(points[rows], others[first : first + columns])[0].min(1)
             closer = squares < best[rows]
             best[rows] = torch.where(closer, squares, best[rows])
             nearest[rows] = torch.where(closer, found + first, nearest[rows])
@@ -96,11 +94,11 @@ def _radii(points: Tensor, members: Tensor, k: int) -> Tensor:
     It is looked for among the nearest 4 k + 44 of the whole set. That a random half holds fewer than k of them has
     a probability below 1e-10.
     """
-    # All of them members: no more than k are needed.
-    count = min(len(points) - 1, k if members.all() else 4 * k + 44)
+    # All of them members: no more than k are needed, and some for the rounding of the screening.
+    count = min(len(points) - 1, k + 8 if members.all() else 4 * k + 44)
     radii = []
     for rows in torch.arange(len(points), device=points.device).split(_ROWS):
-        squares = _squares(points[rows], points)
+        squares, _ = _screen(points[rows], points)
         squares[torch.arange(len(rows)), rows] = torch.inf  # a point isn't its own neighbour
         nearest = squares.topk(count, largest=False).indices
         distances = (points[rows, None] - points[nearest]).square().sum(2).sqrt()
@@ -117,10 +115,8 @@ def _hits(centres: Tensor, radii: Tensor, points: Tensor, members: Tensor) -> tu
     block = max(1, _NUMBERS // max(radii.shape[1], points.shape[1]))
     for first in range(0, len(centres), _ROWS):
         rows = slice(first, first + _ROWS)
-        squares = _squares(centres[rows], points)
-        # A screening with room for its rounding; what passes is measured exactly.
-        slack = 1e-12 * (centres[rows].square().sum(1) + points.square().sum(1).max())
-        near = squares <= (reach[rows].square() * (1 + 1e-9) + slack)[:, None]
+        squares, slack = _screen(centres[rows], points)
+        near = squares <= (reach[rows].square() + slack)[:, None]
         for pairs in near.nonzero().split(block):
             i, j = pairs[:, 0] + first, pairs[:, 1]
             distances = (centres[i] - points[j]).square().sum(1).sqrt()
@@ -130,7 +126,14 @@ def _hits(centres: Tensor, radii: Tensor, points: Tensor, members: Tensor) -> tu
     return by_centre, by_point
 
 
-def _squares(x: Tensor, y: Tensor) -> Tensor:
-    """Squared distances (N, M), rounded: for screening. Differences give equal features a distance of 0 exactly."""
-    products = torch.addmm(y.square().sum(1).expand(len(x), -1), x, y.T, alpha=-2)
-    return products.add_(x.square().sum(1, keepdim=True))
+def _screen(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared distances (N, M) as a product of matrices, and how far rounding may have moved a row's (N,).
+
+    For choosing candidates. They are then measured by differences, so that equal features are at distance 0 exactly
+    and ties stay ties.
+    """
+    centre = y.mean(0)  # far from 0, squares would lose the digits that distances have
+    x, y = x - centre, y - centre
+    x_squares, y_squares = x.square().sum(1), y.square().sum(1)
+    squares = torch.addmm(y_squares.expand(len(x), -1), x, y.T, alpha=-2).add_(x_squares[:, None])
+    return squares, 1e-12 * (x_squares + y_squares.max())

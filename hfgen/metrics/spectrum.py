@@ -7,7 +7,7 @@ spectrum, where checkerboards live, are kept apart.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import torch
@@ -30,13 +30,15 @@ class PowerSpectrum:
 
     `frequencies` (B,): the mean frequency of each ring's bins, in (0, .5]. Rings are 1/32 wide: B is 16 from
     32 pixels on, less below, where rings without a bin are left out.
-    `bands` (N, B): the rings. `corners` (N,): beyond .5.
+    `bands` (N, B): the rings. `corners` (N,): beyond .5. `corner_bands` (N, K): the same in rings as wide, of which
+    the last of a square image holds the finest checkerboard alone, or nearly.
     `low`, `middle`, `high` (N,): up to .125, up to .25, and beyond .25, corners included.
     """
 
     frequencies: Tensor
     bands: Tensor
     corners: Tensor
+    corner_bands: Tensor
     low: Tensor
     middle: Tensor
     high: Tensor
@@ -145,7 +147,8 @@ def averaging_identity(real: Tensor, reconstruction: Tensor) -> AveragingIdentit
 
 
 def spectral_distance(real: PowerSpectrum, fake: PowerSpectrum, *, paired: bool = False) -> Estimate:
-    """Root mean square difference of the logarithms (base e) of two mean spectra, over the rings and the corners.
+    """Root mean square difference of the logarithms (base e) of two mean spectra, over all rings, those in
+    the corners included.
 
     0 = the same spectrum; a Gaussian blur of 1 pixel gives about 4.5. Two-sided: too much power counts as too little.
     Sampling adds its variance to the square, which is subtracted, so that equal distributions give about 0. The
@@ -160,7 +163,7 @@ def spectral_distance(real: PowerSpectrum, fake: PowerSpectrum, *, paired: bool 
     Raises:
         UserError: images of other sizes, fewer than two, pairs of different lengths, or a band without any power.
     """
-    first, second = (torch.cat([x.bands, x.corners[:, None]], dim=1) for x in (real, fake))
+    first, second = (torch.cat([x.bands, x.corner_bands], dim=1) for x in (real, fake))
     if first.shape[1] != second.shape[1] or not torch.equal(real.frequencies, fake.frequencies):
         raise UserError("fake: another spectrum's frequencies; compare images of one size")
     if paired and len(first) != len(second):
@@ -201,29 +204,36 @@ def _log_mean(powers: Tensor, name: str) -> tuple[Tensor, Tensor]:
 def _spectrum(values: Tensor) -> PowerSpectrum:
     count, height, width = values.shape
     power = torch.fft.fft2(values - values.mean((1, 2), keepdim=True), norm="forward").abs().square()
-    frequencies, weights = _regions(height, width)
-    means = power.reshape(count, -1) @ weights.to(values.device)
-    return PowerSpectrum(frequencies, means[:, :-4], *means[:, -4:].unbind(1))
+    frequencies, rings, corners, others = (part.to(values.device) for part in _regions(height, width))
+    power = power.reshape(count, -1)
+    low, middle, high, beyond = (power @ others).unbind(1)
+    return PowerSpectrum(frequencies.cpu(), power @ rings, beyond, power @ corners, low, middle, high)
 
 
 @lru_cache(maxsize=4)
-def _regions(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """The rings' mean frequencies (B,), and weights (H W, B + 4): means over rings, corners, low, middle, high."""
+def _regions(height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The rings' mean frequencies (B,), and weights (H W, ...) whose products with powers are means.
+
+    They are those of the rings (B), of the rings in the corners (K), and of low, middle, high and all corners (4).
+    """
     fy, fx = (torch.fft.fftfreq(size, dtype=torch.float64) for size in (height, width))
     radius = torch.hypot(fy[:, None], fx).reshape(-1)
     radius = radius.mul(2**40).round().div(2**40)  # 7 / 28 must not pass for more than .25
     ring = torch.ceil(radius * 2 * _BANDS)
-    rings = torch.stack([ring == index for index in range(1, _BANDS + 1)], dim=1)
-    rings = rings[:, rings.any(0)]
-    low, high = (radius > 0) & (radius <= _MIDDLE), radius > _HIGH
-    others = torch.stack([ring > _BANDS, low, (radius > _MIDDLE) & ~high, high], dim=1)
-    regions = torch.cat([rings, others], dim=1).double()
-    weights = regions / regions.sum(0)
-    return radius @ weights[:, :-4], weights
+    low, high, beyond = (radius > 0) & (radius <= _MIDDLE), radius > _HIGH, ring > _BANDS
+    others = _weights([low, (radius > _MIDDLE) & ~high, high, beyond])
+    rings = _weights([ring == index for index in range(1, _BANDS + 1)])
+    corners = _weights([ring == index for index in range(_BANDS + 1, int(ring.max()) + 1)])
+    return radius @ rings, rings, corners, others
+
+
+def _weights(regions: list[Tensor]) -> Tensor:
+    """Of the means over regions, those without a bin left out."""
+    return torch.stack([region.double() / region.sum() for region in regions if region.any()], dim=1)
 
 
 def _parts(spectrum: PowerSpectrum) -> list[Tensor]:
-    return [spectrum.bands, spectrum.corners, spectrum.low, spectrum.middle, spectrum.high]
+    return [getattr(spectrum, field.name) for field in fields(spectrum)[1:]]
 
 
 def _join(spectra: list[PowerSpectrum]) -> PowerSpectrum:

@@ -132,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_data(verb: argparse.ArgumentParser, default: str | None = None, required: bool = True) -> None:
+def _add_data(verb: argparse.ArgumentParser, default: str | None = None, *, required: bool = True) -> None:
     help = "glyphs, stacked, a folder of images or parquet files, or a Hub id"
     verb.add_argument("--data", default=default, required=required and default is None, help=help)
     verb.add_argument("--skip_damaged", action="store_true", help="leave damaged images out and count them")
@@ -143,7 +143,7 @@ def _add_split(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--small_images", choices=SMALL_IMAGES, default="refuse", help="images below the resolution")
 
 
-def _add_measurement(verb: argparse.ArgumentParser, data_required: bool = True) -> None:
+def _add_measurement(verb: argparse.ArgumentParser, *, data_required: bool = True) -> None:
     _add_data(verb, required=data_required)
     _add_split(verb)
     verb.add_argument("--n", type=int, default=2000, help="held-out images, and samples (%(default)s)")

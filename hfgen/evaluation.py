@@ -53,7 +53,7 @@ class Evaluation:
     reconstructions: Tensor | None
     samples: Tensor
     seeds: list[int]
-    others: Tensor
+    others: Tensor | None = None
     columns: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
 
@@ -287,7 +287,9 @@ def save_evaluation(evaluation: Evaluation, out: Path, real: HeldOut) -> None:
     columns: dict[str, Any] = {"original": evaluation.originals}
     if evaluation.reconstructions is not None:
         columns["reconstruction"] = evaluation.reconstructions
-    columns |= {"sample": evaluation.samples, "other": evaluation.others}
+    columns["sample"] = evaluation.samples
+    if evaluation.others is not None:
+        columns["other"] = evaluation.others
     if evaluation.seeds:
         columns["seed"] = evaluation.seeds
     if evaluation.labels is not None:

@@ -171,8 +171,7 @@ def test_evaluate_and_compare_from_the_command_line(trained: Path, glyph_folder:
     assert "give 12 to 100" in refused("evaluate", trained, "--data", glyph_folder, "--n=101", "--out", tmp_path / "x")
 
 
-@pytest.mark.parametrize("family", ["vqvae"], indirect=True)
-def test_evaluate_others_images_and_verify_from_the_command_line(trained: Path, glyph_folder: Path, tmp_path: Path):
+def test_evaluate_others_images_and_verify_from_the_command_line(glyph_folder: Path, tmp_path: Path):
     options = ["--data", glyph_folder, "--n=40", "--out", tmp_path / "others"]
     done = hfgen("evaluate", "--samples", glyph_folder, "--samples_split=train", *options)
     assert done.returncode == 0 and "memorisation" in done.stdout and "psnr" not in done.stdout, done.stderr

@@ -162,7 +162,7 @@ def stored_side(data: str, split: str) -> int:
         UserError: it is neither, or can't be read.
     """
     folder = Path(data).expanduser()
-    if not folder.is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+(@\S+)?", data):
+    if not folder.is_dir() and not re.fullmatch(r"\w[\w.-]*/[\w.-]+(@\S+)?", data):
         raise UserError(f"samples: {data!r} is no folder of images or parquet files, nor a Hub id; give one")
     name, _, revision = data.partition("@")
     with without_bars("datasets"):

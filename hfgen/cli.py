@@ -110,10 +110,18 @@ def _parser() -> argparse.ArgumentParser:
     _add_data(verb)
     _add_split(verb)
 
-    verb = add(evaluate, "measure a model on held-out images")
-    verb.add_argument("model", metavar="MODEL", help="a run's folder, a checkpoint's, or org/name[@revision]")
-    verb.add_argument("--out", type=Path, required=True, help="folder for record.json and dataset/")
-    _add_measurement(verb)
+    verb = add(
+        evaluate,
+        "measure a model, or images that anything made, on held-out images",
+        usage="hfgen evaluate MODEL|--samples DATA --data DATA --out DIR [...]\n       hfgen evaluate --verify DIR",
+    )
+    verb.add_argument("model", metavar="MODEL", nargs="?", help="a run's folder, a checkpoint's or org/name[@revision]")
+    verb.add_argument("--samples", metavar="DATA", help="generated images instead of a model: a folder or a Hub id")
+    verb.add_argument("--samples_split", default="all", help="split of the samples (%(default)s)")
+    verb.add_argument("--resolution", type=int, help="for samples, and autoencoders of any size (their own)")
+    verb.add_argument("--verify", type=Path, metavar="DIR", help="measure an evaluation dataset again and compare")
+    verb.add_argument("--out", type=Path, help="folder for record.json and dataset/")
+    _add_measurement(verb, data_required=False)
 
     verb = add(compare, "measure models on the same images and report the differences")
     verb.add_argument("models", metavar="MODEL", nargs="+", help="runs' folders, checkpoints' or org/name[@revision]")
@@ -124,9 +132,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_data(verb: argparse.ArgumentParser, default: str | None = None) -> None:
+def _add_data(verb: argparse.ArgumentParser, default: str | None = None, *, required: bool = True) -> None:
     help = "glyphs, stacked, a folder of images or parquet files, or a Hub id"
-    verb.add_argument("--data", default=default, required=default is None, help=help)
+    verb.add_argument("--data", default=default, required=required and default is None, help=help)
     verb.add_argument("--skip_damaged", action="store_true", help="leave damaged images out and count them")
 
 
@@ -135,11 +143,13 @@ def _add_split(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--small_images", choices=SMALL_IMAGES, default="refuse", help="images below the resolution")
 
 
-def _add_measurement(verb: argparse.ArgumentParser) -> None:
-    _add_data(verb)
+def _add_measurement(verb: argparse.ArgumentParser, *, data_required: bool = True) -> None:
+    _add_data(verb, required=data_required)
     _add_split(verb)
     verb.add_argument("--n", type=int, default=2000, help="held-out images, and samples (%(default)s)")
     verb.add_argument("--seed", type=int, default=0, help="chooses the images and draws the samples (%(default)s)")
+    help = "embedded (trained on the data), inception, or an image network of transformers: a folder or a Hub id"
+    verb.add_argument("--extractor", default="embedded", help=help)
 
 
 def quickstart(arguments: argparse.Namespace) -> None:
@@ -240,17 +250,34 @@ def _save_grid(images: Tensor, path: Path) -> None:
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    """Measure one model."""
-    from hfgen.evaluation import evaluate as run
+    """Measure one model or somebody's images, or verify an evaluation."""
+    given = [name for name in ("model", "samples", "verify") if getattr(arguments, name) is not None]
+    if len(given) != 1:
+        raise UserError("model: give MODEL, --samples DATA or --verify DIR, only one of them")
+    if arguments.verify is not None:
+        from hfgen.verification import verify
 
-    evaluation = run(arguments.model, arguments.data, out=arguments.out, **_measurement(arguments))
-    for name, entry in evaluation.record["metrics"].items():
-        print(f"{name:<26} {entry['value']:>9.4g}   [{entry['low']:.4g}, {entry['high']:.4g}]")
+        print(f"{arguments.verify}: {verify(arguments.verify)} numbers are the same, bit for bit")
+        return
+    for name in ("data", "out"):
+        if getattr(arguments, name) is None:
+            raise UserError(f"{name}: evaluate needs --{name}; see `hfgen evaluate --help`")
+    from hfgen import evaluation
+
+    options = {**_measurement(arguments), "resolution": arguments.resolution, "out": arguments.out}
+    if arguments.samples is not None:
+        options["samples_split"] = arguments.samples_split
+        found = evaluation.evaluate_samples(arguments.samples, arguments.data, **options)
+    else:
+        found = evaluation.evaluate(arguments.model, arguments.data, **options)
+    for name, entry in found.record["metrics"].items():
+        print(f"{name:<34} {entry['value']:>9.4g}   [{entry['low']:.4g}, {entry['high']:.4g}]")
     print(arguments.out / "record.json")
 
 
 def _measurement(arguments: argparse.Namespace) -> dict[str, Any]:
-    return {name: getattr(arguments, name) for name in ("split", "n", "seed", "small_images", "skip_damaged")}
+    names = ("split", "n", "seed", "small_images", "skip_damaged", "extractor")
+    return {name: getattr(arguments, name) for name in names}
 
 
 def compare(arguments: argparse.Namespace) -> None:

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from functools import lru_cache
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from hfgen import metrics
-from hfgen.bars import without_bars
-from hfgen.data import ImageStore, batch_indices, open_store
+from hfgen.card import dataset_card
+from hfgen.data import batch_indices, open_store
+from hfgen.data.loading import stored_side
 from hfgen.errors import UserError
-from hfgen.files import atomic_folder, read_json, write_json
-from hfgen.images import to_float, to_pil, unit_to_uint8
-from hfgen.metrics import Estimate
+from hfgen.evaluation_dataset import write_dataset
+from hfgen.files import folder_state, write_text
+from hfgen.images import to_float, unit_to_uint8
+from hfgen.measurement import NEIGHBOURS, HeldOut, held_out_images, measure
 from hfgen.pipelines import ImagePipeline, load
 from hfgen.pipelines.loading import resolve_folder
+from hfgen.records import SCHEMA, read_record, write_record
 from hfgen.seeds import derive_seed
+from hfgen.workspace import fill, gather, workspace
 
-SCHEMA = 1
-NEIGHBOURS = 5
-_BATCH = 250
-_LIBRARIES = ("hfgen", "torch", "diffusers", "transformers", "datasets", "torchmetrics")
+_BATCH, _BATCH_PIXELS = 250, 2**18
+_LIBRARIES = ("hfgen", "torch", "diffusers", "transformers", "datasets", "scipy")
+
+SmallImages = Literal["refuse", "pad", "upscale"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Evaluation:
         reconstructions: Their reconstructions, or None where the model has no encoder.
         samples: Generated images, one a seed; the reconstructions, where the model draws nothing from noise alone.
         seeds: Seeds of the samples: `torch.Generator().manual_seed(seed)` draws that one image again. Else [].
+        others: Training images that the baseline and memorisation are measured with, at most n.
+        columns: Per image, what else the dataset holds: metrics of the pair (n,), `posterior_mean` or `codes` (n, L).
     """
 
     record: dict[str, Any]
@@ -49,6 +53,8 @@ class Evaluation:
     reconstructions: Tensor | None
     samples: Tensor
     seeds: list[int]
+    others: Tensor | None = None
+    columns: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
 
 def evaluate(
@@ -58,17 +64,22 @@ def evaluate(
     split: str = "test",
     n: int = 2000,
     seed: int = 0,
-    small_images: Literal["refuse", "pad", "upscale"] = "refuse",
+    small_images: SmallImages = "refuse",
     skip_damaged: bool = False,
+    extractor: str = "embedded",
+    resolution: int | None = None,
     out: Path | None = None,
 ) -> Evaluation:
     """Measure a model on `n` held-out images, chosen by `seed`, and on `n` samples.
 
-    Set metrics compare the samples with the held-out images in the features of a small classifier trained on
-    the data's train split; `baseline` compares as many training images with the held-out ones.
+    Set metrics compare the samples with the held-out images in the features of `extractor`: `embedded`, a small
+    classifier trained on the data's train split; `inception`; or an image network of transformers, a folder or
+    `org/name[@revision]`. `baseline` compares as many training images with the held-out ones. Interrupted, the same
+    call continues with the images that `out` holds. `resolution` is the model's own, but for autoencoders of any size.
 
     Raises:
-        UserError: the model or the data can't be had, the split has fewer than `n` images, or `out` is taken.
+        UserError: the model, the data or the extractor can't be had, the split has fewer than `n` images, or `out` is
+            taken.
     """
     folder = resolve_folder(model)
     pipeline = load(folder)
@@ -78,206 +89,216 @@ def evaluate(
         split=split,
         n=n,
         seed=seed,
-        resolution=pipeline.sample_size,
+        resolution=_resolution(pipeline, resolution),
         channels=pipeline.channels,
         condition=pipeline.paired_with,
         small_images=small_images,
         skip_damaged=skip_damaged,
+        extractor=extractor,
     )
+    facts = {
+        "id": str(model),
+        # The Hub's cache names a snapshot's folder after its commit.
+        "revision": folder.name if folder.parent.name == "snapshots" else None,
+        "family": pipeline.family,
+        "parameters": pipeline.parameter_count,
+        "codebook_size": pipeline.codebook_size,
+    }
+    record = _protocol(facts, real, data, seed)
+    _check_out(out, record)
     seeds = [derive_seed("sample", seed, index) for index in range(n)] if pipeline.can_sample else []
-    reconstructions = reconstruct(pipeline, real.inputs) if pipeline.can_reconstruct else None
-    samples = generate(pipeline, seeds) if pipeline.can_sample else reconstructions
-    assert samples is not None, "a pipeline samples or reconstructs"
-    record = {
+    with workspace(out, {**record, "weights": folder_state(folder)}) as partial_results:
+        reconstructions, samples, encodings = _make(pipeline, real, seeds, partial_results)
+        evaluation = _finish(record, real, reconstructions, samples, seeds, encodings)
+        if out is not None:
+            save_evaluation(evaluation, out, real)
+    return evaluation
+
+
+def evaluate_samples(
+    samples: str,
+    data: str,
+    *,
+    samples_split: str = "all",
+    split: str = "test",
+    n: int = 2000,
+    seed: int = 0,
+    small_images: SmallImages = "refuse",
+    skip_damaged: bool = False,
+    extractor: str = "embedded",
+    resolution: int | None = None,
+    out: Path | None = None,
+) -> Evaluation:
+    """Measure `n` images that somebody else made, a DATA of its own, against held-out images of `data`.
+
+    `resolution` is that of the first image by default. Arguments and errors are those of `evaluate`.
+    """
+    resolution = resolution or stored_side(samples, samples_split)
+    settings: dict[str, Any] = {"small_images": small_images, "skip_damaged": skip_damaged}
+    store = open_store(samples, split=samples_split, resolution=resolution, **settings)
+    if n > len(store):
+        raise UserError(f"n: {n} images asked of the {len(store)} in {samples}; give at most {len(store)}")
+    real = held_out_images(
+        data,
+        split=split,
+        n=n,
+        seed=seed,
+        resolution=resolution,
+        channels=store.channels,
+        extractor=extractor,
+        **settings,
+    )
+    facts = {"id": samples, "revision": store.revision, "family": "samples", "parameters": None, "codebook_size": None}
+    record = _protocol(facts, real, data, seed)
+    _check_out(out, record)
+    images = gather(store.gather, batch_indices(len(store), 0, n, seed), store.images.shape[1:])
+    evaluation = _finish(record, real, None, images, [], {})
+    if out is not None:
+        save_evaluation(evaluation, out, real)
+    return evaluation
+
+
+def _resolution(pipeline: ImagePipeline, asked: int | None) -> int:
+    if asked not in (None, pipeline.sample_size) and not pipeline.any_size:
+        raise UserError(f"resolution: {asked}, but the model's images have {pipeline.sample_size} pixels; leave it out")
+    return asked or pipeline.sample_size
+
+
+def _protocol(model: dict[str, Any], real: HeldOut, data: str, seed: int) -> dict[str, Any]:
+    """The record, but for what is measured."""
+    store = real.store
+    return {
         "schema": SCHEMA,
-        "model": {
-            "id": str(model),
-            # The Hub's cache names a snapshot's folder after its commit.
-            "revision": folder.name if folder.parent.name == "snapshots" else None,
-            "family": pipeline.family,
-            "parameters": pipeline.parameter_count,
-        },
+        "model": model,
         "data": {
             "id": data,
-            "revision": real.store.revision,
-            "split": split,
-            "n": n,
-            "resolution": real.store.resolution,
-            "fingerprint": real.store.fingerprint,
+            "revision": store.revision,
+            "split": store.split,
+            "n": len(real.images),
+            "resolution": store.resolution,
+            "fingerprint": store.fingerprint,
         },
         "protocol": {
             "seed": seed,
             "neighbours": NEIGHBOURS,
-            "extractor": {name: getattr(real.extractor, name) for name in ("id", "sha256", "accuracy")},
+            "extractor": real.extractor.facts(),
             "versions": {name: version(name) for name in _LIBRARIES},
         },
-        **measure(real, reconstructions, samples, seed),
     }
-    evaluation = Evaluation(record, real.images, real.labels, reconstructions, samples, seeds)
-    if out is not None:
-        save_evaluation(evaluation, out, real.store)
-    return evaluation
 
 
-@dataclasses.dataclass(frozen=True)
-class HeldOut:
-    """What every model on the same data is held against; `inputs` are the images with their conditions, if any."""
+def _make(
+    pipeline: ImagePipeline, real: HeldOut, seeds: list[int], folder: Path
+) -> tuple[Tensor | None, Tensor, dict[str, Tensor]]:
+    """Reconstructions, samples and encodings, batch by batch; what `folder` holds already isn't made again."""
+    count, batch = len(real.inputs), _batch_size(real.store.resolution)
+    step = partial(fill, folder, count=count, batch=batch)
+    reconstructions, encodings = None, {}
+    if pipeline.can_reconstruct:
+        reconstructions = step(
+            "reconstructions",
+            make=lambda rows: {"images": reconstruct(pipeline, real.inputs[rows])},
+            what="reconstructing",
+        )["images"]
+    if encode(pipeline, real.inputs[:1]):
+        encodings = step("encodings", make=lambda rows: encode(pipeline, real.inputs[rows]), what="encoding")
+    if not seeds:
+        assert reconstructions is not None, "a pipeline samples or reconstructs"
+        return reconstructions, reconstructions, encodings
 
-    store: ImageStore
-    inputs: Tensor
-    images: Tensor
-    labels: Tensor | None
-    extractor: metrics.EmbeddedExtractor
-    features: Tensor
-    spectrum: metrics.PowerSpectrum
-    baseline: dict[str, Estimate]
+    def draw(rows: slice) -> dict[str, Tensor]:
+        return {"images": generate(pipeline, seeds[rows])}
 
-
-@lru_cache(maxsize=1)
-def held_out_images(
-    data: str,
-    *,
-    split: str = "test",
-    n: int = 2000,
-    seed: int = 0,
-    resolution: int,
-    channels: int,
-    condition: tuple[str, int] | None = None,
-    small_images: Literal["refuse", "pad", "upscale"] = "refuse",
-    skip_damaged: bool = False,
-) -> HeldOut:
-    """The held-out images, their features, and the baseline: training images held against them."""
-    settings: dict[str, Any] = {
-        "resolution": resolution,
-        "channels": channels,
-        "small_images": small_images,
-        "skip_damaged": skip_damaged,
-        "condition": condition,
-    }
-    store = open_store(data, split=split, **settings)
-    training = open_store(data, split="train", **settings)
-    if not 2 * (NEIGHBOURS + 1) <= n <= len(store):
-        least, most = 2 * (NEIGHBOURS + 1), len(store)
-        raise UserError(f"n: {n} images asked of the {most} in {data}, split {split}; give {least} to {most}")
-    chosen = batch_indices(len(store), 0, n, seed)
-    inputs = store.images[chosen]
-    images = inputs[:, : store.channels].contiguous()
-    extractor = metrics.embedded_extractor(training.targets, training.labels, training.fingerprint)
-    features, spectrum = extractor.features(images), metrics.power_spectrum(images)
-    others = training.targets[batch_indices(len(training), 0, min(n, len(training)), seed)]
-    baseline = _set_metrics(features, spectrum, others, extractor, seed)
-    labels = None if store.labels is None else store.labels[chosen]
-    return HeldOut(store, inputs, images, labels, extractor, features, spectrum, baseline)
+    samples = step("samples", make=draw, what="sampling")
+    return reconstructions, samples["images"], encodings
 
 
-def _batches(count: int, what: str) -> Iterator[slice]:
-    for first in tqdm(range(0, count, _BATCH), desc=what, unit="batch", leave=False):
-        yield slice(first, first + _BATCH)
+def _batch_size(resolution: int) -> int:
+    return max(1, min(_BATCH, _BATCH_PIXELS // resolution**2))
 
 
 def generate(pipeline: ImagePipeline, seeds: list[int]) -> Tensor:
     """One image a seed, whatever the batches: uint8 (n, C, R, R)."""
     images = []
-    for part in _batches(len(seeds), "sampling"):
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds[part]]
+    for first in range(0, len(seeds), batch := _batch_size(pipeline.sample_size)):
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds[first : first + batch]]
         output = pipeline(batch_size=len(generators), generator=generators, output_type="pt")
         images.append(unit_to_uint8(output.images))
     return torch.cat(images)
 
 
 def reconstruct(pipeline: ImagePipeline, inputs: Tensor) -> Tensor:
-    """Reconstructions of uint8 images (n, C, R, R), uint8 too."""
-    parts = _batches(len(inputs), "reconstructing")
-    outputs = (pipeline.reconstruct(to_float(inputs[part]), output_type="pt").images for part in parts)
-    return torch.cat([unit_to_uint8(images) for images in outputs])
-
-
-def measure(real: HeldOut, reconstructions: Tensor | None, samples: Tensor, seed: int) -> dict[str, Any]:
-    """The record's `metrics`, `baseline` and `spectrum`, of uint8 images that anything may have made."""
-    bands = {"real": _band_means(real.spectrum), "sample": _band_means(metrics.power_spectrum(samples))}
-    estimates = _set_metrics(real.features, real.spectrum, samples, real.extractor, seed)
-    if reconstructions is not None:
-        estimates.update(_reconstruction_metrics(real.images, reconstructions, seed))
-        bands["reconstruction"] = _band_means(metrics.power_spectrum(reconstructions))
-    return {
-        "metrics": {name: estimate.as_dict() for name, estimate in sorted(estimates.items())},
-        "baseline": {name: estimate.as_dict() for name, estimate in sorted(real.baseline.items())},
-        "spectrum": {"frequencies": real.spectrum.frequencies.tolist(), **bands},
-    }
-
-
-def _set_metrics(
-    real_features: Tensor,
-    real_spectrum: metrics.PowerSpectrum,
-    images: Tensor,
-    extractor: metrics.EmbeddedExtractor,
-    seed: int,
-) -> dict[str, Estimate]:
-    """How far a set of images is from the real ones, which it isn't paired with."""
-    features, high = extractor.features(images), metrics.power_spectrum(images).high
-    return {
-        "kid": metrics.kernel_distance_interval(real_features, features),
-        "fd": metrics.frechet_distance_interval(real_features, features, seed=seed),
-        "hf_ratio_sample": metrics.bootstrap_ratio(high, real_spectrum.high, seed=seed, paired=False),
-        **metrics.prdc_intervals(real_features, features, NEIGHBOURS, seed=seed),
-    }
-
-
-def _reconstruction_metrics(originals: Tensor, reconstructions: Tensor, seed: int) -> dict[str, Estimate]:
-    real, reconstructed = metrics.power_spectrum(originals), metrics.power_spectrum(reconstructions)
-    identity = metrics.averaging_identity(originals, reconstructions)
-    return {
-        "psnr": metrics.bootstrap_mean(metrics.capped_psnr(originals, reconstructions), seed=seed),
-        "ssim": metrics.bootstrap_mean(metrics.ssim(originals, reconstructions, 255), seed=seed),
-        "hf_ratio_reconstruction": metrics.bootstrap_ratio(reconstructed.high, real.high, seed=seed, paired=True),
-        "averaging_identity": metrics.bootstrap_ratio(
-            identity.high_numerators, identity.high_denominators, seed=seed, paired=True
-        ),
-    }
-
-
-def _band_means(spectrum: metrics.PowerSpectrum) -> list[float]:
-    return spectrum.bands.mean(0).tolist()
-
-
-def save_evaluation(evaluation: Evaluation, out: Path, store: ImageStore) -> None:
-    """Write `out`/record.json and `out`/dataset/, which `load_dataset` reads.
+    """Reconstructions of uint8 images (n, C, R, R), uint8 too.
 
     Raises:
-        UserError: `out` holds the record of another model or other data.
+        UserError: images of a size that the model can't take.
     """
-    path = out / "record.json"
-    if path.exists():
-        before, now = read_json(path), evaluation.record
-        for field in ("model", "data"):
-            if before.get(field, {}).get("id") != now[field]["id"]:
-                was = before.get(field, {}).get("id")
-                raise UserError(f"out: {out} holds the record of another {field} ({was}); choose another --out")
-    columns: dict[str, Any] = {"original": to_pil(evaluation.originals)}
+    try:
+        outputs = (
+            pipeline.reconstruct(to_float(part), output_type="pt").images
+            for part in inputs.split(_batch_size(inputs.shape[-1]))
+        )
+        return torch.cat([unit_to_uint8(images) for images in outputs])
+    except ValueError as error:
+        raise UserError(f"resolution: {error}") from None
+
+
+def encode(pipeline: ImagePipeline, inputs: Tensor) -> dict[str, Tensor]:
+    """What the encoder says of uint8 images: `posterior_mean` (n, D) and `rate_bits` (n,), or `codes` (n, L)."""
+    images, found = to_float(inputs), {}
+    posterior, codes = pipeline.posterior(images), pipeline.codes(images)
+    if posterior is not None:
+        mean, log_variance = posterior
+        found = {"posterior_mean": mean.flatten(1), "rate_bits": metrics.kl_bits(mean, log_variance)}
+    if codes is not None:
+        found["codes"] = codes
+    return found
+
+
+def _finish(
+    record: dict[str, Any],
+    real: HeldOut,
+    reconstructions: Tensor | None,
+    samples: Tensor,
+    seeds: list[int],
+    encodings: dict[str, Tensor],
+) -> Evaluation:
+    measured = measure(
+        real, reconstructions, samples, record["protocol"]["seed"], encodings, record["model"]["codebook_size"]
+    )
+    columns = {**measured.columns, **encodings}
+    complete = {**record, **measured.record}
+    return Evaluation(complete, real.images, real.labels, reconstructions, samples, seeds, real.others, columns)
+
+
+def _check_out(out: Path | None, record: dict[str, Any]) -> None:
+    """Refuse a folder that holds the record of another model or other data."""
+    if out is None or not (out / "record.json").exists():
+        return
+    before = read_record(out / "record.json")
+    for field in ("model", "data"):
+        was = before[field]["id"]
+        if was != record[field]["id"]:
+            raise UserError(f"out: {out} holds the record of another {field} ({was}); choose another --out")
+
+
+def save_evaluation(evaluation: Evaluation, out: Path, real: HeldOut) -> None:
+    """Write `out`/record.json and `out`/dataset/, which `load_dataset` reads and `hfgen evaluate --verify` measures."""
+    columns: dict[str, Any] = {"original": evaluation.originals}
     if evaluation.reconstructions is not None:
-        columns["reconstruction"] = to_pil(evaluation.reconstructions)
-    columns["sample"] = to_pil(evaluation.samples)
+        columns["reconstruction"] = evaluation.reconstructions
+    columns["sample"] = evaluation.samples
+    if evaluation.others is not None:
+        columns["other"] = evaluation.others
     if evaluation.seeds:
         columns["seed"] = evaluation.seeds
     if evaluation.labels is not None:
-        columns["label"] = evaluation.labels.tolist()
-    write_dataset(columns, out / "dataset", store.label_names)
-    write_json(path, evaluation.record)
+        columns["label"] = evaluation.labels
 
+    def add(folder: Path) -> None:
+        write_record(folder / "record.json", evaluation.record)
+        write_text(folder / "README.md", dataset_card(evaluation.record, [*columns, *evaluation.columns]))
+        real.extractor.save(folder / "extractor")
 
-def write_dataset(columns: dict[str, Any], folder: Path, label_names: list[str] | None = None) -> None:
-    """Write columns, some of PIL images, as parquet with PNG pixels; `load_dataset(folder)` reads them."""
-    import datasets
-    from PIL import Image
-
-    features: dict[str, Any] = {}
-    for name, values in columns.items():
-        if isinstance(values[0], Image.Image):
-            features[name] = datasets.Image()
-        elif name == "label" and label_names is not None and min(values) >= 0:
-            features[name] = datasets.ClassLabel(names=label_names)
-        else:
-            features[name] = datasets.Value("int64" if isinstance(values[0], int) else "float64")
-    table = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
-    with atomic_folder(folder) as temporary, without_bars("datasets"):
-        table.to_parquet(temporary / "test-00000-of-00001.parquet")
+    write_dataset({**columns, **evaluation.columns}, out / "dataset", real.store.label_names, add)
+    write_record(out / "record.json", evaluation.record)

@@ -29,6 +29,20 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def folder_state(folder: Path) -> str:
+    """A hash of the place, and of every visible file's name, size and time of change."""
+    digest = hashlib.sha256(repr(str(folder.resolve())).encode())
+    for root, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            path = Path(root, name)
+            if not name.startswith(".") and path.exists():
+                stat = path.stat()
+                row = [str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns]
+                digest.update(json.dumps(row).encode())
+    return digest.hexdigest()
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file that is never seen half-written."""
     path.parent.mkdir(parents=True, exist_ok=True)

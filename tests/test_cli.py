@@ -171,6 +171,40 @@ def test_evaluate_and_compare_from_the_command_line(trained: Path, glyph_folder:
     assert "give 12 to 100" in refused("evaluate", trained, "--data", glyph_folder, "--n=101", "--out", tmp_path / "x")
 
 
+def test_evaluate_others_images_and_verify_from_the_command_line(glyph_folder: Path, tmp_path: Path):
+    options = ["--data", glyph_folder, "--n=40", "--out", tmp_path / "others"]
+    done = hfgen("evaluate", "--samples", glyph_folder, "--samples_split=train", *options)
+    assert done.returncode == 0 and "memorisation" in done.stdout and "psnr" not in done.stdout, done.stderr
+    done = hfgen("evaluate", "--verify", tmp_path / "others")
+    assert done.returncode == 0 and "numbers are the same, bit for bit" in done.stdout, done.stderr
+    record = tmp_path / "others" / "record.json"
+    record.write_text(record.read_text().replace('"seed": 0', '"seed": 1'))
+    assert "verify: " in refused("evaluate", "--verify", tmp_path / "others")
+    record.write_text(record.read_text().replace('"schema": 1', '"schema": "one"'))
+    assert "schema: 1 was expected" in refused("evaluate", "--verify", tmp_path / "others")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "model: give MODEL, --samples DATA or --verify DIR, only one of them"),
+        (["x", "--samples", "y"], "model: give MODEL, --samples DATA or --verify DIR, only one of them"),
+        (["/nowhere"], "data: evaluate needs --data"),
+        (["/nowhere", "--data=glyphs"], "out: evaluate needs --out"),
+        (["--samples=./nowhere", "--data=glyphs", "--out=x"], "samples: './nowhere' is no folder"),
+        (["--verify=/nowhere"], "record: there is no /nowhere/record.json"),
+    ],
+)
+def test_a_wrong_evaluate_is_one_line(arguments: list[str], message: str):
+    assert message in refused("evaluate", *arguments)
+
+
+def test_a_wrong_extractor_is_one_line(glyph_folder: Path, tmp_path: Path):
+    options = ["--samples", glyph_folder, "--samples_split=train", "--data", glyph_folder, "--n=40"]
+    line = refused("evaluate", *options, "--out", tmp_path, "--extractor=./nowhere")
+    assert line.startswith("extractor: ./nowhere is no folder")
+
+
 def test_doctor_says_what_this_machine_can_do():
     done = hfgen("doctor")
     assert done.returncode == 0

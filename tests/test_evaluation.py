@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from pairs import DRAWING, write_pairs
@@ -12,7 +13,7 @@ from hfgen.errors import UserError
 from hfgen.evaluation import evaluate
 from hfgen.images import from_pil
 
-N = 40
+N, FILE = 40, "test-00000-of-00001.parquet"
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +28,53 @@ def test_the_record_is_the_json_that_was_written(evaluated):
     assert evaluation.record["data"]["n"] == N and len(evaluation.record["data"]["fingerprint"]) == 64
 
 
-def test_every_metric_has_its_interval_and_the_encoderless_have_no_reconstruction(evaluated, family: str):
-    metrics = evaluated[0].record["metrics"]
-    assert all(entry["low"] <= entry["value"] <= entry["high"] and entry["n"] == N for entry in metrics.values())
-    samples = {"kid", "fd", "precision", "recall", "density", "coverage", "hf_ratio_sample"}
-    paired = {"psnr", "ssim", "hf_ratio_reconstruction", "averaging_identity"}
-    assert metrics.keys() == (samples if family == "gan" else samples | paired)
-    assert evaluated[0].record["baseline"].keys() == samples
+RATIOS = ("hf", "laplacian_variance", "tenengrad", "blur_effect")
+SAMPLES = {"kid", "fd", "precision", "recall", "density", "coverage", "spectral_distance", "two_sample"}
+SAMPLES |= {"ndb", "ndb_jsd", "modes", "modes_kl", *(f"{name}_ratio_sample" for name in RATIOS)}
+PAIRS = {"psnr", "ssim", "perceptual", "averaging_identity", "spectral_distance_reconstruction"}
+PAIRS |= {f"{name}_ratio_reconstruction" for name in RATIOS}
+POSTERIOR, CODES = {"rate_bits", "active_units"}, {"codebook_perplexity", "codebook_usage"}
+OF_FAMILY = {
+    "vae": PAIRS | POSTERIOR,
+    "vaegan": PAIRS | POSTERIOR,
+    "ali": PAIRS | POSTERIOR,
+    "vqvae": PAIRS | CODES,
+    "vqgan": PAIRS | CODES,
+    "pix2pix": PAIRS,
+    "gan": set(),
+}
+
+
+def test_a_record_has_what_the_model_has_with_intervals(evaluated, family: str):
+    record = evaluated[0].record
+    metrics = record["metrics"]
+    assert all(entry["low"] <= entry["value"] <= entry["high"] for entry in metrics.values())
+    assert all(entry["n"] == N for name, entry in metrics.items() if name != "two_sample")
+    assert metrics.keys() == SAMPLES | {"memorisation"} | OF_FAMILY[family]
+    assert record["baseline"].keys() == SAMPLES
+    assert metrics["modes"]["value"] <= 3
+
+
+def test_what_the_dataset_holds_of_each_image_gives_the_records_means(evaluated, family: str):
+    evaluation, out = evaluated
+    rows, metrics = pq.read_table(out / "dataset" / FILE).to_pydict(), evaluation.record["metrics"]
+    for name in {"psnr", "ssim", "perceptual", "rate_bits"} & metrics.keys():
+        assert sum(rows[name]) / N == pytest.approx(metrics[name]["value"])
+    if "codes" in rows:
+        codes = torch.tensor(rows["codes"])
+        assert codes.unique().numel() / 16 == pytest.approx(metrics["codebook_usage"]["value"])
+    if "posterior_mean" in rows:
+        active = torch.tensor(rows["posterior_mean"]).double().var(0, correction=0) > 0.01
+        assert int(active.sum()) == metrics["active_units"]["value"]
+
+
+def test_a_card_tells_the_protocol_and_every_column(evaluated):
+    evaluation, out = evaluated
+    card = (out / "dataset" / "README.md").read_text()
+    assert evaluation.record["protocol"]["extractor"]["sha256"] in card
+    assert all(f"- `{name}`: " in card for name in pq.read_schema(out / "dataset" / FILE).names)
+    assert all(f"| {name} | " in card for name in evaluation.record["metrics"])
+    assert (out / "dataset" / "record.json").read_bytes() == (out / "record.json").read_bytes()
 
 
 def test_load_dataset_reads_the_images_bit_for_bit(evaluated, family: str, tmp_path: Path):
@@ -44,6 +85,7 @@ def test_load_dataset_reads_the_images_bit_for_bit(evaluated, family: str, tmp_p
     assert len(rows) == N
     assert torch.equal(from_pil(rows["original"], 1), evaluation.originals)
     assert torch.equal(from_pil(rows["sample"], 1), evaluation.samples)
+    assert torch.equal(from_pil(rows["other"], 1), evaluation.others)
     assert ("seed" in rows.column_names) == (family != "pix2pix")
     assert ("reconstruction" in rows.column_names) == (family != "gan")
     assert rows.features["label"].names == ["a", "b", "c"]
@@ -132,3 +174,169 @@ def test_reconstruct_shows_targets_over_translations(translated, tmp_path: Path)
     assert sheet.size == (8 * 130 - 2, 2 * 130 - 2) and sheet.mode == "RGB"
     first = from_pil([sheet.crop((0, 0, 128, 128))], 3)[:, :, ::8, ::8]
     assert torch.equal(first, held_out[batch_indices(20, 0, 8, 0)][:1, :3])
+
+
+@pytest.mark.parametrize("family", ["vae"], indirect=True)
+def test_an_interrupted_evaluation_goes_on_and_ends_with_the_same_bytes(
+    evaluated, trained: Path, glyph_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    import hfgen.evaluation
+
+    drawn: list[int] = []
+
+    def draw(pipeline: object, seeds: list[int]) -> torch.Tensor:
+        if dies and drawn:
+            raise KeyboardInterrupt
+        drawn.extend(seeds)
+        return generate(pipeline, seeds)
+
+    generate, dies = hfgen.evaluation.generate, True
+    monkeypatch.setattr(hfgen.evaluation, "generate", draw)
+    monkeypatch.setattr(hfgen.evaluation, "_BATCH", 16)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(trained, str(glyph_folder), n=N, out=tmp_path)
+    assert len(drawn) == 16 and not (tmp_path / "record.json").exists()
+    dies = False
+    evaluation = evaluate(trained, str(glyph_folder), n=N, out=tmp_path)
+    assert drawn == evaluation.seeds
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset", "record.json"]
+    difference = evaluation.samples.int() - evaluated[0].samples.int()
+    assert difference.abs().max() <= 1
+
+
+@pytest.fixture(scope="module")
+def made_by_others(glyph_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 images in a folder without splits: the training images of the glyphs, blurred."""
+    from PIL import Image, ImageFilter
+
+    folder = tmp_path_factory.mktemp("others")
+    for path in sorted(glyph_folder.glob("train/*/*.png"))[:N]:
+        Image.open(path).filter(ImageFilter.GaussianBlur(1)).save(folder / path.name)
+    return folder
+
+
+def test_images_of_others_are_measured_and_verified(made_by_others: Path, glyph_folder: Path, tmp_path: Path):
+    from hfgen.evaluation import evaluate_samples
+    from hfgen.verification import verify
+
+    evaluation = evaluate_samples(str(made_by_others), str(glyph_folder), n=N, out=tmp_path)
+    record = evaluation.record
+    assert record["model"]["family"] == "samples" and record["data"]["resolution"] == 16
+    assert record["metrics"].keys() == SAMPLES | {"memorisation"}
+    assert record["metrics"]["hf_ratio_sample"]["high"] < 0.5
+    assert record["metrics"]["laplacian_variance_ratio_sample"]["high"] < 0.5
+    assert evaluation.reconstructions is None and evaluation.seeds == []
+    assert verify(tmp_path) > 0
+    with pytest.raises(UserError, match="n: 41 images asked of the 40"):
+        evaluate_samples(str(made_by_others), str(glyph_folder), n=41)
+
+
+def test_copies_of_training_images_are_told(glyph_folder: Path):
+    from hfgen.evaluation import evaluate_samples
+
+    copies = evaluate_samples(str(glyph_folder), str(glyph_folder), samples_split="train", n=100)
+    assert copies.record["metrics"]["memorisation"]["value"] < 0.01
+    held_out = evaluate_samples(str(glyph_folder), str(glyph_folder), samples_split="test", n=100)
+    assert held_out.record["metrics"]["memorisation"]["value"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("family", ["vae"], indirect=True)
+def test_a_backbone_judges_instead_and_is_in_the_record(trained: Path, glyph_folder: Path, tmp_path: Path):
+    import transformers
+
+    from hfgen.verification import verify
+
+    torch.manual_seed(0)
+    config = transformers.ConvNextConfig(hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1])
+    transformers.ConvNextModel(config).save_pretrained(tmp_path / "backbone")
+    (tmp_path / "backbone" / "preprocessor_config.json").write_text(json.dumps({"size": 32, "resample": 3}))
+    name = str(tmp_path / "backbone")
+    record = evaluate(trained, str(glyph_folder), n=N, extractor=name, out=tmp_path / "out").record
+    described = record["protocol"]["extractor"]
+    assert described["id"] == name and described["preprocessing"]["filter"] == "bicubic"
+    assert "modes" not in record["metrics"] and "kid" in record["metrics"]
+    assert verify(tmp_path / "out") > 0
+
+
+AUTOENCODERS = {
+    "VQModel": {"num_vq_embeddings": 8, "latent_channels": 4, "block_out_channels": (8, 8), "norm_num_groups": 4},
+    "AutoencoderTiny": {"encoder_block_out_channels": (8, 8), "decoder_block_out_channels": (8, 8)},
+    "AutoencoderDC": {
+        "latent_channels": 4,
+        "attention_head_dim": 8,
+        "encoder_block_types": "ResBlock",
+        "decoder_block_types": "ResBlock",
+        "encoder_block_out_channels": (8, 8),
+        "decoder_block_out_channels": (8, 8),
+        "encoder_layers_per_block": (1, 1),
+        "decoder_layers_per_block": (1, 1),
+        "encoder_qkv_multiscales": ((), ()),
+        "decoder_qkv_multiscales": ((), ()),
+    },
+    "AsymmetricAutoencoderKL": {
+        "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "down_block_out_channels": (8, 8),
+        "up_block_types": ("UpDecoderBlock2D",) * 2,
+        "up_block_out_channels": (8, 8),
+        "norm_num_groups": 4,
+    },
+}
+BLOCKS = {
+    "VQModel": {
+        "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "up_block_types": ("UpDecoderBlock2D",) * 2,
+    },
+    "AutoencoderTiny": {"num_encoder_blocks": (1, 1), "num_decoder_blocks": (1, 1)},
+}
+
+
+@pytest.fixture(scope="module")
+def coloured(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Stacked glyphs of 16 px, a folder."""
+    from hfgen.data import draw
+    from hfgen.images import to_pil
+
+    folder = tmp_path_factory.mktemp("coloured")
+    for split in ("train", "test"):
+        (folder / split).mkdir()
+        for index, image in enumerate(to_pil(draw("stacked", split, 0, N, 16).images)):
+            image.save(folder / split / f"{index:03d}.png")
+    return str(folder)
+
+
+@pytest.mark.parametrize("name", AUTOENCODERS)
+def test_any_autoencoder_of_diffusers_is_measured(name: str, coloured: str, tmp_path: Path):
+    import diffusers
+
+    torch.manual_seed(0)
+    model = getattr(diffusers, name)(**AUTOENCODERS[name], **BLOCKS.get(name, {})).eval()
+    model.save_pretrained(tmp_path)
+    evaluation = evaluate(tmp_path, coloured, n=N, resolution=16)
+    metrics = evaluation.record["metrics"]
+    assert metrics.keys() >= PAIRS
+    assert ("codebook_usage" in metrics) == (name == "VQModel")
+    assert ("rate_bits" in metrics) == (name == "AsymmetricAutoencoderKL")
+    images = evaluation.originals[:2].float() / 127.5 - 1
+    with torch.no_grad():
+        output = model.encode(images)
+        latents = getattr(output, "latents", None) if name in ("VQModel", "AutoencoderTiny") else None
+        latents = output.latent if name == "AutoencoderDC" else latents
+        latents = output.latent_dist.mode() if latents is None else latents
+        wanted = ((model.decode(latents).sample + 1) * 127.5).round().clamp(0, 255)
+    assert (evaluation.reconstructions[:2].float() - wanted).abs().max() <= 1
+
+
+def test_an_autoencoder_draws_nothing_and_takes_only_sides_that_it_can_halve(coloured: str, tmp_path: Path):
+    import diffusers
+
+    diffusers.AutoencoderTiny(**AUTOENCODERS["AutoencoderTiny"], **BLOCKS["AutoencoderTiny"]).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="can't generate; call reconstruct"):
+        hfgen.load(tmp_path)()
+    with pytest.raises(UserError, match=r"resolution: .*17 pixels come back as"):
+        evaluate(tmp_path, coloured, n=N, resolution=17, small_images="pad")
+
+
+@pytest.mark.parametrize("family", ["gan"], indirect=True)
+def test_a_model_of_one_size_refuses_another(trained: Path, glyph_folder: Path):
+    with pytest.raises(UserError, match="resolution: 32, but the model's images have 16 pixels"):
+        evaluate(trained, str(glyph_folder), n=N, resolution=32)

@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     ("errors", "seeds", "bars"),
     ("files",),
+    ("records",),
     ("images",),
     ("recipes",),
     ("data",),
@@ -19,7 +20,9 @@ LAYERS = [
     ("families",),
     ("configs",),
     ("metrics",),
-    ("evaluation",),
+    ("workspace", "card"),
+    ("measurement", "evaluation_dataset"),
+    ("evaluation", "verification"),
     ("reading", "figures"),
     ("report",),
     ("comparison",),
@@ -63,7 +66,7 @@ def test_readme_maps_every_file_and_only_files_that_exist():
     named = {line.split()[0].rstrip("/") for line in block.strip().splitlines() if line[:1].strip()}
     there = {
         path.relative_to(ROOT).as_posix()
-        for pattern in ("hfgen/**/*.py", "scripts/*", "hfgen/*.html")
+        for pattern in ("hfgen/**/*.py", "scripts/*", "hfgen/*.html", "hfgen/*.json")
         for path in ROOT.glob(pattern)
         if path.is_file() and "__pycache__" not in path.parts and path.name not in ("__init__.py", "__main__.py")
     }

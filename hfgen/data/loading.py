@@ -37,6 +37,9 @@ _IMAGE_COLUMNS = ("image", "img")
 _LABEL_COLUMNS = ("label", "labels", "fine_label")
 _LOOKED_AT = 16
 
+ALL = "all"
+"""The split that is the whole of an undivided dataset."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -152,6 +155,27 @@ def open_part(name: str, builder: DatasetBuilder, request: Request) -> Part:
     return Part(shape, label_names, _chunks(name, iter(read_on, None), rules, request.skip_damaged))
 
 
+def stored_side(data: str, split: str) -> int:
+    """The shorter side, in pixels, of the first image that a folder or a Hub dataset holds.
+
+    Raises:
+        UserError: it is neither, or can't be read.
+    """
+    folder = Path(data).expanduser()
+    if not folder.is_dir() and not re.fullmatch(r"\w[\w.-]*/[\w.-]+(@\S+)?", data):
+        raise UserError(f"samples: {data!r} is no folder of images or parquet files, nor a Hub id; give one")
+    name, _, revision = data.partition("@")
+    with without_bars("datasets"):
+        table = open_table(folder_builder(folder) if folder.is_dir() else hub_builder(name, revision or None))
+    columns = {"image": _columns(data, table.features, Request(split, 8, "auto", "refuse", False))["image"]}
+    whole, rows = _rows(data, table, split)
+    (_, first), *_ = table.batches(whole, rows[:1], columns)
+    try:
+        return min(read(first["image"][0]).size)
+    except DamagedImage as error:
+        raise UserError(f"samples: the first image of {data} can't be read ({error}); give --resolution") from None
+
+
 def _attempt(name: str, remedy: str, call: Callable[[], Any]) -> Any:
     """What `datasets` answers, with any failure as one line."""
     from datasets.exceptions import DatasetGenerationError
@@ -173,8 +197,8 @@ def _rows(name: str, table: Table, split: str) -> tuple[str, np.ndarray]:
         whole = "train"
         held_out = _held_out(table.count(whole))
         rows = np.flatnonzero(held_out if split == "test" else ~held_out)
-    elif split in table.splits:
-        whole = split
+    elif split in table.splits or (split == ALL and len(table.splits) == 1):
+        whole = table.splits[0] if split == ALL else split
         rows = np.arange(table.count(whole))
     else:
         raise no_split(name, split, table.splits)

@@ -8,9 +8,6 @@ The built-in names win over a folder of that name (write `./glyphs`), and a fold
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +18,7 @@ from pathlib import Path
 from hfgen.data import glyphs
 from hfgen.data.loading import Chunk, Part, Request, hub_builder, no_condition, no_split, open_folder, open_part
 from hfgen.errors import UserError
+from hfgen.files import folder_state
 
 _BUILT_IN = ("glyphs", "stacked")
 _CHUNK = 128
@@ -54,7 +52,7 @@ def find(data: str) -> Source:
         return Source(data, state, partial(_open_built_in, data))
     folder = Path(data).expanduser()
     if data and folder.is_dir():
-        state = _folder_state(folder)
+        state = folder_state(folder)
         return Source(data, state, partial(open_folder, data, folder))
     if data and folder.exists():
         raise UserError(f"data: {data} is a file; name the folder that holds it")
@@ -90,17 +88,3 @@ def _open_built_in(name: str, request: Request) -> Part:
             yield Chunk(drawn.images, drawn.labels, skipped=0)
 
     return Part((count, channels, request.resolution, request.resolution), label_names, chunks())
-
-
-def _folder_state(folder: Path) -> str:
-    """A hash of the place, and of every visible file's name, size and time of change."""
-    digest = hashlib.sha256(repr(str(folder.resolve())).encode())
-    for root, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            path = Path(root, name)
-            if not name.startswith(".") and path.exists():
-                stat = path.stat()
-                row = [str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns]
-                digest.update(json.dumps(row).encode())
-    return digest.hexdigest()

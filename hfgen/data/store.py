@@ -76,6 +76,11 @@ class ImageStore:
         return len(self.label_names) if self.label_names else int(self.labels.max()) + 1
 
     @property
+    def label_factors(self) -> tuple[int, ...]:
+        """Sizes of the independent factors that make up a label, the most significant first; one: it is no product."""
+        return (10, 10, 10) if self.source == "stacked" else (self.classes,)
+
+    @property
     def targets(self) -> Tensor:
         """The images (N, C, R, R) without their conditions, in the same memory."""
         return self.images[:, : self.channels]

@@ -198,5 +198,5 @@ def _backbone(model: str) -> BackboneFeatures:
 
 def _learn_features(networks: Networks, store: ImageStore) -> None:
     classes = class_numbers(store.labels)
-    classifier, _ = train_classifier(store.images.cpu(), classes, "perceptual")
-    networks["perceptual"].classifier.load_state_dict(classifier.state_dict())
+    trained = train_classifier(store.images.cpu(), classes, "perceptual")
+    networks["perceptual"].classifier.load_state_dict(trained.network.state_dict())

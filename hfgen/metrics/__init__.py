@@ -1,18 +1,37 @@
 """Formulae, their intervals and the feature extractor; nothing here reads or writes results."""
 
-from hfgen.metrics.distances import frechet_distance, kernel_distance, moments
-from hfgen.metrics.extractors import EmbeddedExtractor, embedded_extractor
+from hfgen.metrics.backbones import BackboneExtractor, InceptionExtractor, load_extractor, named_extractor
+from hfgen.metrics.bins import NDB, ndb
+from hfgen.metrics.distances import (
+    MomentsAccumulator,
+    frechet_distance,
+    kernel_distance,
+    moments,
+    perceptual_distance,
+)
+from hfgen.metrics.extractors import EmbeddedExtractor, Extractor, embedded_extractor
 from hfgen.metrics.intervals import (
     Estimate,
     bootstrap_mean,
     bootstrap_ratio,
+    clustered,
     frechet_distance_interval,
     kernel_distance_interval,
     prdc_intervals,
 )
-from hfgen.metrics.modes import Modes, modes
+from hfgen.metrics.latents import (
+    CodebookUse,
+    active_units,
+    active_units_interval,
+    bits_per_dim,
+    codebook_use,
+    kl_bits,
+)
+from hfgen.metrics.memorisation import memorisation
+from hfgen.metrics.modes import Modes, modes, modes_intervals
 from hfgen.metrics.neighbours import PRDC, expected_coverage, prdc
-from hfgen.metrics.pixels import capped_psnr, mse, psnr, ssim
+from hfgen.metrics.pixels import capped_psnr, ms_ssim, mse, psnr, ssim
+from hfgen.metrics.sharpness import sharpness
 from hfgen.metrics.spectrum import (
     AveragingIdentity,
     PowerSpectrum,
@@ -20,19 +39,32 @@ from hfgen.metrics.spectrum import (
     high_frequency_ratio,
     luma,
     power_spectrum,
+    spectral_distance,
 )
+from hfgen.metrics.two_sample import two_sample_test
 
 __all__ = [
+    "NDB",
     "PRDC",
     "AveragingIdentity",
+    "BackboneExtractor",
+    "CodebookUse",
     "EmbeddedExtractor",
     "Estimate",
+    "Extractor",
+    "InceptionExtractor",
     "Modes",
+    "MomentsAccumulator",
     "PowerSpectrum",
+    "active_units",
+    "active_units_interval",
     "averaging_identity",
+    "bits_per_dim",
     "bootstrap_mean",
     "bootstrap_ratio",
     "capped_psnr",
+    "clustered",
+    "codebook_use",
     "embedded_extractor",
     "expected_coverage",
     "frechet_distance",
@@ -40,13 +72,24 @@ __all__ = [
     "high_frequency_ratio",
     "kernel_distance",
     "kernel_distance_interval",
+    "kl_bits",
+    "load_extractor",
     "luma",
+    "memorisation",
     "modes",
+    "modes_intervals",
     "moments",
+    "ms_ssim",
     "mse",
+    "named_extractor",
+    "ndb",
+    "perceptual_distance",
     "power_spectrum",
     "prdc",
     "prdc_intervals",
     "psnr",
+    "sharpness",
+    "spectral_distance",
     "ssim",
+    "two_sample_test",
 ]

@@ -1,10 +1,12 @@
-"""The embedded feature extractor: a small classifier trained, seeded, on the images at hand. No downloads."""
+"""Feature extractors: what a record says of one, and the embedded one, trained on the images at hand. No downloads."""
 
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -13,24 +15,70 @@ from torch import Tensor, nn
 from hfgen.errors import UserError
 from hfgen.files import atomic_folder, cache_dir, read_json, write_bytes, write_json
 from hfgen.metrics.checks import check_images
-from hfgen.models.classifier import build_classifier, class_numbers, features, train_classifier
+from hfgen.models.classifier import (
+    ClassHead,
+    Classifier,
+    build_classifier,
+    class_numbers,
+    features,
+    predictions,
+    train_classifier,
+)
 
-_WEIGHTS, _FACTS = "extractor.safetensors", "extractor.json"
+_WEIGHTS, FACTS = "extractor.safetensors", "extractor.json"
+_PREPROCESSING = {"size": "as it is", "filter": "area above 64 pixels", "antialias": True, "mean": [0.5], "std": [0.5]}
+
+
+class Extractor(ABC):
+    """A frozen network; numbers of different ones, or of other preprocessing, can't be compared.
+
+    Attributes:
+        id: Its name, with what pins it: a data set's fingerprint or a commit.
+        sha256: Of its weights.
+        accuracy: Share of held-out images that it classified rightly; None where it wasn't trained here.
+        preprocessing: `size`, `filter`, `antialias`, `mean`, `std`: how pixels in [0, 1] become its inputs.
+        mode_counts: Images of each known class in the training data (K,); None where it can't tell classes.
+    """
+
+    id: str
+    sha256: str
+    accuracy: float | None
+    preprocessing: dict[str, Any]
+    mode_counts: Tensor | None
+
+    @abstractmethod
+    def features(self, images: Tensor) -> Tensor:
+        """uint8 (N, C, S, S) -> float64 (N, D), on the CPU."""
+
+    def modes(self, images: Tensor) -> Tensor:
+        """uint8 (N, C, S, S) -> the class (N,) that it takes each image for; an index into `mode_counts`."""
+        raise UserError(f"extractor: {self.id} tells no classes; use the embedded one, on labelled data")
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write what `hfgen.metrics.load_extractor` reads."""
+
+    def facts(self) -> dict[str, Any]:
+        """For the record."""
+        return {name: getattr(self, name) for name in ("id", "sha256", "accuracy", "preprocessing")}
 
 
 @dataclass(frozen=True)
-class EmbeddedExtractor:
-    """A trained network and what a record says of it.
-
-    `id`: what it learnt, and on which data. `sha256`: of its weights as safetensors. `accuracy`: the share of
-    a held-out tenth of the images that it classified rightly. `shape`: (C, S, S) of its images.
-    """
+class EmbeddedExtractor(Extractor):
+    """The small classifier, trained. `shape`: (C, S, S) of its images."""
 
     id: str
     sha256: str
     accuracy: float
     shape: tuple[int, ...]
-    _network: nn.Module
+    mode_counts: Tensor | None
+    _classifier: Classifier
+    _content: bytes
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:  # type: ignore[override]
+        """See `Extractor`."""
+        return _PREPROCESSING
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
@@ -39,15 +87,43 @@ class EmbeddedExtractor:
         Raises:
             UserError: not an image set, an empty one, or of another shape than the training images.
         """
+        self._check(images)
+        return features(self._classifier.network, images.cpu()).double()
+
+    @torch.no_grad()
+    def modes(self, images: Tensor) -> Tensor:
+        """See `Extractor`; errors as `features`."""
+        if self.mode_counts is None:
+            return super().modes(images)
+        head = self._classifier.head
+        mode = torch.zeros(len(images), dtype=torch.int64)
+        for size, factor in zip(head.sizes, predictions(head(self.features(images).float())).T, strict=True):
+            mode = mode * size + factor
+        return mode
+
+    def save(self, folder: Path) -> None:
+        """See `Extractor`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_bytes(folder / _WEIGHTS, self._content)
+        counts = None if self.mode_counts is None else self.mode_counts.tolist()
+        facts = {"kind": "embedded", "id": self.id, "sha256": self.sha256, "accuracy": self.accuracy}
+        sizes = self._classifier.head.sizes
+        write_json(folder / FACTS, {**facts, "shape": self.shape, "factors": sizes, "mode_counts": counts})
+
+    def _check(self, images: Tensor) -> None:
         check_images(images, "images")
         if images.shape[1:] != self.shape:
             found, wanted = (" x ".join(map(str, shape)) for shape in (images.shape[1:], self.shape))
             raise UserError(f"images: {found}, but the extractor was trained on {wanted}; resize them")
-        return features(self._network, images.cpu()).double()
 
 
 def embedded_extractor(
-    images: Tensor, labels: Tensor | None, fingerprint: str, *, cache: Path | None = None
+    images: Tensor,
+    labels: Tensor | None,
+    fingerprint: str,
+    *,
+    factors: tuple[int, ...] | None = None,
+    cache: Path | None = None,
 ) -> EmbeddedExtractor:
     """Train the extractor of a data set, or read it back.
 
@@ -58,6 +134,8 @@ def embedded_extractor(
         images: uint8 (N, C, S, S), N at least 20; above 64 pixels the network sees them averaged down to 64.
         labels: (N,) class numbers, or None.
         fingerprint: identifies images and labels; hexadecimal, of which 12 digits name the cache entry.
+        factors: sizes of the independent factors that make up a label, the most significant first; each is learnt
+            by itself, since a thousand classes would have too few images each.
         cache: the folder of the entries, by default `extractors` in hfgen's cache. Damaged ones are remade.
 
     Raises:
@@ -68,35 +146,60 @@ def embedded_extractor(
         raise UserError(f"images: {images.shape[2]} x {images.shape[3]} pixels; crop them to squares")
     if labels is not None and labels.shape != images.shape[:1]:
         raise UserError(f"labels: shape {tuple(labels.shape)}; give {len(images)}, one per image")
-    classes = class_numbers(labels)
-    kind = "rotation-v1" if classes is None else "classifier-v1"
+    classes, counts = _classes(labels, factors)
+    kind = "rotation-v2" if classes is None else "classifier-v2"
     name = fingerprint[:12]
     folder = (cache or cache_dir() / "extractors") / f"{kind}-{name}"
-    return _load(folder, images) or _make(folder, f"hfgen-{kind}/{name}", images.cpu(), classes)
+    found = load_embedded(folder)
+    if found is None or found.shape != tuple(images.shape[1:]):
+        found = _train(f"hfgen-{kind}/{name}", images.cpu(), classes, counts)
+        with atomic_folder(folder) as temporary:
+            found.save(temporary)
+    return found
 
 
-def _load(folder: Path, images: Tensor) -> EmbeddedExtractor | None:
+def load_embedded(folder: Path) -> EmbeddedExtractor | None:
+    """What `EmbeddedExtractor.save` wrote; None where it is missing or damaged."""
     try:
-        facts = read_json(folder / _FACTS)
-        identity, digest, accuracy = facts["id"], facts["sha256"], facts["accuracy"]
+        facts = read_json(folder / FACTS)
         content = (folder / _WEIGHTS).read_bytes()
+        shape, factors, counts = tuple(facts["shape"]), tuple(facts["factors"]), facts["mode_counts"]
+        identity, digest, accuracy = facts["id"], facts["sha256"], facts["accuracy"]
     except (UserError, OSError, KeyError, TypeError):
         return None
-    shape = tuple(images.shape[1:])
-    if digest != hashlib.sha256(content).hexdigest() or facts["shape"] != list(shape):
+    if digest != hashlib.sha256(content).hexdigest():
         return None
-    network = build_classifier(shape)
-    network.load_state_dict(safetensors.torch.load(content))
-    return EmbeddedExtractor(identity, digest, accuracy, shape, network)
+    classifier = Classifier(build_classifier(shape), ClassHead(factors), accuracy)
+    _modules(classifier).load_state_dict(safetensors.torch.load(content))
+    counts = None if counts is None else torch.tensor(counts)
+    return EmbeddedExtractor(identity, digest, accuracy, shape, counts, classifier, content)
 
 
-def _make(folder: Path, identity: str, images: Tensor, classes: Tensor | None) -> EmbeddedExtractor:
-    network, accuracy = train_classifier(images, classes, "extractor")
-    content = safetensors.torch.save(network.state_dict())
+def _train(identity: str, images: Tensor, classes: Tensor | None, counts: Tensor | None) -> EmbeddedExtractor:
+    classifier = train_classifier(images, classes, "extractor")
+    content = safetensors.torch.save(_modules(classifier).state_dict())
     digest = hashlib.sha256(content).hexdigest()
-    shape = tuple(images.shape[1:])
-    with atomic_folder(folder) as temporary:
-        write_bytes(temporary / _WEIGHTS, content)
-        facts = {"id": identity, "sha256": digest, "accuracy": accuracy, "shape": list(shape)}
-        write_json(temporary / _FACTS, facts)
-    return EmbeddedExtractor(identity, digest, accuracy, shape, network)
+    return EmbeddedExtractor(
+        identity, digest, classifier.accuracy, tuple(images.shape[1:]), counts, classifier, content
+    )
+
+
+def _classes(labels: Tensor | None, factors: tuple[int, ...] | None) -> tuple[Tensor | None, Tensor | None]:
+    """What to learn, (N,) or (N, F), and how many images each mode has; None twice without classes."""
+    classes = class_numbers(labels)
+    if classes is None or labels is None:
+        return None, None
+    if factors is None or len(factors) < 2:
+        return classes, None if int(labels.min()) < 0 else classes.bincount()
+    rest, digits = labels.cpu().long(), []
+    for size in reversed(factors):
+        digits.append(rest % size)
+        rest = rest // size
+    learnt = torch.stack(digits[::-1], 1)
+    if (learnt.amax(0) + 1).tolist() != list(factors):
+        raise UserError(f"labels: not every one of the factors {factors} is there; give more images")
+    return learnt, labels.cpu().bincount(minlength=int(torch.tensor(factors).prod()))
+
+
+def _modules(classifier: Classifier) -> nn.ModuleDict:
+    return nn.ModuleDict({"network": classifier.network, "head": classifier.head})

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hfgen.errors import UserError
+from hfgen.metrics.intervals import Estimate, half_memberships, normal_estimate
 
 
 class Modes(NamedTuple):
@@ -42,3 +43,26 @@ def modes(real: Tensor, generated: Tensor, count: int) -> Modes:
     p, q = shares
     seen = q > 0
     return Modes(int(seen.sum()), float((q[seen] * (q[seen] / p[seen]).log()).sum()))
+
+
+def modes_intervals(counts: Tensor, generated: Tensor, *, seed: int) -> tuple[Estimate, Estimate]:
+    """`modes`, hit and KL, of real images with `counts` (K,) of each class and generated ones of classes (M,).
+
+    Intervals are for the mean value at M images, on which both depend; the real counts are taken as given.
+
+    Raises:
+        UserError: as `modes`, fewer than four generated images, or one of a class that no real image has.
+    """
+    if len(generated) < 4:
+        raise UserError(f"generated: {len(generated)} images are too few; give at least 4")
+    count = len(counts)
+    real = torch.arange(count).repeat_interleave(counts)
+    whole = modes(real, generated, count)
+    if whole.kl == float("inf"):
+        raise UserError("generated: a class that no real image has; count the modes of more real images")
+    halves = half_memberships(len(generated), torch.Generator().manual_seed(seed)).T
+    spread = torch.tensor([modes(real, generated[half], count) for half in halves], dtype=torch.float64).std(0)
+    hit, divergence = (
+        normal_estimate(float(value), float(error), len(generated)) for value, error in zip(whole, spread, strict=True)
+    )
+    return Estimate(hit.value, max(hit.low, 0.0), min(hit.high, float(count)), hit.n), divergence

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,10 +33,39 @@ def class_numbers(labels: Tensor | None) -> Tensor | None:
     return classes if len(values) > 1 else None
 
 
+class ClassHead(nn.Module):
+    """Features (N, 64) -> logits of each factor of the classes, a list of (N, K).
+
+    It was trained on features as they were before they were standardised: `mean` and `scale` undo that.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, sizes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.linear = nn.Linear(_WIDTH, sum(sizes))
+        self.register_buffer("mean", torch.zeros(_WIDTH))
+        self.register_buffer("scale", torch.ones(_WIDTH))
+
+    def forward(self, features: Tensor) -> list[Tensor]:
+        """The logits."""
+        return list(self.linear((features * self.scale + self.mean).relu()).split(self.sizes, 1))
+
+
+class Classifier(NamedTuple):
+    """`network` gives the features, `head` the classes; `accuracy`: on a tenth of the images that it didn't see."""
+
+    network: nn.Sequential
+    head: ClassHead
+    accuracy: float
+
+
 @torch.inference_mode(False)
 @torch.enable_grad()
-def train_classifier(images: Tensor, classes: Tensor | None, purpose: str) -> tuple[nn.Sequential, float]:
-    """The network, and its accuracy on a tenth of the images that it didn't see.
+def train_classifier(images: Tensor, classes: Tensor | None, purpose: str) -> Classifier:
+    """The network, trained.
 
     It learns the classes; without them, which of four rotations was applied (RotNet, Gidaris 2018). Training
     neither reads nor moves the global random state, and runs in one CPU thread: the bits are the same again on the
@@ -43,7 +73,7 @@ def train_classifier(images: Tensor, classes: Tensor | None, purpose: str) -> tu
 
     Args:
         images: uint8 (N, C, S, S), N at least 20, on the CPU.
-        classes: (N,) numbers 0, 1, ... without gaps, or None.
+        classes: (N,) numbers 0, 1, ... without gaps, (N, F) of such where a class has F independent factors, or None.
         purpose: seeds it: a network that trains a model isn't the one that judges it.
 
     Raises:
@@ -55,7 +85,7 @@ def train_classifier(images: Tensor, classes: Tensor | None, purpose: str) -> tu
         return _train(images, classes, purpose)
 
 
-def _train(images: Tensor, classes: Tensor | None, purpose: str) -> tuple[nn.Sequential, float]:
+def _train(images: Tensor, classes: Tensor | None, purpose: str) -> Classifier:
     generator = torch.Generator().manual_seed(derive_seed(purpose, "batches"))
     order = torch.randperm(len(images), generator=generator)
     held_out, seen = order.tensor_split([len(images) // 10])
@@ -63,15 +93,17 @@ def _train(images: Tensor, classes: Tensor | None, purpose: str) -> tuple[nn.Seq
         # Not torch.manual_seed, which would reseed the GPUs too.
         torch.default_generator.manual_seed(derive_seed(purpose, "weights"))
         network = build_classifier(images.shape[1:])
-        head = nn.Linear(_WIDTH, _ROTATIONS if classes is None else int(classes.max()) + 1)
-    model = nn.Sequential(network, nn.ReLU(), head)
+        head = ClassHead((_ROTATIONS,) if classes is None else tuple((_factors(classes).amax(0) + 1).tolist()))
+    model = nn.Sequential(network, head)
     steps = min(_MOST_STEPS, _MOST_EPOCHS * len(seen) // _BATCH)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=_WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=steps)
     for _ in range(steps):
         picks = seen[torch.randint(len(seen), (_BATCH,), generator=generator)]
         inputs, targets = _examples(images, classes, picks, generator)
-        loss = F.cross_entropy(model(_shifted(inputs, generator)), targets)
+        logits = model(_shifted(inputs, generator))
+        losses = [F.cross_entropy(*pair) for pair in zip(logits, targets.T, strict=True)]
+        loss = torch.stack(losses).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -80,21 +112,30 @@ def _train(images: Tensor, classes: Tensor | None, purpose: str) -> tuple[nn.Seq
         right = 0
         for picks in held_out.split(_INFERENCE_BATCH):
             inputs, targets = _examples(images, classes, picks, generator)
-            right += int((model(inputs).argmax(1) == targets).sum())
-        _standardise(network, images[seen[:_SCALED_ON]])
-    return network, right / len(held_out)
+            right += int((predictions(model(inputs)) == targets).all(1).sum())
+        _standardise(network, head, images[seen[:_SCALED_ON]])
+    return Classifier(network, head, right / len(held_out))
+
+
+def predictions(logits: list[Tensor]) -> Tensor:
+    """The likeliest class of each factor, (N, F)."""
+    return torch.stack([factor.argmax(1) for factor in logits], 1)
+
+
+def _factors(classes: Tensor) -> Tensor:
+    return classes if classes.ndim == 2 else classes[:, None]
 
 
 def _examples(
     images: Tensor, classes: Tensor | None, picks: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Inputs and targets of the picked images: their classes, or rotations that are drawn here."""
+    """Inputs and targets (n, F) of the picked images: their classes, or rotations that are drawn here."""
     inputs = classifier_inputs(to_float(images[picks]))
     if classes is not None:
-        return inputs, classes[picks]
+        return inputs, _factors(classes[picks])
     turns = torch.randint(_ROTATIONS, (len(inputs),), generator=generator)
     turned = torch.stack([inputs.rot90(turn, (2, 3)) for turn in range(_ROTATIONS)])
-    return turned[turns, torch.arange(len(inputs))], turns
+    return turned[turns, torch.arange(len(inputs))], turns[:, None]
 
 
 def _shifted(inputs: Tensor, generator: torch.Generator) -> Tensor:
@@ -105,7 +146,7 @@ def _shifted(inputs: Tensor, generator: torch.Generator) -> Tensor:
     return windows[torch.arange(len(inputs)), :, down, right]
 
 
-def _standardise(network: nn.Sequential, images: Tensor) -> None:
+def _standardise(network: nn.Sequential, head: ClassHead, images: Tensor) -> None:
     """Give each feature mean 0 and variance 1: the kernel distance above all depends on the scale."""
     unscaled = features(network, images).double()
     last = network[-1]
@@ -113,6 +154,8 @@ def _standardise(network: nn.Sequential, images: Tensor) -> None:
     mean, scale = unscaled.mean(0).float(), unscaled.std(0).clamp(min=1e-6).float()
     last.bias.sub_(mean).div_(scale)
     last.weight.div_(scale[:, None])
+    head.mean.copy_(mean)
+    head.scale.copy_(scale)
 
 
 def features(network: nn.Module, images: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,18 @@ from hfgen.files import read_json
 from hfgen.models.classifier import build_classifier, classifier_inputs
 
 _LAYERS = 5
+# Pillow's number, in preprocessors' configs.
+_BICUBIC = 3
 
 
 class BackboneFeatures(nn.Module):
     """Images (N, C, R, R) in [-1, 1] -> features (N, D, ...) of a `transformers` image network, shallow to deep.
 
     Its hidden states: all, or five evenly spaced ones. Images are resized and scaled as its preprocessor's config
-    says; grey ones become RGB.
+    says, but whole, not cropped, and always with antialiasing; grey ones become RGB.
+
+    Attributes:
+        preprocessing: `size`, `filter`, `antialias`, `mean` and `std` of what the network sees, pixels in [0, 1].
     """
 
     mean: Tensor
@@ -35,19 +41,42 @@ class BackboneFeatures(nn.Module):
             UserError: a file is missing or damaged, or it is no image network.
         """
         super().__init__()
-        self.size, mean, std = _preprocessing(folder)
-        self.backbone = _load_backbone(folder)
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+        self.preprocessing = _preprocessing(folder)
+        self.backbone, self._has_pooler = _load_backbone(folder)
+        self.register_buffer("mean", torch.tensor(self.preprocessing["mean"]).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(self.preprocessing["std"]).view(1, -1, 1, 1), persistent=False)
         self.requires_grad_(False).eval()
+
+    @cached_property
+    def pooling(self) -> str:
+        """What `pooled` gives: `pooler`, the network's own; else `class token` or `mean` over places."""
+        side = self.preprocessing["size"]
+        output = self.backbone(pixel_values=torch.zeros(1, 3, side, side, device=self.mean.device))
+        if self._has_pooler and getattr(output, "pooler_output", None) is not None:
+            return "pooler"
+        return "class token" if _has_class_token(self.backbone) else "mean"
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """One vector an image, (N, D)."""
+        output = self.backbone(pixel_values=self._inputs(images))
+        if self.pooling == "pooler":
+            return output.pooler_output.flatten(1)
+        last = output.last_hidden_state
+        if self.pooling == "class token":
+            return last[:, 0]
+        return last.mean(1) if last.ndim == 3 else last.mean((2, 3))
+
+    def _inputs(self, images: Tensor) -> Tensor:
+        inputs, side = (images + 1) / 2, self.preprocessing["size"]
+        if inputs.shape[-1] != side:
+            # Bicubic weights are negative in places: bright and dark edges leave [0, 1].
+            filter = self.preprocessing["filter"]
+            inputs = F.interpolate(inputs, (side, side), mode=filter, antialias=True).clamp(0, 1)
+        return (inputs - self.mean) / self.std
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """The features of each layer."""
-        inputs = (images + 1) / 2
-        if inputs.shape[-1] != self.size:
-            inputs = F.interpolate(inputs, (self.size, self.size), mode="bilinear", antialias=True)
-        inputs = (inputs - self.mean) / self.std
-        states = self.backbone(pixel_values=inputs, output_hidden_states=True).hidden_states
+        states = self.backbone(pixel_values=self._inputs(images), output_hidden_states=True).hidden_states
         count = min(_LAYERS, len(states))
         chosen = [states[round(i * (len(states) - 1) / (count - 1))] for i in range(count)]
         # Transformers' states are (N, places, D).
@@ -75,7 +104,8 @@ class EmbeddedFeatures(nn.Module):
         return found
 
 
-def _load_backbone(folder: Path) -> Any:
+def _load_backbone(folder: Path) -> tuple[Any, bool]:
+    """The network, and whether no pooler of it lacks weights."""
     from transformers import AutoModel
 
     try:
@@ -92,11 +122,15 @@ def _load_backbone(folder: Path) -> Any:
     model = getattr(model, "vision_model", model)
     if getattr(model, "main_input_name", None) != "pixel_values":
         raise UserError(f"{folder} holds a {type(model).__name__}, which takes no images; give an image network")
-    return model
+    return model, not any("pooler" in key for key in info["missing_keys"])
 
 
-def _preprocessing(folder: Path) -> tuple[int, list[float], list[float]]:
-    """Side, mean and standard deviation of the inputs, pixels in [0, 1]."""
+def _has_class_token(model: Any) -> bool:
+    return any(name.endswith(("cls_token", "class_embedding")) for name, _ in model.named_parameters())
+
+
+def _preprocessing(folder: Path) -> dict[str, Any]:
+    """What the network sees: side, filter, mean and standard deviation, pixels in [0, 1]."""
     path = folder / "preprocessor_config.json"
     if not path.is_file():
         raise UserError(f"{folder} holds no preprocessor_config.json, which says how its images are scaled")
@@ -105,6 +139,8 @@ def _preprocessing(folder: Path) -> tuple[int, list[float], list[float]]:
     side = min(size.values()) if isinstance(size, dict) and size else size
     if not isinstance(side, int):
         raise UserError(f"{path} gives no size of the images")
-    if not values.get("do_normalize", True):
-        return side, [0.0] * 3, [1.0] * 3
-    return side, values.get("image_mean") or [0.5] * 3, values.get("image_std") or [0.5] * 3
+    filter = "bicubic" if values.get("resample") == _BICUBIC else "bilinear"
+    mean, std = [0.0] * 3, [1.0] * 3
+    if values.get("do_normalize", True):
+        mean, std = values.get("image_mean") or [0.5] * 3, values.get("image_std") or [0.5] * 3
+    return {"size": side, "filter": filter, "antialias": True, "mean": mean, "std": std}

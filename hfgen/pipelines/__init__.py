@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hfgen.pipelines.hfgen_pipelines_v1 import (
     ALIPipeline,
+    AutoencoderPipeline,
     GANPipeline,
     ImagePipeline,
     TranslationPipeline,
@@ -16,6 +17,7 @@ from hfgen.pipelines.loading import load
 
 __all__ = [
     "ALIPipeline",
+    "AutoencoderPipeline",
     "GANPipeline",
     "ImagePipeline",
     "TranslationPipeline",

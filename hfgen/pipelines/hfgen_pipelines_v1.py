@@ -83,8 +83,31 @@ class ImagePipeline(DiffusionPipeline):
         return True
 
     @property
+    def any_size(self) -> bool:
+        """Whether images may have other sides than `sample_size`."""
+        return False
+
+    @property
     def paired_with(self) -> tuple[str, int] | None:
         """(column, channels) of the conditions that follow an image's channels in `reconstruct`; None: no such."""
+        return None
+
+    @torch.no_grad()
+    def posterior(self, images: Any) -> tuple[Tensor, Tensor] | None:
+        """Mean and log variance (N, C, h, w) of q(z | x), a Gaussian; None: the encoder gives none.
+
+        `images` as in `reconstruct`.
+        """
+        return None
+
+    @torch.no_grad()
+    def codes(self, images: Any) -> Tensor | None:
+        """Codes (N, L) in [0, `codebook_size`) of images given as in `reconstruct`; None: it has no codebook."""
+        return None
+
+    @property
+    def codebook_size(self) -> int | None:
+        """How many codes there are; None: it has no codebook."""
         return None
 
     @property
@@ -185,6 +208,12 @@ class VAEPipeline(ImagePipeline):
         drawn = [(_draw(torch.randn, self.latent_shape, g), _draw(torch.rand, (), g)) for g in generators]
         normals, uniforms = (torch.stack(numbers).to(self.device) for numbers in zip(*drawn, strict=True))
         return self._decode(self.prior.sample(uniforms, normals).to(self._backbone.dtype))
+
+    @torch.no_grad()
+    def posterior(self, images: Any) -> tuple[Tensor, Tensor] | None:
+        """See `ImagePipeline`."""
+        distribution = self.vae.encode(self._input("images", images, self.channels)).latent_dist
+        return distribution.mean.float(), distribution.logvar.float()
 
     def _reconstruct(self, images: Tensor, generator: Generators = None) -> Tensor:
         """Decode the posterior's mean or, with `generator`, a sample of the posterior."""
@@ -358,6 +387,16 @@ class VQVAEPipeline(ImagePipeline):
             tokens = torch.cat([codes[-1]] * 2) if guided else codes[-1]
         return torch.stack(codes, 1)
 
+    @torch.no_grad()
+    def codes(self, images: Any) -> Tensor | None:
+        """See `ImagePipeline`."""
+        return _codes(self.vqvae, self._input("images", images, self.channels))
+
+    @property
+    def codebook_size(self) -> int | None:
+        """See `ImagePipeline`."""
+        return self.vqvae.config.num_vq_embeddings
+
     def _reconstruct(self, images: Tensor) -> Tensor:
         return self.vqvae.decode(self.vqvae.encode(images).latents).sample
 
@@ -430,6 +469,85 @@ class TranslationPipeline(ImagePipeline):
 
 class VQGANPipeline(VQVAEPipeline):
     """A VQGAN: a VQ-VAE that was trained against a discriminator as well."""
+
+
+class AutoencoderPipeline(ImagePipeline):
+    """Any autoencoder of diffusers, to be measured at any size that it takes: it reconstructs, and draws nothing."""
+
+    component_names = ("autoencoder",)
+
+    def __init__(self, autoencoder: Any) -> None:
+        super().__init__()
+        self.register_modules(autoencoder=autoencoder)
+
+    @property
+    def sample_size(self) -> int:
+        """What it was trained on, or 256 where its config doesn't say."""
+        return self.autoencoder.config.get("sample_size") or 256
+
+    @property
+    def channels(self) -> int:
+        """1 (grey) or 3 (RGB)."""
+        return self.autoencoder.config.get("out_channels") or self.autoencoder.config["in_channels"]
+
+    @property
+    def can_sample(self) -> bool:
+        """There is no prior."""
+        return False
+
+    @property
+    def any_size(self) -> bool:
+        """Its layers are convolutions."""
+        return True
+
+    def __call__(self, *arguments: Any, **options: Any) -> ImagePipelineOutput:
+        """Refuse."""
+        name = type(self.autoencoder).__name__
+        raise ValueError(f"{name} is an autoencoder without a prior, so it can't generate; call reconstruct(images)")
+
+    @torch.no_grad()
+    def posterior(self, images: Any) -> tuple[Tensor, Tensor] | None:
+        """See `ImagePipeline`."""
+        output = self.autoencoder.encode(self._input("images", images, self.channels))
+        if not hasattr(output, "latent_dist"):
+            return None
+        return output.latent_dist.mean.float(), output.latent_dist.logvar.float()
+
+    @torch.no_grad()
+    def codes(self, images: Any) -> Tensor | None:
+        """See `ImagePipeline`."""
+        if not self.codebook_size:
+            return None
+        return _codes(self.autoencoder, self._input("images", images, self.channels))
+
+    @property
+    def codebook_size(self) -> int | None:
+        """See `ImagePipeline`."""
+        return self.autoencoder.config.get("num_vq_embeddings")
+
+    def _input(self, name: str, images: Any, channels: int) -> Tensor:
+        processor = VaeImageProcessor(do_resize=False, do_convert_rgb=channels == 3, do_convert_grayscale=channels == 1)
+        tensor = images if isinstance(images, Tensor) else processor.preprocess(images)
+        if tensor.ndim != 4 or tensor.shape[1] != channels:
+            raise ValueError(f"{name}: shape {tuple(tensor.shape)}; give (N, {channels}, R, R)")
+        return tensor.to(self.device, self._backbone.dtype)
+
+    def _reconstruct(self, images: Tensor) -> Tensor:
+        output = self.autoencoder.encode(images)
+        if hasattr(output, "latent_dist"):
+            latents = output.latent_dist.mean
+        else:
+            latents = output.latents if hasattr(output, "latents") else output.latent
+        decoded = self.autoencoder.decode(latents).sample
+        if decoded.shape != images.shape:
+            sides = f"{images.shape[-1]} pixels come back as {decoded.shape[-1]}"
+            raise ValueError(f"images: {sides}; give sides that the autoencoder can halve as often as it does")
+        return decoded
+
+
+def _codes(vqvae: VQModel, images: Tensor) -> Tensor:
+    indices = vqvae.quantize(vqvae.encode(images).latents)[2][2]
+    return indices.reshape(len(images), -1)
 
 
 def _choose(logits: Tensor, uniforms: Tensor, temperature: float, top_k: int | None) -> Tensor:

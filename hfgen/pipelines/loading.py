@@ -29,8 +29,10 @@ PIPELINES = {
         pipelines.GANPipeline,
         pipelines.ALIPipeline,
         pipelines.TranslationPipeline,
+        pipelines.AutoencoderPipeline,
     )
 }
+AUTOENCODERS = ("AutoencoderKL", "VQModel", "AutoencoderTiny", "AutoencoderDC", "AsymmetricAutoencoderKL")
 
 
 def load(model: str | Path, *, revision: str | None = None) -> pipelines.ImagePipeline:
@@ -56,7 +58,8 @@ def load_pipeline(model: str | Path, expected: type | None, *, revision: str | N
     name = name[-1] if isinstance(name, list) else name
     cls = PIPELINES.get(name)
     if cls is None:
-        raise UserError(f"model: {model} is a {name}; hfgen opens {', '.join(PIPELINES)} and diffusers' AutoencoderKL")
+        known = f"{', '.join(PIPELINES)}, and diffusers' {', '.join(AUTOENCODERS)}"
+        raise UserError(f"model: {model} is a {name}; hfgen opens {known}")
     if expected is not None and not issubclass(cls, expected):
         raise UserError(f"model: {model} holds a {name}, not a {expected.__name__}; open it with {name} or hfgen.load")
     components = {
@@ -114,11 +117,13 @@ def _pretrained_folder(path: Path) -> Path:
 
 
 def _wrap_autoencoder(folder: Path, expected: type | None) -> Any:
+    """A bare autoencoder: an AutoencoderKL is a VAE, which also samples; any other only reconstructs."""
     name = read_json(folder / "config.json").get("_class_name")
-    if name != "AutoencoderKL" or expected not in (None, pipelines.VAEPipeline):
-        wanted = "AutoencoderKL" if expected is None else expected.__name__
+    cls: type = pipelines.VAEPipeline if name == "AutoencoderKL" else pipelines.AutoencoderPipeline
+    if name not in AUTOENCODERS or expected not in (None, cls):
+        wanted = " or ".join(AUTOENCODERS) if expected is None else expected.__name__
         raise UserError(f"model: {folder} holds a {name}, not an {wanted}; give another folder")
-    return pipelines.VAEPipeline(vae=_load_component(folder, ["diffusers", "AutoencoderKL"]))
+    return cls(_load_component(folder, ["diffusers", name]))
 
 
 def _load_component(folder: Path, reference: Any) -> Any:
@@ -157,8 +162,7 @@ def _known_class(reference: Any, folder: Path) -> Any:
     import transformers
 
     known = {
-        "AutoencoderKL": diffusers.AutoencoderKL,
-        "VQModel": diffusers.VQModel,
+        **{name: getattr(diffusers, name) for name in AUTOENCODERS},
         "GPT2LMHeadModel": transformers.GPT2LMHeadModel,
         "GANGenerator": GANGenerator,
         "LatentPrior": LatentPrior,

@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, judge, print the table; returns the exit code."""
-    from hfgen.evaluation import held_out_images, measure
+    from hfgen.measurement import held_out_images, measure
 
     real = held_out_images(arguments.data, n=arguments.n, resolution=32, channels=1, small_images="pad")
     values: dict[str, dict[str, float]] = {}
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name in arguments.models:
         make = _own if name in OWN else _peer
         samples, reconstructions, facts = make(name, arguments, real.images)
-        metrics = measure(real, reconstructions, samples, seed=0)["metrics"]
+        metrics = measure(real, reconstructions, samples, seed=0).record["metrics"]
         values[name] = {key: metric["value"] for key, metric in metrics.items()}
         cells = [_cell(metrics[key]) if key in metrics else "-" for key in _SHOWN]
         print(f"| {name} | {facts['images']:,} | {facts['seconds'] / 60:.1f} | {' | '.join(cells)} |", flush=True)

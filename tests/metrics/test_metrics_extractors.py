@@ -6,7 +6,7 @@ import torch
 from hfgen.data.glyphs import draw
 from hfgen.errors import UserError
 from hfgen.files import read_json, sha256
-from hfgen.metrics import EmbeddedExtractor, embedded_extractor, kernel_distance_interval
+from hfgen.metrics import EmbeddedExtractor, embedded_extractor, kernel_distance_interval, load_extractor
 
 PRINT = "0123456789abcdef"
 
@@ -34,9 +34,9 @@ def test_it_learns_its_classes(trained: tuple[EmbeddedExtractor, Path]) -> None:
 
 def test_its_cache_entry_is_named_and_hashed(trained: tuple[EmbeddedExtractor, Path]) -> None:
     extractor, cache = trained
-    folder = cache / "classifier-v1-0123456789ab"
+    folder = cache / "classifier-v2-0123456789ab"
     assert sorted(path.name for path in folder.iterdir()) == ["extractor.json", "extractor.safetensors"]
-    assert extractor.id == read_json(folder / "extractor.json")["id"] == "hfgen-classifier-v1/0123456789ab"
+    assert extractor.id == read_json(folder / "extractor.json")["id"] == "hfgen-classifier-v2/0123456789ab"
     assert extractor.sha256 == sha256(folder / "extractor.safetensors")
 
 
@@ -61,7 +61,7 @@ def test_features_see_blur(tmp_path: Path) -> None:
 def test_a_second_call_reads_the_cache(trained: tuple[EmbeddedExtractor, Path]) -> None:
     extractor, cache = trained
     images, labels = bars(400)
-    weights = cache / "classifier-v1-0123456789ab" / "extractor.safetensors"
+    weights = cache / "classifier-v2-0123456789ab" / "extractor.safetensors"
     before = weights.stat().st_mtime_ns
     again = embedded_extractor(images, labels, PRINT, cache=cache)
     assert weights.stat().st_mtime_ns == before
@@ -85,7 +85,7 @@ def test_training_again_gives_the_same_bits_and_leaves_global_state_alone(tmp_pa
 def test_a_damaged_entry_is_made_again(tmp_path: Path, damage: str) -> None:
     images, labels = bars(40)
     first = embedded_extractor(images, labels, PRINT, cache=tmp_path)
-    path = tmp_path / "classifier-v1-0123456789ab" / damage
+    path = tmp_path / "classifier-v2-0123456789ab" / damage
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     assert embedded_extractor(images, labels, PRINT, cache=tmp_path).sha256 == first.sha256
@@ -95,7 +95,7 @@ def test_a_damaged_entry_is_made_again(tmp_path: Path, damage: str) -> None:
 @pytest.mark.parametrize("labels", [None, torch.zeros(240, dtype=torch.int64)])
 def test_without_labels_it_learns_rotations(tmp_path: Path, labels: torch.Tensor | None) -> None:
     extractor = embedded_extractor(bars(240)[0], labels, PRINT, cache=tmp_path)
-    assert extractor.id == "hfgen-rotation-v1/0123456789ab"
+    assert extractor.id == "hfgen-rotation-v2/0123456789ab"
     assert extractor.accuracy > 0.6
 
 
@@ -120,3 +120,30 @@ def test_what_cannot_be_learnt_or_described_is_refused(tmp_path: Path, trained: 
     with pytest.raises(UserError, match="images: 3 x 20 x 20, but"):
         trained[0].features(bars(4, 20, 3)[0])
     assert not any(tmp_path.iterdir())
+
+
+def test_it_tells_the_classes_apart_also_those_made_of_factors(tmp_path: Path) -> None:
+    images, labels = bars(400)
+    extractor = embedded_extractor(images, labels, PRINT, cache=tmp_path)
+    others, wanted = bars(101)
+    assert (extractor.modes(others) == wanted).double().mean() > 0.9
+    assert extractor.mode_counts.tolist() == [100] * 4
+    pairs = torch.cat([images, images[torch.randperm(400, generator=torch.Generator().manual_seed(0))]], 1)
+    pairs = torch.cat([pairs, pairs[:, :1]], 1)
+    seconds = labels[torch.randperm(400, generator=torch.Generator().manual_seed(0))]
+    joint = embedded_extractor(pairs, 4 * labels + seconds, "f" * 12, factors=(4, 4), cache=tmp_path)
+    assert (joint.modes(pairs) == 4 * labels + seconds).double().mean() > 0.8
+    assert len(joint.mode_counts) == 16 and int(joint.mode_counts.sum()) == 400
+
+
+def test_saved_it_is_had_again_bit_for_bit(trained: tuple[EmbeddedExtractor, Path], tmp_path: Path) -> None:
+    trained[0].save(tmp_path)
+    again = load_extractor(tmp_path)
+    images, _ = bars(30)
+    assert again.facts() == trained[0].facts()
+    assert torch.equal(again.features(images), trained[0].features(images))
+    assert torch.equal(again.modes(images), trained[0].modes(images))
+    weights = tmp_path / "extractor.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(UserError, match="is damaged"):
+        load_extractor(tmp_path)

@@ -1,0 +1,76 @@
+"""An evaluation dataset, measured again by itself: the record's numbers, bit for bit?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hfgen.errors import UserError
+from hfgen.evaluation_dataset import read_dataset
+from hfgen.measurement import measure, real_images
+from hfgen.metrics import load_extractor
+from hfgen.records import read_record
+
+_IMAGES = ("original", "reconstruction", "sample", "other")
+_ENCODINGS = ("posterior_mean", "rate_bits", "codes")
+_PAIRS = ("psnr", "ssim", "ms_ssim", "perceptual")
+
+
+def verify(folder: Path) -> int:
+    """Measure the dataset in `folder`, or in its `dataset/`, and compare; returns how many numbers are the same.
+
+    No model and no other data is needed. Bits are the same on the machine that measured; another processor or another
+    version of torch may round differently, and is told so with both numbers.
+
+    Raises:
+        UserError: the dataset is damaged, or a number differs; the first is named, with how many more.
+    """
+    dataset = folder / "dataset" if (folder / "dataset").is_dir() else folder
+    record = read_record(folder / "record.json")
+    extractor = load_extractor(dataset / "extractor")
+    if extractor.sha256 != record["protocol"]["extractor"]["sha256"]:
+        raise UserError("verify: protocol.extractor.sha256: the dataset's extractor isn't the record's; get both again")
+    seed, codebook_size = record["protocol"]["seed"], record["model"].get("codebook_size")
+    columns = read_dataset(dataset, (*_IMAGES, *_ENCODINGS, *_PAIRS))
+    for name in ("original", "sample", "other"):
+        if name not in columns:
+            raise UserError(f"verify: {dataset} has no column {name!r}; get it again")
+    real = real_images(columns["original"], columns["other"], None, extractor, seed)
+    encodings = {name: columns[name] for name in _ENCODINGS if name in columns}
+    again = measure(real, columns.get("reconstruction"), columns["sample"], seed, encodings, codebook_size)
+    kinds = ("metrics", "baseline", "spectrum")
+    stored = {**_flat({kind: record[kind] for kind in kinds}), **_pairs(columns)}
+    measured = {**_flat({kind: again.record[kind] for kind in kinds}), **_pairs(again.columns)}
+    _compare(stored, measured)
+    return len(stored)
+
+
+def _compare(stored: dict[str, Any], measured: dict[str, Any]) -> None:
+    different = [name for name in stored.keys() | measured.keys() if stored.get(name) != measured.get(name)]
+    if not different:
+        return
+    # Of metrics before per-image numbers, which are many.
+    first = min(different, key=lambda name: (not name.startswith("metrics"), name))
+    was, now = stored.get(first, "absent"), measured.get(first, "absent")
+    more = f", and so {len(different) - 1} more" if len(different) > 1 else ""
+    raise UserError(f"verify: {first}: {was} in the record, but {now} measured{more}; evaluate again, or distrust it")
+
+
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    """Nested values by dotted name."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if items is None:
+        return {path: value}
+    return {name: leaf for key, part in items for name, leaf in _flat(part, f"{path}.{key}".lstrip(".")).items()}
+
+
+def _pairs(columns: dict[str, Tensor]) -> dict[str, float]:
+    return {
+        f"{name}, image {index}": value
+        for name in _PAIRS
+        if name in columns
+        for index, value in enumerate(columns[name].to(torch.float64).tolist())
+    }

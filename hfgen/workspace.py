@@ -1,0 +1,96 @@
+"""Arrays on the disk, filled batch by batch: memory doesn't grow with them, and an interrupted run goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from hfgen.errors import UserError
+from hfgen.files import cache_dir, read_json, write_json
+
+_FOLDER, _KEY = ".partial", "key.json"
+_ROWS = 256
+
+
+@contextlib.contextmanager
+def workspace(out: Path | None, key: dict[str, Any]) -> Iterator[Path]:
+    """A folder for `fill`, removed at the end; the mapped arrays outlive it.
+
+    Within `out` it survives an interruption: the next call with the same `key` finds it, one with another starts
+    anew. Without `out` it is temporary.
+    """
+    if out is None:
+        cache_dir().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache_dir()) as temporary:
+            yield Path(temporary)
+        return
+    folder = out / _FOLDER
+    if _read(folder / _KEY) != key:
+        shutil.rmtree(folder, ignore_errors=True)
+        write_json(folder / _KEY, key)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def fill(
+    folder: Path, group: str, count: int, batch: int, make: Callable[[slice], dict[str, Tensor]], what: str
+) -> dict[str, Tensor]:
+    """Arrays (count, ...) by name, mapped from `folder`, whose rows `make` gives for one slice after another.
+
+    A batch counts once it is on the disk: rows of an earlier call aren't made again. `what` names the progress bar.
+    """
+    progress = folder / f"{group}.json"
+    done, arrays = _resume(folder, group, progress)
+    with tqdm(total=count, initial=done, desc=what, unit="img", leave=False) as bar:
+        for first in range(done, count, batch):
+            rows = slice(first, min(first + batch, count))
+            values = {name: value.cpu().numpy() for name, value in make(rows).items()}
+            for name, value in values.items():
+                if name not in arrays:
+                    path, shape = folder / f"{group}.{name}.npy", (count, *value.shape[1:])
+                    arrays[name] = np.lib.format.open_memmap(path, mode="w+", dtype=value.dtype, shape=shape)
+                arrays[name][rows] = value
+                arrays[name].flush()
+            write_json(progress, {"done": rows.stop, "arrays": sorted(values)})
+            bar.update(rows.stop - rows.start)
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def scratch(shape: tuple[int, ...]) -> Tensor:
+    """uint8 zeros in a file that vanishes with them."""
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=cache_dir()) as file:
+        return torch.from_numpy(np.memmap(file, dtype=np.uint8, mode="w+", shape=shape))
+
+
+def gather(rows: Callable[[Tensor], Tensor], indices: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The uint8 images (n, *shape) that `rows` gives for `indices` (n,), in `scratch`."""
+    images = scratch((len(indices), *shape))
+    for part, chosen in zip(images.split(_ROWS), indices.split(_ROWS), strict=True):
+        part.copy_(rows(chosen))
+    return images
+
+
+def _resume(folder: Path, group: str, progress: Path) -> tuple[int, dict[str, Any]]:
+    state = _read(progress)
+    try:
+        arrays = {name: np.load(folder / f"{group}.{name}.npy", mmap_mode="r+") for name in state["arrays"]}
+        return int(state["done"]), arrays
+    except (OSError, EOFError, ValueError, TypeError, KeyError):
+        return 0, {}
+
+
+def _read(path: Path) -> Any:
+    try:
+        return read_json(path)
+    except (UserError, OSError):
+        return None

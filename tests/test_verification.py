@@ -1,0 +1,87 @@
+"""An evaluation's dataset gives its record's numbers again, or what differs is named."""
+
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hfgen.errors import UserError
+from hfgen.evaluation import evaluate
+from hfgen.files import read_json, write_json
+from hfgen.verification import verify
+
+FILE = "dataset/test-00000-of-00001.parquet"
+
+
+@pytest.fixture(scope="module")
+def written(trained: Path, glyph_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("verified")
+    evaluate(trained, str(glyph_folder), n=40, out=out)
+    return out
+
+
+@pytest.fixture
+def copy(written: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(written, tmp_path / "copy"))
+
+
+def test_the_dataset_alone_gives_the_records_numbers_bit_for_bit(copy: Path, tmp_path: Path):
+    count = verify(copy)
+    record = read_json(copy / "record.json")
+    assert count > 4 * (len(record["metrics"]) + len(record["baseline"]))
+    alone = (copy / "dataset").rename(tmp_path / "alone")
+    shutil.rmtree(copy)
+    assert verify(alone) == count
+
+
+@pytest.mark.parametrize("family", ["vae"], indirect=True)
+@pytest.mark.parametrize("field", ["metrics.kid.value", "baseline.fd.low", "spectrum.sample.3"])
+def test_another_number_in_the_record_is_named(copy: Path, field: str):
+    record = read_json(copy / "record.json")
+    kind, name, key = field.split(".")
+    place, at = record[kind][name], int(key) if key.isdigit() else key
+    place[at] += 1e-12 if kind == "spectrum" else -1e-9 if key == "low" else 0
+    if key == "value":
+        place["value"] = (place["value"] + place["low"]) / 2
+    write_json(copy / "record.json", record)
+    with pytest.raises(UserError, match=rf"^verify: {field}: .* in the record, but .* measured; "):
+        verify(copy)
+
+
+@pytest.mark.parametrize("family", ["vae"], indirect=True)
+def test_another_pixel_changes_the_numbers(copy: Path):
+    table = pq.read_table(copy / FILE)
+    rows = table["sample"].to_pylist()
+    field = table.schema.field("sample")
+    changed = table.set_column(
+        table.schema.get_field_index("sample"), field, pa.array([*rows[1:], rows[1]], type=field.type)
+    )
+    pq.write_table(changed, copy / FILE)
+    with pytest.raises(UserError, match=r"^verify: metrics\..* and so \d+ more"):
+        verify(copy)
+
+
+@pytest.mark.parametrize("family", ["vae"], indirect=True)
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        (FILE, "there is no .*parquet"),
+        ("record.json", "there is no .*record"),
+        ("dataset/extractor/extractor.safetensors", "is damaged"),
+        ("dataset/extractor/extractor.json", "no such file"),
+    ],
+)
+def test_what_is_missing_is_named(copy: Path, what: str, message: str):
+    (copy / what).unlink()
+    with pytest.raises(UserError, match=message):
+        verify(copy)
+
+
+@pytest.mark.parametrize("family", ["vae"], indirect=True)
+def test_a_damaged_file_is_named(copy: Path):
+    content = (copy / FILE).read_bytes()
+    (copy / FILE).write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match="is damaged"):
+        verify(copy)

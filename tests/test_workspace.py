@@ -1,0 +1,62 @@
+"""What is filled batch by batch goes on where it was interrupted, and only where it is the same work."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from hfgen.workspace import fill, gather, workspace
+
+
+class Maker:
+    """Rows that tell their numbers; dies at one of them."""
+
+    def __init__(self, dies_at: int | None = None) -> None:
+        self.dies_at, self.made = dies_at, []
+
+    def __call__(self, rows: slice) -> dict[str, torch.Tensor]:
+        if self.dies_at is not None and rows.stop > self.dies_at:
+            raise KeyboardInterrupt
+        self.made += range(rows.start, rows.stop)
+        numbers = torch.arange(rows.start, rows.stop)
+        return {"images": numbers.to(torch.uint8)[:, None].expand(-1, 3), "codes": numbers}
+
+
+def run(out: Path | None, maker: Maker, key: int = 0) -> dict[str, torch.Tensor]:
+    with workspace(out, {"key": key}) as folder:
+        return fill(folder, "samples", 10, 3, maker, "sampling")
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_the_arrays_outlive_their_folder(on_disk: bool, tmp_path: Path):
+    arrays = run(tmp_path if on_disk else None, Maker())
+    assert torch.equal(arrays["codes"], torch.arange(10)) and arrays["images"].dtype == torch.uint8
+    assert not any(tmp_path.iterdir())
+
+
+def test_an_interrupted_run_goes_on_and_ends_with_the_same(tmp_path: Path):
+    first, second = Maker(dies_at=7), Maker()
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, first)
+    arrays = run(tmp_path, second)
+    assert first.made == list(range(6)) and second.made == list(range(6, 10))
+    whole = run(None, Maker())
+    assert arrays.keys() == whole.keys() and all(torch.equal(arrays[name], whole[name]) for name in whole)
+
+
+@pytest.mark.parametrize("damage", ["key", "samples.json", "samples.images.npy"])
+def test_other_or_damaged_work_starts_anew(damage: str, tmp_path: Path):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, Maker(dies_at=7))
+    if damage != "key":
+        path = tmp_path / ".partial" / damage
+        path.write_bytes(path.read_bytes()[:10])
+    again = Maker()
+    arrays = run(tmp_path, again, key=int(damage == "key"))
+    assert again.made == list(range(10)) and torch.equal(arrays["codes"], torch.arange(10))
+
+
+def test_gathered_rows_are_those_asked_for():
+    stored = torch.randint(0, 256, (700, 1, 2, 2), dtype=torch.uint8)
+    chosen = torch.randperm(700)[:600]
+    assert torch.equal(gather(lambda rows: stored[rows], chosen, (1, 2, 2)), stored[chosen])

@@ -1,5 +1,11 @@
 """Formulae, their intervals and the feature extractor; nothing here reads or writes results."""
 
+from hfgen.metrics.dependent import (
+    coverage_difference,
+    kernel_distance_difference,
+    paired_kernel_distance,
+    ratio_difference,
+)
 from hfgen.metrics.distances import frechet_distance, kernel_distance, moments
 from hfgen.metrics.extractors import EmbeddedExtractor, embedded_extractor
 from hfgen.metrics.intervals import (
@@ -33,20 +39,24 @@ __all__ = [
     "bootstrap_mean",
     "bootstrap_ratio",
     "capped_psnr",
+    "coverage_difference",
     "embedded_extractor",
     "expected_coverage",
     "frechet_distance",
     "frechet_distance_interval",
     "high_frequency_ratio",
     "kernel_distance",
+    "kernel_distance_difference",
     "kernel_distance_interval",
     "luma",
     "modes",
     "moments",
     "mse",
+    "paired_kernel_distance",
     "power_spectrum",
     "prdc",
     "prdc_intervals",
     "psnr",
+    "ratio_difference",
     "ssim",
 ]

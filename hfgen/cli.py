@@ -116,17 +116,22 @@ def _parser() -> argparse.ArgumentParser:
     _add_measurement(verb)
 
     verb = add(compare, "measure models on the same images and report the differences")
-    verb.add_argument("models", metavar="MODEL", nargs="+", help="runs' folders, checkpoints' or org/name[@revision]")
+    verb.add_argument(
+        "models",
+        metavar="MODEL",
+        nargs="+",
+        help="runs' folders, checkpoints' or org/name[@revision]; without --data, folders that `hfgen evaluate` wrote",
+    )
     verb.add_argument("--out", type=Path, required=True, help="folder for comparison.json, report.html, dataset/")
-    _add_measurement(verb)
+    _add_measurement(verb, data_required=False)
 
     add(doctor, "say what this machine can do, and what is missing")
     return parser
 
 
-def _add_data(verb: argparse.ArgumentParser, default: str | None = None) -> None:
+def _add_data(verb: argparse.ArgumentParser, default: str | None = None, *, required: bool = True) -> None:
     help = "glyphs, stacked, a folder of images or parquet files, or a Hub id"
-    verb.add_argument("--data", default=default, required=default is None, help=help)
+    verb.add_argument("--data", default=default, required=required and default is None, help=help)
     verb.add_argument("--skip_damaged", action="store_true", help="leave damaged images out and count them")
 
 
@@ -135,8 +140,8 @@ def _add_split(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--small_images", choices=SMALL_IMAGES, default="refuse", help="images below the resolution")
 
 
-def _add_measurement(verb: argparse.ArgumentParser) -> None:
-    _add_data(verb)
+def _add_measurement(verb: argparse.ArgumentParser, *, data_required: bool = True) -> None:
+    _add_data(verb, required=data_required)
     _add_split(verb)
     verb.add_argument("--n", type=int, default=2000, help="held-out images, and samples (%(default)s)")
     verb.add_argument("--seed", type=int, default=0, help="chooses the images and draws the samples (%(default)s)")
@@ -254,19 +259,24 @@ def _measurement(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    """Measure several models on the same images."""
+    """Measure several models on the same images, or read what was measured of them."""
+    import hfgen
     from hfgen.comparison import compare as run
     from hfgen.evaluation import evaluate as measure
+    from hfgen.finished import is_finished, read_evaluation
+    from hfgen.timing import measure_costs
 
     names = [Path(model.removesuffix("/").removesuffix("/pretrained")).name for model in arguments.models]
     if len(set(names)) < len(names):
         raise UserError(f"models: two are called {max(names, key=names.count)}; rename a folder to tell them apart")
-    options = _measurement(arguments)
-    evaluations = {
-        name: measure(model, arguments.data, out=arguments.out / name, **options)
-        for name, model in zip(names, arguments.models, strict=True)
-    }
-    for sentence in run(evaluations, arguments.out)["reading"]:
+    evaluations, costs = {}, {}
+    for name, model in zip(names, arguments.models, strict=True):
+        if is_finished(Path(model), given_data=arguments.data is not None):
+            evaluations[name] = read_evaluation(Path(model))
+        else:
+            evaluations[name] = measure(model, arguments.data, out=arguments.out / name, **_measurement(arguments))
+            costs[name] = measure_costs(hfgen.load(model))
+    for sentence in run(evaluations, arguments.out, costs=costs)["reading"]:
         print(f"- {sentence}")
     print(f"open {arguments.out / 'report.html'}")
 

@@ -7,7 +7,7 @@ from hfgen.metrics.dependent import (
     ratio_difference,
 )
 from hfgen.metrics.distances import frechet_distance, kernel_distance, moments
-from hfgen.metrics.extractors import EmbeddedExtractor, embedded_extractor
+from hfgen.metrics.extractors import EmbeddedExtractor, cached_extractor, embedded_extractor
 from hfgen.metrics.intervals import (
     Estimate,
     bootstrap_mean,
@@ -38,6 +38,7 @@ __all__ = [
     "averaging_identity",
     "bootstrap_mean",
     "bootstrap_ratio",
+    "cached_extractor",
     "capped_psnr",
     "coverage_difference",
     "embedded_extractor",

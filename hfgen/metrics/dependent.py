@@ -43,7 +43,7 @@ def kernel_distance_difference(real: Tensor, first: Tensor, second: Tensor) -> E
 def paired_kernel_distance(x: Tensor, y: Tensor) -> Estimate:
     """The squared MMD of `kernel_distance` between images and what was made of each, in the same order (N, D).
 
-    A pair isn't independent, so its own kernel is left out: the U-statistic over pairs (Gretton 2012, eq. 4), which
+    A pair isn't independent, so its own kernel is left out: the U-statistic over pairs (Gretton 2012, Lemma 6), which
     is unbiased whatever joins the two images of a pair.
 
     Raises:
@@ -91,7 +91,7 @@ def coverage_difference(real: Tensor, first: Tensor, second: Tensor, k: int = 5,
     halves = []
     for _ in range(_SPLITS):
         splits = [_halves(features, generator) for features in (real, first, second)]
-        halves += [_coverage_gap(*parts, k) for parts in zip(*splits, strict=True)]
+        halves += [_coverage_gap(a, b, c, k) for a, b, c in zip(*splits, strict=True)]
     n = min(map(len, (real, first, second)))
     reach = max(_NORMAL_95 * float(torch.tensor(halves).std()), _NORMAL_95**2 / (n + _NORMAL_95**2))
     return Estimate(value, max(value - reach, -1.0), min(value + reach, 1.0), n)

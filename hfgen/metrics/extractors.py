@@ -75,6 +75,18 @@ def embedded_extractor(
     return _load(folder, images) or _make(folder, f"hfgen-{kind}/{name}", images.cpu(), classes)
 
 
+def cached_extractor(
+    identity: str, digest: str, shape: tuple[int, ...], *, cache: Path | None = None
+) -> EmbeddedExtractor | None:
+    """The extractor that a record names by its `id` and `sha256`, if this machine's cache has it.
+
+    `shape`: (C, S, S) of the images. `cache`: as in `embedded_extractor`.
+    """
+    folder = (cache or cache_dir() / "extractors") / identity.removeprefix("hfgen-").replace("/", "-")
+    extractor = _load(folder, torch.empty(0, *shape))
+    return extractor if extractor is not None and extractor.sha256 == digest else None
+
+
 def _load(folder: Path, images: Tensor) -> EmbeddedExtractor | None:
     try:
         facts = read_json(folder / _FACTS)

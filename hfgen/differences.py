@@ -83,6 +83,10 @@ def differences(evaluations: dict[str, Evaluation], features: Features | None) -
     }
     if features is not None:
         seen = features.samples
+        perceptual = {
+            name: metrics.perceptual_distance(features.real, made) for name, made in features.reconstructions.items()
+        }
+        result["perceptual"] = _pairs(list(images), _mean_difference(perceptual, seed))
         result["kid"] = _pairs(
             names,
             lambda first, second: metrics.kernel_distance_difference(features.real, seen[first], seen[second]),

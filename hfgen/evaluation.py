@@ -27,7 +27,7 @@ from hfgen.seeds import derive_seed
 SCHEMA = 1
 NEIGHBOURS = 5
 _BATCH = 250
-_LIBRARIES = ("hfgen", "torch", "diffusers", "transformers", "datasets", "torchmetrics")
+_LIBRARIES = ("hfgen", "torch", "diffusers", "transformers", "datasets", "scipy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,7 +231,7 @@ def _reconstruction_metrics(originals: Tensor, reconstructions: Tensor, seed: in
         "ssim": metrics.bootstrap_mean(metrics.ssim(originals, reconstructions, 255), seed=seed),
         "hf_ratio_reconstruction": metrics.bootstrap_ratio(reconstructed.high, real.high, seed=seed, paired=True),
         "averaging_identity": metrics.bootstrap_ratio(
-            identity.high_numerators, identity.high_denominators, seed=seed, paired=True
+            identity.missing.high, identity.error.high, seed=seed, paired=True
         ),
     }
 

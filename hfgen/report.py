@@ -9,55 +9,10 @@ from typing import Any, NamedTuple
 
 from hfgen.figures import charts, encode, relative_power, theme
 from hfgen.galleries import Gallery
+from hfgen.glossary import METRICS
 from hfgen.metrics import Estimate
 from hfgen.pictures import Strip, png, strip_picture
 from hfgen.reading import number
-
-
-class _Metric(NamedTuple):
-    label: str
-    better: str
-    meaning: str
-
-
-_HIGHER, _LOWER, _REAL = "↑ higher is better", "↓ lower is better", "1 is as real"
-_METRICS = {
-    "hf_ratio_reconstruction": _Metric(
-        "High-frequency power, reconstructions",
-        _REAL,
-        "mean power of the brightness above 0.25 cycles per pixel over that of the same real images; "
-        "below 1 is blur, above 1 noise or ringing",
-    ),
-    "hf_ratio_sample": _Metric(
-        "High-frequency power, samples",
-        _REAL,
-        "the same of generated images over that of the held-out ones",
-    ),
-    "averaging_identity": _Metric(
-        "Averaging identity",
-        "1 is pure averaging",
-        "(power of real - power of reconstruction) / power of the error, above 0.25 cycles per pixel; "
-        "1 if a reconstruction is the mean of all images that share its latent, less if detail is put back",
-    ),
-    "psnr": _Metric("PSNR (dB)", _HIGHER, "peak signal-to-noise ratio of reconstructions, peak 255"),
-    "ssim": _Metric(
-        "SSIM", _HIGHER, "structural similarity of reconstructions in windows of 11 x 11 pixels, at most 1"
-    ),
-    "kid": _Metric(
-        "KID",
-        _LOWER,
-        "squared kernel distance between the features of samples and of held-out images; 0 if alike",
-    ),
-    "fd": _Metric(
-        "Fréchet distance",
-        _LOWER,
-        "between Gaussians fitted to the features, freed of its bias; not FID, which has other features",
-    ),
-    "precision": _Metric("Precision", _HIGHER, "share of samples that lie near a real image"),
-    "recall": _Metric("Recall", _HIGHER, "share of held-out images that lie near a sample, by the samples' spacing"),
-    "density": _Metric("Density", _REAL, "how many real neighbourhoods hold a sample, over the number expected"),
-    "coverage": _Metric("Coverage", _HIGHER, "share of held-out images with a sample in their neighbourhood"),
-}
 
 
 class _Words(NamedTuple):
@@ -88,7 +43,7 @@ def render(comparison: dict[str, Any], rows: list[Strip], failures: list[Gallery
         table=_table(comparison),
         differences=_differences(comparison),
         costs=_costs(comparison),
-        glossary=[_METRICS[name] for name in _present(comparison)],
+        glossary=[METRICS[name] for name in _present(comparison)],
     )
 
 
@@ -193,13 +148,13 @@ _WORDS = {
 def _present(comparison: dict[str, Any]) -> list[str]:
     """The metrics that some model has, in the order of the table."""
     measured = {name for model in comparison["models"].values() for name in model["metrics"]}
-    return [name for name in _METRICS if name in measured]
+    return [name for name in METRICS if name in measured]
 
 
 def _table(comparison: dict[str, Any]) -> list[dict[str, Any]]:
     columns = [comparison["baseline"], *(model["metrics"] for model in comparison["models"].values())]
     return [
-        {"metric": _METRICS[name], "cells": [_cell(column.get(name)) for column in columns]}
+        {"metric": METRICS[name], "cells": [_cell(column.get(name)) for column in columns]}
         for name in _present(comparison)
     ]
 
@@ -215,8 +170,8 @@ def _cell(fields: dict[str, Any] | None) -> tuple[str, str] | None:
 def _differences(comparison: dict[str, Any]) -> list[dict[str, Any]]:
     """A row for each metric and pair of models."""
     return [
-        {"metric": _METRICS[name], "pair": pair, "cell": _cell(pair["difference"])}
-        for name in _METRICS
+        {"metric": METRICS[name], "pair": pair, "cell": _cell(pair["difference"])}
+        for name in METRICS
         for pair in comparison["differences"].get(name, [])
     ]
 

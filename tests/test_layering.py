@@ -19,7 +19,7 @@ LAYERS = [
     ("families",),
     ("configs",),
     ("metrics",),
-    ("evaluation", "timing", "protocol"),
+    ("evaluation", "timing", "protocol", "glossary"),
     ("reading", "figures", "differences", "finished", "pictures"),
     ("galleries",),
     ("report",),

@@ -1,24 +1,42 @@
 """Formulae, their intervals and the feature extractor; nothing here reads or writes results."""
 
+from hfgen.metrics.bins import NDB, ndb
 from hfgen.metrics.dependent import (
     coverage_difference,
     kernel_distance_difference,
     paired_kernel_distance,
     ratio_difference,
 )
-from hfgen.metrics.distances import frechet_distance, kernel_distance, moments
+from hfgen.metrics.distances import (
+    MomentsAccumulator,
+    frechet_distance,
+    kernel_distance,
+    moments,
+    perceptual_distance,
+)
 from hfgen.metrics.extractors import EmbeddedExtractor, cached_extractor, embedded_extractor
 from hfgen.metrics.intervals import (
     Estimate,
     bootstrap_mean,
     bootstrap_ratio,
+    clustered,
     frechet_distance_interval,
     kernel_distance_interval,
     prdc_intervals,
 )
+from hfgen.metrics.latents import (
+    CodebookUse,
+    active_units,
+    active_units_interval,
+    bits_per_dim,
+    codebook_use,
+    kl_bits,
+)
+from hfgen.metrics.memorisation import memorisation
 from hfgen.metrics.modes import Modes, modes
 from hfgen.metrics.neighbours import PRDC, expected_coverage, prdc
-from hfgen.metrics.pixels import capped_psnr, mse, psnr, ssim
+from hfgen.metrics.pixels import capped_psnr, ms_ssim, mse, psnr, ssim
+from hfgen.metrics.sharpness import sharpness
 from hfgen.metrics.spectrum import (
     AveragingIdentity,
     PowerSpectrum,
@@ -26,20 +44,30 @@ from hfgen.metrics.spectrum import (
     high_frequency_ratio,
     luma,
     power_spectrum,
+    spectral_distance,
 )
+from hfgen.metrics.two_sample import two_sample_test
 
 __all__ = [
+    "NDB",
     "PRDC",
     "AveragingIdentity",
+    "CodebookUse",
     "EmbeddedExtractor",
     "Estimate",
     "Modes",
+    "MomentsAccumulator",
     "PowerSpectrum",
+    "active_units",
+    "active_units_interval",
     "averaging_identity",
+    "bits_per_dim",
     "bootstrap_mean",
     "bootstrap_ratio",
     "cached_extractor",
     "capped_psnr",
+    "clustered",
+    "codebook_use",
     "coverage_difference",
     "embedded_extractor",
     "expected_coverage",
@@ -49,15 +77,23 @@ __all__ = [
     "kernel_distance",
     "kernel_distance_difference",
     "kernel_distance_interval",
+    "kl_bits",
     "luma",
+    "memorisation",
     "modes",
     "moments",
+    "ms_ssim",
     "mse",
+    "ndb",
     "paired_kernel_distance",
+    "perceptual_distance",
     "power_spectrum",
     "prdc",
     "prdc_intervals",
     "psnr",
     "ratio_difference",
+    "sharpness",
+    "spectral_distance",
     "ssim",
+    "two_sample_test",
 ]

@@ -11,16 +11,87 @@ from hfgen.metrics.checks import check_feature_pair, check_features, check_finit
 _ROWS = 512
 
 
+class MomentsAccumulator:
+    """Mean and covariance of features that come in batches, in any number of processes.
+
+    Batches are joined by their centred moments (Chan et al. 1979): whatever the split, the result is that of the
+    whole set to float64 rounding. D (D + 1) + 1 numbers are kept. The other set metrics compare single images, hence
+    need the features kept: 64 numbers an image with the embedded extractor.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._mean = torch.zeros(0, dtype=torch.float64)
+        self._scatter = torch.zeros(0, 0, dtype=torch.float64)
+
+    def update(self, features: Tensor) -> MomentsAccumulator:
+        """Add features (N, D), N at least 1.
+
+        Raises:
+            UserError: not (N, D), empty, NaN, infinity, or another D than before.
+        """
+        features = check_features(features, "features", at_least=1)
+        mean = features.mean(0)
+        centred = features - mean
+        self._join(len(features), mean, centred.T @ centred)
+        return self
+
+    def merge(self, other: MomentsAccumulator) -> MomentsAccumulator:
+        """Add what another process has seen.
+
+        Raises:
+            UserError: features of another D.
+        """
+        if other.count:
+            self._join(other.count, other._mean, other._scatter)
+        return self
+
+    def result(self) -> tuple[Tensor, Tensor]:
+        """Mean (D,) and unbiased covariance (D, D), float64, as `moments`.
+
+        Raises:
+            UserError: fewer than two rows so far.
+        """
+        if self.count < 2:
+            raise UserError(f"features: {self.count} images are too few; give at least 2")
+        return self._mean.clone(), self._scatter / (self.count - 1)
+
+    def _join(self, count: int, mean: Tensor, scatter: Tensor) -> None:
+        if self.count == 0:
+            self.count, self._mean, self._scatter = count, mean.clone(), scatter.clone()
+            return
+        if mean.shape != self._mean.shape:
+            raise UserError(f"features: {len(mean)} columns after {len(self._mean)}; use one extractor for all")
+        total, step = self.count + count, mean - self._mean
+        self._scatter = self._scatter + scatter + torch.outer(step, step) * (self.count * count / total)
+        self._mean = self._mean + step * (count / total)
+        self.count = total
+
+
 def moments(features: Tensor) -> tuple[Tensor, Tensor]:
     """(N, D) -> mean (D,) and unbiased covariance (D, D), float64.
 
     Raises:
         UserError: not (N, D), fewer than two rows, NaN or infinity.
     """
-    features = check_features(features, "features", at_least=2)
-    mean = features.mean(0)
-    centred = features - mean
-    return mean, centred.T @ centred / (len(features) - 1)
+    return MomentsAccumulator().update(check_features(features, "features", at_least=2)).result()
+
+
+def perceptual_distance(x: Tensor, y: Tensor) -> Tensor:
+    """1 - the cosine similarity of paired features: two (N, D) -> float64 (N,), in [0, 2], 0 for the same direction.
+
+    Of one global feature vector per image, unlike LPIPS, which compares place by place with learnt weights.
+
+    Raises:
+        UserError: not two sets of one shape, an empty set, features that are all 0, NaN or infinity.
+    """
+    x, y = check_feature_pair(x, y, at_least=1, names=("x", "y"))
+    if len(x) != len(y):
+        raise UserError(f"y: {len(y)} images for {len(x)} in x; give pairs")
+    lengths = x.norm(dim=1) * y.norm(dim=1)
+    if (lengths == 0).any():
+        raise UserError("x or y: an image's features are all 0, which has no direction; use another extractor")
+    return 1 - ((x * y).sum(1) / lengths).clamp(-1, 1)
 
 
 def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> float:

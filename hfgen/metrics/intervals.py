@@ -8,7 +8,7 @@ resample does and nearest neighbours don't forgive.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from hfgen.errors import UserError
 from hfgen.metrics.checks import check_feature_pair, check_finite
 from hfgen.metrics.distances import frechet_distance, kernel_excess, moments
-from hfgen.metrics.neighbours import PRDC, prdc
+from hfgen.metrics.neighbours import PRDC, prdc_of_subsets
 
 _RESAMPLES = 1000
 _RESAMPLES_AT_ONCE = 50
@@ -86,7 +86,7 @@ def kernel_distance_interval(x: Tensor, y: Tensor) -> Estimate:
     parts = kernel_excess(x, y), kernel_excess(y, x)
     value = sum(float(part.mean()) for part in parts)
     error = sum(4 * float(part.var()) / len(part) for part in parts) ** 0.5
-    return _normal(value, error, min(len(x), len(y)))
+    return normal_estimate(value, error, min(len(x), len(y)))
 
 
 def frechet_distance_interval(real: Tensor, fake: Tensor, *, seed: int) -> Estimate:
@@ -99,12 +99,21 @@ def frechet_distance_interval(real: Tensor, fake: Tensor, *, seed: int) -> Estim
         UserError: not two sets of one width, fewer than four rows, NaN or infinity.
     """
     real, fake = check_feature_pair(real, fake, at_least=4)
-    whole = frechet_distance(*moments(real), *moments(fake))
+    return debiased_estimate(lambda x, y: frechet_distance(*moments(x), *moments(y)), real, fake, seed=seed)
+
+
+def debiased_estimate(
+    statistic: Callable[[Tensor, Tensor], float], real: Tensor, fake: Tensor, *, seed: int
+) -> Estimate:
+    """A statistic of two sets, one row an image, freed of a bias that goes as 1/n: 2 T(n) - mean T(n/2)."""
+    generator = _generator(seed)
+    memberships = (half_memberships(len(values), generator) for values in (real, fake))
     halves = torch.tensor(
-        [frechet_distance(*moments(a), *moments(b)) for a, b in _half_samples(real, fake, seed)],
+        [statistic(real[mine], fake[others]) for mine, others in zip(*(m.T for m in memberships), strict=True)],
         dtype=torch.float64,
     )
-    return _normal(2 * whole - float(halves.mean()), float(halves.std()), min(len(real), len(fake)))
+    value = 2 * statistic(real, fake) - float(halves.mean())
+    return normal_estimate(value, float(halves.std()), min(len(real), len(fake)))
 
 
 def prdc_intervals(real: Tensor, fake: Tensor, k: int = 5, *, seed: int) -> dict[str, Estimate]:
@@ -114,27 +123,62 @@ def prdc_intervals(real: Tensor, fake: Tensor, k: int = 5, *, seed: int) -> dict
         UserError: as `prdc`, or fewer than 2 (k + 1) rows.
     """
     real, fake = check_feature_pair(real, fake, at_least=2 * (k + 1))
-    whole = prdc(real, fake, k)
-    halves = torch.tensor([prdc(a, b, k) for a, b in _half_samples(real, fake, seed)], dtype=torch.float64)
+    generator = _generator(seed)
+    members = [
+        torch.cat([torch.ones(len(x), 1, dtype=torch.bool), half_memberships(len(x), generator)], dim=1)
+        for x in (real, fake)
+    ]
+    values = prdc_of_subsets(real, fake, members[0], members[1], k)
     size = min(len(real), len(fake))
     estimates = {
-        name: _normal(value, float(error), size)
-        for name, value, error in zip(PRDC._fields, whole, halves.std(0), strict=True)
+        name: normal_estimate(value, error, size)
+        for name, value, error in zip(PRDC._fields, values[0].tolist(), values[1:].std(0).tolist(), strict=True)
     }
     shares = {name: _as_share(estimates[name]) for name in ("precision", "recall", "coverage")}
     return {**estimates, **shares}
 
 
-def _half_samples(real: Tensor, fake: Tensor, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Both halves of each random split: their mean has the noise of the whole, no more."""
-    generator = _generator(seed)
-    for _ in range(_SPLITS):
-        splits = []
-        for features in (real, fake):
-            half = len(features) // 2
-            order = torch.randperm(len(features), generator=generator).to(features.device)
-            splits.append((features[order[:half]], features[order[half : 2 * half]]))
-        yield from zip(*splits, strict=True)
+def clustered(estimates: Sequence[Estimate]) -> Estimate:
+    """One estimate of several models, trained alike from S different seeds, for the recipe that made them.
+
+    Its value is their mean and its standard error sqrt(s^2 / S + w): s^2 is the variance of the S values and w the
+    mean of their squared standard errors. All models see the same held-out images, whose share of the error doesn't
+    fall with S; where they don't, the interval is too wide, by at most w. Its half-width is that error times Student's
+    t for the degrees of freedom of the sum (Satterthwaite 1946), few for few seeds.
+
+    Raises:
+        UserError: fewer than two seeds, NaN or infinity.
+    """
+    if len(estimates) < 2:
+        raise UserError(f"estimates: {len(estimates)} is too few to see how seeds differ; give 2 seeds or more")
+    values = torch.tensor([estimate.value for estimate in estimates], dtype=torch.float64)
+    widths = torch.tensor([estimate.high - estimate.low for estimate in estimates], dtype=torch.float64)
+    check_finite(torch.cat([values, widths]), "estimates")
+    between = float(values.var()) / len(estimates)
+    within = float((widths / (2 * _NORMAL_95)).square().mean())
+    value, n = float(values.mean()), min(estimate.n for estimate in estimates)
+    if between == 0:
+        return normal_estimate(value, within**0.5, n)
+
+    from scipy.special import stdtrit
+
+    freedom = (len(estimates) - 1) * ((between + within) / between) ** 2
+    reach = float(stdtrit(freedom, 0.975)) * (between + within) ** 0.5
+    return Estimate(value, value - reach, value + reach, n)
+
+
+def half_memberships(size: int, generator: torch.Generator) -> Tensor:
+    """Which of `size` images each half of 25 random splits holds: bool (size, 50).
+
+    Both halves of each split: their mean has the noise of the whole, no more. An odd image is in neither.
+    """
+    half = size // 2
+    members = torch.zeros(size, 2 * _SPLITS, dtype=torch.bool)
+    for column in range(0, 2 * _SPLITS, 2):
+        order = torch.randperm(size, generator=generator)
+        members[order[:half], column] = True
+        members[order[half : 2 * half], column + 1] = True
+    return members
 
 
 def _resamples(size: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -148,17 +192,24 @@ def _percentiles(value: float, resampled: Tensor, n: int) -> Estimate:
     return Estimate(value, low, high, n)
 
 
-def _normal(value: float, error: float, n: int) -> Estimate:
+def normal_estimate(value: float, error: float, n: int) -> Estimate:
+    """A value with the 95 % interval of a normal distribution of this standard error."""
     return Estimate(value, value - _NORMAL_95 * error, value + _NORMAL_95 * error, n)
 
 
-def _as_share(estimate: Estimate) -> Estimate:
-    """Within [0, 1], and no narrower than Wilson's (1927): at a share of 0 or 1 the halves show no spread."""
-    share, n, z2 = estimate.value, estimate.n, _NORMAL_95**2
+def wilson(share: float, n: int) -> Estimate:
+    """A share of n independent decisions with Wilson's interval (1927), within [0, 1] and never without width."""
+    z2 = _NORMAL_95**2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     reach = (z2 * share * (1 - share) / n + (z2 / (2 * n)) ** 2) ** 0.5 / (1 + z2 / n)
-    low, high = min(estimate.low, centre - reach), max(estimate.high, centre + reach)
-    return Estimate(share, max(low, 0.0), min(high, 1.0), n)
+    return Estimate(share, max(centre - reach, 0.0), min(centre + reach, 1.0), n)
+
+
+def _as_share(estimate: Estimate) -> Estimate:
+    """Within [0, 1], and no narrower than Wilson's: at a share of 0 or 1 the halves show no spread."""
+    floor = wilson(estimate.value, estimate.n)
+    low, high = min(estimate.low, floor.low), max(estimate.high, floor.high)
+    return Estimate(estimate.value, max(low, 0.0), min(high, 1.0), estimate.n)
 
 
 def _generator(seed: int) -> torch.Generator:

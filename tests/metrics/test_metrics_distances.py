@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfgen.errors import UserError
-from hfgen.metrics import frechet_distance, kernel_distance, moments
+from hfgen.metrics import MomentsAccumulator, frechet_distance, kernel_distance, moments, perceptual_distance
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -20,10 +21,10 @@ def test_frechet_distance_of_two_known_gaussians_is_20() -> None:
     assert frechet_distance(torch.zeros(4), eye, torch.full((4,), 2.0), 4 * eye) == pytest.approx(20)
 
 
-def test_frechet_distance_of_shifted_unit_gaussians_is_the_width() -> None:
-    eye = torch.eye(512)
-    distance = frechet_distance(torch.zeros(512), eye, torch.ones(512), eye)
-    assert distance == pytest.approx(512)
+@pytest.mark.parametrize("width", [256, pytest.param(2048, marks=pytest.mark.slow)])
+def test_frechet_distance_of_shifted_unit_gaussians_is_the_width(width: int) -> None:
+    eye = torch.eye(width)
+    assert frechet_distance(torch.zeros(width), eye, torch.ones(width), eye) == pytest.approx(width)
 
 
 def test_frechet_distance_of_x_and_2x_plus_1_is_twice_the_width() -> None:
@@ -120,3 +121,70 @@ def test_moments_without_a_distance_are_refused() -> None:
         frechet_distance(mean, cov, mean, cov[:2])
     with pytest.raises(UserError, match="mean2: NaN"):
         frechet_distance(mean, cov, mean * math.nan, cov)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32), st.lists(st.integers(0, 40), max_size=5), st.integers(0, 6))
+def test_moments_do_not_depend_on_the_batches_nor_on_the_processes(seed: int, cuts: list[int], first: int) -> None:
+    # Far from 0, where sums of squares would lose seven digits.
+    x = normal(40, 3, seed=seed) + 1e4
+    one, other = MomentsAccumulator(), MomentsAccumulator()
+    edges = [0, *sorted(set(cuts) - {0, 40}), 40]
+    for number, (a, b) in enumerate(pairwise(edges)):
+        (one if number < first else other).update(x[a:b])
+    for merged in (MomentsAccumulator().merge(one).merge(other), MomentsAccumulator().merge(other).merge(one)):
+        mean, cov = merged.result()
+        assert merged.count == 40
+        torch.testing.assert_close(mean, x.mean(0), rtol=1e-14, atol=0)
+        torch.testing.assert_close(cov, torch.from_numpy(np.cov(x.numpy(), rowvar=False)), rtol=1e-10, atol=1e-10)
+
+
+def test_an_accumulator_refuses_what_has_no_moments() -> None:
+    for features, field in ((normal(0, 3), "0 images"), (normal(2, 3) * math.nan, "NaN"), (normal(3), "shape")):
+        with pytest.raises(UserError, match=f"features: {field}"):
+            MomentsAccumulator().update(features)
+    with pytest.raises(UserError, match="features: 1 images are too few"):
+        MomentsAccumulator().update(normal(1, 3)).result()
+    with pytest.raises(UserError, match="features: 2 columns after 3"):
+        MomentsAccumulator().update(normal(1, 3)).merge(MomentsAccumulator().update(normal(1, 2)))
+
+
+def test_distances_agree_with_torchmetrics() -> None:
+    from torchmetrics.image.fid import _compute_fid
+    from torchmetrics.image.kid import poly_mmd
+
+    x, y = normal(300, 24), normal(250, 24, seed=1) * 1.2 + 0.2
+    oracle = _compute_fid(*moments(x), *moments(y))
+    assert frechet_distance(*moments(x), *moments(y)) == pytest.approx(float(oracle))
+    # Its unbiased estimate takes sets of one size.
+    assert kernel_distance(x[:250], y) == pytest.approx(float(poly_mmd(x[:250], y)))
+
+
+def test_perceptual_distance_is_the_angle_of_paired_features() -> None:
+    x = torch.tensor([[1.0, 0], [1, 0], [1, 0], [1, 1]])
+    y = torch.tensor([[3.0, 0], [0, 2], [-1, 0], [1, 0]])
+    distances = perceptual_distance(x, y)
+    assert distances.dtype == torch.float64 and distances.tolist() == pytest.approx([0, 1, 2, 1 - 0.5**0.5])
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 8))
+def test_perceptual_distance_is_bounded_symmetric_and_blind_to_scale(seed: int, split: int) -> None:
+    x, y = normal(9, 4, seed=seed), normal(9, 4, seed=seed + 1)
+    distances = perceptual_distance(x, y)
+    assert ((distances >= 0) & (distances <= 2)).all() and perceptual_distance(x, x).max() < 1e-15
+    torch.testing.assert_close(perceptual_distance(3 * y, x), distances)
+    parts = [perceptual_distance(x[part], y[part]) for part in (slice(split), slice(split, None))]
+    torch.testing.assert_close(torch.cat(parts), distances)
+
+
+def test_features_without_a_direction_are_refused() -> None:
+    x = normal(3, 4)
+    for y, field in (
+        (x * 0, "all 0"),
+        (x[:2], "y: 2 images for 3"),
+        (x[:, :2], "y: 2 features"),
+        (x * math.inf, "y: NaN"),
+    ):
+        with pytest.raises(UserError, match=field):
+            perceptual_distance(x, y)

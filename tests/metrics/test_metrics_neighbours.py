@@ -8,17 +8,34 @@ from prdc import compute_prdc
 
 from hfgen.errors import UserError
 from hfgen.metrics import PRDC, expected_coverage, prdc
+from hfgen.metrics.neighbours import prdc_of_subsets
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@pytest.mark.parametrize(("n", "m", "width", "k"), [(1100, 600, 8, 5), (300, 700, 64, 3), (20, 20, 2, 1)])
+@pytest.mark.parametrize(
+    ("n", "m", "width", "k"), [(1100, 600, 8, 5), (300, 700, 64, 3), (20, 20, 2, 1), (200, 90, 3, 40)]
+)
 def test_prdc_is_that_of_its_authors(n: int, m: int, width: int, k: int) -> None:
     real, fake = normal(n, width), normal(m, width, seed=1) * 0.8 + 0.1
     oracle = compute_prdc(real.numpy(), fake.numpy(), nearest_k=k)
-    assert prdc(real, fake, k)._asdict() == pytest.approx({name: float(v) for name, v in oracle.items()})
+    assert prdc(real, fake, k)._asdict() == pytest.approx({name: float(v) for name, v in oracle.items()}, rel=1e-9)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from([1, 3, 7]), st.sampled_from([0.0, 1e4]))
+def test_prdc_of_subsets_is_that_of_each_alone(seed: int, k: int, offset: float) -> None:
+    draws = torch.Generator().manual_seed(seed)
+    # Far more than the neighbours that are kept, some of them equal.
+    real, fake = (normal(n, 2, seed=seed + n).mul(20).round() + offset for n in (300, 170))
+    members = [torch.rand(len(x), 3, generator=draws) < 0.5 for x in (real, fake)]
+    members[0][:, 0] = members[1][:, 0] = True
+    found = prdc_of_subsets(real, fake, *members, k)
+    for column, values in enumerate(found.tolist()):
+        alone = prdc(real[members[0][:, column]], fake[members[1][:, column]], k)
+        assert values == pytest.approx(list(alone), rel=1e-12)
 
 
 def test_prdc_of_wide_gaussians_is_the_known_one() -> None:
@@ -61,6 +78,8 @@ def test_prdc_is_bounded_and_blind_to_order(seed: int, k: int, order: list[int])
 
 def test_identical_sets_score_1_and_distant_sets_0() -> None:
     x = normal(50, 4)
+    # The k-th neighbour is at the radius, not inside it, and the point itself is.
+    assert prdc(x, x, 3).density == 1
     same = prdc(x, x)
     assert same.precision == same.recall == same.coverage == 1
     assert prdc(x, x + 1000) == PRDC(0, 0, 0, 0)

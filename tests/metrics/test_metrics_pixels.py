@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
 
 from hfgen.errors import UserError
-from hfgen.metrics import capped_psnr, mse, psnr, ssim
+from hfgen.metrics import capped_psnr, ms_ssim, mse, psnr, ssim
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -40,6 +40,44 @@ def test_pixel_metrics_agree_with_scikit_image(channels: int) -> None:
 def test_ssim_of_uniform_noise_and_three_quarters_of_it_is_922() -> None:
     x = torch.rand(3, 3, 256, 256, generator=torch.Generator().manual_seed(0))
     assert ssim(x, 0.75 * x, 1).mean() == pytest.approx(0.922, abs=2e-3)
+
+
+def test_ms_ssim_of_uniform_noise_and_three_quarters_of_it_is_963() -> None:
+    x = torch.rand(3, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    assert ms_ssim(x, 0.75 * x, 1).mean() == pytest.approx(0.963, abs=2e-3)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_similarities_and_psnr_agree_with_torchmetrics(channels: int) -> None:
+    from torchmetrics.functional import image as oracle
+
+    x = torch.rand(2, channels, 180, 177, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    waves = torch.linspace(0, 9, 177).sin().double()
+    x = (x + waves) / 2
+    y = x + 0.3 * torch.rand(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    settings = {"data_range": 2.0, "reduction": "none"}
+    expected = oracle.structural_similarity_index_measure(x, y, **settings)
+    torch.testing.assert_close(ssim(x, y, 2), expected, rtol=1e-9, atol=0)
+    expected = oracle.multiscale_structural_similarity_index_measure(x, y, **settings)
+    torch.testing.assert_close(ms_ssim(x, y, 2), expected, rtol=1e-6, atol=0)
+    expected = oracle.peak_signal_noise_ratio(x, y, dim=(1, 2, 3), **settings)
+    torch.testing.assert_close(psnr(x, y, 2), expected, rtol=1e-6, atol=0)
+
+
+def test_opposite_images_have_no_ms_ssim() -> None:
+    x = torch.rand(1, 1, 176, 176, generator=torch.Generator().manual_seed(0))
+    assert ms_ssim(x, 1 - x, 1).tolist() == [0] and ms_ssim(x, x, 1).tolist() == pytest.approx([1])
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2**32), st.integers(10, 60))
+def test_more_noise_and_more_blur_are_less_like(seed: int, level: int) -> None:
+    x = torch.nn.functional.interpolate(noise(4, 1, 8, 8, seed=seed).double(), size=32).byte()
+    grain = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
+    noisy = [(x + level * times * grain).clamp(0, 255).byte() for times in (1, 2)]
+    soft = [torch.nn.functional.avg_pool2d(x.double(), k, 1, k // 2, count_include_pad=False).byte() for k in (3, 7)]
+    for less, more in (noisy, soft):
+        assert (psnr(x, less, 255) > psnr(x, more, 255)).all() and (ssim(x, less, 255) > ssim(x, more, 255)).all()
 
 
 def test_identical_images_give_infinite_psnr_and_ssim_1() -> None:
@@ -81,8 +119,10 @@ def test_what_cannot_be_scored_is_refused(x: torch.Tensor, y: torch.Tensor, data
 
 
 def test_ssim_refuses_images_below_its_window() -> None:
-    with pytest.raises(UserError, match="10 x 32"):
+    with pytest.raises(UserError, match="ssim: images of 10 x 32 are too small; use 11 x 11 or more, or mse"):
         ssim(noise(1, 1, 10, 32), noise(1, 1, 10, 32), 255)
+    with pytest.raises(UserError, match="ms_ssim: images of 200 x 175 are too small; use 176 x 176 or more, or ssim"):
+        ms_ssim(noise(1, 1, 200, 175), noise(1, 1, 200, 175), 255)
 
 
 def test_capped_psnr_is_psnr_but_finite_for_an_exact_copy() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfgen.errors import UserError
-from hfgen.metrics import averaging_identity, high_frequency_ratio, luma, power_spectrum
+from hfgen.metrics import averaging_identity, high_frequency_ratio, luma, power_spectrum, spectral_distance
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -137,7 +137,109 @@ def test_the_averaging_identity_is_0_where_the_power_was_put_back() -> None:
     real, other = noise(400), noise(400, seed=1)
     identity = averaging_identity(real, other)
     assert identity.high == pytest.approx(0, abs=0.02)
-    assert identity.high_numerators.shape == identity.high_denominators.shape == (400,)
+    assert identity.missing.high.shape == identity.error.high.shape == (400,)
+
+
+def test_the_averaging_identity_is_1_for_linear_autoencoders_of_any_width() -> None:
+    images = torch.nn.functional.avg_pool2d(noise(500, 34).double(), 3, 1).round().to(torch.uint8)
+    pixels = images.flatten(1).double()
+    mean = pixels.mean(0)
+    _, _, directions = torch.linalg.svd(pixels - mean, full_matrices=False)
+    for width in (2, 40, 200):
+        kept = directions[:width].T @ directions[:width]
+        output = (mean + (pixels - mean) @ kept).round().clamp(0, 255).to(torch.uint8).reshape(images.shape)
+        identity = averaging_identity(images, output)
+        assert all(abs(e.value - 1) < 0.02 for e in identity.estimates(seed=0).values())
+        assert (identity.bands - 1).abs().max() < 0.05
+
+
+def test_the_bands_of_the_identity_are_told_apart() -> None:
+    images = blobs(200)
+    grain = torch.randint(-9, 10, images.shape, generator=generator(1))
+    soft = blur(images, 1.0)
+    # Averaged and then made crisp again by noise: no low frequency is put back, and all of the high are.
+    identity = averaging_identity(images, (soft + 3 * grain).clamp(0, 255).to(torch.uint8))
+    estimates = identity.estimates(seed=0)
+    assert list(estimates) == ["low", "middle", "high"]
+    assert estimates["high"].value == identity.high < estimates["middle"].value
+    assert all(e.low <= e.value <= e.high and e.n == 200 for e in estimates.values())
+    rings = identity.ring_estimates(seed=0)
+    assert [e.value for e in rings] == pytest.approx(identity.bands.tolist())
+
+
+def test_bands_are_means_of_the_bins_between_their_edges() -> None:
+    images = noise(3, 20)
+    spectrum = power_spectrum(images)
+    power = np.abs(np.fft.fft2(images[:, 0].numpy() / 255, norm="forward")) ** 2
+    frequency = np.fft.fftfreq(20)
+    radius = np.hypot(frequency[:, None], frequency).round(9)
+    edges = {"low": (0, 0.125), "middle": (0.125, 0.25), "high": (0.25, 1)}
+    for name, (above, up_to) in edges.items():
+        expected = power[:, (radius > above) & (radius <= up_to)].mean(1)
+        np.testing.assert_allclose(getattr(spectrum, name), expected, rtol=1e-9)
+
+
+def test_the_spectral_distance_of_a_blur_is_that_of_its_known_factor() -> None:
+    images = noise(300)
+    distance = spectral_distance(power_spectrum(images), power_spectrum(blur(images, 0.5)), paired=True)
+    power = gains(32, 0.5).square().reshape(-1)
+    frequency = torch.fft.fftfreq(32, dtype=torch.float64)
+    ring = torch.ceil(torch.hypot(frequency[:, None], frequency).reshape(-1) * 32)
+    logs = torch.stack([power[ring == number].mean().log() for number in range(1, 24)])
+    assert distance.value == pytest.approx(float(logs.square().mean().sqrt()), rel=5e-3)
+    assert distance.high - distance.low < 0.01 * distance.value
+
+
+def test_the_spectral_distance_sees_checkerboards_in_the_corners_alone() -> None:
+    images = blobs(200)
+    x = torch.arange(32)
+    board = (images + 8 * ((x[:, None] + x) % 2)).to(torch.uint8)
+    real, fake = power_spectrum(images), power_spectrum(board)
+    assert spectral_distance(real, fake, paired=True).low > 0.3
+    torch.testing.assert_close(real.bands, fake.bands)
+
+
+def test_the_spectral_distance_of_a_set_to_itself_is_0() -> None:
+    spectrum = power_spectrum(noise(40))
+    assert spectral_distance(spectrum, spectrum, paired=True).value == 0
+    alone = spectral_distance(spectrum, spectrum)
+    assert alone.value == alone.low == 0 < alone.high
+
+
+@pytest.mark.parametrize("change", [0.0, 0.3])
+def test_the_interval_of_the_spectral_distance_holds_the_truth(change: float) -> None:
+    from hfgen.metrics import PowerSpectrum
+
+    slopes = torch.linspace(-1, 1, 9, dtype=torch.float64)
+
+    def spectrum(seed: int, count: int, change: float) -> PowerSpectrum:
+        # Powers with a heavy tail, correlated over the rings, of mean exp(change * slope).
+        shared, own = (torch.randn(count, n, generator=generator(seed + n), dtype=torch.float64) for n in (1, 9))
+        powers = (change * slopes + 0.6 * shared + 0.4 * own - 0.26).exp()
+        return PowerSpectrum(slopes[:8], powers[:, :8], powers[:, 8], powers[:, 8:], *powers[:, :3].T)
+
+    truth, held, values = float((change * slopes).square().mean().sqrt()), 0, []
+    for seed in range(200):
+        estimate = spectral_distance(spectrum(20 * seed, 200, 0.0), spectrum(10_000 + 20 * seed, 150, change))
+        held += estimate.low <= truth <= estimate.high
+        values.append(estimate.value)
+    # The interval is wide for equal distributions, whose square is 0 on average.
+    assert held >= 180
+    if change:
+        assert held <= 198
+        assert sum(values) / 200 == pytest.approx(truth, rel=0.05)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2**32), st.permutations(range(20)))
+def test_the_spectral_distance_is_blind_to_order_and_side(seed: int, order: list[int]) -> None:
+    real, fake = noise(20, 16, seed=seed), blobs(20, 16, seed=seed)
+    distance = spectral_distance(power_spectrum(real), power_spectrum(fake))
+    for other in (
+        spectral_distance(power_spectrum(real[order]), power_spectrum(fake)),
+        spectral_distance(power_spectrum(fake), power_spectrum(real)),
+    ):
+        assert other.value == pytest.approx(distance.value) and other.high == pytest.approx(distance.high)
 
 
 @pytest.mark.parametrize(
@@ -163,3 +265,13 @@ def test_undefined_ratios_are_refused() -> None:
         averaging_identity(noise(2), noise(2))
     with pytest.raises(UserError, match="reconstruction:"):
         averaging_identity(noise(2), noise(3))
+    real = power_spectrum(noise(3, 16))
+    for other, field in (
+        (flat, "fake: no power at some frequencies"),
+        (power_spectrum(noise(3, 20)), "fake: another"),
+        (power_spectrum(noise(1, 16)), "fake: 1 image"),
+    ):
+        with pytest.raises(UserError, match=field):
+            spectral_distance(real, other)
+    with pytest.raises(UserError, match="fake: 4 images for 3"):
+        spectral_distance(real, power_spectrum(noise(4, 16)), paired=True)

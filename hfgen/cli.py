@@ -124,9 +124,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_measurement(verb, data_required=False)
 
     verb = add(compare, "measure models on the same images and report the differences")
-    verb.add_argument("models", metavar="MODEL", nargs="+", help="runs' folders, checkpoints' or org/name[@revision]")
+    verb.add_argument(
+        "models",
+        metavar="MODEL",
+        nargs="+",
+        help="runs' folders, checkpoints' or org/name[@revision]; without --data, folders that `hfgen evaluate` wrote",
+    )
     verb.add_argument("--out", type=Path, required=True, help="folder for comparison.json, report.html, dataset/")
-    _add_measurement(verb)
+    _add_measurement(verb, data_required=False)
 
     add(doctor, "say what this machine can do, and what is missing")
     return parser
@@ -281,19 +286,24 @@ def _measurement(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    """Measure several models on the same images."""
+    """Measure several models on the same images, or read what was measured of them."""
+    import hfgen
     from hfgen.comparison import compare as run
     from hfgen.evaluation import evaluate as measure
+    from hfgen.finished import is_finished, read_evaluation
+    from hfgen.timing import measure_costs
 
     names = [Path(model.removesuffix("/").removesuffix("/pretrained")).name for model in arguments.models]
     if len(set(names)) < len(names):
         raise UserError(f"models: two are called {max(names, key=names.count)}; rename a folder to tell them apart")
-    options = _measurement(arguments)
-    evaluations = {
-        name: measure(model, arguments.data, out=arguments.out / name, **options)
-        for name, model in zip(names, arguments.models, strict=True)
-    }
-    for sentence in run(evaluations, arguments.out)["reading"]:
+    evaluations, costs = {}, {}
+    for name, model in zip(names, arguments.models, strict=True):
+        if is_finished(Path(model), given_data=arguments.data is not None):
+            evaluations[name] = read_evaluation(Path(model))
+        else:
+            evaluations[name] = measure(model, arguments.data, out=arguments.out / name, **_measurement(arguments))
+            costs[name] = measure_costs(hfgen.load(model))
+    for sentence in run(evaluations, arguments.out, costs=costs)["reading"]:
         print(f"- {sentence}")
     print(f"open {arguments.out / 'report.html'}")
 

@@ -2,55 +2,56 @@
 
 from __future__ import annotations
 
-from functools import reduce
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from hfgen import metrics
+import torch
+
+from hfgen.differences import Features, differences, features_of, perception_distortion
 from hfgen.errors import UserError
 from hfgen.evaluation import Evaluation, write_dataset
-from hfgen.figures import encode, high_frequency, sheet, spectra, strips
+from hfgen.figures import charts, encode, theme
 from hfgen.files import write_bytes, write_json, write_text
+from hfgen.galleries import Gallery, galleries
 from hfgen.images import to_pil
+from hfgen.pictures import MOST_IMAGES, png, sheet, strips
+from hfgen.protocol import check_same_protocol, version_notes
 from hfgen.reading import read
 from hfgen.report import render
 
 SCHEMA = 1
-# The first difference found is reported, so causes stand before what they change.
-_SAME = (
-    "data.resolution",
-    "data.split",
-    "data.fingerprint",
-    "data.n",
-    "protocol.seed",
-    "protocol.neighbours",
-    "protocol.extractor.sha256",
-)
 # Names in comparison.json's `spectrum`, and folders beside those of the models.
 _RESERVED = ("frequencies", "real", "dataset", "figures")
 
 
-def compare(evaluations: dict[str, Evaluation], out: Path) -> dict[str, Any]:
+def compare(
+    evaluations: dict[str, Evaluation], out: Path, *, costs: dict[str, dict[str, Any]] | None = None
+) -> dict[str, Any]:
     """Write `out`/comparison.json, report.html, grid.png, figures/ and dataset/; return the comparison.
 
-    `evaluations` by the names to show, in the order to show; all of the same images and one protocol.
-    `differences` holds, for each pair of models that reconstruct, the mean over the images of the first's
-    PSNR minus the second's, in dB; a tie's interval contains 0.
+    `evaluations` by the names to show, in the order to show; all of the same images and one protocol. `costs`: by the
+    same names, what `hfgen.timing.measure_costs` measured of models that are at hand. Beside the records'
+    numbers the comparison holds `differences` (see `hfgen.differences`), `perception_distortion` (by model that
+    reconstructs), `galleries` (which rows are shown as failures), `notes` and `reading`, the numbers in words.
 
     Raises:
         UserError: no model, a reserved name, or records that differ in their data or their protocol.
     """
     _check(evaluations)
-    comparison = _compare(evaluations)
+    features = features_of(evaluations)
+    failures = galleries(evaluations, features)
+    comparison = _compare(evaluations, features, failures, costs or {})
     comparison["reading"] = read(comparison)
     rows = strips(evaluations)
-    for draw in (spectra, high_frequency):
-        for kind in ("png", "svg"):
-            write_bytes(out / "figures" / f"{draw.__name__}.{kind}", encode(draw(comparison), kind))
-    write_bytes(out / "grid.png", encode(sheet(rows)))
+    for name, draw in charts(comparison).items():
+        with theme("light"):
+            for kind in ("png", "svg"):
+                write_bytes(out / "figures" / f"{name}.{kind}", encode(draw(comparison), kind))
+    for gallery in failures:
+        write_bytes(out / "figures" / f"{gallery.name}.png", png(sheet(gallery.strips, MOST_IMAGES)))
+    write_bytes(out / "grid.png", png(sheet(rows)))
     write_dataset(_columns(evaluations), out / "dataset")
-    write_text(out / "report.html", render(comparison, rows))
+    write_text(out / "report.html", render(comparison, rows, failures))
     write_json(out / "comparison.json", comparison)
     return comparison
 
@@ -61,22 +62,19 @@ def _check(evaluations: dict[str, Evaluation]) -> None:
     for name in evaluations:
         if name in _RESERVED:
             raise UserError(f"models: {name} can't be a model's name here; rename its folder")
-    first, *others = evaluations
-    for field in _SAME:
-        for other in others:
-            mine, theirs = (_field(evaluations[name].record, field) for name in (first, other))
-            if mine != theirs:
-                raise UserError(
-                    f"{field}: {mine} of {first}, but {theirs} of {other}; "
-                    "evaluate both alike, with one `hfgen compare`"
-                )
+    check_same_protocol({name: evaluation.record for name, evaluation in evaluations.items()})
+    (first, mine), *others = evaluations.items()
+    for other, theirs in others:
+        if not torch.equal(mine.originals, theirs.originals):
+            raise UserError(f"original: the held-out images of {other} aren't those of {first}; evaluate both again")
 
 
-def _field(record: dict[str, Any], path: str) -> Any:
-    return reduce(lambda value, key: value[key], path.split("."), record)
-
-
-def _compare(evaluations: dict[str, Evaluation]) -> dict[str, Any]:
+def _compare(
+    evaluations: dict[str, Evaluation],
+    features: Features | None,
+    failures: list[Gallery],
+    costs: dict[str, dict[str, Any]],
+) -> dict[str, Any]:
     records = {name: evaluation.record for name, evaluation in evaluations.items()}
     # The models share the data and the protocol, hence also the real images' numbers.
     shared = next(iter(records.values()))
@@ -84,6 +82,9 @@ def _compare(evaluations: dict[str, Evaluation]) -> dict[str, Any]:
     for name, record in records.items():
         kinds = ("reconstruction", "sample")
         spectrum[name] = {kind: record["spectrum"][kind] for kind in kinds if kind in record["spectrum"]}
+    notes = version_notes(records)
+    if features is None:
+        notes.append("features: the evaluations came without their extractor: no differences of KID, coverage and perceptual distance")
     return {
         "schema": SCHEMA,
         "data": shared["data"],
@@ -91,23 +92,12 @@ def _compare(evaluations: dict[str, Evaluation]) -> dict[str, Any]:
         "models": {name: {"model": record["model"], "metrics": record["metrics"]} for name, record in records.items()},
         "baseline": shared["baseline"],
         "spectrum": spectrum,
-        "differences": {"psnr": _psnr_differences(evaluations, shared["protocol"]["seed"])},
+        "differences": differences(evaluations, features),
+        "perception_distortion": perception_distortion(evaluations, features),
+        "galleries": {gallery.name: gallery.chosen for gallery in failures},
+        "costs": costs,
+        "notes": notes,
     }
-
-
-def _psnr_differences(evaluations: dict[str, Evaluation], seed: int) -> list[dict[str, Any]]:
-    """Image by image, which cancels what makes an image hard for every model."""
-    scores = {
-        name: metrics.capped_psnr(evaluation.originals, evaluation.reconstructions)
-        for name, evaluation in evaluations.items()
-        if evaluation.reconstructions is not None
-    }
-    differences = []
-    for first, second in combinations(scores, 2):
-        estimate = metrics.bootstrap_mean(scores[first] - scores[second], seed=seed)
-        tie = estimate.low <= 0 <= estimate.high
-        differences.append({"first": first, "second": second, "difference": estimate.as_dict(), "tie": tie})
-    return differences
 
 
 def _columns(evaluations: dict[str, Evaluation]) -> dict[str, Any]:

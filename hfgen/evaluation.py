@@ -44,6 +44,7 @@ class Evaluation:
         samples: Generated images, one a seed; the reconstructions, where the model draws nothing from noise alone.
         seeds: Seeds of the samples: `torch.Generator().manual_seed(seed)` draws that one image again. Else [].
         others: Training images that the baseline and memorisation are measured with, at most n.
+        extractor: The judge.
         columns: Per image, what else the dataset holds: metrics of the pair (n,), `posterior_mean` or `codes` (n, L).
     """
 
@@ -54,6 +55,7 @@ class Evaluation:
     samples: Tensor
     seeds: list[int]
     others: Tensor | None = None
+    extractor: metrics.Extractor | None = None
     columns: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
 
@@ -268,7 +270,9 @@ def _finish(
     )
     columns = {**measured.columns, **encodings}
     complete = {**record, **measured.record}
-    return Evaluation(complete, real.images, real.labels, reconstructions, samples, seeds, real.others, columns)
+    return Evaluation(
+        complete, real.images, real.labels, reconstructions, samples, seeds, real.others, real.extractor, columns
+    )
 
 
 def _check_out(out: Path | None, record: dict[str, Any]) -> None:

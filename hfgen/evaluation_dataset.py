@@ -94,12 +94,12 @@ def read_dataset(folder: Path, names: Sequence[str]) -> dict[str, Tensor]:
 
     path = folder / _FILE
     if not path.is_file():
-        raise UserError(f"verify: there is no {path}; give the --out of `hfgen evaluate`, or its dataset/")
+        raise UserError(f"dataset: there is no {path}; give the --out of `hfgen evaluate`, or its dataset/")
     try:
         file = pq.ParquetFile(path)
         return {name: _column(file, name) for name in names if name in file.schema_arrow.names}
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise UserError(f"verify: {path} is damaged ({str(error).splitlines()[0]}); get it again") from None
+        raise UserError(f"dataset: {path} is damaged ({str(error).splitlines()[0]}); get it again") from None
 
 
 def _column(file: Any, name: str) -> Tensor:

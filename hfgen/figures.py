@@ -1,95 +1,45 @@
-"""A comparison's pictures: strips of images pixel by pixel, and figures drawn with Matplotlib."""
+"""A comparison's charts, drawn with Matplotlib for light or dark pages."""
 
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-from torch import Tensor
-
-from hfgen.evaluation import Evaluation
-from hfgen.images import grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from PIL import Image
 
-MOST_IMAGES = 12
-GAP = 2
-_SHOWN_SIDE = 96
-_SHEET_WIDTH = 800
-_LABEL_HEIGHT = 26
-_FONT_SIZE = 16
 # Okabe & Ito's colours for all kinds of colour vision, without black and yellow.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = "osD^vP"
+_PAPER = {"light": "#ffffff", "dark": "#15161a"}
+_INK = {"light": "#1b1b1f", "dark": "#ececf1"}
+_SHADE: dict[str, Any] = {"alpha": 0.18, "color": "#808080", "lw": 0, "zorder": 0}
 _WEAKEST = 1e-4
 _HIGH_FREQUENCY = 0.25
 
 
-@dataclass(frozen=True)
-class Strip:
-    """One row of pictures: uint8 (N, C, R, R), N at most 12."""
-
-    label: str
-    images: Tensor
-
-
-def strips(evaluations: dict[str, Evaluation]) -> list[Strip]:
-    """The first held-out images, their reconstructions model by model, then as many samples of each model."""
-    originals = next(iter(evaluations.values())).originals
-    rows = [Strip("real, held out", originals)]
-    rows += [
-        Strip(f"{name}: reconstructions", evaluation.reconstructions)
-        for name, evaluation in evaluations.items()
-        if evaluation.reconstructions is not None
-    ]
-    rows += [Strip(f"{name}: samples", evaluation.samples) for name, evaluation in evaluations.items()]
-    return [Strip(row.label, row.images[:MOST_IMAGES]) for row in rows]
-
-
-def zoom_for(resolution: int) -> int:
-    """The whole number of screen pixels per pixel that brings an image's side nearest to 96."""
-    return max(1, round(_SHOWN_SIDE / resolution))
-
-
-def strip_picture(strip: Strip, columns: int = MOST_IMAGES) -> Image.Image:
-    """The strip's first images in one row."""
-    images = strip.images[:columns]
-    return grid(images, len(images), zoom_for(images.shape[-1]), GAP)
-
-
-def sheet(rows: list[Strip]) -> Image.Image:
-    """All strips under their labels, as many columns as 800 pixels hold."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    resolution = rows[0].images.shape[-1]
-    columns = max(1, (_SHEET_WIDTH + GAP) // (resolution * zoom_for(resolution) + GAP))
-    pictures = [strip_picture(row, columns) for row in rows]
-    font = ImageFont.load_default(_FONT_SIZE)
-    widths = [picture.width for picture in pictures] + [round(font.getlength(row.label)) for row in rows]
-    height = _LABEL_HEIGHT + pictures[0].height
-    page = Image.new("RGB", (max(widths), height * len(rows)), "white")
-    draw = ImageDraw.Draw(page)
-    for index, (row, picture) in enumerate(zip(rows, pictures, strict=True)):
-        draw.text((0, index * height + _LABEL_HEIGHT - 5), row.label, fill="black", font=font, anchor="ls")
-        page.paste(picture, (0, index * height + _LABEL_HEIGHT))
-    return page
-
-
-def encode(picture: Figure | Image.Image, kind: str = "png") -> bytes:
-    """PNG or, of a figure, `svg`; the same bytes whenever the same picture is encoded."""
+@contextmanager
+def theme(name: str) -> Iterator[None]:
+    """Draw for a `light` or a `dark` page."""
     import matplotlib
-    from PIL import Image
+
+    ink = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK[name])
+    paper = dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), _PAPER[name])
+    with matplotlib.rc_context({**ink, **paper}):
+        yield
+
+
+def encode(figure: Figure, kind: str = "png") -> bytes:
+    """`png` or `svg`; the same bytes whenever the same figure is encoded."""
+    import matplotlib
 
     buffer = io.BytesIO()
-    if isinstance(picture, Image.Image):
-        picture.save(buffer, format=kind)
-    else:
-        with matplotlib.rc_context({"svg.hashsalt": "hfgen"}):
-            picture.savefig(buffer, format=kind, dpi=200, metadata={"Date": None} if kind == "svg" else None)
+    with matplotlib.rc_context({"svg.hashsalt": "hfgen"}):
+        metadata = {"Date": None} if kind == "svg" else None
+        figure.savefig(buffer, format=kind, dpi=200, metadata=metadata, facecolor=figure.get_facecolor())
     return buffer.getvalue()
 
 
@@ -97,8 +47,8 @@ def spectra(comparison: dict[str, Any]) -> Figure:
     """Power by frequency relative to real, one colour a model: samples solid, reconstructions dashed."""
     spectrum = comparison["spectrum"]
     figure, axes = _new_figure(height=4.2)
-    axes.axvspan(_HIGH_FREQUENCY, 0.5, color="0.94", zorder=0)
-    axes.axhline(1, color="black", lw=1)
+    axes.axvspan(_HIGH_FREQUENCY, 0.5, **_SHADE)
+    axes.axhline(1, color=_ink(), lw=1)
     extremes = [1.0]
     for line in _lines(comparison):
         ratios = relative_power(spectrum[line.model][line.kind], spectrum["real"])
@@ -113,7 +63,7 @@ def spectra(comparison: dict[str, Any]) -> Figure:
     axes.yaxis.set_minor_formatter("")
     axes.set_xlim(0, 0.5)
     axes.set_xlabel("frequency (cycles per pixel; grey: high)")
-    axes.set_ylabel("power relative to real (black: equal)")
+    axes.set_ylabel("power relative to real (line: equal)")
     figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=9)
     return figure
 
@@ -128,11 +78,11 @@ def high_frequency(comparison: dict[str, Any]) -> Figure:
     lines = _lines(comparison)
     figure, axes = _new_figure(height=1.2 + 0.36 * len(lines))
     real = comparison["baseline"]["hf_ratio_sample"]
-    axes.axvspan(real["low"], real["high"], color="0.85", zorder=0)
-    axes.axvline(1, color="black", lw=1)
+    axes.axvspan(real["low"], real["high"], **_SHADE)
+    axes.axvline(1, color=_ink(), lw=1)
     for row, line in enumerate(lines):
         ratio = comparison["models"][line.model]["metrics"][f"hf_ratio_{line.kind}"]
-        face = line.colour if line.kind == "sample" else "white"
+        face = line.colour if line.kind == "sample" else axes.get_facecolor()
         # The markers of small ratios reach over the axis.
         style: dict[str, Any] = {"color": line.colour, "clip_on": False}
         axes.plot([ratio["low"], ratio["high"]], [row, row], marker="|", ms=11, lw=2, **style)
@@ -140,8 +90,64 @@ def high_frequency(comparison: dict[str, Any]) -> Figure:
     axes.set_yticks(range(len(lines)), [line.label for line in lines])
     axes.set_ylim(len(lines) - 0.5, -0.5)
     axes.set_xlim(left=0)
-    axes.set_xlabel("high-frequency power relative to real\n(black: equal; grey: other real images)")
+    axes.set_xlabel("high-frequency power relative to real\n(line: equal; grey: other real images)")
     return figure
+
+
+def perception_distortion(comparison: dict[str, Any]) -> Figure:
+    """Reconstructions by MSE and KID, with both intervals; open: twice the MSE at a KID of 0.
+
+    Of the same code a decoder exists whose images are distributed as real ones and whose MSE is at most twice the
+    least possible one (Blau & Michaeli 2018), which the measured MSE bounds from above.
+    """
+    figure, axes = _new_figure(height=4.2)
+    axes.axhline(0, color=_ink(), lw=1)
+    for name, point in comparison["perception_distortion"].items():
+        mse, kid = point["mse"], point["kid"]
+        colour, marker = _style(comparison, name)
+        bound = 2 * mse["value"]
+        axes.plot([mse["value"], bound], [kid["value"], 0], ":", color=colour, lw=1.6)
+        axes.plot(bound, 0, marker=marker, mfc=axes.get_facecolor(), color=colour, ms=7, clip_on=False, zorder=3)
+        errors = [[[axis["value"] - axis["low"]], [axis["high"] - axis["value"]]] for axis in (mse, kid)]
+        style: dict[str, Any] = {"color": colour, "marker": marker, "ms": 6, "capsize": 3, "label": name}
+        axes.errorbar(mse["value"], kid["value"], yerr=errors[1], xerr=errors[0], ls="", **style)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("distortion: mean squared error (white = 1)")
+    axes.set_ylabel("perception: KID of the reconstructions\n(line: as real images)")
+    figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
+def costs(comparison: dict[str, Any]) -> Figure:
+    """Bars from zero of the median time an image, with the lowest and the highest of the batches."""
+    rows = [
+        (name, kind, cost[kind]["milliseconds_per_image"])
+        for name, cost in comparison["costs"].items()
+        for kind in ("reconstruction", "sampling")
+        if kind in cost
+    ]
+    figure, axes = _new_figure(height=1.1 + 0.36 * len(rows))
+    for row, (name, kind, each) in enumerate(rows):
+        colour, _ = _style(comparison, name)
+        face = colour if kind == "sampling" else axes.get_facecolor()
+        spread = [[each["median"] - each["lowest"]], [each["highest"] - each["median"]]]
+        axes.barh(row, each["median"], height=0.6, color=face, edgecolor=colour, lw=1.5)
+        axes.errorbar(each["median"], row, xerr=spread, ecolor=_ink(), capsize=4, lw=1.2, ls="")
+    axes.set_yticks(range(len(rows)), [f"{name}, {kind}" for name, kind, _ in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("milliseconds an image")
+    return figure
+
+
+def charts(comparison: dict[str, Any]) -> dict[str, Callable[[dict[str, Any]], Figure]]:
+    """The charts that this comparison has the numbers for, by the names of their files."""
+    drawn: list[Callable[[dict[str, Any]], Figure]] = [spectra, high_frequency]
+    if comparison["perception_distortion"]:
+        drawn.append(perception_distortion)
+    if comparison["costs"]:
+        drawn.append(costs)
+    return {draw.__name__: draw for draw in drawn}
 
 
 class _Line(NamedTuple):
@@ -158,17 +164,29 @@ class _Line(NamedTuple):
 def _lines(comparison: dict[str, Any]) -> list[_Line]:
     """Each model's reconstructions, where it has any, and samples; colour and marker are the model's."""
     return [
-        _Line(name, kind, _COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)])
-        for index, name in enumerate(comparison["models"])
+        _Line(name, kind, *_style(comparison, name))
+        for name in comparison["models"]
         for kind in ("reconstruction", "sample")
         if kind in comparison["spectrum"][name]
     ]
 
 
+def _style(comparison: dict[str, Any], model: str) -> tuple[str, str]:
+    """A model's colour and marker, the same in every chart."""
+    index = list(comparison["models"]).index(model)
+    return _COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)]
+
+
+def _ink() -> Any:
+    import matplotlib
+
+    return matplotlib.rcParams["text.color"]
+
+
 def _new_figure(height: float) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.2, height), layout="constrained")
+    figure = Figure(figsize=(4.5, height), layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes

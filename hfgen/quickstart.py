@@ -8,6 +8,8 @@ from hfgen.comparison import compare
 from hfgen.configs import load_config
 from hfgen.evaluation import evaluate
 from hfgen.files import read_json
+from hfgen.pipelines import load
+from hfgen.timing import measure_costs
 from hfgen.training.loop import train
 
 MODELS = {"vae": "vae-glyphs", "vqvae": "vqvae-glyphs", "gan": "gan-glyphs"}
@@ -45,5 +47,5 @@ def quickstart(
         name: evaluate(out / name, data, n=n, small_images="pad", skip_damaged=skip_damaged, out=out / name)
         for name in MODELS
     }
-    compare(evaluations, out)
+    compare(evaluations, out, costs={name: measure_costs(load(out / name)) for name in MODELS})
     return report

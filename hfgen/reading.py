@@ -10,6 +10,7 @@ from typing import Any
 from hfgen.metrics import Estimate
 
 Estimates = dict[str, Estimate]
+Pairs = list[dict[str, Any]]
 
 # Power ratios up to this far from 1, though measurable, are called slight.
 _SLIGHT = 1.15
@@ -23,12 +24,12 @@ def read(comparison: dict[str, Any]) -> list[str]:
     """Say what a comparison (see `hfgen.comparison`) shows; the last sentence is the answer."""
     models = {name: _estimates(model["metrics"]) for name, model in comparison["models"].items()}
     baseline = _estimates(comparison["baseline"])
-    pairs = comparison["differences"]["psnr"]
+    differences = comparison["differences"]
     return [
         *chain.from_iterable(_model(name, metrics, baseline) for name, metrics in models.items()),
-        *_kernel_distance(models, baseline),
-        *map(_psnr_pair, pairs),
-        _answer(models, pairs),
+        *_kernel_distance(models, baseline, differences.get("kid")),
+        *map(_psnr_pair, differences["psnr"]),
+        _answer(models, differences),
     ]
 
 
@@ -128,11 +129,12 @@ def _gap(metric: str, own: Estimate, real: Estimate) -> str:
     return f"{metric} {verdict} ({number(own)}; theirs {number(real)})"
 
 
-def _kernel_distance(models: dict[str, Estimates], baseline: Estimates) -> list[str]:
+def _kernel_distance(models: dict[str, Estimates], baseline: Estimates, pairs: Pairs | None) -> list[str]:
     if len(models) < 2:
         return []
     distances = {name: metrics["kid"] for name, metrics in models.items()}
-    closest = _lowest(distances)
+    best = min(distances, key=lambda name: distances[name].value)
+    closest = [best, *_tied_with(best, distances, pairs)]
     tie = "" if len(closest) == 1 else ", and tie"
     gap = "beside other real images " + _gap(f"the KID of {closest[0]}", distances[closest[0]], baseline["kid"])
     return [f"KID: the samples of {_listed(closest)} are closest to the real images{tie}; {gap}."]
@@ -151,15 +153,16 @@ def _psnr_pair(pair: dict[str, Any]) -> str:
     return f"PSNR: the reconstructions of {first} are {gap}, image by image."
 
 
-def _answer(models: dict[str, Estimates], pairs: list[dict[str, Any]]) -> str:
+def _answer(models: dict[str, Estimates], differences: dict[str, Pairs]) -> str:
     """Which is crispest, which the most faithful, and what the crispest pays."""
     ratios = {name: metrics["hf_ratio_sample"] for name, metrics in models.items()}
     crispest = _lowest({name: _distance_from_one(ratio) for name, ratio in ratios.items()})
     clauses = [_crispest(crispest, ratios)]
-    if faithful := _most_faithful(models, pairs):
+    if faithful := _most_faithful(models, differences["psnr"]):
         clauses.append(faithful)
     if len(crispest) == 1 and len(models) > 1:
-        clauses.append(_price(crispest[0], {name: metrics["coverage"] for name, metrics in models.items()}))
+        coverages = {name: metrics["coverage"] for name, metrics in models.items()}
+        clauses.append(_price(crispest[0], coverages, differences.get("coverage")))
     return "On these data " + "; ".join(clauses) + "."
 
 
@@ -175,26 +178,37 @@ def _crispest(crispest: list[str], ratios: Estimates) -> str:
     )
 
 
-def _most_faithful(models: dict[str, Estimates], pairs: list[dict[str, Any]]) -> str | None:
+def _most_faithful(models: dict[str, Estimates], pairs: Pairs) -> str | None:
     scores = {name: metrics["psnr"] for name, metrics in models.items() if "psnr" in metrics}
     if len(scores) < 2:
         return None
     best = max(scores, key=lambda name: scores[name].value)
-    ties = [{pair["first"], pair["second"]} for pair in pairs if pair["tie"]]
-    leaders = [name for name in scores if name == best or {name, best} in ties]
+    tied = _tied_with(best, scores, pairs)
+    leaders = [name for name in scores if name == best or name in tied]
     values = ", ".join(f"{name} {number(scores[name])} dB" for name in leaders)
     if len(leaders) > 1:
         return f"{_listed(leaders)} tie for the most faithful reconstructions (PSNR: {values})"
     return f"the most faithful reconstructions are those of {best} (PSNR: {number(scores[best])} dB)"
 
 
-def _price(crispest: str, coverages: Estimates) -> str:
-    own = coverages[crispest]
-    richer = [f"{name} {percent(other)}" for name, other in coverages.items() if own.high < other.low]
+def _price(crispest: str, coverages: Estimates, pairs: Pairs | None) -> str:
+    own, tied = coverages[crispest], _tied_with(crispest, coverages, pairs)
+    richer = [
+        f"{name} {percent(other)}" for name, other in coverages.items() if other.value > own.value and name not in tied
+    ]
     if richer:
         covered = f"it covers {percent(own)} of the held-out images, {_listed(richer)}"
         return f"{crispest} pays in variety: {covered}"
     return "a price in variety doesn't show: no other model covers measurably more of the held-out images"
+
+
+def _tied_with(best: str, estimates: Estimates, pairs: Pairs | None) -> list[str]:
+    """Those whose difference from `best` is a tie; where no differences were measured, whose intervals overlap."""
+    others = [name for name in estimates if name != best]
+    if pairs is None:
+        return [name for name in others if overlap(estimates[name], estimates[best])]
+    ties = [{pair["first"], pair["second"]} for pair in pairs if pair["tie"]]
+    return [name for name in others if {name, best} in ties]
 
 
 def _distance_from_one(ratio: Estimate) -> Estimate:

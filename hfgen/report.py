@@ -3,61 +3,25 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-from hfgen.figures import Strip, encode, high_frequency, relative_power, spectra, strip_picture
+from hfgen.figures import charts, encode, relative_power, theme
+from hfgen.galleries import Gallery
+from hfgen.glossary import METRICS
 from hfgen.metrics import Estimate
+from hfgen.pictures import Strip, png, strip_picture
 from hfgen.reading import number
 
 
-class _Metric(NamedTuple):
-    label: str
-    better: str
-    meaning: str
+class _Words(NamedTuple):
+    section: str
+    caption: str
+    alt: Callable[[dict[str, Any]], str]
 
 
-_HIGHER, _LOWER, _REAL = "↑ higher is better", "↓ lower is better", "1 is as real"
-_METRICS = {
-    "hf_ratio_reconstruction": _Metric(
-        "High-frequency power, reconstructions",
-        _REAL,
-        "mean power of the brightness above 0.25 cycles per pixel over that of the same real images; "
-        "below 1 is blur, above 1 noise or ringing",
-    ),
-    "hf_ratio_sample": _Metric(
-        "High-frequency power, samples",
-        _REAL,
-        "the same of generated images over that of the held-out ones",
-    ),
-    "averaging_identity": _Metric(
-        "Averaging identity",
-        "1 is pure averaging",
-        "(power of real - power of reconstruction) / power of the error, above 0.25 cycles per pixel; "
-        "1 if a reconstruction is the mean of all images that share its latent, less if detail is put back",
-    ),
-    "psnr": _Metric("PSNR (dB)", _HIGHER, "peak signal-to-noise ratio of reconstructions, peak 255"),
-    "ssim": _Metric(
-        "SSIM", _HIGHER, "structural similarity of reconstructions in windows of 11 x 11 pixels, at most 1"
-    ),
-    "kid": _Metric(
-        "KID",
-        _LOWER,
-        "squared kernel distance between the features of samples and of held-out images; 0 if alike",
-    ),
-    "fd": _Metric(
-        "Fréchet distance",
-        _LOWER,
-        "between Gaussians fitted to the features, freed of its bias; not FID, which has other features",
-    ),
-    "precision": _Metric("Precision", _HIGHER, "share of samples that lie near a real image"),
-    "recall": _Metric("Recall", _HIGHER, "share of held-out images that lie near a sample, by the samples' spacing"),
-    "density": _Metric("Density", _REAL, "how many real neighbourhoods hold a sample, over the number expected"),
-    "coverage": _Metric("Coverage", _HIGHER, "share of held-out images with a sample in their neighbourhood"),
-}
-
-
-def render(comparison: dict[str, Any], rows: list[Strip]) -> str:
+def render(comparison: dict[str, Any], rows: list[Strip], failures: list[Gallery]) -> str:
     """The page, in the light or the dark as the reader's system has it."""
     import jinja2
 
@@ -71,9 +35,15 @@ def render(comparison: dict[str, Any], rows: list[Strip]) -> str:
         details=details,
         strips=[_strip(row) for row in rows],
         shown=len(rows[0].images),
+        failures=[
+            {"title": gallery.title, "caption": gallery.caption, "strips": [_strip(row) for row in gallery.strips]}
+            for gallery in failures
+        ],
         figures=_figures(comparison),
         table=_table(comparison),
-        glossary=[_METRICS[name] for name in _present(comparison)],
+        differences=_differences(comparison),
+        costs=_costs(comparison),
+        glossary=[METRICS[name] for name in _present(comparison)],
     )
 
 
@@ -81,28 +51,25 @@ def _strip(strip: Strip) -> dict[str, Any]:
     picture = strip_picture(strip)
     return {
         "label": strip.label,
-        "source": _data_uri(encode(picture)),
+        "source": _data_uri(png(picture)),
         "width": picture.width,
         "height": picture.height,
         "alt": f"{len(strip.images)} pictures in a row ({strip.label})",
     }
 
 
-def _figures(comparison: dict[str, Any]) -> list[dict[str, str]]:
-    return [
-        {
-            "source": _data_uri(encode(spectra(comparison))),
-            "alt": _spectra_in_words(comparison),
-            "caption": "Power from coarse (left) to fine detail (right), over that of real images. "
-            "A line that falls to the right is blur. Solid: samples; dashed: reconstructions.",
-        },
-        {
-            "source": _data_uri(encode(high_frequency(comparison))),
-            "alt": _high_frequency_in_words(comparison),
-            "caption": "The high frequencies in one number, with 95 % intervals. "
-            "Filled: samples; open: reconstructions.",
-        },
-    ]
+def _figures(comparison: dict[str, Any]) -> dict[str, list[dict[str, str]]]:
+    """By the section of the page."""
+    sections: dict[str, list[dict[str, str]]] = {words.section: [] for words in _WORDS.values()}
+    for name, draw in charts(comparison).items():
+        words = _WORDS[name]
+        sources = {}
+        for page in ("light", "dark"):
+            with theme(page):
+                sources[page] = _data_uri(encode(draw(comparison)))
+        figure = {**sources, "alt": words.alt(comparison), "caption": words.caption}
+        sections[words.section].append(figure)
+    return sections
 
 
 def _spectra_in_words(comparison: dict[str, Any]) -> str:
@@ -131,16 +98,63 @@ def _high_frequency_in_words(comparison: dict[str, Any]) -> str:
     return f"Points with intervals of the high-frequency power relative to real; {'; '.join(ratios)}."
 
 
+def _perception_distortion_in_words(comparison: dict[str, Any]) -> str:
+    points = [
+        f"{name}: error {number(Estimate(**point['mse']))}, KID {number(Estimate(**point['kid']))}"
+        for name, point in comparison["perception_distortion"].items()
+    ]
+    return f"Points with intervals in both directions; {'; '.join(points)}."
+
+
+def _costs_in_words(comparison: dict[str, Any]) -> str:
+    bars = [
+        f"{name}, {kind}: {cost[kind]['milliseconds_per_image']['median']:.3g}"
+        for name, cost in comparison["costs"].items()
+        for kind in ("reconstruction", "sampling")
+        if kind in cost
+    ]
+    return f"Bars of the median milliseconds an image; {'; '.join(bars)}."
+
+
+_WORDS = {
+    "spectra": _Words(
+        "frequencies",
+        "Power from coarse (left) to fine detail (right), over that of real images. "
+        "A line that falls to the right is blur. Solid: samples; dashed: reconstructions.",
+        _spectra_in_words,
+    ),
+    "high_frequency": _Words(
+        "frequencies",
+        "The high frequencies in one number, with 95 % intervals. Filled: samples; open: reconstructions.",
+        _high_frequency_in_words,
+    ),
+    "perception_distortion": _Words(
+        "plane",
+        "To the left: closer to the original. Further down: closer to real images as a set. Bars: 95 % intervals. "
+        "Filled: the model. Open, at twice its error on the line: a decoder of the same code whose images are "
+        "distributed as real ones exists at this error at most (Blau & Michaeli 2018; twice the least error "
+        "possible, which the model's own error bounds).",
+        _perception_distortion_in_words,
+    ),
+    "costs": _Words(
+        "cost",
+        "Medians of batches after warm-up; whiskers from the fastest to the slowest batch. "
+        "Filled: sampling; open: reconstruction.",
+        _costs_in_words,
+    ),
+}
+
+
 def _present(comparison: dict[str, Any]) -> list[str]:
     """The metrics that some model has, in the order of the table."""
     measured = {name for model in comparison["models"].values() for name in model["metrics"]}
-    return [name for name in _METRICS if name in measured]
+    return [name for name in METRICS if name in measured]
 
 
 def _table(comparison: dict[str, Any]) -> list[dict[str, Any]]:
     columns = [comparison["baseline"], *(model["metrics"] for model in comparison["models"].values())]
     return [
-        {"metric": _METRICS[name], "cells": [_cell(column.get(name)) for column in columns]}
+        {"metric": METRICS[name], "cells": [_cell(column.get(name)) for column in columns]}
         for name in _present(comparison)
     ]
 
@@ -151,6 +165,35 @@ def _cell(fields: dict[str, Any] | None) -> tuple[str, str] | None:
         return None
     value, _, interval = number(Estimate(**fields)).partition(" ")
     return value, interval
+
+
+def _differences(comparison: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row for each metric and pair of models."""
+    return [
+        {"metric": METRICS[name], "pair": pair, "cell": _cell(pair["difference"])}
+        for name in METRICS
+        for pair in comparison["differences"].get(name, [])
+    ]
+
+
+def _costs(comparison: dict[str, Any]) -> list[dict[str, str]]:
+    return [
+        {
+            "model": name,
+            "kind": kind,
+            "time": _spread(cost[kind]["milliseconds_per_image"], 1),
+            "memory": _spread(cost[kind]["bytes_per_image"], 1e6),
+            "peak": f"{cost[kind]['peak_bytes'] / 1e6:,.0f}",
+            "where": f"{cost['device']}, {cost['threads']} threads, {cost['repeats']} batches of {cost['batch_size']}",
+        }
+        for name, cost in comparison["costs"].items()
+        for kind in ("reconstruction", "sampling")
+        if kind in cost
+    ]
+
+
+def _spread(values: dict[str, float], unit: float) -> str:
+    return "{:.3g} [{:.3g}, {:.3g}]".format(*(values[key] / unit for key in ("median", "lowest", "highest")))
 
 
 def _data_uri(png: bytes) -> str:

@@ -2,6 +2,12 @@
 
 from hfgen.metrics.backbones import BackboneExtractor, InceptionExtractor, load_extractor, named_extractor
 from hfgen.metrics.bins import NDB, ndb
+from hfgen.metrics.dependent import (
+    coverage_difference,
+    kernel_distance_difference,
+    paired_kernel_distance,
+    ratio_difference,
+)
 from hfgen.metrics.distances import (
     MomentsAccumulator,
     frechet_distance,
@@ -65,12 +71,14 @@ __all__ = [
     "capped_psnr",
     "clustered",
     "codebook_use",
+    "coverage_difference",
     "embedded_extractor",
     "expected_coverage",
     "frechet_distance",
     "frechet_distance_interval",
     "high_frequency_ratio",
     "kernel_distance",
+    "kernel_distance_difference",
     "kernel_distance_interval",
     "kl_bits",
     "load_extractor",
@@ -83,11 +91,13 @@ __all__ = [
     "mse",
     "named_extractor",
     "ndb",
+    "paired_kernel_distance",
     "perceptual_distance",
     "power_spectrum",
     "prdc",
     "prdc_intervals",
     "psnr",
+    "ratio_difference",
     "sharpness",
     "spectral_distance",
     "ssim",

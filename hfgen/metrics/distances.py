@@ -138,10 +138,11 @@ def kernel_excess(x: Tensor, y: Tensor) -> Tensor:
 
     The squared MMD is the mean of it over x, plus the same with x and y exchanged.
     """
-    own = (_kernel_sums(x, x) - (x.square().mean(1) + 1).pow(3)) / (len(x) - 1)
-    return own - _kernel_sums(x, y) / len(y)
+    own = (kernel_sums(x, x) - (x.square().mean(1) + 1).pow(3)) / (len(x) - 1)
+    return own - kernel_sums(x, y) / len(y)
 
 
-def _kernel_sums(x: Tensor, y: Tensor) -> Tensor:
+def kernel_sums(x: Tensor, y: Tensor) -> Tensor:
+    """The kernel (x.y / D + 1)^3 of each x, summed over all y: (N, D), (M, D) -> (N,)."""
     scaled = y.T / y.shape[1]
     return torch.cat([(rows @ scaled).add_(1).pow_(3).sum(1) for rows in x.split(_ROWS)])

@@ -1,0 +1,55 @@
+"""A finished evaluation's folder -> what was measured and the images behind it, without the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hfgen.errors import UserError
+from hfgen.evaluation import Evaluation
+from hfgen.evaluation_dataset import read_dataset
+from hfgen.metrics import load_extractor
+from hfgen.records import read_record
+
+_IMAGES = ("original", "reconstruction", "sample", "other")
+# What only the folder of a model or of its run holds.
+_OF_MODELS = ("model_index.json", "config.json", "pretrained", "checkpoints")
+
+
+def is_finished(folder: Path, *, given_data: bool) -> bool:
+    """Whether to read the evaluation in `folder` instead of measuring a model.
+
+    A run's folder may hold both: its model is measured where data are given.
+
+    Raises:
+        UserError: no data are given, and no evaluation is there.
+    """
+    finished = (folder / "record.json").is_file() and (folder / "dataset").is_dir()
+    if not finished and not given_data:
+        raise UserError(f"data: none given, and {folder} holds no record.json with dataset/; give --data to measure it")
+    return finished and not (given_data and any((folder / part).exists() for part in _OF_MODELS))
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """Read `folder`/record.json and `folder`/dataset/.
+
+    Raises:
+        UserError: one of them is missing, damaged, or they don't fit each other.
+    """
+    record, dataset = read_record(folder / "record.json"), folder / "dataset"
+    columns = read_dataset(dataset, (*_IMAGES, "label", "seed"))
+    extractor = load_extractor(dataset / "extractor")
+    count, missing = record["data"]["n"], [name for name in ("original", "sample") if name not in columns]
+    odd = [name for name in _IMAGES if name in columns and len(columns[name]) != count and name != "other"]
+    if missing or odd or extractor.sha256 != record["protocol"]["extractor"]["sha256"]:
+        reason = f"{', '.join(missing + odd)}: not {count} images" if missing or odd else "another extractor"
+        raise UserError(f"{folder}: record.json and dataset/ don't fit: {reason}; evaluate the model again")
+    return Evaluation(
+        record,
+        columns["original"],
+        columns.get("label"),
+        columns.get("reconstruction"),
+        columns["sample"],
+        columns["seed"].tolist() if "seed" in columns else [],
+        columns.get("other"),
+        extractor,
+    )

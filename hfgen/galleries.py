@@ -1,0 +1,113 @@
+"""Which pictures show where models fail, and where they differ most; never the best ones alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hfgen.differences import Features, psnr_by_image, reconstructed
+from hfgen.evaluation import Evaluation
+from hfgen.pictures import MOST_IMAGES, Strip, error_levels, error_maps
+
+_MOST_PAIRS = 3
+_ROWS = 512
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Strips that belong together.
+
+    `name`: of its file. `chosen`: the rows of the evaluation dataset that are shown, as JSON values.
+    """
+
+    name: str
+    title: str
+    caption: str
+    strips: list[Strip]
+    chosen: list[dict[str, Any]]
+
+
+def galleries(evaluations: dict[str, Evaluation], features: Features | None) -> list[Gallery]:
+    """Disagreements (two models that reconstruct), worst reconstructions (one), and the oddest samples."""
+    scores = psnr_by_image(evaluations)
+    found = [_oddest_samples(evaluations, features)]
+    if scores:
+        found.insert(0, _worst_reconstructions(evaluations, scores))
+    if len(scores) > 1:
+        found.insert(0, _disagreements(evaluations, scores))
+    return found
+
+
+def _disagreements(evaluations: dict[str, Evaluation], scores: dict[str, Tensor]) -> Gallery:
+    images, rows, chosen = reconstructed(evaluations), [], []
+    pairs = list(combinations(scores, 2))
+    for first, second in pairs[:_MOST_PAIRS]:
+        order = (scores[first] - scores[second]).argsort(descending=True, stable=True)
+        half = min(MOST_IMAGES // 2, len(order) // 2)
+        picks = torch.cat([order[:half], order[len(order) - half :]])
+        rows += [
+            Strip(f"real; PSNR of {first} - {second}: left highest, right lowest", _originals(evaluations)[picks]),
+            Strip(f"{first}: reconstructions of those", images[first][picks]),
+            Strip(f"{second}: reconstructions of those", images[second][picks]),
+        ]
+        best, worst = picks[:half].tolist(), picks[half:].tolist()
+        chosen.append({"first": first, "second": second, "highest": best, "lowest": worst})
+    left_out = f" Of {len(pairs)} pairs of models, the first {_MOST_PAIRS}." if len(pairs) > _MOST_PAIRS else ""
+    caption = f"Of all held-out images, those with the highest and the lowest difference in PSNR.{left_out}"
+    return Gallery("disagreements", "Where two models differ most", caption, rows, chosen)
+
+
+def _worst_reconstructions(evaluations: dict[str, Evaluation], scores: dict[str, Tensor]) -> Gallery:
+    images, originals = reconstructed(evaluations), _originals(evaluations)
+    picks = {name: score.argsort(stable=True)[:MOST_IMAGES] for name, score in scores.items()}
+    levels = {name: error_levels(originals[worst], images[name][worst]) for name, worst in picks.items()}
+    highest = max(float(errors.max()) for errors in levels.values())
+    rows = []
+    for name, worst in picks.items():
+        rows += [
+            Strip(f"real: the worst for {name}", originals[worst]),
+            Strip(f"{name}: reconstructions of those", images[name][worst]),
+            Strip(f"{name}: errors", error_maps(levels[name], highest)),
+        ]
+    caption = (
+        "Each model's lowest PSNR, worst first. Errors are absolute differences in brightness, on one scale for all "
+        f"models: dark blue 0, yellow {highest:.0f} of 255 levels."
+    )
+    chosen = [{"model": name, "images": worst.tolist()} for name, worst in picks.items()]
+    return Gallery("worst_reconstructions", "The worst reconstructions", caption, rows, chosen)
+
+
+def _oddest_samples(evaluations: dict[str, Evaluation], features: Features | None) -> Gallery:
+    originals = _originals(evaluations)
+    real = features.real if features is not None else _pixels(originals)
+    rows, chosen = [], []
+    for name, evaluation in evaluations.items():
+        drawn = features.samples[name] if features is not None else _pixels(evaluation.samples)
+        distances, neighbours = _nearest(drawn, real)
+        oddest = distances.argsort(descending=True, stable=True)[:MOST_IMAGES]
+        rows += [
+            Strip(f"{name}: samples farthest from any real image", evaluation.samples[oddest]),
+            Strip("the real image nearest to each", originals[neighbours[oddest]]),
+        ]
+        chosen.append({"model": name, "samples": oddest.tolist(), "nearest": neighbours[oddest].tolist()})
+    space = "the extractor's features" if features is not None else "pixels, since the extractor isn't on this machine"
+    caption = f"By the distance to the nearest held-out image, measured in {space}; farthest first."
+    return Gallery("oddest_samples", "The oddest samples", caption, rows, chosen)
+
+
+def _nearest(points: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """Distance (N,) of each point (N, D) to the nearest of the others (M, D), and which that is (N,)."""
+    nearest = [torch.cdist(rows, others).min(1) for rows in points.split(_ROWS)]
+    return torch.cat([part.values for part in nearest]), torch.cat([part.indices for part in nearest])
+
+
+def _originals(evaluations: dict[str, Evaluation]) -> Tensor:
+    return next(iter(evaluations.values())).originals
+
+
+def _pixels(images: Tensor) -> Tensor:
+    return images.flatten(1).float()

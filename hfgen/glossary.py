@@ -1,0 +1,90 @@
+"""What the metrics of a record are called on a page, and what they mean."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Metric(NamedTuple):
+    """How a page calls a metric, which direction is better, and what it means."""
+
+    label: str
+    better: str
+    meaning: str
+
+
+_HIGHER, _LOWER, _REAL = "↑ higher is better", "↓ lower is better", "1 is as real"
+METRICS = {
+    "hf_ratio_reconstruction": Metric(
+        "High-frequency power, reconstructions",
+        _REAL,
+        "mean power of the brightness above 0.25 cycles per pixel over that of the same real images; "
+        "below 1 is blur, above 1 noise or ringing",
+    ),
+    "hf_ratio_sample": Metric(
+        "High-frequency power, samples",
+        _REAL,
+        "the same of generated images over that of the held-out ones",
+    ),
+    "averaging_identity": Metric(
+        "Averaging identity",
+        "1 is pure averaging",
+        "(power of real - power of reconstruction) / power of the error, above 0.25 cycles per pixel; "
+        "1 if a reconstruction is the mean of all images that share its latent, less if detail is put back",
+    ),
+    "psnr": Metric("PSNR (dB)", _HIGHER, "peak signal-to-noise ratio of reconstructions, peak 255"),
+    "ssim": Metric("SSIM", _HIGHER, "structural similarity of reconstructions in windows of 11 x 11 pixels, at most 1"),
+    "perceptual": Metric(
+        "Perceptual distance",
+        _LOWER,
+        "1 - cosine of the features of a reconstruction and its original, in [0, 2]",
+    ),
+    "kid": Metric(
+        "KID",
+        _LOWER,
+        "squared kernel distance between the features of samples and of held-out images; 0 if alike",
+    ),
+    "fd": Metric(
+        "Fréchet distance",
+        _LOWER,
+        "between Gaussians fitted to the features, freed of its bias; not FID, which has other features",
+    ),
+    "precision": Metric("Precision", _HIGHER, "share of samples that lie near a real image"),
+    "recall": Metric("Recall", _HIGHER, "share of held-out images that lie near a sample, by the samples' spacing"),
+    "density": Metric("Density", _REAL, "how many real neighbourhoods hold a sample, over the number expected"),
+    "coverage": Metric("Coverage", _HIGHER, "share of held-out images with a sample in their neighbourhood"),
+    "spectral_distance": Metric(
+        "Spectral distance, samples", _LOWER, "difference of the logarithms of the power spectra, corners included"
+    ),
+    "spectral_distance_reconstruction": Metric(
+        "Spectral distance, reconstructions", _LOWER, "the same of reconstructions and their originals"
+    ),
+    "ms_ssim": Metric("MS-SSIM", _HIGHER, "SSIM over five scales, at most 1"),
+    "two_sample": Metric(
+        "Two-sample test", "0.5 can't be told apart", "accuracy at telling samples from real images by their features"
+    ),
+    "memorisation": Metric(
+        "Distance to training images",
+        _REAL,
+        "distance of samples to the nearest training image over that of held-out images; near 0 is copies",
+    ),
+    "ndb": Metric(
+        "NDB", _LOWER, "number of bins of the features that samples fill measurably otherwise than real images"
+    ),
+    "ndb_jsd": Metric("NDB, divergence", _LOWER, "Jensen-Shannon divergence between the bins' shares"),
+    "modes": Metric("Modes", _HIGHER, "known classes that some sample is of"),
+    "modes_kl": Metric("Modes, KL", _LOWER, "how unevenly samples fill the known classes, in nats"),
+    "rate_bits": Metric("Rate (bits)", "", "what the posterior says of an image beyond the prior"),
+    "active_units": Metric("Active units", "", "latent numbers that depend on the image"),
+    "codebook_perplexity": Metric("Codebook perplexity", _HIGHER, "how many codes an even use would need"),
+    "codebook_usage": Metric("Codebook usage", _HIGHER, "share of the codes that are used"),
+    **{
+        f"{name}_ratio_{kind}": Metric(f"{label}, {kind}s", _REAL, f"{meaning}, over that of real images")
+        for name, label, meaning in (
+            ("laplacian_variance", "Variance of the Laplacian", "how strongly pixels differ from their neighbours"),
+            ("tenengrad", "Tenengrad", "mean squared slope of the brightness"),
+            ("blur_effect", "Blur effect", "how little a further blur changes; above 1 is blurrier"),
+        )
+        for kind in ("reconstruction", "sample")
+    },
+}

@@ -1,0 +1,98 @@
+"""Rows of pictures, pixel by pixel: the strips of a report, and sheets of them as PNG."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hfgen.evaluation import Evaluation
+from hfgen.images import grid
+from hfgen.metrics import luma
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MOST_IMAGES = 12
+GAP = 2
+# Even in brightness and legible with any kind of colour vision.
+_ERROR_COLOURS = "cividis"
+_SHOWN_SIDE = 96
+_SHEET_WIDTH = 800
+_LABEL_HEIGHT = 26
+_FONT_SIZE = 16
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One row of pictures: uint8 (N, C, R, R), N at most 12."""
+
+    label: str
+    images: Tensor
+
+
+def strips(evaluations: dict[str, Evaluation]) -> list[Strip]:
+    """The first held-out images, their reconstructions model by model, then as many samples of each model."""
+    originals = next(iter(evaluations.values())).originals
+    rows = [Strip("real, held out", originals)]
+    rows += [
+        Strip(f"{name}: reconstructions", evaluation.reconstructions)
+        for name, evaluation in evaluations.items()
+        if evaluation.reconstructions is not None
+    ]
+    rows += [Strip(f"{name}: samples", evaluation.samples) for name, evaluation in evaluations.items()]
+    return [Strip(row.label, row.images[:MOST_IMAGES]) for row in rows]
+
+
+def error_levels(originals: Tensor, reconstructions: Tensor) -> Tensor:
+    """Absolute errors of the luma in levels of 255: two uint8 (N, C, R, R) -> float64 (N, R, R)."""
+    return 255 * (luma(originals) - luma(reconstructions)).abs()
+
+
+def error_maps(levels: Tensor, highest: float) -> Tensor:
+    """Errors (N, R, R) as colours, uint8 (N, 3, R, R): dark blue 0, yellow `highest` and above."""
+    import matplotlib
+
+    table = matplotlib.colormaps[_ERROR_COLOURS](np.arange(256), bytes=True)[:, :3]
+    steps = (levels * (255 / max(highest, 1e-9))).round().clamp(0, 255).long()
+    return torch.from_numpy(table.copy())[steps].permute(0, 3, 1, 2).contiguous()
+
+
+def zoom_for(resolution: int) -> int:
+    """The whole number of screen pixels per pixel that brings an image's side nearest to 96."""
+    return max(1, round(_SHOWN_SIDE / resolution))
+
+
+def strip_picture(strip: Strip, columns: int = MOST_IMAGES) -> Image.Image:
+    """The strip's first images in one row."""
+    images = strip.images[:columns]
+    return grid(images, len(images), zoom_for(images.shape[-1]), GAP)
+
+
+def sheet(rows: list[Strip], columns: int | None = None) -> Image.Image:
+    """All strips under their labels; by default as many columns as 800 pixels hold."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    resolution = rows[0].images.shape[-1]
+    columns = columns or max(1, (_SHEET_WIDTH + GAP) // (resolution * zoom_for(resolution) + GAP))
+    pictures = [strip_picture(row, columns) for row in rows]
+    font = ImageFont.load_default(_FONT_SIZE)
+    widths = [picture.width for picture in pictures] + [round(font.getlength(row.label)) for row in rows]
+    height = _LABEL_HEIGHT + pictures[0].height
+    page = Image.new("RGB", (max(widths), height * len(rows)), "white")
+    draw = ImageDraw.Draw(page)
+    for index, (row, picture) in enumerate(zip(rows, pictures, strict=True)):
+        draw.text((0, index * height + _LABEL_HEIGHT - 5), row.label, fill="black", font=font, anchor="ls")
+        page.paste(picture, (0, index * height + _LABEL_HEIGHT))
+    return page
+
+
+def png(picture: Image.Image) -> bytes:
+    """The picture as a PNG file; the same bytes whenever the same picture is encoded."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()

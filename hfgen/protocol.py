@@ -1,0 +1,72 @@
+"""Whether records may be compared: the first difference of their protocols, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+from hfgen.errors import UserError
+
+# The first difference is reported, so causes stand before what they change. What isn't named here comes last.
+_REMEDIES = {
+    "schema": "evaluate both again with this version of hfgen",
+    "data.resolution": "compare models of one resolution",
+    "data.split": "evaluate both with one --split",
+    "data.small_images": "evaluate both with one --small_images",
+    "protocol.small_images": "evaluate both with one --small_images",
+    "data.fingerprint": "evaluate both on the same --data, prepared alike",
+    "data.n": "evaluate both with one --n",
+    "protocol.seed": "evaluate both with one --seed",
+    "protocol.neighbours": "evaluate both again with this version of hfgen",
+    "protocol.extractor.id": "evaluate both in the features of one extractor",
+    "protocol.extractor.preprocessing": "evaluate both in the features of one extractor",
+    "protocol.extractor.sha256": "evaluate both on one machine, which trains the extractor once",
+}
+_OTHERWISE = "evaluate both alike, with one `hfgen compare`"
+# Names of the same pixels, and what only describes the extractor or the machine.
+_FREE = ("data.id", "data.revision", "protocol.versions.", "protocol.extractor.accuracy")
+_MISSING = "nothing recorded"
+
+
+def check_same_protocol(records: dict[str, dict[str, Any]]) -> None:
+    """Refuse records, by name, of other images or measured otherwise.
+
+    Raises:
+        UserError: names the first field that differs, both values and the remedy.
+    """
+    (first, mine), *others = ((name, _protocol(record)) for name, record in records.items())
+    for field in dict.fromkeys(chain(_REMEDIES, mine, *(theirs for _, theirs in others))):
+        for other, theirs in others:
+            if mine.get(field) != theirs.get(field):
+                values = [fields.get(field, _MISSING) for fields in (mine, theirs)]
+                raise UserError(
+                    f"{field}: {values[0]} of {first}, but {values[1]} of {other}; {_REMEDIES.get(field, _OTHERWISE)}"
+                )
+
+
+def version_notes(records: dict[str, dict[str, Any]]) -> list[str]:
+    """Where libraries' versions differ, which may move numbers slightly; one sentence a library."""
+    versions = {name: record["protocol"]["versions"] for name, record in records.items()}
+    notes = []
+    for library in dict.fromkeys(chain.from_iterable(versions.values())):
+        found = {name: of.get(library, "no") for name, of in versions.items()}
+        if len(set(found.values())) > 1:
+            used = ", ".join(f"{version} for {name}" for name, version in found.items())
+            notes.append(f"{library}: versions differ ({used})")
+    return notes
+
+
+def _protocol(record: dict[str, Any]) -> dict[str, Any]:
+    fields = {"schema": record["schema"]}
+    for section in ("data", "protocol"):
+        fields.update(_flat(record[section], f"{section}."))
+    return {name: value for name, value in fields.items() if not name.startswith(_FREE)}
+
+
+def _flat(values: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

@@ -1,0 +1,103 @@
+"""What is shown as a failure is the failure: of known images, known errors."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+
+from hfgen.data.glyphs import draw
+from hfgen.differences import Features, features_of, perception_distortion
+from hfgen.evaluation import Evaluation
+from hfgen.galleries import galleries
+from hfgen.pictures import error_levels, error_maps
+
+N, SIDE = 30, 16
+RECORD = {"protocol": {"seed": 0, "neighbours": 5, "extractor": {"id": "hfgen-classifier-v1/none", "sha256": "0"}}}
+
+
+@pytest.fixture(scope="module")
+def originals() -> Tensor:
+    return draw("glyphs", "test", 0, N, SIDE).images // 2 + 60
+
+
+def model(originals: Tensor, errors: Tensor, samples: Tensor | None = None) -> Evaluation:
+    """One whose reconstructions are off by `errors` (N,) levels."""
+    reconstructions = originals + errors.to(torch.uint8)[:, None, None, None]
+    return Evaluation(RECORD, originals, None, reconstructions, originals if samples is None else samples, [])
+
+
+@pytest.fixture(scope="module")
+def models(originals: Tensor) -> dict[str, Evaluation]:
+    return {"up": model(originals, torch.arange(N) + 1), "down": model(originals, N - torch.arange(N))}
+
+
+def test_the_worst_reconstructions_are_those_of_the_largest_error_and_share_a_scale(models: dict[str, Evaluation]):
+    _, worst, _ = galleries(models, None)
+    assert worst.chosen == [
+        {"model": "up", "images": list(range(N - 1, N - 13, -1))},
+        {"model": "down", "images": list(range(12))},
+    ]
+    assert f"yellow {N} of 255 levels" in worst.caption
+    assert [len(strip.images) for strip in worst.strips] == [12] * 6
+    top = [worst.strips[row].images[0] for row in (2, 5)]
+    assert torch.equal(*top)
+
+
+def test_disagreements_are_the_extremes_of_the_difference(models: dict[str, Evaluation], originals: Tensor):
+    [pair] = galleries(models, None)[0].chosen
+    # `up` is the better one, hence the higher PSNR, where its error is smallest.
+    assert pair == {"first": "up", "second": "down", "highest": [0, 1, 2, 3, 4, 5], "lowest": [24, 25, 26, 27, 28, 29]}
+    strips = galleries(models, None)[0].strips
+    assert torch.equal(strips[0].images[0], originals[0]) and torch.equal(strips[0].images[-1], originals[29])
+
+
+def test_only_the_first_pairs_of_many_models_are_shown_and_it_is_said(originals: Tensor):
+    many = {name: model(originals, torch.arange(N) + 1) for name in "abcd"}
+    gallery = galleries(many, None)[0]
+    assert len(gallery.chosen) == 3 and "Of 6 pairs of models, the first 3." in gallery.caption
+
+
+@pytest.mark.parametrize("with_features", [False, True])
+def test_the_oddest_sample_is_the_one_unlike_any_real_image(originals: Tensor, with_features: bool):
+    samples = originals.clone()
+    samples[17] = 255 - 20 * (torch.arange(SIDE) % 2)
+    evaluation = dataclasses.replace(model(originals, torch.zeros(N), samples), reconstructions=None)
+    features = None
+    if with_features:
+        seen = samples.flatten(1).double()
+        features = Features(originals.flatten(1).double(), {"gan": seen}, {})
+    [gallery] = galleries({"gan": evaluation}, features)
+    [chosen] = gallery.chosen
+    assert chosen["samples"][0] == 17
+    assert torch.equal(gallery.strips[1].images[1], originals[chosen["nearest"][1]])
+    assert chosen["nearest"][1] == chosen["samples"][1]
+    assert ("the extractor's features" if with_features else "pixels") in gallery.caption
+
+
+def test_error_maps_run_from_dark_blue_to_yellow(originals: Tensor):
+    levels = error_levels(originals[:1], originals[:1] + 10)
+    assert torch.allclose(levels, torch.full_like(levels, 10.0))
+    low, high = error_maps(torch.zeros(1, 2, 2), 10.0)[0, :, 0, 0], error_maps(levels, 10.0)[0, :, 0, 0]
+    assert low.tolist() == [0, 34, 77] or low[2] > low[0]
+    assert high[0] > 200 and high[1] > 200 and high[2] < 120
+    assert torch.equal(error_maps(levels, 5.0)[0, :, 0, 0], high)
+
+
+def test_without_the_extractor_there_are_no_features_and_no_plane(models: dict[str, Evaluation]):
+    assert features_of(models) is None
+    assert perception_distortion(models, None) == {}
+
+
+def test_the_planes_error_is_that_of_white_and_copies_have_no_kernel_distance(
+    models: dict[str, Evaluation], originals: Tensor
+):
+    seen = originals.flatten(1).double() / 255
+    features = Features(seen, {}, {"up": seen, "down": seen + 0.5})
+    plane = perception_distortion(models, features)
+    errors = (torch.arange(N).double() + 1) / 255
+    assert plane["up"]["mse"]["value"] == pytest.approx(float(errors.square().mean()))
+    assert plane["up"]["kid"]["value"] == pytest.approx(0, abs=1e-12)
+    assert plane["down"]["kid"]["low"] > 0

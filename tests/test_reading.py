@@ -1,0 +1,187 @@
+"""Every clause follows the numbers and their intervals; numbers have the digits that these warrant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hfgen.metrics import Estimate
+from hfgen.reading import number, percent, read
+
+
+def _near(value: float, half: float = 0.02) -> dict[str, Any]:
+    return {"value": value, "low": value - half, "high": value + half, "n": 2000}
+
+
+REAL = {
+    "coverage": _near(0.97),
+    "recall": _near(0.8),
+    "precision": _near(0.8),
+    "density": _near(1),
+    "kid": _near(0, 0.001),
+}
+GAN = {**REAL, "kid": _near(0.05, 0.001), "coverage": _near(0.45), "hf_ratio_sample": _near(0.98, 0.05)}
+VAE = {
+    **REAL,
+    "kid": _near(0.2, 0.001),
+    "coverage": _near(0.6),
+    "hf_ratio_sample": _near(0.05),
+    "hf_ratio_reconstruction": _near(0.23),
+    "averaging_identity": _near(0.98),
+    "psnr": _near(18.5),
+}
+VQVAE = {**VAE, "hf_ratio_sample": _near(0.4), "hf_ratio_reconstruction": _near(0.41), "psnr": _near(20.5)}
+
+
+def _reading(psnr: float | None = None, /, **models: dict[str, Any]) -> list[str]:
+    pairs = []
+    if psnr is not None:
+        first, second = (name for name in models if "psnr" in models[name])
+        tie = abs(psnr) <= 0.02
+        pairs = [{"first": first, "second": second, "difference": _near(psnr), "tie": tie}]
+    return read(
+        {
+            "models": {name: {"metrics": measured} for name, measured in models.items()},
+            "baseline": REAL,
+            "differences": {"psnr": pairs},
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("ratio", "words"),
+    [
+        (_near(0.23), "keep 23 % [21, 25] of the real images' high-frequency power: blurrier than real"),
+        (_near(0.93), "high-frequency power: slightly blurrier than real"),
+        (
+            _near(0.98, 0.05),
+            "have 98 % [93, 103] of the real images' high-frequency power: no measurable gap",
+        ),
+        (_near(1.08), "slightly more than real"),
+        (_near(1.6), "have 160 % [158, 162] of the real images' high-frequency power: noise or ringing"),
+        (_near(1.6, 0.7), "no measurable gap to real"),
+    ],
+)
+def test_sharpness_is_judged_by_the_interval(ratio: dict[str, Any], words: str) -> None:
+    assert words in _reading(gan={**GAN, "hf_ratio_sample": ratio})[0]
+
+
+@pytest.mark.parametrize(
+    ("identity", "words"),
+    [
+        (_near(0.98), "is about that of their error (ratio 0.98 [0.96, 1.00]): they average"),
+        (_near(1.4), "fainter than an average"),
+        (_near(0.2), "most of the error isn't averaging"),
+        (_near(0.7), "averaging in part"),
+        (_near(0.9, 0.1), "they mostly average"),
+        (_near(0.8, 0.6), "too few to tell"),
+        (_near(1.6, 0.9), "too few to tell"),
+    ],
+)
+def test_the_missing_power_is_called_averaging_only_if_the_identity_says_so(
+    identity: dict[str, Any], words: str
+) -> None:
+    assert words in _reading(vae={**VAE, "averaging_identity": identity})[0]
+
+
+def test_reconstructions_as_sharp_as_real_have_no_missing_power_to_explain() -> None:
+    assert "average" not in " ".join(_reading(vae={**VAE, "hf_ratio_reconstruction": _near(1)}))
+
+
+@pytest.mark.parametrize(
+    ("sample", "words"),
+    [
+        (0.05, "that is less than its reconstructions have"),
+        (0.24, "no measurable gap to its"),
+        (0.6, "that is more"),
+    ],
+)
+def test_the_loss_between_reconstructions_and_samples_is_the_priors(sample: float, words: str) -> None:
+    assert words in _reading(vae={**VAE, "hf_ratio_sample": _near(sample)})[1]
+
+
+def test_variety_is_read_beside_other_real_images() -> None:
+    text = _reading(gan=GAN)[1]
+    assert "cover 45 % [43, 47] of the held-out images, where other real images cover 97 % [95, 99]" in text
+    assert "recall shows no measurable gap (0.80" in text
+    text = _reading(gan={**GAN, "coverage": _near(0.95), "recall": _near(0.3), "precision": _near(0.9)})[1]
+    assert "95 % [93, 97] of the held-out images, no measurable gap to other real images, 97 %" in text
+    assert "recall is lower (0.30 [0.28, 0.32]; theirs 0.80 [0.78, 0.82])" in text
+    assert "precision is higher" in text
+
+
+def test_kid_names_the_closest_or_the_tie() -> None:
+    text = " ".join(_reading(vae=VAE, gan=GAN))
+    assert "KID: the samples of gan are closest to the real images; beside other real" in text
+    assert "the KID of gan is higher" in text
+    text = " ".join(_reading(vae={**VAE, "kid": GAN["kid"]}, gan=GAN))
+    assert "KID: the samples of vae and gan are closest to the real images, and tie" in text
+    text = " ".join(_reading(vae=VAE, gan={**GAN, "kid": REAL["kid"]}))
+    assert "the KID of gan shows no measurable gap" in text
+
+
+@pytest.mark.parametrize(
+    ("difference", "words"),
+    [
+        (2.0, "the reconstructions of vae are 2.00 [1.98, 2.02] dB above those of vqvae"),
+        (-2.0, "the reconstructions of vqvae are 2.00 [1.98, 2.02] dB above those of vae"),
+        (0.01, "no measurable gap between the reconstructions of vae and vqvae"),
+    ],
+)
+def test_psnr_is_compared_pair_by_pair(difference: float, words: str) -> None:
+    assert any(words in sentence for sentence in _reading(difference, vae=VAE, vqvae=VQVAE))
+
+
+def test_the_answer_names_the_crispest_the_most_faithful_and_the_price() -> None:
+    answer = _reading(-2.0, vae=VAE, vqvae=VQVAE, gan=GAN)[-1]
+    assert "the samples of gan come closest to the sharpness of real images" in answer
+    assert "gan 98 % [93, 103], vae 5 % [3, 7], vqvae 40 % [38, 42]" in answer
+    assert "most faithful reconstructions are those of vqvae" in answer
+    assert "gan pays in variety: it covers 45 % [43, 47] of the held-out images, vae 60 %" in answer
+
+
+def test_the_answer_follows_the_numbers_to_the_other_model() -> None:
+    sharp = {**VAE, "hf_ratio_sample": _near(0.97)}
+    noisy = {**GAN, "hf_ratio_sample": _near(1.9)}
+    answer = _reading(0.01, vae=sharp, vqvae=VQVAE, gan=noisy)[-1]
+    assert "the samples of vae come closest" in answer
+    assert "vae and vqvae tie for the most faithful" in answer
+    assert "a price in variety doesn't show" in answer
+
+
+def test_a_tie_in_sharpness_has_no_price() -> None:
+    answer = _reading(vae={**VAE, "hf_ratio_sample": _near(0.97)}, gan=GAN)[-1]
+    assert "tie for coming closest" in answer
+    assert "variety" not in answer
+
+
+def test_one_model_alone_is_not_ranked() -> None:
+    answer = _reading(gan=GAN)[-1]
+    assert answer.startswith("On these data the samples of gan have 98 %")
+    assert "closest" not in " ".join(_reading(gan=GAN))
+
+
+@pytest.mark.parametrize(
+    ("estimate", "shown"),
+    [
+        (Estimate(0.4321, 0.4101, 0.4599, 9), "0.43 [0.41, 0.46]"),
+        (Estimate(18.523, 18.41, 18.63, 9), "18.52 [18.41, 18.63]"),
+        (Estimate(0.00123, -0.00002, 0.0025, 9), "0.0012 [-0.0000, 0.0025]"),
+        (Estimate(1234.5, 1100, 1350, 9), "1234 [1100, 1350]"),
+    ],
+)
+def test_numbers_have_the_digits_that_their_interval_warrants(estimate: Estimate, shown: str) -> None:
+    assert number(estimate) == shown.replace("-0.0000", "0.0000")
+
+
+@given(value=st.floats(-1e4, 1e4), half=st.floats(1e-5, 1e3))
+def test_rounding_moves_no_number_by_more_than_a_third_of_the_interval(value: float, half: float) -> None:
+    for show, scale in ((number, 1), (percent, 100)):
+        text = show(Estimate(value, value - half, value + half, 9)).replace(" %", "").replace(",", "")
+        shown = [float(part.strip("[]")) for part in text.split()]
+        for part, exact in zip(shown, (value, value - half, value + half), strict=True):
+            assert abs(part - exact * scale) <= max(half * scale / 3, 0.5) * 1.001
+        assert "-0 " not in text and "-0.0 " not in text

@@ -1,13 +1,15 @@
 """hfgen's recipes and its peers on the same images, for the same minutes, judged alike.
 
-Each model trains alone on this machine, from nothing, for `--minutes` of wall-clock time. What is finished in `--out`
-is judged again and not trained again.
+Each model trains from nothing for `--minutes`: of wall-clock time on an idle machine, which is what is counted of the
+peers. Of a recipe the processor time of each core is, so that a busy machine costs it no images. What is
+finished in `--out` is judged again and not trained again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,6 +17,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,7 +103,7 @@ def _own(name: str, arguments: argparse.Namespace, originals: Tensor) -> tuple[T
     if not (out / "pretrained").is_dir():
         recipe = f"{name}-{arguments.recipes}"
         images = _images_in(recipe, arguments.data, 60 * arguments.minutes)
-        seconds = _train(recipe, arguments.data, images, out)
+        _, seconds = _train(recipe, arguments.data, images, out)
         (out / "facts.json").write_text(json.dumps({"images": images, "seconds": seconds}))
     pipeline = hfgen.load(out)
     pipeline.set_progress_bar_config(disable=True)
@@ -108,13 +112,15 @@ def _own(name: str, arguments: argparse.Namespace, originals: Tensor) -> tuple[T
     return samples, reconstructions, json.loads((out / "facts.json").read_text())
 
 
-def _train(recipe: str, data: str, images: int, out: Path) -> float:
-    """Seconds of the whole command."""
+def _train(recipe: str, data: str, images: int, out: Path) -> tuple[float, float]:
+    """Seconds of the whole command: of wall-clock, and of each core that it keeps busy."""
     command = [sys.executable, _TRAIN, recipe, f"--data={data}", f"--out={out}", f"--max_images={images}"]
-    started = time.perf_counter()
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    before, started = os.times(), time.perf_counter()
     subprocess.run([*command, "--small_images=pad", "--log_every=500"], check=True, **quiet)
-    return time.perf_counter() - started
+    took, after = time.perf_counter() - started, os.times()
+    busy = after.children_user + after.children_system - before.children_user - before.children_system
+    return took, busy / torch.get_num_threads()
 
 
 def _images_in(recipe: str, data: str, seconds: float) -> int:
@@ -122,8 +128,8 @@ def _images_in(recipe: str, data: str, seconds: float) -> int:
     trial = 3000
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        whole = _train(recipe, data, trial, out)
-        steps = sum(json.loads(line)["seconds"] for line in (out / "speed.jsonl").open())
+        took, whole = _train(recipe, data, trial, out)
+        steps = sum(json.loads(line)["seconds"] for line in (out / "speed.jsonl").open()) * whole / took
     return int(trial * (seconds - (whole - steps)) / steps)
 
 

@@ -84,9 +84,7 @@ def _compare(
         spectrum[name] = {kind: record["spectrum"][kind] for kind in kinds if kind in record["spectrum"]}
     notes = version_notes(records)
     if features is None:
-        notes.append(
-            "features: the evaluations came without their extractor: no differences of KID, coverage and perceptual distance"
-        )
+        notes.append("features: no extractor is at hand, so KID, coverage and perceptual distance have no differences")
     return {
         "schema": SCHEMA,
         "data": shared["data"],

@@ -192,7 +192,7 @@ def _pythae_vqvae(train: Tensor, originals: Tensor, n: int, seconds: float, fold
     from pythae.trainers import BaseTrainerConfig
 
     torch.manual_seed(0)
-    config = VQVAEConfig(input_dim=(1, 28, 28), latent_dim=16, num_embeddings=512, use_ema=True, decay=0.99)
+    config = VQVAEConfig(input_dim=(1, 28, 28), latent_dim=16, num_embeddings=512)
     model = VQVAE(config, Encoder_ResNet_VQVAE_MNIST(config), Decoder_ResNet_VQVAE_MNIST(config))
     images, took = _train_pythae(model, train, seconds / 2, folder)
     sampler = PixelCNNSampler(model)

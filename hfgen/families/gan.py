@@ -56,11 +56,11 @@ class GAN:
     max_width: int = 64
     discriminator_width: int = 64
     discriminator_max_width: int = 256
-    penalty: float = 0.5
+    penalty: float = 1.0
     penalty_end: float = 1.0
-    penalty_every: int = 4
-    lr_generator: float = 7e-4
-    lr_discriminator: float = 7e-4
+    penalty_every: int = 8
+    lr_generator: float = 4e-4
+    lr_discriminator: float = 4e-4
     lr_end: float = 0.1
 
     def __post_init__(self) -> None:

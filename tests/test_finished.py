@@ -87,8 +87,11 @@ def test_evaluations_of_other_images_are_refused(folders: Path, glyph_folder: Pa
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("damage", ["images", "record", "table"])
-def test_a_damaged_evaluation_is_refused_in_one_line(folders: Path, tmp_path: Path, damage: str):
+@pytest.mark.parametrize(
+    ("damage", "remedy"),
+    [("images", "evaluate the model again"), ("record", "evaluate again with this version"), ("table", "get it again")],
+)
+def test_a_damaged_evaluation_is_refused_in_one_line(folders: Path, tmp_path: Path, damage: str, remedy: str):
     copy = tmp_path / "copy"
     shutil.copytree(folders / "of_gan", copy)
     [table] = (copy / "dataset").glob("*.parquet")
@@ -102,4 +105,4 @@ def test_a_damaged_evaluation_is_refused_in_one_line(folders: Path, tmp_path: Pa
         table.write_bytes(table.read_bytes()[:100])
     with pytest.raises(UserError) as caught:
         read_evaluation(copy)
-    assert "\n" not in str(caught.value) and "evaluate the model again" in str(caught.value)
+    assert "\n" not in str(caught.value) and remedy in str(caught.value)

@@ -120,6 +120,17 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--out", type=Path, required=True, help="folder for comparison.json, report.html, dataset/")
     _add_measurement(verb)
 
+    verb = add(publish, "put a model, an evaluation dataset or a Space on the Hub, as one commit")
+    verb.add_argument("folder", metavar="DIR", type=Path, help="a run, an evaluation's folder or a Space's")
+    verb.add_argument("--to", required=True, metavar="ORG/NAME", help="the repository; it is made if it isn't there")
+    verb.add_argument("--dry_run", action="store_true", help="list files, sizes and the card, without the network")
+    verb.add_argument("--private", action="store_true", help="make the repository private")
+    verb.add_argument("--revision", metavar="BRANCH", default="main", help="branch to write to (%(default)s)")
+    verb.add_argument("--create_pr", action="store_true", help="open a pull request instead")
+    verb.add_argument("--collection", metavar="NAME", help="title or slug of a collection to put it into")
+    verb.add_argument("--license", help="identifier such as apache-2.0 (what the README says, or mit)")
+    verb.add_argument("--record", type=Path, help="a model's record.json, where it isn't in DIR")
+
     add(doctor, "say what this machine can do, and what is missing")
     return parser
 
@@ -269,6 +280,23 @@ def compare(arguments: argparse.Namespace) -> None:
     for sentence in run(evaluations, arguments.out)["reading"]:
         print(f"- {sentence}")
     print(f"open {arguments.out / 'report.html'}")
+
+
+def publish(arguments: argparse.Namespace) -> None:
+    """Publish a folder, or say what that would do."""
+    from hfgen.publishing import plan
+    from hfgen.publishing import publish as run
+
+    folder, to = arguments.folder, arguments.to
+    if arguments.dry_run:
+        planned = plan(folder, to, license=arguments.license, record=arguments.record)
+        print(f"{planned.kind} {to}")
+        _print_findings((name, f"{size:,} bytes") for name, size in planned.sizes.items())
+        print(planned.card)
+        return
+    names = ("private", "revision", "create_pr", "collection", "license", "record")
+    published = run(folder, to, **{name: getattr(arguments, name) for name in names})
+    print(f"{published.url} {published.commit}" + ("" if published.changed else " (nothing had changed)"))
 
 
 def doctor(arguments: argparse.Namespace) -> None:

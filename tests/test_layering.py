@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     ("errors", "seeds", "bars"),
     ("files",),
+    ("folders",),
     ("images",),
     ("recipes",),
     ("data",),
@@ -23,6 +24,7 @@ LAYERS = [
     ("reading", "figures"),
     ("report",),
     ("comparison",),
+    ("publishing",),
     ("quickstart", "doctor"),
     ("cli",),
     ("__main__",),

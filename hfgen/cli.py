@@ -19,6 +19,8 @@ from hfgen.training.interrupts import Interrupted
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from hfgen.publishing.push import CheckpointPush
+
 SMALL_IMAGES = ("refuse", "pad", "upscale")
 
 
@@ -95,6 +97,10 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--out", type=Path, help="the run's folder (runs/RECIPE)")
     verb.add_argument("--resume", choices=("auto", "never"), default="auto", help="auto continues the run in --out")
     verb.add_argument("--dry_run", action="store_true", help="print networks, phases and settings, and train nothing")
+    verb.add_argument("--push_to_hub", action="store_true", help="publish the finished run to --hub_model_id")
+    verb.add_argument("--hub_model_id", metavar="ORG/NAME", help="the repository; it is made if it isn't there")
+    verb.add_argument("--push_every", type=int, default=0, help="images between checkpoints for its branch `training`")
+    verb.add_argument("--private", action="store_true", help="make that repository private")
     verb.add_argument("-h", "--help", action="store_true", help="show this, or a recipe's settings")
 
     verb = add(sample, "draw images from a model")
@@ -185,10 +191,27 @@ def train(arguments: argparse.Namespace) -> int:
     from hfgen.training.loop import train as run
 
     out = arguments.out or Path("runs") / (arguments.recipe or arguments.config.stem)
-    folder = run(config, out, resume=arguments.resume)
-    if os.environ.get("RANK", "0") == "0":
+    main_process = os.environ.get("RANK", "0") == "0"
+    push = _checkpoint_push(arguments) if main_process else None
+    folder = run(config, out, resume=arguments.resume, on_checkpoint=push)
+    if main_process:
         print(folder)
+    if push is not None:
+        from hfgen.publishing import publish
+
+        published = publish(out, push.to)
+        print(f"{published.url} {published.commit}")
     return 0
+
+
+def _checkpoint_push(arguments: argparse.Namespace) -> CheckpointPush | None:
+    if not arguments.push_to_hub:
+        return None
+    if arguments.hub_model_id is None:
+        raise UserError("hub_model_id: --push_to_hub needs it; give --hub_model_id ORG/NAME")
+    from hfgen.publishing.push import CheckpointPush
+
+    return CheckpointPush(arguments.hub_model_id, arguments.push_every, private=arguments.private)
 
 
 def sample(arguments: argparse.Namespace) -> None:

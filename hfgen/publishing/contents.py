@@ -19,8 +19,9 @@ SAMPLES = "samples.png"
 _OF_MODELS = ("pretrained", "model_index.json", "config.json", "checkpoints")
 _OWN_NAMES = ("README.md", "record.json", "run.json", SAMPLES)
 _STALE = {
-    "model": r"(?:[^/]+/)?(?:[^/]+\.safetensors|hfgen_\w+_v\d+\.py)|[^/]+/(?:generation_)?config\.json",
-    "dataset": r"data/[^/]+\.parquet",
+    "model": r"(?:[^/]+/)?(?:[^/]+\.safetensors|hfgen_\w+_v\d+\.py)|[^/]+/(?:generation_)?config\.json"
+    r"|record\.json|run\.json|samples\.png|\.eval_results/hfgen\.yaml",
+    "dataset": r"data/[^/]+\.parquet|record\.json|comparison\.json",
     "space": r"(?!)",
 }
 """Files of an earlier state that would mislead beside the new one; whatever else is there stays."""

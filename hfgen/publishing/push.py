@@ -1,0 +1,46 @@
+"""A run's checkpoints to a branch while it trains."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from hfgen.errors import UserError
+from hfgen.publishing.hub import Repository
+from hfgen.publishing.publish import publish
+
+logger = logging.getLogger("hfgen")
+
+BRANCH = "training"
+
+
+class CheckpointPush:
+    """Called with each checkpoint, it publishes one whenever `every` more images were seen.
+
+    Args:
+        to: `org/name`; it is made, private or not, before the training begins.
+        every: Images between two pushes; 0 for none.
+        private: Make the repository private.
+        license: As in `publish`.
+
+    Raises:
+        UserError: nothing could be written there, which is better known before the training than after it.
+    """
+
+    def __init__(self, to: str, every: int = 0, *, private: bool = False, license: str | None = None) -> None:
+        if every < 0:
+            raise UserError(f"push_every: {every} is negative; give 0 or more images")
+        self.to, self.every, self.license, self.pushed = to, every, license, 0
+        repository = Repository(to, "model")
+        repository.retried(lambda: repository.ensure(private))
+
+    def __call__(self, checkpoint: Path, images: int) -> None:
+        """Publish the checkpoint, if it is time; a failure is a warning, since the training goes on."""
+        if not self.every or images // self.every <= self.pushed // self.every:
+            return
+        self.pushed = images
+        message = f"After {images:,} images"
+        try:
+            publish(checkpoint, self.to, revision=BRANCH, license=self.license, message=message)
+        except UserError as error:
+            logger.warning("the checkpoint of image %d wasn't pushed: %s", images, error)

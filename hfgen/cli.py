@@ -101,6 +101,8 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--hub_model_id", metavar="ORG/NAME", help="the repository; it is made if it isn't there")
     verb.add_argument("--push_every", type=int, default=0, help="images between checkpoints for its branch `training`")
     verb.add_argument("--private", action="store_true", help="make that repository private")
+    verb.add_argument("--job", metavar="FLAVOR", help="train on the Hub's hardware (`hf jobs hardware`), not here")
+    verb.add_argument("--job_timeout", default="6h", help="longest time that the job may take (%(default)s)")
     verb.add_argument("-h", "--help", action="store_true", help="show this, or a recipe's settings")
 
     verb = add(sample, "draw images from a model")
@@ -134,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--revision", metavar="BRANCH", default="main", help="branch to write to (%(default)s)")
     verb.add_argument("--create_pr", action="store_true", help="open a pull request instead")
     verb.add_argument("--collection", metavar="NAME", help="title or slug of a collection to put it into")
-    verb.add_argument("--license", help="identifier such as apache-2.0 (what the README says, or mit)")
+    verb.add_argument("--license", help="identifier such as apache-2.0 (what the README says)")
     verb.add_argument("--record", type=Path, help="a model's record.json, where it isn't in DIR")
 
     add(doctor, "say what this machine can do, and what is missing")
@@ -183,6 +185,8 @@ def train(arguments: argparse.Namespace) -> int:
         print(describe_config(arguments.recipe))
         return 0
     config = load_config(arguments.config or arguments.recipe, arguments.overrides)
+    if arguments.job:
+        return _train_elsewhere(arguments, config.as_dict())
     if arguments.dry_run:
         from hfgen.training.plan import plan
 
@@ -201,6 +205,23 @@ def train(arguments: argparse.Namespace) -> int:
 
         published = publish(out, push.to)
         print(f"{published.url} {published.commit}")
+    return 0
+
+
+def _train_elsewhere(arguments: argparse.Namespace, config: dict[str, Any]) -> int:
+    """Start a Hub Job, or print the request that would."""
+    import json
+
+    from hfgen.publishing.jobs import job_request, submit
+
+    if arguments.hub_model_id is None:
+        raise UserError("hub_model_id: a job pushes what it trained; give --hub_model_id ORG/NAME")
+    options = {"every": arguments.push_every, "timeout": arguments.job_timeout}
+    request = job_request(config, arguments.hub_model_id, arguments.job, **options)
+    if arguments.dry_run:
+        print(json.dumps(request, indent=2))
+    else:
+        print(submit(request, config, arguments.hub_model_id, private=arguments.private))
     return 0
 
 

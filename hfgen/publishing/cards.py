@@ -25,14 +25,15 @@ def write_card(contents: Contents, to: str, found: dict[str, Any], license: str 
         contents: What is published.
         to: The repository.
         found: What the clean process found in a model (`first_images`); {} for a dataset.
-        license: The user's choice, if any; else what `before` says, else mit.
+        license: The user's choice, if any; else what `before` says; else mit, or unknown where the images are
+            somebody's.
         before: The README that is there: its text, and the metadata that isn't ours, are kept.
 
     Raises:
         UserError: the README that is there, or the licence, isn't valid.
     """
     metadata, text = _split(before or "")
-    license = license or metadata.get("license") or "mit"
+    license = license or metadata.get("license") or _assumed_license(contents)
     ours = _model_metadata(contents, to, found) if contents.kind == "model" else _dataset_metadata(contents, to)
     merged = _merge(metadata, {"license": license, **ours})
     section = f"{BEGIN}\n\n{_render(contents, to, found, license).strip()}\n\n{END}"
@@ -54,6 +55,7 @@ def check_card(text: str, kind: str) -> None:
     from huggingface_hub import DatasetCard, ModelCard, SpaceCard
 
     cards: dict[str, Any] = {"model": ModelCard, "dataset": DatasetCard, "space": SpaceCard}
+    _split(text)
     try:
         data = cards[kind](text).data.to_dict()
     except (ValueError, TypeError, KeyError) as error:
@@ -91,6 +93,11 @@ def write_results(contents: Contents) -> str | None:
 
 
 # Metadata.
+
+
+def _assumed_license(contents: Contents) -> str:
+    others = contents.kind == "dataset" and contents.record["data"]["id"] not in ("glyphs", "stacked")
+    return "unknown" if others else "mit"
 
 
 def _split(readme: str) -> tuple[dict[str, Any], str]:

@@ -63,7 +63,7 @@ def _check_kinds(contents: Contents) -> None:
     code = _code_files(contents.root) if contents.kind == "model" else None
     for name in contents.files:
         suffix = Path(name).suffix
-        if suffix not in allowed:
+        if suffix not in allowed and not _is_licence(name):
             raise UserError(f"{name}: a {contents.kind} holds {', '.join(allowed)} files only; remove it")
         if suffix == ".py" and code is not None and name not in code:
             raise UserError(f"{name}: model_index.json doesn't name this code; remove it")
@@ -71,6 +71,10 @@ def _check_kinds(contents: Contents) -> None:
             raise UserError(f"{name}: no other image than {SAMPLES} is published with a model; remove it")
     if contents.kind == "model" and not any(name.endswith(".safetensors") for name in contents.files):
         raise UserError(f"folder: {contents.root} holds no safetensors; save the model again")
+
+
+def _is_licence(name: str) -> bool:
+    return Path(name).name in ("LICENSE", "LICENCE", "NOTICE")
 
 
 def _code_files(root: Path) -> set[str]:
@@ -85,7 +89,7 @@ def _code_files(root: Path) -> set[str]:
 
 def _texts(name: str, path: Path) -> Iterator[str]:
     """What can be read of a file: a text, the header of safetensors, the paths beside images in parquet."""
-    if name.endswith(_TEXT):
+    if name.endswith(_TEXT) or _is_licence(name):
         if path.stat().st_size > _MOST_TEXT:
             raise UserError(f"{name}: {path.stat().st_size / 1e6:.0f} MB of text are too much; publish it elsewhere")
         yield path.read_text(encoding="utf-8", errors="replace")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -12,8 +11,6 @@ from typing import Any, Literal
 from hfgen.errors import UserError
 from hfgen.files import read_json, write_json
 from hfgen.folders import pretrained_folder
-
-logger = logging.getLogger("hfgen")
 
 SAMPLES = "samples.png"
 _OF_MODELS = ("pretrained", "model_index.json", "config.json", "checkpoints")
@@ -72,7 +69,7 @@ def collect(folder: Path, to: str, workspace: Path, record: Path | None = None) 
     results = next((folder / name for name in ("record.json", "comparison.json") if (folder / name).is_file()), None)
     is_model = any((folder / name).exists() for name in _OF_MODELS)
     if not is_model and results is not None and (folder / "dataset").is_dir():
-        return _dataset(folder, results, to, workspace)
+        return _dataset(folder, results, workspace)
     if not is_model:
         raise UserError(
             f"folder: {folder} holds nothing to publish; give a run (pretrained/), an evaluation (record.json and "
@@ -112,10 +109,8 @@ def _grid_of(root: Path, grids: list[Path]) -> Path:
     return next((grid for grid in grids if step.isdigit() and int(grid.stem) == int(step)), grids[-1])
 
 
-def _dataset(folder: Path, results: Path, to: str, workspace: Path) -> Contents:
+def _dataset(folder: Path, results: Path, workspace: Path) -> Contents:
     record = portable(read_json(results))
-    if "model" in record and "/" not in record["model"].get("id", ""):
-        logger.info("the record names no model on the Hub; publish the model too, then evaluate %s", to)
     files = {f"data/{path.name}": path for path in sorted((folder / "dataset").glob("*.parquet"))}
     if not files:
         raise UserError(f"folder: {folder / 'dataset'} holds no parquet file; evaluate again")

@@ -77,6 +77,17 @@ class Repository:
                 time.sleep(seconds)
         raise AssertionError("the last attempt returns or raises")
 
+    def once(self, call: Callable[[], Result]) -> Result:
+        """Call what mustn't be repeated.
+
+        Raises:
+            UserError: the Hub refuses or fails.
+        """
+        try:
+            return call()
+        except Exception as error:
+            raise self._explained(error, attempts=1) from None
+
     def ensure(self, private: bool) -> None:
         """Make the repository, if it isn't there.
 
@@ -154,7 +165,7 @@ class Repository:
         self.api.add_collection_item(slug, self.id, self.kind, note=note, exists_ok=True)  # type: ignore[arg-type]
         return slug
 
-    def _explained(self, error: Exception) -> UserError:
+    def _explained(self, error: Exception, attempts: int = ATTEMPTS) -> UserError:
         """What the Hub said, as something that a user can act on."""
         from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
@@ -176,7 +187,8 @@ class Repository:
         if status is None and _is_transient(error):
             return UserError(f"to: the Hub can't be reached ({reason}); check the network, then repeat")
         if _is_transient(error):
-            return UserError(f"to: the Hub failed {ATTEMPTS} times ({reason}); nothing was changed, repeat later")
+            times = "" if attempts == 1 else f" {attempts} times"
+            return UserError(f"to: the Hub failed{times} ({reason}); the old state stands, repeat later")
         return UserError(f"to: {self.id} can't be written ({reason})")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +18,6 @@ from hfgen.publishing.isolation import run_without_hfgen
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd
-
-logger = logging.getLogger("hfgen")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -428,6 +428,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer(status, headers, file=file)
         return None
 
+    # Jobs.
+
+    def run_job(self, namespace: str) -> Any:
+        self.storage.check_writer(self.user, namespace)
+        spec = self.json()
+        self.storage.jobs.append(spec)
+        owner = {"id": "0", "name": namespace, "type": "user"}
+        return {"id": str(len(self.storage.jobs)), "owner": owner, "status": {"stage": "RUNNING"}, **spec}
+
     # Collections.
 
     def create_collection(self) -> Any:
@@ -471,6 +480,7 @@ _ROUTES: list[tuple[tuple[str, ...], str, Callable[..., Any]]] = [
     (("GET",), "/api/whoami-v2", _Handler.whoami),
     (("POST",), "/api/repos/create", _Handler.create_repo),
     (("POST",), "/api/validate-yaml", _Handler.validate_yaml),
+    (("POST",), r"/api/jobs/(?P<namespace>[^/]+)", _Handler.run_job),
     (("POST",), "/api/collections", _Handler.create_collection),
     (("GET",), r"/api/collections/(?P<slug>[^/]+/[^/]+)", _Handler.collection),
     (("POST",), r"/api/collections/(?P<slug>[^/]+/[^/]+)/items?", _Handler.add_item),

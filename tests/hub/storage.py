@@ -75,6 +75,7 @@ class Storage:
         self.lock = threading.RLock()
         self.repos: dict[tuple[str, str], Repo] = {}
         self.collections: dict[str, dict[str, Any]] = {}
+        self.jobs: list[dict[str, Any]] = []
         self.users: dict[str, User] = {}
         self.quota: int | None = None
 

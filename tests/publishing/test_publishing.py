@@ -116,7 +116,7 @@ def test_a_hub_that_fails_for_good_keeps_the_old_state(hub: Hub, client: Command
     hub.fail("POST .*/commit/", 500, times=99, message="Internal Error")
     done = client(evaluation, "org/set", code=QUICK)
     assert "UserError to: the Hub failed 5 times (500: Internal Error" in done.stderr, done.stderr
-    assert "nothing was changed" in done.stderr
+    assert "the old state stands" in done.stderr
     assert list(hub.repo("org/set", "dataset").files()) == [".gitattributes"]
     hub.faults.clear()
     assert client(evaluation, "org/set", code=QUICK).returncode == 0
@@ -146,6 +146,25 @@ def test_a_branch_and_a_pull_request_leave_main_alone(hub: Hub, client: Command,
         assert done.returncode == 0, done.stderr
     assert [ref for ref in repo.refs if ref.startswith("refs/pr/")] == ["refs/pr/1"]
     assert list(repo.files("main")) == [".gitattributes"] and set(repo.files("refs/pr/1")) == FILES
+
+
+def test_who_may_only_read_may_propose(hub: Hub, client: Command, evaluation: Path):
+    repo = hub.storage.create("dataset", "org/set")
+    assert client("publish", evaluation, "--to", "org/set", "--create_pr", token=READER).returncode == 0
+    assert set(repo.files("refs/pr/1")) == FILES and list(repo.files()) == [".gitattributes"]
+
+
+def test_other_bytes_than_were_sent_are_noticed(hub: Hub, client: Command, evaluation: Path, monkeypatch):
+    commit = hub.storage.commit
+
+    def spoilt(*arguments):
+        oid = commit(*arguments)
+        arguments[0].commits[oid]["record.json"] = hub.storage.keep(b"{}")
+        return oid
+
+    monkeypatch.setattr(hub.storage, "commit", spoilt)
+    done = client("publish", evaluation, "--to", "org/set")
+    assert done.returncode == 2 and "record.json: the Hub holds other bytes than were sent" in done.stderr
 
 
 def test_a_large_file_goes_in_parts(hub: Hub, client: Command, evaluation: Path):
@@ -208,7 +227,7 @@ def test_what_goes_wrong_says_what_to_do(case: str, message: str, hub: Hub, clie
         ("notes.md", b"my hf_" + b"a" * 34, r"notes.md: it holds an access token"),
         ("config.json", b'{"x": "/home/ann/data"}', r"config.json: it names /home/ann, a folder of this machine"),
         ("README.md", b"no metadata", r"README.md: its metadata lacks sdk"),
-        ("README.md", b"---\nsdk: [\n---\n", r"README.md: its metadata isn't valid"),
+        ("README.md", b"---\nsdk: [\n---\n", r"README.md: its metadata isn't YAML"),
     ],
 )
 def test_what_must_not_be_published_is_named(name: str, content: bytes, message: str, client: Command, tmp_path: Path):

@@ -203,6 +203,7 @@ def train(arguments: argparse.Namespace) -> int:
     if push is not None:
         from hfgen.publishing import publish
 
+        push.finish()
         published = publish(out, push.to)
         print(f"{published.url} {published.commit}")
     return 0

@@ -81,7 +81,7 @@ def collect(folder: Path, to: str, workspace: Path, record: Path | None = None) 
 def _model(root: Path, to: str, workspace: Path, record_at: Path | None) -> Contents:
     if not (root / "model_index.json").is_file():
         raise UserError(f"folder: {root} holds no pipeline (no model_index.json); load it with hfgen and save it first")
-    run = next((parent for parent in list(root.resolve().parents)[:3] if (parent / "run.json").is_file()), None)
+    run = _run_of(root.resolve())
     contents = Contents("model", root, _files(root), readme=_readme(root, run))
     found = record_at / "record.json" if record_at is not None and record_at.is_dir() else record_at
     if found is None:
@@ -101,6 +101,13 @@ def _model(root: Path, to: str, workspace: Path, record_at: Path | None) -> Cont
     if own.is_file() or grids:
         contents.files[SAMPLES] = own if own.is_file() else _grid_of(root, grids)
     return contents
+
+
+def _run_of(root: Path) -> Path | None:
+    """The run that a `pretrained/` is of, the last one or a checkpoint's."""
+    if root.name != "pretrained":
+        return None
+    return root.parents[2] if root.parents[1].name == "checkpoints" else root.parent
 
 
 def _grid_of(root: Path, grids: list[Path]) -> Path:

@@ -67,9 +67,7 @@ class Repository:
         for attempt in range(ATTEMPTS):
             try:
                 return call()
-            except UserError:
-                raise
-            except Exception as error:
+            except _failures() as error:
                 if not _is_transient(error) or attempt == ATTEMPTS - 1:
                     raise self._explained(error) from None
                 seconds = self.wait * 2**attempt * random.uniform(0.75, 1.25)
@@ -85,7 +83,7 @@ class Repository:
         """
         try:
             return call()
-        except Exception as error:
+        except _failures() as error:
             raise self._explained(error, attempts=1) from None
 
     def ensure(self, private: bool) -> None:
@@ -217,15 +215,25 @@ def _status(error: Exception) -> int | None:
 
 def _is_transient(error: Exception) -> bool:
     """Whether the same call may succeed later, on top of the new head."""
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import OfflineModeIsEnabled
 
     status = _status(error)
     if status is not None:
         return status in _TRANSIENT
-    # huggingface_hub speaks through httpx in 1.x and httpx2 in 2.x, whose errors all descend from its HTTPError.
-    transport = next(cls for cls in HfHubHTTPError.__mro__ if cls.__name__ == "HTTPError")
-    kinds = (transport, ConnectionError, TimeoutError)
+    kinds = (_transport_error(), ConnectionError, TimeoutError)
     return any(isinstance(cause, kinds) and not isinstance(cause, OfflineModeIsEnabled) for cause in _causes(error))
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What huggingface_hub raises where the Hub or the network fails."""
+    return (OSError, ValueError, RuntimeError, _transport_error())
+
+
+def _transport_error() -> type[Exception]:
+    """The HTTP client's own base of errors: huggingface_hub speaks through httpx in 1.x and httpx2 in 2.x."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return next(cls for cls in HfHubHTTPError.__mro__ if cls.__name__ == "HTTPError")
 
 
 def _reason(error: Exception) -> str:

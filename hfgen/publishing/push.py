@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 
 from hfgen.errors import UserError
@@ -16,6 +17,9 @@ BRANCH = "training"
 
 class CheckpointPush:
     """Called with each checkpoint, it publishes one whenever `every` more images were seen.
+
+    A thread does it: processes that wait for the main one would give up during a long upload. While it is busy, or
+    where its checkpoint is dropped meanwhile, one is left out.
 
     Args:
         to: `org/name`; it is made, private or not, before the training begins.
@@ -31,16 +35,28 @@ class CheckpointPush:
         if every < 0:
             raise UserError(f"push_every: {every} is negative; give 0 or more images")
         self.to, self.every, self.license, self.pushed = to, every, license, 0
+        self.thread: threading.Thread | None = None
         repository = Repository(to, "model")
         repository.retried(lambda: repository.ensure(private))
 
     def __call__(self, checkpoint: Path, images: int) -> None:
-        """Publish the checkpoint, if it is time; a failure is a warning, since the training goes on."""
-        if not self.every or images // self.every <= self.pushed // self.every:
+        """Begin to publish the checkpoint, if it is time."""
+        busy = self.thread is not None and self.thread.is_alive()
+        if busy or not self.every or images // self.every <= self.pushed // self.every:
             return
         self.pushed = images
+        self.thread = threading.Thread(target=self._push, args=(checkpoint, images), daemon=True)
+        self.thread.start()
+
+    def finish(self) -> None:
+        """Wait for what was begun."""
+        if self.thread is not None:
+            self.thread.join()
+
+    def _push(self, checkpoint: Path, images: int) -> None:
+        """Publish; a failure is a warning, since the training goes on."""
         message = f"After {images:,} images"
         try:
             publish(checkpoint, self.to, revision=BRANCH, license=self.license, message=message)
-        except UserError as error:
+        except (UserError, OSError) as error:
             logger.warning("the checkpoint of image %d wasn't pushed: %s", images, error)

@@ -36,7 +36,8 @@ there.save_pretrained(sys.argv[2])
 again = hfgen.load(sys.argv[2])
 assert draw(again, 1)[0].tobytes() == draw(here, 1)[0].tobytes()
 print(type(there).__name__)
-assert main(["publish", sys.argv[2], "--to", "org/model"]) == 0
+if type(there).__name__ == "VAEPipeline":
+    assert main(["publish", sys.argv[2], "--to", "org/model"]) == 0
 """
 
 
@@ -64,7 +65,8 @@ def test_a_family_goes_to_the_hub_and_back_and_its_cards_code_runs(
     }
     # What was loaded and saved elsewhere has the same weights, none of which was sent again; how they were trained
     # went with the run.
-    assert "run.json" not in repo.files() and len(repo.messages) == 3
+    again = family == "vae"
+    assert ("run.json" in repo.files()) is not again and len(repo.messages) == 2 + again
     assert len(hub.uploaded) == len({repo.files()[path].sha256 for path in weights})
 
 

@@ -32,7 +32,7 @@ def write_card(contents: Contents, to: str, found: dict[str, Any], license: str 
     Raises:
         UserError: the README that is there, or the licence, isn't valid.
     """
-    metadata, text = _split(before or "")
+    metadata, text = split_card(before or "")
     license = license or metadata.get("license") or _assumed_license(contents)
     ours = _model_metadata(contents, to, found) if contents.kind == "model" else _dataset_metadata(contents, to)
     merged = _merge(metadata, {"license": license, **ours})
@@ -55,7 +55,7 @@ def check_card(text: str, kind: str) -> None:
     from huggingface_hub import DatasetCard, ModelCard, SpaceCard
 
     cards: dict[str, Any] = {"model": ModelCard, "dataset": DatasetCard, "space": SpaceCard}
-    _split(text)
+    split_card(text)
     try:
         data = cards[kind](text).data.to_dict()
     except (ValueError, TypeError, KeyError) as error:
@@ -100,7 +100,7 @@ def _assumed_license(contents: Contents) -> str:
     return "unknown" if others else "mit"
 
 
-def _split(readme: str) -> tuple[dict[str, Any], str]:
+def split_card(readme: str) -> tuple[dict[str, Any], str]:
     """The metadata of a README, and its text."""
     import yaml
     from huggingface_hub.repocard import REGEX_YAML_BLOCK

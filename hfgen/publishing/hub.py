@@ -86,8 +86,8 @@ class Repository:
         except _failures() as error:
             raise self._explained(error, attempts=1) from None
 
-    def ensure(self, private: bool) -> None:
-        """Make the repository, if it isn't there.
+    def ensure(self, private: bool, sdk: str | None = None) -> None:
+        """Make the repository, if it isn't there; a Space needs its `sdk`.
 
         Raises:
             UserError: the name is taken, or what is there is public and should be private.
@@ -97,8 +97,7 @@ class Repository:
             taken = next((kind for kind in _OTHERS[self.kind] if self._info(kind) is not None), None)
             if taken is not None:
                 raise UserError(f"to: {self.id} is a {taken} on the Hub already; choose another name")
-            sdk = {"space_sdk": "gradio"} if self.kind == "space" else {}
-            self.api.create_repo(self.id, repo_type=self.kind, private=private, exist_ok=True, **sdk)  # type: ignore[arg-type]
+            self.api.create_repo(self.id, repo_type=self.kind, private=private, exist_ok=True, space_sdk=sdk)
         elif private and not info.private:
             raise UserError(f"to: {self.id} is public; make it private in its settings, or leave --private out")
 

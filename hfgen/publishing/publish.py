@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hfgen.errors import UserError
 from hfgen.publishing import first_images
-from hfgen.publishing.cards import check_card, write_card, write_results
+from hfgen.publishing.cards import check_card, split_card, write_card, write_results
 from hfgen.publishing.checks import check, check_text, machine_paths
 from hfgen.publishing.contents import SAMPLES, collect, without_local_names
 from hfgen.publishing.hub import Repository
@@ -95,7 +95,8 @@ def publish(
         assembled = _Assembled(folder, to, Path(temporary), license, record)
         kind = assembled.contents.kind
         repository = Repository(to, kind, revision=revision, pull_request=create_pr, wait=wait)
-        repository.retried(lambda: repository.ensure(private))
+        sdk = split_card(assembled.contents.readme or "")[0].get("sdk") if kind == "space" else None
+        repository.retried(lambda: repository.ensure(private, sdk))
         summary = message or f"Publish the {kind} with hfgen"
         published = repository.retried(lambda: _commit(repository, assembled, summary))
         if collection is not None:

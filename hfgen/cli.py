@@ -19,6 +19,8 @@ from hfgen.training.interrupts import Interrupted
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from hfgen.publishing.push import CheckpointPush
+
 SMALL_IMAGES = ("refuse", "pad", "upscale")
 
 
@@ -95,6 +97,12 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--out", type=Path, help="the run's folder (runs/RECIPE)")
     verb.add_argument("--resume", choices=("auto", "never"), default="auto", help="auto continues the run in --out")
     verb.add_argument("--dry_run", action="store_true", help="print networks, phases and settings, and train nothing")
+    verb.add_argument("--push_to_hub", action="store_true", help="publish the finished run to --hub_model_id")
+    verb.add_argument("--hub_model_id", metavar="ORG/NAME", help="the repository; it is made if it isn't there")
+    verb.add_argument("--push_every", type=int, default=0, help="images between checkpoints for its branch `training`")
+    verb.add_argument("--private", action="store_true", help="make that repository private")
+    verb.add_argument("--job", metavar="FLAVOR", help="train on the Hub's hardware (`hf jobs hardware`), not here")
+    verb.add_argument("--job_timeout", default="6h", help="longest time that the job may take (%(default)s)")
     verb.add_argument("-h", "--help", action="store_true", help="show this, or a recipe's settings")
 
     verb = add(sample, "draw images from a model")
@@ -132,6 +140,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--out", type=Path, required=True, help="folder for comparison.json, report.html, dataset/")
     _add_measurement(verb, data_required=False)
+
+    verb = add(publish, "put a model, an evaluation dataset or a Space on the Hub, as one commit")
+    verb.add_argument("folder", metavar="DIR", type=Path, help="a run, an evaluation's folder or a Space's")
+    verb.add_argument("--to", required=True, metavar="ORG/NAME", help="the repository; it is made if it isn't there")
+    verb.add_argument("--dry_run", action="store_true", help="list files, sizes and the card, without the network")
+    verb.add_argument("--private", action="store_true", help="make the repository private")
+    verb.add_argument("--revision", metavar="BRANCH", default="main", help="branch to write to (%(default)s)")
+    verb.add_argument("--create_pr", action="store_true", help="open a pull request instead")
+    verb.add_argument("--collection", metavar="NAME", help="title or slug of a collection to put it into")
+    verb.add_argument("--license", help="identifier such as apache-2.0 (what the README says)")
+    verb.add_argument("--record", type=Path, help="a model's record.json, where it isn't in DIR")
 
     add(doctor, "say what this machine can do, and what is missing")
     return parser
@@ -181,6 +200,8 @@ def train(arguments: argparse.Namespace) -> int:
         print(describe_config(arguments.recipe))
         return 0
     config = load_config(arguments.config or arguments.recipe, arguments.overrides)
+    if arguments.job:
+        return _train_elsewhere(arguments, config.as_dict())
     if arguments.dry_run:
         from hfgen.training.plan import plan
 
@@ -189,10 +210,45 @@ def train(arguments: argparse.Namespace) -> int:
     from hfgen.training.loop import train as run
 
     out = arguments.out or Path("runs") / (arguments.recipe or arguments.config.stem)
-    folder = run(config, out, resume=arguments.resume)
-    if os.environ.get("RANK", "0") == "0":
+    main_process = os.environ.get("RANK", "0") == "0"
+    push = _checkpoint_push(arguments) if main_process else None
+    folder = run(config, out, resume=arguments.resume, on_checkpoint=push)
+    if main_process:
         print(folder)
+    if push is not None:
+        from hfgen.publishing import publish
+
+        push.finish()
+        published = publish(out, push.to)
+        print(f"{published.url} {published.commit}")
     return 0
+
+
+def _train_elsewhere(arguments: argparse.Namespace, config: dict[str, Any]) -> int:
+    """Start a Hub Job, or print the request that would."""
+    import json
+
+    from hfgen.publishing.jobs import job_request, submit
+
+    if arguments.hub_model_id is None:
+        raise UserError("hub_model_id: a job pushes what it trained; give --hub_model_id ORG/NAME")
+    options = {"every": arguments.push_every, "timeout": arguments.job_timeout}
+    request = job_request(config, arguments.hub_model_id, arguments.job, **options)
+    if arguments.dry_run:
+        print(json.dumps(request, indent=2))
+    else:
+        print(submit(request, config, arguments.hub_model_id, private=arguments.private))
+    return 0
+
+
+def _checkpoint_push(arguments: argparse.Namespace) -> CheckpointPush | None:
+    if not arguments.push_to_hub:
+        return None
+    if arguments.hub_model_id is None:
+        raise UserError("hub_model_id: --push_to_hub needs it; give --hub_model_id ORG/NAME")
+    from hfgen.publishing.push import CheckpointPush
+
+    return CheckpointPush(arguments.hub_model_id, arguments.push_every, private=arguments.private)
 
 
 def sample(arguments: argparse.Namespace) -> None:
@@ -306,6 +362,23 @@ def compare(arguments: argparse.Namespace) -> None:
     for sentence in run(evaluations, arguments.out, costs=costs)["reading"]:
         print(f"- {sentence}")
     print(f"open {arguments.out / 'report.html'}")
+
+
+def publish(arguments: argparse.Namespace) -> None:
+    """Publish a folder, or say what that would do."""
+    from hfgen.publishing import plan
+    from hfgen.publishing import publish as run
+
+    folder, to = arguments.folder, arguments.to
+    if arguments.dry_run:
+        planned = plan(folder, to, license=arguments.license, record=arguments.record)
+        print(f"{planned.kind} {to}")
+        _print_findings((name, f"{size:,} bytes") for name, size in planned.sizes.items())
+        print(planned.card)
+        return
+    names = ("private", "revision", "create_pr", "collection", "license", "record")
+    published = run(folder, to, **{name: getattr(arguments, name) for name in names})
+    print(f"{published.url} {published.commit}" + ("" if published.changed else " (nothing had changed)"))
 
 
 def doctor(arguments: argparse.Namespace) -> None:

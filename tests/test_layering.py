@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     ("errors", "seeds", "bars"),
     ("files",),
-    ("records",),
+    ("records", "folders"),
     ("images",),
     ("recipes",),
     ("data",),
@@ -27,6 +27,7 @@ LAYERS = [
     ("galleries",),
     ("report",),
     ("comparison",),
+    ("publishing",),
     ("quickstart", "doctor"),
     ("cli",),
     ("__main__",),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,12 @@ from safetensors import SafetensorError
 from hfgen.bars import without_bars
 from hfgen.errors import UserError
 from hfgen.files import read_json
+from hfgen.folders import pretrained_folder
 from hfgen.models.hfgen_gan_v1 import GANGenerator
 from hfgen.models.hfgen_prior_v1 import LatentPrior
 from hfgen.models.hfgen_r3gan_v1 import R3Generator
 from hfgen.models.hfgen_translator_v1 import Translator
 from hfgen.pipelines import hfgen_pipelines_v1 as pipelines
-
-logger = logging.getLogger("hfgen")
 
 PIPELINES = {
     cls.__name__: cls
@@ -81,7 +79,7 @@ def resolve_folder(model: str | Path, revision: str | None = None) -> Path:
     """
     path = Path(model)
     if path.is_dir():
-        return _pretrained_folder(path)
+        return pretrained_folder(path)
     text = str(model)
     if path.exists() or text.startswith((".", "/", "~")) or text.count("/") != 1:
         raise UserError(f"model: {text} is no folder; give a checkpoint's folder or a Hub id org/name[@revision]")
@@ -101,19 +99,6 @@ def _download(repository: str, revision: str | None) -> Path:
             f"model: {repository} is no folder here and can't be had from the Hub ({reason}); "
             "check the name, the network and `hf auth whoami`"
         ) from None
-
-
-def _pretrained_folder(path: Path) -> Path:
-    """`path` itself, its `pretrained/`, or its newest checkpoint's."""
-    if (path / "model_index.json").is_file() or (path / "config.json").is_file():
-        return path
-    if (path / "pretrained").is_dir():
-        return _pretrained_folder(path / "pretrained")
-    unfinished = sorted((path / "checkpoints").glob("[0-9]*/pretrained"))
-    if unfinished:
-        logger.warning("%s isn't finished; its newest checkpoint, %s, is used", path, unfinished[-1].parent.name)
-        return unfinished[-1]
-    raise UserError(f"model: {path} holds no checkpoint (no model_index.json or config.json); give a run's folder")
 
 
 def _wrap_autoencoder(folder: Path, expected: type | None) -> Any:

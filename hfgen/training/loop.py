@@ -40,12 +40,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hfgen")
 
+OnCheckpoint = Callable[[Path, int], None]
 
-def train(config: RunConfig, out: Path, *, resume: str = "auto") -> Path:
+
+def train(config: RunConfig, out: Path, *, resume: str = "auto", on_checkpoint: OnCheckpoint | None = None) -> Path:
     """Train until `config.max_images` were seen and return `out`/pretrained.
 
     Repeating the call continues from the newest whole checkpoint and ends with the same bits as a run that was
-    never interrupted; a finished run returns at once.
+    never interrupted; a finished run returns at once. The main process calls `on_checkpoint` with the folder and
+    the images seen of each checkpoint that it wrote.
 
     Raises:
         UserError: bad data or settings, `out` holds another run, or a loss isn't finite.
@@ -54,6 +57,7 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto") -> Path:
     accelerator = make_accelerator(config, out)
     # Every process builds its trainer before the folder is claimed: settings that can't work leave no trace.
     trainer = Trainer(config, _open_data(config), accelerator, out)
+    trainer.on_checkpoint = on_checkpoint
     main = accelerator.is_main_process
     with sole_run(out) if main else contextlib.nullcontext():
         if main:
@@ -128,6 +132,7 @@ class Trainer:
         self.collapsed: set[str] = set()
         self.trackers = Trackers(accelerator)
         self.line_started = time.perf_counter()
+        self.on_checkpoint: OnCheckpoint | None = None
 
     def _optimizer(self, phase: Phase) -> torch.optim.Optimizer:
         parameters = [parameter for name in phase.trains for parameter in self.trainable[name]]
@@ -425,8 +430,11 @@ class Trainer:
         state = self.state()
         if self.accelerator.is_main_process:
             parent = self.out / "checkpoints"
-            checkpoints.save_checkpoint(parent / f"{self.images_seen:012d}", pipeline, state, self.images_seen)
+            folder = parent / f"{self.images_seen:012d}"
+            checkpoints.save_checkpoint(folder, pipeline, state, self.images_seen)
             checkpoints.drop_old(parent, self.config.keep_checkpoints)
+            if self.on_checkpoint is not None:
+                self.on_checkpoint(folder, self.images_seen)
         self.accelerator.wait_for_everyone()
 
     def resume(self) -> None:

@@ -1,8 +1,6 @@
 """What is published: stock, strict, self-contained, and the same image for the same seed."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 import hfgen
 from hfgen.errors import UserError
+from hfgen.publishing.isolation import run_without_hfgen
 
 STOCK = {
     "vae": ("vae", "AutoencoderKL"),
@@ -76,11 +75,6 @@ def test_only_safetensors_json_and_code_are_published(trained: Path):
 
 WITHOUT_HFGEN = """
 import sys
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "hfgen":
-            raise ImportError("hfgen is blocked")
-sys.meta_path.insert(0, Blocked())
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, VQModel
 folder, out, stock, conditions = sys.argv[1:]
@@ -103,11 +97,8 @@ def test_plain_diffusers_loads_it_where_hfgen_cannot_be_imported(trained: Path, 
     stock = ":".join(STOCK[family]) if family in STOCK else "none"
     given = conditions(hfgen.load(trained), 2)
     save_file(given, tmp_path / "conditions.safetensors")
-    command = [sys.executable, "-c", WITHOUT_HFGEN, str(trained / "pretrained"), str(tmp_path), stock]
-    command.append(str(tmp_path / "conditions.safetensors"))
-    environment = {"PATH": "", "HF_HOME": str(tmp_path / "hf"), "HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    arguments = (trained / "pretrained", tmp_path, stock, tmp_path / "conditions.safetensors")
+    run_without_hfgen(WITHOUT_HFGEN, *arguments, home=tmp_path)
     elsewhere = load_file(tmp_path / "images.safetensors")["images"]
     here = hfgen.load(trained)(batch_size=2, generator=seeded(), output_type="pt", **given).images
     torch.testing.assert_close(here, elsewhere, atol=1e-5, rtol=0)

@@ -1,0 +1,168 @@
+"""What of a folder is published, under which names, as what kind of repository."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from hfgen.errors import UserError
+from hfgen.files import read_json, write_json
+from hfgen.folders import pretrained_folder
+
+SAMPLES = "samples.png"
+_OF_MODELS = ("pretrained", "model_index.json", "config.json", "checkpoints")
+_OWN_NAMES = ("README.md", "record.json", "run.json", SAMPLES)
+_STALE = {
+    "model": r"(?:[^/]+/)?(?:[^/]+\.safetensors|hfgen_\w+_v\d+\.py)|[^/]+/(?:generation_)?config\.json"
+    r"|record\.json|run\.json|samples\.png|\.eval_results/hfgen\.yaml",
+    "dataset": r"data/[^/]+\.parquet|record\.json|comparison\.json",
+    "space": r"(?!)",
+}
+"""Files of an earlier state that would mislead beside the new one; whatever else is there stays."""
+
+
+@dataclasses.dataclass
+class Contents:
+    """A repository as it should be, but for its README.
+
+    Attributes:
+        kind: Type of the repository.
+        root: The folder that most files are from.
+        files: The file behind each path in the repository.
+        record: A model's record, or a comparison's; {} without one.
+        run: How it was trained (run.json); {} where that isn't known.
+        readme: The user's own README.md, if the folder has one.
+    """
+
+    kind: Literal["model", "dataset", "space"]
+    root: Path
+    files: dict[str, Path]
+    record: dict[str, Any] = dataclasses.field(default_factory=dict)
+    run: dict[str, Any] = dataclasses.field(default_factory=dict)
+    readme: str | None = None
+
+    def is_stale(self, path: str) -> bool:
+        """Whether a file that is on the Hub and not here belongs to an earlier state."""
+        return path not in self.files and re.fullmatch(_STALE[self.kind], path) is not None
+
+
+def collect(folder: Path, to: str, workspace: Path, record: Path | None = None) -> Contents:
+    """Tell what `folder` holds; rewritten copies of its JSON go to `workspace`.
+
+    Args:
+        folder: A run, its `pretrained/`, a checkpoint; a folder with record.json (or comparison.json) and dataset/;
+            or a Space, which has app.py.
+        to: The repository, whose name stands in the records for the folders of this machine.
+        workspace: An empty folder.
+        record: The record of a model, where it isn't in its folder: record.json or its folder.
+
+    Raises:
+        UserError: `folder` is none of them, or a model's record is another model's.
+    """
+    if not folder.is_dir():
+        raise UserError(f"folder: {folder} is no folder; give a run's, an evaluation's or a Space's")
+    if (folder / "app.py").is_file():
+        return Contents("space", folder, _files(folder), readme=_readme(folder))
+    results = next((folder / name for name in ("record.json", "comparison.json") if (folder / name).is_file()), None)
+    is_model = any((folder / name).exists() for name in _OF_MODELS)
+    if not is_model and results is not None and (folder / "dataset").is_dir():
+        return _dataset(folder, results, workspace)
+    if not is_model:
+        raise UserError(
+            f"folder: {folder} holds nothing to publish; give a run (pretrained/), an evaluation (record.json and "
+            "dataset/) or a Space (app.py)"
+        )
+    return _model(pretrained_folder(folder), to, workspace, record)
+
+
+def _model(root: Path, to: str, workspace: Path, record_at: Path | None) -> Contents:
+    if not (root / "model_index.json").is_file():
+        raise UserError(f"folder: {root} holds no pipeline (no model_index.json); load it with hfgen and save it first")
+    run = _run_of(root.resolve())
+    contents = Contents("model", root, _files(root), readme=_readme(root, run))
+    found = record_at / "record.json" if record_at is not None and record_at.is_dir() else record_at
+    if found is None:
+        # A run's record is its last state's, not that of a checkpoint on the way.
+        places = [root, *([run] if run is not None and root.resolve().parent == run else [])]
+        found = next((place / "record.json" for place in places if (place / "record.json").is_file()), None)
+    if found is not None:
+        contents.record = portable(read_json(found))
+        contents.record.setdefault("model", {}).update(id=to, revision=None)
+        contents.files["record.json"] = _write(workspace / "record.json", contents.record)
+    settings = next((place / "run.json" for place in (root, run) if place and (place / "run.json").is_file()), None)
+    if settings is not None:
+        contents.run = portable(read_json(settings))
+        contents.files["run.json"] = _write(workspace / "run.json", contents.run)
+    grids = sorted((run / "samples").glob("*.png")) if run is not None else []
+    own = root / SAMPLES
+    if own.is_file() or grids:
+        contents.files[SAMPLES] = own if own.is_file() else _grid_of(root, grids)
+    return contents
+
+
+def _run_of(root: Path) -> Path | None:
+    """The run that a `pretrained/` is of, the last one or a checkpoint's."""
+    if root.name != "pretrained":
+        return None
+    return root.parents[2] if root.parents[1].name == "checkpoints" else root.parent
+
+
+def _grid_of(root: Path, grids: list[Path]) -> Path:
+    """The grid that a checkpoint on the way drew, or the last one."""
+    step = root.resolve().parent.name
+    return next((grid for grid in grids if step.isdigit() and int(grid.stem) == int(step)), grids[-1])
+
+
+def _dataset(folder: Path, results: Path, workspace: Path) -> Contents:
+    record = portable(read_json(results))
+    files = {f"data/{path.name}": path for path in sorted((folder / "dataset").glob("*.parquet"))}
+    if not files:
+        raise UserError(f"folder: {folder / 'dataset'} holds no parquet file; evaluate again")
+    files[results.name] = _write(workspace / results.name, record)
+    return Contents("dataset", folder, files, record, readme=_readme(folder))
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Every file below `folder`, but hidden ones and what publishing writes itself."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = {path.relative_to(folder).as_posix(): path for path in paths}
+    hidden = re.compile(r"(?:^|/)(?:\.|__pycache__)")
+    return {name: path for name, path in names.items() if name not in _OWN_NAMES and not hidden.search(name)}
+
+
+def _readme(*folders: Path | None) -> str | None:
+    for folder in folders:
+        if folder is not None and (folder / "README.md").is_file():
+            return (folder / "README.md").read_text(encoding="utf-8")
+    return None
+
+
+def _write(path: Path, value: Any) -> Path:
+    write_json(path, value)
+    return path
+
+
+def portable(value: Any) -> Any:
+    """JSON values in which a path of this machine has become its last name."""
+    if isinstance(value, dict):
+        return {key: portable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [portable(item) for item in value]
+    if not isinstance(value, str) or "/" not in value:
+        return value
+    local = value.startswith(("/", "~", "./", "../")) or (len(value) < 1000 and Path(value).exists())
+    return Path(value).name if local else value
+
+
+def without_local_names(contents: Contents, workspace: Path) -> None:
+    """Rewrite the configs in which a library noted the folder that it once loaded them from."""
+    for name, path in list(contents.files.items()):
+        if not name.endswith("config.json"):
+            continue
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if "_name_or_path" in config:
+            del config["_name_or_path"]
+            contents.files[name] = _write(workspace / name, config)

@@ -1,0 +1,207 @@
+"""Every family to the Hub and back: the card's own code runs, hfgen loads it without remote code, a record is shown."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from hub import Hub
+from hub.accounts import RECORD, Command
+
+CARD = """
+import re, sys
+from pathlib import Path
+import hfgen
+from hfgen.cli import main
+assert main(["publish", sys.argv[1], "--to", "org/model"]) == 0
+from huggingface_hub import hf_hub_download
+card = Path(hf_hub_download("org/model", "README.md")).read_text()
+blocks = re.findall(r"```python\\n(.*?)```", card, flags=re.DOTALL)
+for block in blocks:
+    names = {}
+    exec(block, names)
+    assert "pipe" not in names or len(names.get("images", [0])) in (1, 4), names
+print(len(blocks), "blocks ran")
+import torch
+from safetensors.torch import load_file, save_file
+from hfgen.publishing.first_images import draw
+here, there = hfgen.load(sys.argv[1]), hfgen.load("org/model")
+for one, two in zip(draw(here, 2), draw(there, 2)):
+    assert one.tobytes() == two.tobytes()
+there.save_pretrained(sys.argv[2])
+again = hfgen.load(sys.argv[2])
+assert draw(again, 1)[0].tobytes() == draw(here, 1)[0].tobytes()
+print(type(there).__name__)
+if type(there).__name__ == "VAEPipeline":
+    assert main(["publish", sys.argv[2], "--to", "org/model"]) == 0
+"""
+
+
+def test_a_family_goes_to_the_hub_and_back_and_its_cards_code_runs(
+    trained: Path, family: str, hub: Hub, client: Command, tmp_path: Path
+):
+    done = client(trained, tmp_path / "saved", code=CARD)
+    assert done.returncode == 0, done.stderr
+    assert "3 blocks ran" in done.stdout
+    repo = hub.repo("org/model")
+    first = list(repo.commits)[1]
+    assert {"README.md", "run.json", "samples.png", "model_index.json"} <= set(repo.files(first))
+    card = hub.read("org/model", "README.md", revision=first).decode()
+    data = json.loads((trained / "run.json").read_text())["config"]["data"]
+    assert f"| data | `{Path(data).name}`, split train |" in card
+    assert str(trained) not in card and str(tmp_path) not in card
+    weights = {path for path in repo.files() if path.endswith(".safetensors")}
+    assert weights == {
+        path.relative_to(trained / "pretrained").as_posix()
+        for path in trained.rglob("pretrained/**/*.safetensors")
+        if "checkpoints" not in path.parts
+    }
+    assert not {
+        path for path in repo.files() if Path(path).suffix not in (".safetensors", ".json", ".py", ".md", ".png", "")
+    }
+    # What was loaded and saved elsewhere has the same weights, none of which was sent again; how they were trained
+    # went with the run.
+    again = family == "vae"
+    assert ("run.json" in repo.files()) is not again and len(repo.messages) == 2 + again
+    assert len(hub.uploaded) == len({repo.files()[path].sha256 for path in weights})
+
+
+@pytest.fixture(scope="module")
+def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A VAE's run folder, untrained, with its record."""
+    import torch
+
+    from hfgen.families.vae import VAE
+
+    family = VAE(latent_channels=4, width=16, max_width=16, prior="normal")
+    torch.manual_seed(0)
+    pipe = family.pipeline(family.build(8, 1))
+    out = tmp_path_factory.mktemp("runs") / "vae"
+    pipe.save_pretrained(out / "pretrained")
+    record = {**RECORD, "model": {**RECORD["model"], "id": str(out), "parameters": pipe.parameter_count}}
+    (out / "record.json").write_text(json.dumps(record))
+    return out
+
+
+def copied(vae: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(vae, tmp_path / "vae"))
+
+
+def test_a_record_fills_the_card_and_its_index(vae: Path, hub: Hub, client: Command, tmp_path: Path):
+    run = copied(vae, tmp_path)
+    record = json.loads((run / "record.json").read_text())
+    record["data"].update(id="org/images", revision="c" * 40)
+    (run / "record.json").write_text(json.dumps(record))
+    readme = "---\nlicense: apache-2.0\ntags: [faces]\nmodel-index:\n- name: mine\n  results:\n  - task: {type: t}\n"
+    readme += "    dataset: {name: d, type: d}\n    metrics: [{type: m, value: 1}]\n---\n# My model\n\nMy words.\n"
+    (run / "README.md").write_text(readme)
+    assert client("publish", run, "--to", "org/model").returncode == 0
+    card = hub.read("org/model", "README.md").decode()
+    metadata = yaml.safe_load(card.split("---")[1])
+    assert metadata["license"] == "apache-2.0" and metadata["tags"] == ["faces", "hfgen", "vae"]
+    assert metadata["library_name"] == "diffusers"
+    mine, ours = metadata["model-index"]
+    assert mine["name"] == "mine" and ours["name"] == "model"
+    (result,) = ours["results"]
+    assert result["dataset"] == {"name": "images", "type": "org/images", "split": "test", "revision": "c" * 40}
+    assert {"type": "coverage", "name": "coverage", "value": 0.5, "args": {"low": 0.4, "high": 0.6, "n": 12}} in result[
+        "metrics"
+    ]
+    assert card.split("---\n", 2)[2].startswith("\n# My model\n\nMy words.\n\n<!-- hfgen: begin")
+    assert (
+        "- 50 % [40, 60] of the held-out images have a sample near them; for other real images it is 95 % [90, 99]."
+        in card
+    )
+    entries = yaml.safe_load(hub.read("org/model", ".eval_results/hfgen.yaml"))
+    assert {"id": "org/images", "task_id": "psnr", "revision": "c" * 40} in [entry["dataset"] for entry in entries]
+    assert json.loads(hub.read("org/model", "record.json"))["model"]["id"] == "org/model"
+
+    (run / "README.md").unlink()
+    assert "nothing had changed" in client("publish", run, "--to", "org/model").stdout
+
+
+def break_class(run: Path) -> None:
+    path = run / "pretrained" / "hfgen_pipelines_v1.py"
+    path.write_text(path.read_text().replace("class VAEPipeline", "import hfgen.families.vae\n\n\nclass VAEPipeline"))
+
+
+def add_file(name: str, content: bytes = b"x"):
+    def add(run: Path) -> None:
+        (run / "pretrained" / name).write_bytes(content)
+
+    return add
+
+
+def truncate(run: Path) -> None:
+    (path,) = (run / "pretrained").rglob("*.safetensors")
+    path.write_bytes(path.read_bytes()[:-50])
+
+
+def another_record(run: Path) -> None:
+    (run / "record.json").write_text(json.dumps(RECORD))
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (break_class, r"can't be loaded by diffusers alone \(.*hfgen can't be imported here"),
+        (add_file("vae/model.bin"), r"vae/model.bin: a model holds .*safetensors.* files only"),
+        (add_file("extra.py"), r"extra.py: model_index.json doesn't name this code"),
+        (add_file("photo.png"), r"photo.png: no other image than samples.png"),
+        (add_file("x.json", b'"hf_' + b"q" * 34 + b'"'), r"x.json: it holds an access token"),
+        (truncate, r"can't be loaded by diffusers alone"),
+        (another_record, r"record: it measured a model whose parameters is 7, not \d+; evaluate this one"),
+    ],
+)
+def test_a_damaged_checkpoint_never_reaches_the_hub(harm, message: str, vae: Path, hub: Hub, client: Command, tmp_path):
+    run = copied(vae, tmp_path)
+    harm(run)
+    done = client("publish", run, "--to", "org/model")
+    assert done.returncode == 2 and re.search(message, done.stderr), done.stderr
+    assert not hub.requests
+
+
+LARGE = """
+import resource, sys
+from pathlib import Path
+import hfgen.publishing.publisher as publishing
+elsewhere = 0
+def read():
+    # With what the processes read that were waited for.
+    return int(Path("/proc/self/io").read_text().split()[1]) - elsewhere
+def counted(*arguments, **options):
+    global elsewhere
+    before = read()
+    printed = without_hfgen(*arguments, **options)
+    elsewhere += read() - before
+    return printed
+without_hfgen, publishing.run_without_hfgen = publishing.run_without_hfgen, counted
+before = read()
+done = publishing.publish(Path(sys.argv[1]), "org/large", wait=0.01)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, read() - before, len(done.changed))
+"""
+
+
+def write_large(path: Path, size: int) -> None:
+    """A safetensors file of `size` random bytes."""
+    header = json.dumps({"x": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
+    with path.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        for _ in range(size // 1_000_000):
+            file.write(os.urandom(1_000_000))
+
+
+def test_a_large_checkpoint_needs_little_memory_and_two_reads(vae: Path, hub: Hub, client: Command, tmp_path: Path):
+    run = copied(vae, tmp_path)
+    write_large(run / "pretrained" / "ema.safetensors", 220_000_000)
+    hub.fail("POST .*/commit/", 500)
+    done = client(run, code=LARGE)
+    assert done.returncode == 0, done.stderr
+    memory, read, changed = map(int, done.stdout.split())
+    assert memory < 300e6 and read < 2.1 * 220e6 and changed
+    assert sum(hub.uploaded) < 2 * 220e6, "sent once"

@@ -128,6 +128,14 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--out", type=Path, required=True, help="folder for comparison.json, report.html, dataset/")
     _add_measurement(verb)
 
+    verb = add(diagnose, "find out why a model's images are blurred, or that they aren't")
+    verb.add_argument("model", metavar="MODEL", help="a run's folder, a checkpoint's, or org/name[@revision]")
+    verb.add_argument("--out", type=Path, required=True, help="folder for diagnosis.json and waterfall.png")
+    verb.add_argument("--budget", choices=("small", "full"), default="small", help="of the interventions (%(default)s)")
+    verb.add_argument("--resolution", type=int, help="for autoencoders of any size (their own)")
+    _add_measurement(verb)
+    verb.set_defaults(n=None)
+
     add(doctor, "say what this machine can do, and what is missing")
     return parser
 
@@ -296,6 +304,19 @@ def compare(arguments: argparse.Namespace) -> None:
     for sentence in run(evaluations, arguments.out)["reading"]:
         print(f"- {sentence}")
     print(f"open {arguments.out / 'report.html'}")
+
+
+def diagnose(arguments: argparse.Namespace) -> None:
+    """Intervene on one model and say what blurs it."""
+    from hfgen.diagnosis import diagnose as run
+
+    options = {**_measurement(arguments), "resolution": arguments.resolution, "budget": arguments.budget}
+    document = run(arguments.model, arguments.data, out=arguments.out, **options)
+    for entry in document["ranking"]:
+        print(f"{entry['cause']:<24} {entry['score']:.2f}")
+    for sentence in document["advice"]:
+        print(f"- {sentence}")
+    print(arguments.out / "waterfall.png")
 
 
 def doctor(arguments: argparse.Namespace) -> None:

@@ -133,8 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--out", type=Path, required=True, help="folder for diagnosis.json and waterfall.png")
     verb.add_argument("--budget", choices=("small", "full"), default="small", help="of the interventions (%(default)s)")
     verb.add_argument("--resolution", type=int, help="for autoencoders of any size (their own)")
-    _add_measurement(verb)
-    verb.set_defaults(n=None)
+    _add_measurement(verb, n=None)
 
     add(doctor, "say what this machine can do, and what is missing")
     return parser
@@ -151,10 +150,11 @@ def _add_split(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--small_images", choices=SMALL_IMAGES, default="refuse", help="images below the resolution")
 
 
-def _add_measurement(verb: argparse.ArgumentParser, *, data_required: bool = True) -> None:
+def _add_measurement(verb: argparse.ArgumentParser, *, data_required: bool = True, n: int | None = 2000) -> None:
     _add_data(verb, required=data_required)
     _add_split(verb)
-    verb.add_argument("--n", type=int, default=2000, help="held-out images, and samples (%(default)s)")
+    most = "the budget's" if n is None else n
+    verb.add_argument("--n", type=int, default=n, help=f"held-out images, and samples ({most})")
     verb.add_argument("--seed", type=int, default=0, help="chooses the images and draws the samples (%(default)s)")
     help = "embedded (trained on the data), inception, or an image network of transformers: a folder or a Hub id"
     verb.add_argument("--extractor", default="embedded", help=help)

@@ -149,8 +149,8 @@ def _codes(facts: _Facts) -> str:
 
 def _encoder(facts: _Facts) -> str:
     return (
-        f"{facts.cause('encoder')} comes back with the decoder as it is, when latents are optimised image by image: the "
-        "encoder misses latents that the decoder knows. Train it longer (--max_images) or wider (--model.width)."
+        f"{facts.cause('encoder')} comes back with the decoder as it is, when latents are optimised image by image: "
+        "the encoder misses latents that the decoder knows. Train it longer (--max_images) or wider (--model.width)."
     )
 
 
@@ -164,8 +164,8 @@ def _decoder(facts: _Facts) -> str:
 
 def _generator(facts: _Facts) -> str:
     return (
-        f"The generator leaves out {facts.cause('generator')} of the high-frequency power: train longer (--max_images), "
-        "lower --model.penalty, or take a stronger network (recipe gan-r3-*)."
+        f"The generator leaves out {facts.cause('generator')} of the high-frequency power: train longer "
+        "(--max_images), lower --model.penalty, or take a stronger network (recipe gan-r3-*)."
     )
 
 

@@ -39,7 +39,7 @@ def rank(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     scores["modes"] = variety.get("missing_share", 0.0) if variety.get("missing_share", 0.0) > _VARIETY else 0.0
     named = [{"cause": name, "score": score} for name, score in scores.items() if score > WORTH_NAMING]
     if not named:
-        return [{"cause": "unknown" if blurred else "sharp", "score": 1.0}]
+        return [{"cause": "sharp" if abs(missing) <= SHARP else "unknown", "score": 1.0}]
     return sorted(named, key=lambda entry: -entry["score"])
 
 
@@ -165,7 +165,8 @@ def _decoder(facts: _Facts) -> str:
 def _generator(facts: _Facts) -> str:
     return (
         f"The generator leaves out {facts.cause('generator')} of the high-frequency power: train longer "
-        "(--max_images), lower --model.penalty, or take a stronger network (recipe gan-r3-*)."
+        "(--max_images), give the adversary more weight (of a GAN: lower --model.penalty), or take a stronger network "
+        "(recipe gan-r3-*)."
     )
 
 

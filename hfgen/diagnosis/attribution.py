@@ -32,8 +32,8 @@ def attribute(powers: Powers, kept: float, *, seed: int) -> dict[str, Estimate]:
     """Each cause's share of the high-frequency power, with its 95 % interval by resampling images; signed.
 
     Args:
-        powers: Of the stages that were made. With `mean` it is an autoencoder; else a generator of noise, whose
-            `prior_sample` is all there is.
+        powers: Of the stages that were made. Without `decoder` it is a generator, whose `prior_sample` or `mean` is
+            all there is.
         kept: Power of the real images over that of images as sharp as their pixels allow; 1 where DATA isn't blurred.
         seed: Of the resampling.
 
@@ -84,31 +84,33 @@ def _estimate(value: float, resampled: list[float], n: int) -> Estimate:
 
 
 def _causes(power: Mapping[str, float], kept: float) -> dict[str, float]:
-    found = _of_autoencoder(power) if "mean" in power else {"generator": 1 - power["prior_sample"]}
-    scaled = {name: kept * share for name, share in found.items()}
     last = power.get("prior_sample", power.get("mean", 1.0))
+    found = _of_autoencoder(power) if "decoder" in power else {"generator": 1 - last}
+    scaled = {name: kept * share for name, share in found.items()}
     return {"data": 1 - kept, **scaled, "missing": 1 - kept * last}
 
 
 def _of_autoencoder(power: Mapping[str, float]) -> dict[str, float]:
     mean = power["mean"]
-    decoder = max(power.get("decoder", mean), mean)
-    codes = "unquantised" in power
+    decoder = max(power["decoder"], mean)
     # What an intervention reached, the latent carries; more than the real power is made up, not carried.
     reached = min(max(power.get("free", 0.0), power.get("best", 0.0)), max(1.0, decoder))
     most = max(decoder, reached)
-    encoder = 0.0
-    if not codes:
-        gap = power.get("best", mean) - max(mean, power.get("unshrunk", mean))
-        encoder = min(max(gap, 0.0), most - decoder)
-    found = {
-        "bottleneck": 1 - most,
-        "encoder": encoder,
-        "codes" if codes else "noise": most - decoder - encoder,
-        "decoder": decoder - mean,
-    }
+    found = {"bottleneck": 1 - most, **_between(power, most - decoder), "decoder": decoder - mean}
     if "fitted_density" in power:
         found["left_over"] = mean - power["fitted_density"]
     if "prior_sample" in power:
         found["prior"] = power.get("fitted_density", mean) - power["prior_sample"]
     return found
+
+
+def _between(power: Mapping[str, float], kept_back: float) -> dict[str, float]:
+    """What the latent could carry and doesn't, shared out between the encoder and what stands behind it."""
+    if "unquantised" in power:
+        return {"codes": kept_back}
+    if "unshrunk" not in power:
+        return {"encoder": kept_back}
+    # Optimised latents undo the noise's shrinkage too, which is no fault of the encoder.
+    gap = power.get("best", 0.0) - max(power["mean"], power["unshrunk"])
+    encoder = min(max(gap, 0.0), kept_back)
+    return {"encoder": encoder, "noise": kept_back - encoder}

@@ -47,8 +47,8 @@ def optimised(decoder: Any, start: Tensor, wanted: Tensor, steps: int) -> Tensor
                 better = errors < least
                 least[better], best[better] = errors[better], images[better]
             if step < steps:
-                optimizer.zero_grad()
-                errors.sum().backward()
+                # Of the latents only: the network's own gradients would cost as much again.
+                (latents.grad,) = torch.autograd.grad(errors.sum(), latents)
                 optimizer.step()
     return to_uint8(best)
 

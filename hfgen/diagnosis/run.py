@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -99,6 +100,7 @@ def diagnose(
         },
     }
 
+    @cache
     def training() -> Tensor:
         store = open_store(data, split="train", **settings)
         most = max(_FEWEST, min(_MOST_TRAINING, _TRAINING_PIXELS // real.images[0].numel(), len(store)))

@@ -17,7 +17,7 @@ from hfgen.metrics.neighbours import nearest_distances
 
 _TRUSTED = 0.8
 # A group is missing where its share among the samples is surely below so much of its share among real images.
-_MISSING = 0.35
+_MISSING = 0.5
 _FEWEST = 8
 _GROUPS, _IMAGES_PER_GROUP = 20, 20
 _NEAR = 0.01

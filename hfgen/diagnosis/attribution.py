@@ -22,7 +22,7 @@ from hfgen.metrics import Estimate
 Powers = Mapping[str, Tensor]
 """Power of each image in the high band, (N,), by stage; `real` is one of them."""
 
-PAIRED = ("real", "best", "mean", "unshrunk", "unquantised", "free", "decoder", "adversarial", "posterior_sample")
+PAIRED = ("real", "best", "mean", "inferred", "unquantised", "free", "decoder", "adversarial", "posterior_sample")
 """Stages whose images are those of `real`, in its order; the others are draws."""
 
 _RESAMPLES = 1000
@@ -108,9 +108,7 @@ def _between(power: Mapping[str, float], kept_back: float) -> dict[str, float]:
     """What the latent could carry and doesn't, shared out between the encoder and what stands behind it."""
     if "unquantised" in power:
         return {"codes": kept_back}
-    if "unshrunk" not in power:
+    if "inferred" not in power:
         return {"encoder": kept_back}
-    # Optimised latents undo the noise's shrinkage too, which is no fault of the encoder.
-    gap = power.get("best", 0.0) - max(power["mean"], power["unshrunk"])
-    encoder = min(max(gap, 0.0), kept_back)
+    encoder = min(max(power["inferred"] - power["mean"], 0.0), kept_back)
     return {"encoder": encoder, "noise": kept_back - encoder}

@@ -25,6 +25,7 @@ Stages = dict[str, Tensor]
 _CONDITIONS: tuple[Condition, ...] = ("decoder", "free", "adversarial")
 _PIXELS = 2**16
 _STARTS = 2
+_POSTERIORS = 256
 
 Make = Callable[[slice], Tensor]
 
@@ -89,9 +90,9 @@ def _of_latents(
     }
     if has_codebook(network):
         made["unquantised"] = lambda rows: intervene.from_unquantised(network, inputs[rows])
-    spread = intervene.latent_spread(network, inputs, batch)
-    if spread is not None:
-        made["unshrunk"] = lambda rows: intervene.unshrunk(network, inputs[rows], spread)
+    known = intervene.posterior(network, inputs[:_POSTERIORS], batch, seed)
+    if known is not None:
+        made["inferred"] = lambda rows: intervene.inferred(network, inputs[rows], known, budget.latent_steps)
         made["posterior_sample"] = lambda rows: intervene.from_samples(
             network, inputs[rows], derive_seed("posterior", seed, rows.start)
         )

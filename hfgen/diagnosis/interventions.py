@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +18,6 @@ from hfgen.seeds import derive_seed
 
 _COMPONENTS, _IMAGES_PER_NUMBER = 10, 4
 _LATENT_RATE = 0.05
-_ACTIVE = 0.01
 
 
 def best_latents(network: Any, images: Tensor, steps: int) -> Tensor:
@@ -31,8 +31,17 @@ def best_latents(network: Any, images: Tensor, steps: int) -> Tensor:
     return optimised(lambda z: decode(network, z, quantised=False), start, wanted, steps)
 
 
-def optimised(decoder: Any, start: Tensor, wanted: Tensor, steps: int) -> Tensor:
-    """The images that `decoder` gives for latents near `start` (N, ...) with the least error against `wanted`."""
+def optimised(
+    decoder: Callable[[Tensor], Tensor],
+    start: Tensor,
+    wanted: Tensor,
+    steps: int,
+    penalty: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """The images that `decoder` gives for latents near `start` (N, ...) with the least squared error; uint8.
+
+    `penalty` (N,) of the latents adds to the error. The best step counts, which may be none.
+    """
     # Steps relative to the latents' own size: some autoencoders' have a deviation of .1, others of 10.
     scale = float(start.std().clamp_min(1e-3)) if start.numel() > 1 else 1.0
     latents = start.clone().requires_grad_(True)
@@ -42,13 +51,15 @@ def optimised(decoder: Any, start: Tensor, wanted: Tensor, steps: int) -> Tensor
     with torch.enable_grad():
         for step in range(steps + 1):
             images = decoder(latents)
-            errors = (images - wanted).square().flatten(1).mean(1)
+            costs = (images - wanted).square().flatten(1).sum(1)
+            if penalty is not None:
+                costs = costs + penalty(latents)
             with torch.no_grad():
-                better = errors < least
-                least[better], best[better] = errors[better], images[better]
+                better = costs < least
+                least[better], best[better] = costs[better], images[better]
             if step < steps:
                 # Of the latents only: the network's own gradients would cost as much again.
-                (latents.grad,) = torch.autograd.grad(errors.sum(), latents)
+                (latents.grad,) = torch.autograd.grad(costs.sum(), latents)
                 optimizer.step()
     return to_uint8(best)
 
@@ -78,28 +89,58 @@ def from_low_precision(network: Any, images: Tensor) -> Tensor:
         return to_uint8(decode(network, encode(network, to_float(images)).mean.float(), quantised=True))
 
 
-@torch.no_grad()
-def unshrunk(network: Any, images: Tensor, spread: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """Reconstructions from means moved off the centre as far as the noise had drawn them there.
+class Posterior(NamedTuple):
+    """What a VAE's posteriors have in common.
 
-    A linear VAE's mean is that of least squares times v / (v + s), v the variance of the means and s that of the
-    noise (Lucas et al., 1911.02469). `spread`: centre, v and s of each latent number.
+    `centre`, `variance` (C, h, w): of the aggregate posterior, number by number. `price`: what a squared standard
+    deviation of it costs in squared error; the decoder's variance times the KL weight.
     """
-    centre, means, noise = spread
-    factor = torch.where(means > _ACTIVE * (means + noise), (means + noise) / means.clamp_min(1e-12), 1.0)
-    latents = encode(network, to_float(images)).mean
-    return to_uint8(decode(network, centre + (latents - centre) * factor, quantised=True))
+
+    centre: Tensor
+    variance: Tensor
+    price: float
 
 
 @torch.no_grad()
-def latent_spread(network: Any, images: Tensor, batch: int) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Mean and variance of the posterior means, and the mean variance of the noise; None without noise."""
-    found = [encode(network, to_float(part)) for part in images.split(batch)]
-    if found[0].deviation is None:
-        return None
-    means = torch.cat([latents.mean for latents in found])
-    noise = torch.cat([latents.deviation.square() for latents in found if latents.deviation is not None])
-    return means.mean(0), means.var(0, correction=0), noise.mean(0)
+def posterior(network: Any, images: Tensor, batch: int, seed: int) -> Posterior | None:
+    """The aggregate posterior of uint8 images (N, C, R, R), and the price, from it alone; None without noise.
+
+    A VAE minimises E error + price KL. Where the noise s_i of each number is at its best, it raises the error by
+    s_i^2 w_i^2 = price (1 - s_i^2 / v_i), w_i the decoder's slope, v_i the prior's variance; so the price is what noise
+    costs in squared error over the sum of 1 - s_i^2 / v_i (exact for linear decoders; Lucas et al., 1911.02469).
+    """
+    means, noise, cost = [], [], 0.0
+    for index, part in enumerate(images.split(batch)):
+        wanted = to_float(part)
+        mean, deviation = encode(network, wanted)
+        if deviation is None:
+            return None
+        normal = torch.randn(mean.shape, generator=torch.Generator().manual_seed(derive_seed("price", seed, index)))
+        exact, noisy = (decode(network, z, quantised=True) for z in (mean, mean + deviation * normal))
+        cost += float((noisy - wanted).square().sum() - (exact - wanted).square().sum()) / len(images)
+        means.append(mean)
+        noise.append(deviation.square())
+    centre, spread = torch.cat(means).mean(0), torch.cat(means).var(0, correction=0)
+    average = torch.cat(noise).mean(0)
+    variance = (spread + average).clamp_min(1e-12)
+    used = float((spread / variance).sum())
+    return Posterior(centre, variance, max(cost, 0.0) / max(used, 1e-6))
+
+
+def inferred(network: Any, images: Tensor, known: Posterior, steps: int) -> Tensor:
+    """Reconstructions from the means that the VAE's own objective prefers, found image by image; uint8.
+
+    Adam on the squared error + price |z - centre|^2 / variance, from the encoder's mean. What it gains is the
+    encoder's gap (Cremer et al., 1801.03558): what is beyond it, in `best_latents`, the noise stands against.
+    """
+    wanted = to_float(images)
+    with torch.no_grad():
+        start = encode(network, wanted).mean
+
+    def penalty(latents: Tensor) -> Tensor:
+        return known.price * ((latents - known.centre).square() / known.variance).flatten(1).sum(1)
+
+    return optimised(lambda z: decode(network, z, quantised=True), start, wanted, steps, penalty)
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from hfgen.diagnosis import chain
 from hfgen.diagnosis.attribution import attribute, bootstrap
 from hfgen.diagnosis.budgets import Budget
 from hfgen.diagnosis.chain import make_stages
+from hfgen.diagnosis.interventions import posterior
 from hfgen.errors import UserError
 from hfgen.metrics import power_spectrum
 
@@ -34,7 +35,7 @@ def values(causes) -> dict[str, float]:
 
 
 def test_a_vaes_missing_power_is_split_in_the_order_of_the_chain():
-    stages = powers(free=0.8, best=0.55, decoder=0.5, unshrunk=0.48, mean=0.4, fitted_density=0.35, prior_sample=0.1)
+    stages = powers(free=0.8, best=0.55, decoder=0.5, inferred=0.47, mean=0.4, fitted_density=0.35, prior_sample=0.1)
     found = values(attribute(stages, 1.0, seed=0))
     expected = {"data": 0, "bottleneck": 0.2, "encoder": 0.07, "noise": 0.23, "decoder": 0.1, "left_over": 0.05}
     assert found == pytest.approx({**expected, "prior": 0.25, "missing": 0.9})
@@ -66,7 +67,7 @@ def test_a_generator_has_one_cause():
 @pytest.mark.parametrize("seed", range(5))
 def test_causes_always_sum_to_what_is_missing(seed: int):
     generator = torch.Generator().manual_seed(seed)
-    names = ["free", "best", "decoder", "unshrunk", "mean", "fitted_density", "prior_sample"]
+    names = ["free", "best", "decoder", "inferred", "mean", "fitted_density", "prior_sample"]
     numbers = (1.6 * torch.rand(len(names), generator=generator)).tolist()
     found = values(attribute(powers(**dict(zip(names, numbers, strict=True))), 0.7, seed=0))
     missing = found.pop("missing")
@@ -117,7 +118,18 @@ def test_noise_that_shrinks_the_means_is_noise(tmp_path):
     network = Linear(cosines() * weight / VARIANCE, cosines() * weight, math.sqrt(s2 / VARIANCE))
     found = causes_of(network, tmp_path)
     assert found["missing"] == pytest.approx(1 - 0.4**2, abs=0.03)
-    assert found["noise"] > 0.8 * found["missing"]
+    assert found["noise"] > 0.8 * found["missing"] and found["encoder"] < 0.02
+    known = posterior(network, white_images(500, seed=3), 100, 0)
+    assert known is not None and known.price == pytest.approx(s2, rel=0.05)
+
+
+def test_an_encoder_that_gives_half_is_the_encoders_gap(tmp_path):
+    s2 = 0.005 * VARIANCE
+    weight = math.sqrt(VARIANCE - s2)
+    network = Linear(0.5 * cosines() * weight / VARIANCE, cosines() * weight, math.sqrt(s2 / VARIANCE))
+    found = causes_of(network, tmp_path)
+    assert found["missing"] == pytest.approx(0.75, abs=0.03)
+    assert found["encoder"] > 0.75 * found["missing"]
 
 
 def test_a_decoder_that_gives_half_is_under_trained(tmp_path):

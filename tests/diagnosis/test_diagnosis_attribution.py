@@ -131,7 +131,7 @@ def test_latents_that_the_encoder_does_not_find_are_its_gap(tmp_path):
     rows[PIXELS // 2 :] = 0.3 * rows[: PIXELS // 2]
     found = causes_of(Linear(rows, cosines() * weight, math.sqrt(s2 / VARIANCE)), tmp_path)
     assert found["missing"] > 0.3
-    assert found["encoder"] > 0.8 * found["missing"]
+    assert found["encoder"] > 0.6 * found["missing"]
 
 
 def test_a_decoder_that_gives_half_is_under_trained(tmp_path):

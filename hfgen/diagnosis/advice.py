@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from hfgen.diagnosis.data_quality import DataQuality, compressed
 from hfgen.metrics import Estimate
 from hfgen.reading import number, overlap, percent
 
@@ -59,7 +60,15 @@ def advise(document: Mapping[str, Any]) -> list[str]:
     facts = _Facts(document)
     sentences = [_verdict(facts)]
     sentences += [_ADVICE[entry["cause"]](facts) for entry in document["ranking"] if entry["cause"] in _ADVICE]
-    return [*sentences, *_averaging(facts), *_left_over(facts), *_codebook(facts), *_copies(facts), *_precision(facts)]
+    return [
+        *sentences,
+        *_averaging(facts),
+        *_left_over(facts),
+        *_codebook(facts),
+        *_copies(facts),
+        *_precision(facts),
+        *_blocks(facts),
+    ]
 
 
 class _Facts:
@@ -260,3 +269,13 @@ def _precision(facts: _Facts) -> list[str]:
     if overlap(exact, low):
         return []
     return [f"Decoding in bf16 changes the high-frequency power from {percent(exact)} to {percent(low)}: use fp32."]
+
+
+def _blocks(facts: _Facts) -> list[str]:
+    quality = DataQuality(**facts.document["data_quality"])
+    if not compressed(quality):
+        return []
+    return [
+        f"Neighbours differ {quality.jpeg:.1f} times as much across the borders of 8 x 8 blocks as within: the data "
+        "was compressed as JPEG, whose lost detail no model can learn; take originals, or a higher quality."
+    ]

@@ -70,7 +70,11 @@ def make_stages(
         stages["inversion"] = step("inversion", invert, batch)
     if pipeline.can_sample:
         seeds = [derive_seed("sample", seed, index) for index in range(count)]
-        stages["prior_sample"] = step("prior_sample", lambda rows: generate(pipeline, seeds[rows]), batch)
+
+        def draw(rows: slice) -> Tensor:
+            return generate(pipeline, seeds[rows])
+
+        stages["prior_sample"] = step("prior_sample", draw, batch)
     return stages
 
 

@@ -19,7 +19,7 @@ _ROUNDING = 1 / (12 * 255**2)
 _ABOVE_ROUNDING = 3.0
 _SMALLEST, _MOST_RINGS, _HIGH = 16, 16, 0.25
 _EMPTY = 1e-2
-_BLOCK, _BLOCKS_SHOW = 8, 1.6
+_BLOCK, _FEWEST_BLOCKS, _BLOCKS_SHOW = 8, 4, 1.6
 
 
 class DataQuality(NamedTuple):
@@ -31,6 +31,7 @@ class DataQuality(NamedTuple):
     `cutoff`: the frequency beyond which there is next to no power, in cycles/pixel; .5 where there is always some.
     `repeated`: whether pixels come in equal pairs, as nearest-neighbour upscaling leaves them.
     `jpeg`: difference of neighbours across the borders of 8 x 8 blocks over that within; above 1.6 they show.
+        1 below 32 pixels, which have too few of them.
     """
 
     blur: float
@@ -125,6 +126,8 @@ def _repeated(images: Tensor) -> bool:
 
 
 def _grid(values: Tensor) -> float:
+    if values.shape[-1] < _FEWEST_BLOCKS * _BLOCK:
+        return 1.0  # two blocks' one border lies where centred objects do
     steps = (values[..., 1:] - values[..., :-1]).abs().mean((0, 1))
     border = torch.arange(1, values.shape[-1]) % _BLOCK == 0
     within = float(steps[~border].mean())

@@ -55,7 +55,7 @@ def waterfall(document: Mapping[str, Any]) -> Figure:
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set_xlim(left=min(0.0, axes.get_xlim()[0]) if level < 0 else 0.0)
-    axes.set_xlabel("high-frequency power (sharp images: 1; lines: 95 % intervals)")
+    axes.set_xlabel("high-frequency power (lines: 95 % intervals)")
     if document["identity"]:
         rho = document["identity"]["high"]
         axes.set_title(f"averaging identity {rho['value']:.2f} [{rho['low']:.2f}, {rho['high']:.2f}]", fontsize=9)

@@ -23,7 +23,12 @@ LEFT_OUT = (1, 4, 8)
 _TRAIN, _TEST = 6000, 1000
 _SHIFT = 4.0
 _BRIEFLY = 12
-_COMMON = (f"--resolution={RESOLUTION}", "--batch_size=32", "--warmup_images=640", "--ema_half_life=500")
+_COMMON: tuple[str, ...] = (
+    f"--resolution={RESOLUTION}",
+    "--batch_size=32",
+    "--warmup_images=640",
+    "--ema_half_life=500",
+)
 _COMMON += ("--sample_every=0", "--checkpoint_every=0", "--model.max_width=32", "--model.latent_size=4")
 # A latent of 128 numbers for 256 pixels, and little noise: nearly all detail passes.
 _WIDE = ("--model.latent_channels=8", "--model.variance=0.002", "--model.lr=2e-3", "--model.prior=gaussian")

@@ -3,7 +3,10 @@
 import pytest
 
 from hfgen.diagnosis.advice import advise, rank
+from hfgen.diagnosis.data_quality import DataQuality
 from hfgen.metrics import Estimate
+
+SHARP_DATA = DataQuality(blur=0.4, blurred=False, kept=1.0, cutoff=0.5, repeated=False, jpeg=1.1)
 
 
 def entry(value: float, width: float = 0.02) -> dict:
@@ -19,7 +22,7 @@ def document(causes: dict[str, float], chain: list[dict], **more) -> dict:
         "causes": {"data": entry(0, 0), **{name: entry(value) for name, value in causes.items()}},
         "chain": chain,
         "identity": None,
-        "data_quality": {"blur": 0.4},
+        "data_quality": SHARP_DATA._asdict(),
         "latent": {"numbers": 16, "codebook_size": None, "active_units": entry(3), "rate_bits": entry(9)},
         "variety": None,
         **more,
@@ -85,3 +88,9 @@ def test_much_missing_power_without_a_cause_is_called_unknown():
     found = document({"left_over": 0.5, "missing": 0.5}, [link("prior_sample", 0.5)])
     assert found["ranking"][0]["cause"] == "unknown"
     assert any("no cause here" in text for text in advise(found))
+
+
+def test_the_borders_of_jpegs_blocks_are_told():
+    blocks = SHARP_DATA._replace(jpeg=2.5)._asdict()
+    found = document({"missing": 0.0}, [link("mean", 1.0)], data_quality=blocks)
+    assert "2.5 times" in advise(found)[-1] and not any("JPEG" in text for text in advise(found)[:-1])

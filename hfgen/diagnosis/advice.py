@@ -15,7 +15,7 @@ SHARP = 0.3
 WORTH_NAMING = 0.1
 """A cause of a smaller share isn't advised on."""
 
-_VARIETY = 0.15
+_VARIETY, _TELLING = 0.15, 0.5
 _AVERAGING = 0.2
 _USED = 0.5
 
@@ -25,7 +25,8 @@ def rank(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     Of power: the share of the high-frequency power that is missing by it. The `prior` also counts by the share of the
     samples' KID that a fitted density saves, where their intervals are apart: a wrong latent isn't always smooth.
-    `modes` count by the share of the real images whose class or cluster is left out.
+    `modes` count by the share of the real images whose class or cluster is left out, unless half of the power is
+    missing: what blurred images show can't be told.
     """
     causes = {name: Estimate(**entry) for name, entry in document["causes"].items()}
     missing = causes.pop("missing").value
@@ -36,8 +37,8 @@ def rank(document: Mapping[str, Any]) -> list[dict[str, Any]]:
         # What little is missing of sharp images has no cause worth a name.
         scores = {name: score for name, score in scores.items() if score > SHARP}
     scores["prior"] = max(scores.get("prior", 0.0), _saved_by_density(document))
-    variety = document["variety"] or {}
-    scores["modes"] = variety.get("missing_share", 0.0) if variety.get("missing_share", 0.0) > _VARIETY else 0.0
+    left_out = (document["variety"] or {}).get("missing_share", 0.0)
+    scores["modes"] = left_out if left_out > _VARIETY and missing <= _TELLING else 0.0
     named = [{"cause": name, "score": score} for name, score in scores.items() if score > WORTH_NAMING]
     if not named:
         return [{"cause": "sharp" if abs(missing) <= SHARP else "unknown", "score": 1.0}]
@@ -191,10 +192,13 @@ def _prior(facts: _Facts) -> str:
 def _modes(facts: _Facts) -> str:
     missing = facts.variety["missing"]
     names = ", ".join(group["name"] for group in missing[:10])
+    remedy = "fit the prior anew (--model.prior mixture; for codes, train it longer)"
+    if "generator" in facts.causes:
+        remedy = "raise --model.penalty or take --model.loss relativistic, which compares every real image with a fake"
     return (
         f"{len(missing)} {facts.variety['kind']} with {facts.variety['missing_share']:.0%} of the real images are "
-        f"(nearly) never drawn: {names} (missing.png shows real ones). Check that the training data holds them; then "
-        "raise --model.penalty or take --model.loss relativistic, which compares every real image with a fake."
+        f"(nearly) never drawn: {names} (missing.png shows real ones). Check that the training data holds them; "
+        f"then {remedy}."
     )
 
 
@@ -219,6 +223,8 @@ def _averaging(facts: _Facts) -> list[str]:
     if abs(rho.value - 1) > _AVERAGING:
         if rho.value < _AVERAGING:
             return [f"The averaging identity is {number(rho)}: the decoder commits to detail instead of averaging it."]
+        if rho.value > 1:
+            return [f"The averaging identity is {number(rho)}: more power is missing than averaging explains."]
         return [f"The averaging identity is {number(rho)}: the decoder averages in part."]
     back = ""
     if "adversarial" in facts.chain:

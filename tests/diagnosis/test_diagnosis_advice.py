@@ -73,7 +73,9 @@ def test_missing_classes_are_named():
     group = {"name": "Q", "real": 0.3, "drawn": entry(0.0), "members": [1, 2]}
     variety = {"kind": "classes", "missing_share": 0.3, "missing": [group]}
     found = document({"generator": 0.1, "missing": 0.1}, [link("prior_sample", 0.9)], variety=variety)
-    assert found["ranking"][0]["cause"] == "modes" and "Q" in advise(found)[1]
+    assert found["ranking"][0]["cause"] == "modes" and "Q" in advise(found)[1] and "--model.loss" in advise(found)[1]
+    blurred = document({"generator": 0.8, "missing": 0.8}, [link("prior_sample", 0.2)], variety=variety)
+    assert [row["cause"] for row in blurred["ranking"]] == ["generator"]
 
 
 def test_averaging_is_said_where_the_identity_holds_and_denied_where_it_does_not():

@@ -15,7 +15,7 @@ from hfgen.diagnosis.interventions import posterior
 from hfgen.errors import UserError
 from hfgen.metrics import power_spectrum
 
-BUDGET = Budget(images=64, latent_steps=50, refit_steps=140, batch=32)
+BUDGET = Budget(images=64, latent_steps=50, refit_steps=280, batch=32)
 
 
 @pytest.fixture(autouse=True)

@@ -152,6 +152,13 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--license", help="identifier such as apache-2.0 (what the README says)")
     verb.add_argument("--record", type=Path, help="a model's record.json, where it isn't in DIR")
 
+    verb = add(diagnose, "find out why a model's images are blurred, or that they aren't")
+    verb.add_argument("model", metavar="MODEL", help="a run's folder, a checkpoint's, or org/name[@revision]")
+    verb.add_argument("--out", type=Path, required=True, help="folder for diagnosis.json and waterfall.png")
+    verb.add_argument("--budget", choices=("small", "full"), default="small", help="of the interventions (%(default)s)")
+    verb.add_argument("--resolution", type=int, help="for autoencoders of any size (their own)")
+    _add_measurement(verb, n=None)
+
     add(doctor, "say what this machine can do, and what is missing")
     return parser
 
@@ -167,10 +174,11 @@ def _add_split(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--small_images", choices=SMALL_IMAGES, default="refuse", help="images below the resolution")
 
 
-def _add_measurement(verb: argparse.ArgumentParser, *, data_required: bool = True) -> None:
+def _add_measurement(verb: argparse.ArgumentParser, *, data_required: bool = True, n: int | None = 2000) -> None:
     _add_data(verb, required=data_required)
     _add_split(verb)
-    verb.add_argument("--n", type=int, default=2000, help="held-out images, and samples (%(default)s)")
+    most = "the budget's" if n is None else n
+    verb.add_argument("--n", type=int, default=n, help=f"held-out images, and samples ({most})")
     verb.add_argument("--seed", type=int, default=0, help="chooses the images and draws the samples (%(default)s)")
     help = "embedded (trained on the data), inception, or an image network of transformers: a folder or a Hub id"
     verb.add_argument("--extractor", default="embedded", help=help)
@@ -362,6 +370,19 @@ def compare(arguments: argparse.Namespace) -> None:
     for sentence in run(evaluations, arguments.out, costs=costs)["reading"]:
         print(f"- {sentence}")
     print(f"open {arguments.out / 'report.html'}")
+
+
+def diagnose(arguments: argparse.Namespace) -> None:
+    """Intervene on one model and say what blurs it."""
+    from hfgen.diagnosis import diagnose as run
+
+    options = {**_measurement(arguments), "resolution": arguments.resolution, "budget": arguments.budget}
+    document = run(arguments.model, arguments.data, out=arguments.out, **options)
+    for entry in document["ranking"]:
+        print(f"{entry['cause']:<24} {entry['score']:.2f}")
+    for sentence in document["advice"]:
+        print(f"- {sentence}")
+    print(arguments.out / "waterfall.png")
 
 
 def publish(arguments: argparse.Namespace) -> None:

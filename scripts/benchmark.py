@@ -9,6 +9,7 @@ COMMANDS = {
     "train": "the training loop against a bare one and against pythae",
     "processes": "one recipe in one and in several processes",
     "quality": "recipes and peers on the same images for the same minutes, judged alike",
+    "faults": "models with a planted fault each, and whether `hfgen diagnose` names it first",
     "data": "images gathered into batches, a second and core",
 }
 

@@ -28,7 +28,7 @@ LAYERS = [
     ("report",),
     ("comparison",),
     ("publishing",),
-    ("quickstart", "doctor"),
+    ("quickstart", "doctor", "diagnosis"),
     ("cli",),
     ("__main__",),
 ]
@@ -68,7 +68,7 @@ def test_readme_maps_every_file_and_only_files_that_exist():
     named = {line.split()[0].rstrip("/") for line in block.strip().splitlines() if line[:1].strip()}
     there = {
         path.relative_to(ROOT).as_posix()
-        for pattern in ("hfgen/**/*.py", "scripts/*", "hfgen/*.html", "hfgen/*.json")
+        for pattern in ("hfgen/**/*.py", "scripts/*", "hfgen/*.html", "hfgen/**/*.json")
         for path in ROOT.glob(pattern)
         if path.is_file() and "__pycache__" not in path.parts and path.name not in ("__init__.py", "__main__.py")
     }

@@ -1,0 +1,287 @@
+"""From the numbers of a diagnosis to an order of causes and to sentences: every rule is here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hfgen.diagnosis.data_quality import DataQuality, compressed
+from hfgen.metrics import Estimate
+from hfgen.reading import number, overlap, percent
+
+SHARP = 0.3
+"""Images that lack, or have too much of, less than this share of the high-frequency power are called sharp."""
+
+WORTH_NAMING = 0.1
+"""A cause of a smaller share isn't advised on."""
+
+_VARIETY, _TELLING = 0.15, 0.5
+_AVERAGING = 0.2
+_USED = 0.5
+
+
+def rank(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The causes, the largest first, each with its `score`, a share of what is wrong; `sharp` where there is none.
+
+    Of power: the share of the high-frequency power that is missing by it. The `prior` also counts by the share of the
+    samples' KID that a fitted density saves, where their intervals are apart: a wrong latent isn't always smooth.
+    `modes` count by the share of the real images whose class or cluster is left out, unless half of the power is
+    missing: what blurred images show can't be told.
+    """
+    causes = {name: Estimate(**entry) for name, entry in document["causes"].items()}
+    missing = causes.pop("missing").value
+    causes.pop("left_over", None)
+    scores = {name: estimate.value for name, estimate in causes.items() if estimate.low > 0}
+    blurred = missing > SHARP
+    if not blurred:
+        # What little is missing of sharp images has no cause worth a name.
+        scores = {name: score for name, score in scores.items() if score > SHARP}
+    scores["prior"] = max(scores.get("prior", 0.0), _saved_by_density(document))
+    left_out = (document["variety"] or {}).get("missing_share", 0.0)
+    scores["modes"] = left_out if left_out > _VARIETY and missing <= _TELLING else 0.0
+    named = [{"cause": name, "score": score} for name, score in scores.items() if score > WORTH_NAMING]
+    if not named:
+        return [{"cause": "sharp" if abs(missing) <= SHARP else "unknown", "score": 1.0}]
+    return sorted(named, key=lambda entry: -entry["score"])
+
+
+def _saved_by_density(document: Mapping[str, Any]) -> float:
+    """Share of the samples' KID that the fitted density doesn't have, where that is certain."""
+    links = {link["stage"]: Estimate(**link["kid"]) for link in document["chain"]}
+    if "fitted_density" not in links or "prior_sample" not in links:
+        return 0.0
+    fitted, own = links["fitted_density"], links["prior_sample"]
+    if overlap(fitted, own) or own.value <= max(fitted.value, 0.0):
+        return 0.0
+    return 1 - max(fitted.value, 0.0) / own.value
+
+
+def advise(document: Mapping[str, Any]) -> list[str]:
+    """What it means and what to change: the verdict first, then each cause in order, then what else was seen."""
+    facts = _Facts(document)
+    sentences = [_verdict(facts)]
+    sentences += [_ADVICE[entry["cause"]](facts) for entry in document["ranking"] if entry["cause"] in _ADVICE]
+    return [
+        *sentences,
+        *_averaging(facts),
+        *_left_over(facts),
+        *_codebook(facts),
+        *_copies(facts),
+        *_precision(facts),
+        *_blocks(facts),
+    ]
+
+
+class _Facts:
+    """The document's numbers, as the sentences name them."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self.document = document
+        self.causes = {name: Estimate(**entry) for name, entry in document["causes"].items()}
+        self.chain = {link["stage"]: link for link in document["chain"]}
+        self.latent: Mapping[str, Any] = document["latent"]
+        self.variety: Mapping[str, Any] = document["variety"] or {}
+        self.first: str = document["ranking"][0]["cause"]
+
+    def cause(self, name: str) -> str:
+        return percent(self.causes[name])
+
+    def power(self, stage: str) -> Estimate:
+        return Estimate(**self.chain[stage]["power"]["high"])
+
+    def estimate(self, place: Mapping[str, Any], name: str) -> str:
+        return number(Estimate(**place[name]))
+
+
+def _verdict(facts: _Facts) -> str:
+    stage = "prior_sample" if "prior_sample" in facts.chain else "mean"
+    power = f"{percent(facts.power(stage))} of real images' high-frequency power"
+    what = "samples" if stage == "prior_sample" else "reconstructions"
+    missing = facts.causes["missing"].value
+    if missing > SHARP:
+        return f"The {what} are blurred: they have {power}; first cause: {_NAMES[facts.first]}."
+    if missing < -SHARP:
+        return f"The {what} have too much detail, noise or artefacts: {power}."
+    rest = "" if facts.first == "sharp" else f" What is wrong is another thing: {_NAMES[facts.first]}."
+    return f"The {what} are sharp: they have {power}.{rest}"
+
+
+_NAMES = {
+    "data": "the data itself",
+    "bottleneck": "the latent's size",
+    "noise": "the posterior's noise (KL weight, decoder variance)",
+    "codes": "quantisation",
+    "encoder": "the encoder",
+    "decoder": "an under-trained decoder",
+    "generator": "the generator",
+    "prior": "the prior that latents are drawn from",
+    "modes": "missing kinds of images",
+    "unknown": "not found by these interventions",
+    "sharp": "none",
+}
+
+
+def _data(facts: _Facts) -> str:
+    quality = facts.document["data_quality"]
+    return (
+        f"The data itself lacks {facts.cause('data')} of the detail that its pixels could hold: its spectrum falls as "
+        f"after a blur of {quality['blur']:.2f} pixels, and no model can be sharper than that. Take originals, or "
+        "train at a lower --resolution; `--small_images upscale` makes such images."
+    )
+
+
+def _bottleneck(facts: _Facts) -> str:
+    numbers = facts.latent.get("numbers")
+    size = f" of {numbers} numbers" if numbers else ""
+    return (
+        f"{facts.cause('bottleneck')} of the high-frequency power passes the latent{size} under no intervention, as "
+        "far as the budget reached: raise --model.latent_channels or --model.latent_size (recipe vae-spatial-*), or "
+        "accept invented detail: an adversarial term (recipe vaegan-*)."
+    )
+
+
+def _noise(facts: _Facts) -> str:
+    active, rate = (facts.estimate(facts.latent, name) for name in ("active_units", "rate_bits"))
+    return (
+        f"{facts.cause('noise')} would pass the same latent without the posterior's noise ({rate} bits in {active} "
+        f"active of {facts.latent['numbers']} units): lower --model.kl_weight or --model.variance, or set "
+        "--model.free_bits."
+    )
+
+
+def _codes(facts: _Facts) -> str:
+    perplexity, size = facts.estimate(facts.latent, "codebook_perplexity"), facts.latent["codebook_size"]
+    return (
+        f"{facts.cause('codes')} would pass without quantisation ({perplexity} of {size} codes in effective use): "
+        "raise --model.codes, or --model.latent_size for more codes an image."
+    )
+
+
+def _encoder(facts: _Facts) -> str:
+    return (
+        f"{facts.cause('encoder')} comes back with the decoder as it is, when latents are optimised image by image: "
+        "the encoder misses latents that the decoder knows. Train it longer (--max_images) or wider (--model.width)."
+    )
+
+
+def _decoder(facts: _Facts) -> str:
+    steps = facts.document["protocol"]["budget"]["refit_steps"] if "protocol" in facts.document else "a few"
+    return (
+        f"{facts.cause('decoder')} comes back when the decoder alone learns for {steps} more steps: it is "
+        "under-trained. Raise --max_images, or continue with --start_from MODEL --model.freeze_encoder true."
+    )
+
+
+def _generator(facts: _Facts) -> str:
+    return (
+        f"The generator leaves out {facts.cause('generator')} of the high-frequency power: train longer "
+        "(--max_images), give the adversary more weight (of a GAN: lower --model.penalty), or take a stronger network "
+        "(recipe gan-r3-*)."
+    )
+
+
+def _prior(facts: _Facts) -> str:
+    own, fitted = (number(Estimate(**facts.chain[name]["kid"])) for name in ("prior_sample", "fitted_density"))
+    return (
+        f"Samples of the model's own prior have a KID of {own}, of a density fitted to its latents {fitted}: the "
+        "latents that it draws aren't those that its decoder was trained on. Set --model.prior mixture (for a "
+        "published model, fit a LatentPrior to its latents); for codes, train the prior longer (--model.prior_begin)."
+    )
+
+
+def _modes(facts: _Facts) -> str:
+    missing = facts.variety["missing"]
+    names = ", ".join(group["name"] for group in missing[:10])
+    remedy = "fit the prior anew (--model.prior mixture; for codes, train it longer)"
+    if "generator" in facts.causes:
+        remedy = "raise --model.penalty or take --model.loss relativistic, which compares every real image with a fake"
+    return (
+        f"{len(missing)} {facts.variety['kind']} with {facts.variety['missing_share']:.0%} of the real images are "
+        f"(nearly) never drawn: {names} (missing.png shows real ones). Check that the training data holds them; "
+        f"then {remedy}."
+    )
+
+
+_ADVICE: dict[str, Callable[[_Facts], str]] = {
+    "data": _data,
+    "bottleneck": _bottleneck,
+    "noise": _noise,
+    "codes": _codes,
+    "encoder": _encoder,
+    "decoder": _decoder,
+    "generator": _generator,
+    "prior": _prior,
+    "modes": _modes,
+}
+
+
+def _averaging(facts: _Facts) -> list[str]:
+    """What the objective does about the missing information."""
+    if not facts.document["identity"]:
+        return []
+    rho = Estimate(**facts.document["identity"]["high"])
+    if abs(rho.value - 1) > _AVERAGING:
+        if rho.value < _AVERAGING:
+            return [f"The averaging identity is {number(rho)}: the decoder commits to detail instead of averaging it."]
+        if rho.value > 1:
+            return [f"The averaging identity is {number(rho)}: more power is missing than averaging explains."]
+        return [f"The averaging identity is {number(rho)}: the decoder averages in part."]
+    back = ""
+    if "adversarial" in facts.chain:
+        # Two numbers that were measured on the same images.
+        before, after = facts.power("decoder"), facts.power("adversarial")
+        if after.low > before.high:
+            back = (
+                f"; the decoder alone, refit with an adversarial term, has {percent(after)} instead of "
+                f"{percent(before)}, with no new information (recipe vaegan-finetune-decoder)"
+            )
+    return [f"The averaging identity is {number(rho)}: what is missing was averaged{back}."]
+
+
+def _left_over(facts: _Facts) -> list[str]:
+    rest = facts.causes.get("left_over")
+    if rest is None or abs(rest.value) <= WORTH_NAMING:
+        return []
+    return [f"{percent(rest)} lies between reconstructions and draws of the fitted density, and has no cause here."]
+
+
+def _codebook(facts: _Facts) -> list[str]:
+    if "codebook_usage" not in facts.latent:
+        return []
+    usage = Estimate(**facts.latent["codebook_usage"])
+    if usage.high >= _USED:
+        return []
+    return [f"Only {percent(usage)} of the codes occur: lower --model.codes or --model.codebook_decay."]
+
+
+def _copies(facts: _Facts) -> list[str]:
+    found = []
+    if "duplicates" in facts.variety:
+        share = Estimate(**facts.variety["duplicates"])
+        if share.low > 0.1:
+            found.append(f"{percent(share)} of the samples are near-duplicates of others (1 % of real images are).")
+    if "memorisation" in facts.variety:
+        ratio = Estimate(**facts.variety["memorisation"])
+        if ratio.high < 0.5:
+            found.append(f"Samples lie at {number(ratio)} of new images' distance from training images: copies.")
+    return found
+
+
+def _precision(facts: _Facts) -> list[str]:
+    if "low_precision" not in facts.chain:
+        return []
+    # Against the original, both; the difference is what the arithmetic costs.
+    exact, low = facts.power("mean"), facts.power("low_precision")
+    if overlap(exact, low):
+        return []
+    return [f"Decoding in bf16 changes the high-frequency power from {percent(exact)} to {percent(low)}: use fp32."]
+
+
+def _blocks(facts: _Facts) -> list[str]:
+    quality = DataQuality(**facts.document["data_quality"])
+    if not compressed(quality):
+        return []
+    return [
+        f"Neighbours differ {quality.jpeg:.1f} times as much across the borders of 8 x 8 blocks as within: the data "
+        "was compressed as JPEG, whose lost detail no model can learn; take originals, or a higher quality."
+    ]

@@ -1,0 +1,120 @@
+"""A pipeline and held-out images -> the images of every stage, made step by step and kept in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hfgen.diagnosis import interventions as intervene
+from hfgen.diagnosis.budgets import Budget
+from hfgen.diagnosis.networks import autoencoder, has_codebook
+from hfgen.diagnosis.refits import Condition, refit
+from hfgen.evaluation import generate, reconstruct
+from hfgen.pipelines import ImagePipeline
+from hfgen.seeds import derive_seed
+from hfgen.workspace import fill
+
+Stages = dict[str, Tensor]
+"""uint8 (n, C, R, R) by name; see `hfgen.diagnosis.attribution` for their order."""
+
+_CONDITIONS: tuple[Condition, ...] = ("decoder", "free", "adversarial")
+_PIXELS = 2**16
+_STARTS = 2
+_POSTERIORS = 256
+
+Make = Callable[[slice], Tensor]
+
+
+def make_stages(
+    pipeline: ImagePipeline, inputs: Tensor, training: Callable[[], Tensor], budget: Budget, seed: int, folder: Path
+) -> Stages:
+    """Every intervention that the pipeline allows; what `folder` holds already isn't made again.
+
+    Args:
+        pipeline: On the CPU, in fp32.
+        inputs: Held-out images with their conditions, if any; uint8.
+        training: Gives the images that refits and the fitted density learn from, uint8 (N, C, R, R).
+        budget: Of steps.
+        seed: Of every draw.
+        folder: For the results of single steps.
+    """
+    count, batch = len(inputs), max(1, min(budget.batch, _PIXELS // inputs.shape[-1] ** 2))
+    step = partial(_step, folder, count)
+    network, stages = autoencoder(pipeline), {}
+    if network is not None:
+        for name, make in _of_latents(network, inputs, training, budget, seed, batch).items():
+            stages[name] = step(name, make, batch)
+        for condition in _CONDITIONS:
+            make = _refitted(network, inputs, training, condition, budget, seed, batch)
+            stages[condition] = step(condition, make, count)
+    elif pipeline.can_reconstruct:
+        stages["mean"] = step("mean", lambda rows: reconstruct(pipeline, inputs[rows]), batch)
+    if network is not None and pipeline.can_sample:
+        stages["fitted_density"] = step(
+            "fitted_density",
+            lambda _: intervene.from_fitted_density(network, training(), count, batch, seed),
+            count,
+        )
+    if hasattr(pipeline, "gan") and not pipeline.num_classes:
+        generator = pipeline.gan
+
+        def invert(rows: slice) -> Tensor:
+            images, shape = inputs[rows], pipeline.latent_shape
+            return intervene.invert(generator, images, shape, budget.latent_steps, _STARTS, seed)
+
+        stages["inversion"] = step("inversion", invert, batch)
+    if pipeline.can_sample:
+        seeds = [derive_seed("sample", seed, index) for index in range(count)]
+
+        def draw(rows: slice) -> Tensor:
+            return generate(pipeline, seeds[rows])
+
+        stages["prior_sample"] = step("prior_sample", draw, batch)
+    return stages
+
+
+def _step(folder: Path, count: int, name: str, make: Make, batch: int) -> Tensor:
+    found = fill(folder, name, count, batch, lambda rows: {"images": make(rows)}, name.replace("_", " "))
+    return found["images"]
+
+
+def _of_latents(
+    network: Any, inputs: Tensor, training: Callable[[], Tensor], budget: Budget, seed: int, batch: int
+) -> dict[str, Make]:
+    """The stages that decode some latent of each image with the network as it is."""
+    made: dict[str, Make] = {
+        "best": lambda rows: intervene.best_latents(network, inputs[rows], budget.latent_steps),
+        "mean": lambda rows: intervene.from_means(network, inputs[rows]),
+        "low_precision": lambda rows: intervene.from_low_precision(network, inputs[rows]),
+    }
+    if has_codebook(network):
+        made["unquantised"] = lambda rows: intervene.from_unquantised(network, inputs[rows])
+    known = intervene.posterior(network, inputs[:_POSTERIORS], batch, seed)
+    if known is not None:
+        made["inferred"] = lambda rows: intervene.inferred(network, inputs[rows], known, budget.latent_steps)
+        made["posterior_sample"] = lambda rows: intervene.from_samples(
+            network, inputs[rows], derive_seed("posterior", seed, rows.start)
+        )
+    return made
+
+
+def _refitted(
+    network: Any,
+    inputs: Tensor,
+    training: Callable[[], Tensor],
+    condition: Condition,
+    budget: Budget,
+    seed: int,
+    batch: int,
+) -> Make:
+    def make(_: slice) -> Tensor:
+        student = refit(network, training(), condition, budget, seed)
+        decode = intervene.from_unquantised if condition == "free" else intervene.from_means
+        return torch.cat([decode(student, part) for part in inputs.split(batch)])
+
+    return make

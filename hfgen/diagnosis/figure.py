@@ -1,0 +1,75 @@
+"""The waterfall of causes, and the gallery of what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from hfgen.images import grid
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+# Okabe and Ito's colours: power that is lost, power that comes back, and power that is there.
+_LOST, _GAINED, _THERE = "#D55E00", "#56B4E9", "#0072B2"
+_ORDER = ("data", "bottleneck", "encoder", "noise", "codes", "decoder", "generator", "left_over", "prior")
+_LABELS = {
+    "data": "data itself blurred",
+    "bottleneck": "bottleneck (latent's size)",
+    "encoder": "encoder's gap",
+    "noise": "posterior noise",
+    "codes": "quantisation",
+    "decoder": "under-trained decoder",
+    "generator": "generator",
+    "left_over": "left over",
+    "prior": "prior mismatch",
+}
+
+
+def waterfall(document: Mapping[str, Any]) -> Figure:
+    """From the power of sharp images down to what the model's images have, a bar a cause with its interval."""
+    from matplotlib.figure import Figure
+
+    causes = document["causes"]
+    names = [name for name in _ORDER if name in causes]
+    figure = Figure(figsize=(6.4, 1.6 + 0.36 * len(names)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    _bar(axes, 0, 0.0, 1.0, _THERE)
+    level = 1.0
+    for row, name in enumerate(names, 1):
+        entry = causes[name]
+        value = entry["value"]
+        _bar(axes, row, level - value, level, _LOST if value >= 0 else _GAINED)
+        # The interval of the cause, at the end that moves with it.
+        axes.plot([level - entry["high"], level - entry["low"]], [row, row], color="black", lw=1.5, clip_on=False)
+        axes.annotate(f"{value:.0%}", (1.02, row), xycoords=("axes fraction", "data"), va="center", fontsize=9)
+        level -= value
+    _bar(axes, len(names) + 1, 0.0, level, _THERE)
+    reached = "samples" if any(link["stage"] == "prior_sample" for link in document["chain"]) else "reconstructions"
+    labels = ["images as sharp as pixels allow", *(_LABELS[name] for name in names), f"the model's {reached}"]
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_xlim(left=min(0.0, axes.get_xlim()[0]) if level < 0 else 0.0)
+    axes.set_xlabel("high-frequency power (lines: 95 % intervals)")
+    if document["identity"]:
+        rho = document["identity"]["high"]
+        axes.set_title(f"averaging identity {rho['value']:.2f} [{rho['low']:.2f}, {rho['high']:.2f}]", fontsize=9)
+    return figure
+
+
+def _bar(axes: Any, row: int, left: float, right: float, colour: str) -> None:
+    axes.barh(row, right - left, left=left, height=0.62, color=colour)
+
+
+def missing_gallery(document: Mapping[str, Any], images: Tensor) -> Image.Image:
+    """A row of held-out images (n, C, R, R) for each class or cluster that samples leave out, the largest first."""
+    rows = [group["members"] for group in document["variety"]["missing"]]
+    columns = max(map(len, rows))
+    blank = torch.full_like(images[:1], 255)
+    sheet = [torch.cat([images[members], blank.expand(columns - len(members), -1, -1, -1)]) for members in rows]
+    return grid(torch.cat(sheet), columns, zoom=max(1, 64 // images.shape[-1]))

@@ -1,0 +1,48 @@
+"""An autoencoder, whatever its class, as two functions: images -> latents -> images."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from hfgen.pipelines import ImagePipeline
+
+
+class Latents(NamedTuple):
+    """`mean` (N, C, h, w): the posterior's, or the latents before any quantiser. `deviation`: alike, or None."""
+
+    mean: Tensor
+    deviation: Tensor | None
+
+
+def autoencoder(pipeline: ImagePipeline) -> Any | None:
+    """The network that encodes and decodes; None where there is no such network."""
+    for name in ("vae", "vqvae", "autoencoder"):
+        if hasattr(pipeline, name):
+            return getattr(pipeline, name)
+    return None
+
+
+def encode(network: Any, images: Tensor) -> Latents:
+    """Images (N, C, R, R) in [-1, 1] -> latents, with their gradient."""
+    output = network.encode(images)
+    if hasattr(output, "latent_dist"):
+        return Latents(output.latent_dist.mean, output.latent_dist.std)
+    return Latents(output.latents if hasattr(output, "latents") else output.latent, None)
+
+
+def decode(network: Any, latents: Tensor, *, quantised: bool) -> Tensor:
+    """Latents -> images in [-1, 1], with the gradient; `quantised` matters only where there is a codebook."""
+    options = {} if quantised or not has_codebook(network) else {"force_not_quantize": True}
+    return network.decode(latents, **options).sample
+
+
+def has_codebook(network: Any) -> bool:
+    """Whether latents are replaced by codes before they are decoded."""
+    return bool(network.config.get("num_vq_embeddings"))
+
+
+def encoder_parts(network: Any) -> list[Any]:
+    """The modules that only the encoder uses."""
+    return [part for name in ("encoder", "quant_conv", "quantize") if (part := getattr(network, name, None))]

@@ -1,0 +1,108 @@
+"""What would training on change? Copies of an autoencoder that learn a little more, under one changed condition."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from hfgen.diagnosis.budgets import Budget
+from hfgen.diagnosis.networks import decode, encode, encoder_parts
+from hfgen.images import to_float
+from hfgen.models.patch_discriminator import PatchDiscriminator
+from hfgen.objectives.adversarial import ADVERSARIES, adaptive_weight
+from hfgen.seeds import derive_seed
+
+Condition = Literal["decoder", "free", "adversarial"]
+
+# Above so many weights a network was trained with smaller steps, and is torn apart by larger ones.
+_SMALL, _LR_SMALL, _LR_LARGE = 5_000_000, 1e-3, 1e-4
+_ADVERSARIAL_WEIGHT = 0.5
+_CLIP = 1.0
+
+
+def refit(network: Any, images: Tensor, condition: Condition, budget: Budget, seed: int) -> Any:
+    """A copy of an autoencoder after `budget.refit_steps` more steps on uint8 `images` (N, C, R, R).
+
+    - `decoder`: L2 with the encoder frozen, on latents as the decoder knows them (noise and codes included). What it
+      gains is what the decoder had not learnt yet.
+    - `free`: L2, encoder and decoder, without noise, KL or codes. What it gains beyond that is what these kept from
+      the latent.
+    - `adversarial`: as `decoder`, with a PatchGAN (hinge, adaptive weight). What it gains comes without any
+      new information about the image.
+    """
+    student = copy.deepcopy(network).float()
+    student.requires_grad_(True)
+    if condition != "free":
+        for part in encoder_parts(student):
+            part.requires_grad_(False)
+    trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
+    rate = _LR_SMALL if sum(p.numel() for p in student.parameters()) < _SMALL else _LR_LARGE
+    optimizer = torch.optim.Adam(trained, rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _decay(step, budget.refit_steps))
+    critic = _Critic(images, seed) if condition == "adversarial" else None
+    generator = torch.Generator().manual_seed(derive_seed("refit", condition, seed))
+    steps = tqdm(range(budget.refit_steps), desc=f"refit: {condition}", unit="step", leave=False)
+    with torch.enable_grad():
+        for batch, _ in zip(_batches(images, budget.batch, generator), steps, strict=False):
+            fakes = decode(student, _latents(student, batch, condition, generator), quantised=condition != "free")
+            loss = (fakes - batch).square().mean()
+            if critic is not None:
+                loss = loss + critic.term(batch, fakes, loss, _last_weight(student))
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(trained, _CLIP)
+            optimizer.step()
+            schedule.step()
+    return student.requires_grad_(False)
+
+
+def _latents(student: Any, batch: Tensor, condition: Condition, generator: torch.Generator) -> Tensor:
+    with torch.set_grad_enabled(condition == "free"):
+        mean, deviation = encode(student, batch)
+    if condition == "free" or deviation is None:
+        return mean
+    return mean + deviation * torch.randn(mean.shape, generator=generator)
+
+
+def _batches(images: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    while True:
+        picks = torch.randint(len(images), (size,), generator=generator)
+        yield to_float(images[picks])
+
+
+def _decay(step: int, steps: int) -> float:
+    """A short rise, then half a cosine to 0."""
+    rise = max(1, steps // 20)
+    return min(1.0, (step + 1) / rise) * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def _last_weight(student: Any) -> Tensor:
+    """The last convolution's weight in the decoder."""
+    return [p for p in student.decoder.parameters() if p.ndim == 4][-1]
+
+
+class _Critic:
+    """A small PatchGAN that learns beside the decoder."""
+
+    def __init__(self, images: Tensor, seed: int) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(derive_seed("critic", seed))
+            self._network = PatchDiscriminator(images.shape[1], 32, 64, 2)
+        self._optimizer = torch.optim.Adam(self._network.parameters(), 5e-4, betas=(0.5, 0.9))
+
+    def term(self, real: Tensor, fakes: Tensor, nll: Tensor, last: Tensor) -> Tensor:
+        """The decoder's adversarial term; one step of the critic on the same images comes first."""
+        hinge = ADVERSARIES["hinge"]
+        loss = hinge.discriminator(self._network(real), self._network(fakes.detach()))
+        self._optimizer.zero_grad()
+        loss.backward()
+        self._optimizer.step()
+        term = hinge.generator(real, self._network(fakes))
+        same: Callable[[Tensor], Tensor] = lambda tensor: tensor  # noqa: E731
+        return _ADVERSARIAL_WEIGHT * adaptive_weight(nll, term, last, same) * term

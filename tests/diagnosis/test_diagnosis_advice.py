@@ -1,0 +1,98 @@
+"""Every sentence follows from the numbers."""
+
+import pytest
+
+from hfgen.diagnosis.advice import advise, rank
+from hfgen.diagnosis.data_quality import DataQuality
+from hfgen.metrics import Estimate
+
+SHARP_DATA = DataQuality(blur=0.4, blurred=False, kept=1.0, cutoff=0.5, repeated=False, jpeg=1.1)
+
+
+def entry(value: float, width: float = 0.02) -> dict:
+    return Estimate(value, value - width, value + width, 100).as_dict()
+
+
+def link(stage: str, power: float, kid: float = 0.1) -> dict:
+    return {"stage": stage, "power": {"high": entry(power)}, "kid": entry(kid, 0.005)}
+
+
+def document(causes: dict[str, float], chain: list[dict], **more) -> dict:
+    base = {
+        "causes": {"data": entry(0, 0), **{name: entry(value) for name, value in causes.items()}},
+        "chain": chain,
+        "identity": None,
+        "data_quality": SHARP_DATA._asdict(),
+        "latent": {"numbers": 16, "codebook_size": None, "active_units": entry(3), "rate_bits": entry(9)},
+        "variety": None,
+        **more,
+    }
+    return {**base, "ranking": rank(base)}
+
+
+@pytest.mark.parametrize(
+    ("cause", "setting"),
+    [
+        ("bottleneck", "--model.latent_channels"),
+        ("noise", "--model.kl_weight"),
+        ("decoder", "--max_images"),
+        ("encoder", "--max_images"),
+        ("data", "--resolution"),
+        ("generator", "gan-r3"),
+    ],
+)
+def test_the_largest_cause_is_named_first_with_what_to_change(cause: str, setting: str):
+    found = document({cause: 0.6, "left_over": 0.1, "missing": 0.7}, [link("prior_sample", 0.3)])
+    assert [row["cause"] for row in found["ranking"]] == [cause]
+    sentences = advise(found)
+    assert "blurred" in sentences[0] and setting in sentences[1] and "60 %" in sentences[1]
+
+
+def test_codes_are_advised_on_with_their_use():
+    latent = {"numbers": None, "codebook_size": 4, "codebook_perplexity": entry(3.5), "codebook_usage": entry(1.0)}
+    found = document({"codes": 0.6, "missing": 0.6}, [link("mean", 0.4)], latent=latent)
+    assert "--model.codes" in advise(found)[1] and "of 4 codes" in advise(found)[1]
+
+
+def test_a_sharp_model_is_told_so():
+    found = document({"bottleneck": 0.15, "missing": 0.1}, [link("prior_sample", 0.9)])
+    assert [row["cause"] for row in found["ranking"]] == ["sharp"]
+    assert "sharp" in advise(found)[0] and "blurred" not in advise(found)[0]
+
+
+def test_a_prior_whose_samples_a_fitted_density_beats_is_named_though_they_are_sharp():
+    chain = [link("fitted_density", 0.95, kid=0.1), link("prior_sample", 0.95, kid=1.0)]
+    found = document({"bottleneck": 0.05, "prior": 0.0, "missing": 0.05}, chain)
+    assert found["ranking"][0] == {"cause": "prior", "score": pytest.approx(0.9)}
+    assert "--model.prior" in advise(found)[1]
+    chain[1] = link("prior_sample", 0.95, kid=0.105)
+    assert document({"prior": 0.0, "missing": 0.05}, chain)["ranking"][0]["cause"] == "sharp"
+
+
+def test_missing_classes_are_named():
+    group = {"name": "Q", "real": 0.3, "drawn": entry(0.0), "members": [1, 2]}
+    variety = {"kind": "classes", "missing_share": 0.3, "missing": [group]}
+    found = document({"generator": 0.1, "missing": 0.1}, [link("prior_sample", 0.9)], variety=variety)
+    assert found["ranking"][0]["cause"] == "modes" and "Q" in advise(found)[1] and "--model.loss" in advise(found)[1]
+    blurred = document({"generator": 0.8, "missing": 0.8}, [link("prior_sample", 0.2)], variety=variety)
+    assert [row["cause"] for row in blurred["ranking"]] == ["generator"]
+
+
+def test_averaging_is_said_where_the_identity_holds_and_denied_where_it_does_not():
+    chain = [link("decoder", 0.1), link("adversarial", 0.7), link("mean", 0.1)]
+    found = document({"bottleneck": 0.9, "missing": 0.9}, chain, identity={"high": entry(1.0)})
+    assert any("averaged" in text and "70 %" in text for text in advise(found))
+    found = document({"missing": 0.0}, [link("mean", 1.0)], identity={"high": entry(0.05)})
+    assert any("commits" in text for text in advise(found))
+
+
+def test_much_missing_power_without_a_cause_is_called_unknown():
+    found = document({"left_over": 0.5, "missing": 0.5}, [link("prior_sample", 0.5)])
+    assert found["ranking"][0]["cause"] == "unknown"
+    assert any("no cause here" in text for text in advise(found))
+
+
+def test_the_borders_of_jpegs_blocks_are_told():
+    blocks = SHARP_DATA._replace(jpeg=2.5)._asdict()
+    found = document({"missing": 0.0}, [link("mean", 1.0)], data_quality=blocks)
+    assert "2.5 times" in advise(found)[-1] and not any("JPEG" in text for text in advise(found)[:-1])

@@ -1,0 +1,147 @@
+"""The causes add up, and those of linear autoencoders are known exactly."""
+
+import math
+from functools import partial
+
+import pytest
+import torch
+from linear import PIXELS, VARIANCE, Linear, cosines, pipeline, white_images
+
+from hfgen.diagnosis import chain
+from hfgen.diagnosis.attribution import attribute, bootstrap
+from hfgen.diagnosis.budgets import Budget
+from hfgen.diagnosis.chain import make_stages
+from hfgen.diagnosis.interventions import posterior
+from hfgen.errors import UserError
+from hfgen.metrics import power_spectrum
+
+BUDGET = Budget(images=64, latent_steps=50, refit_steps=280, batch=32)
+
+
+@pytest.fixture(autouse=True)
+def without_adversary(monkeypatch):
+    """Its PatchGAN takes most of the time, and no cause is computed from it."""
+    monkeypatch.setattr(chain, "_CONDITIONS", ("decoder", "free"))
+
+
+def powers(**stages: float) -> dict[str, torch.Tensor]:
+    """A hundred images whose powers have these means over that of `real`, and spread by a tenth."""
+    spread = 1 + 0.1 * torch.linspace(-1, 1, 100, dtype=torch.float64)
+    return {name: value * spread for name, value in {"real": 1.0, **stages}.items()}
+
+
+def values(causes) -> dict[str, float]:
+    return {name: estimate.value for name, estimate in causes.items()}
+
+
+def test_a_vaes_missing_power_is_split_in_the_order_of_the_chain():
+    stages = powers(free=0.8, best=0.55, decoder=0.5, inferred=0.47, mean=0.4, fitted_density=0.35, prior_sample=0.1)
+    found = values(attribute(stages, 1.0, seed=0))
+    expected = {"data": 0, "bottleneck": 0.2, "encoder": 0.07, "noise": 0.23, "decoder": 0.1, "left_over": 0.05}
+    assert found == pytest.approx({**expected, "prior": 0.25, "missing": 0.9})
+
+
+def test_what_codes_take_is_theirs_and_not_the_encoders():
+    stages = powers(free=0.7, best=0.9, decoder=0.2, unquantised=0.3, mean=0.2, prior_sample=0.2)
+    found = values(attribute(stages, 1.0, seed=0))
+    expected = {"data": 0, "bottleneck": 0.1, "codes": 0.7, "decoder": 0, "prior": 0, "missing": 0.8}
+    assert found == pytest.approx(expected)
+
+
+def test_of_blurred_data_the_models_causes_are_shares_of_what_is_left():
+    found = values(attribute(powers(decoder=0.5, mean=0.5), 0.1, seed=0))
+    assert found["data"] == pytest.approx(0.9) and found["bottleneck"] == pytest.approx(0.05)
+    assert found["missing"] == pytest.approx(0.95)
+
+
+def test_without_noise_or_codes_what_more_training_brings_is_the_encoders():
+    found = values(attribute(powers(free=0.8, best=0.4, decoder=0.5, mean=0.4), 1.0, seed=0))
+    assert found == pytest.approx({"data": 0, "bottleneck": 0.2, "encoder": 0.3, "decoder": 0.1, "missing": 0.6})
+
+
+def test_a_generator_has_one_cause():
+    found = values(attribute(powers(prior_sample=0.6), 1.0, seed=0))
+    assert found == pytest.approx({"data": 0, "generator": 0.4, "missing": 0.4})
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_causes_always_sum_to_what_is_missing(seed: int):
+    generator = torch.Generator().manual_seed(seed)
+    names = ["free", "best", "decoder", "inferred", "mean", "fitted_density", "prior_sample"]
+    numbers = (1.6 * torch.rand(len(names), generator=generator)).tolist()
+    found = values(attribute(powers(**dict(zip(names, numbers, strict=True))), 0.7, seed=0))
+    missing = found.pop("missing")
+    assert sum(found.values()) == pytest.approx(missing)
+    assert all(found[name] >= -1e-9 for name in ("encoder", "noise", "decoder"))
+
+
+def test_intervals_hold_the_value_and_shrink_with_the_images():
+    stages = powers(decoder=0.5, mean=0.5, prior_sample=0.3)
+    few = attribute({name: power[::10] for name, power in stages.items()}, 1.0, seed=0)["prior"]
+    many = attribute(stages, 1.0, seed=0)["prior"]
+    assert few.low <= few.value <= few.high and many.low <= many.value <= many.high
+    assert many.high - many.low < few.high - few.low
+
+
+def test_pairs_are_resampled_together():
+    spread = torch.rand(50, generator=torch.Generator().manual_seed(0)).double() + 0.1
+    ratio = bootstrap(lambda mean: {"r": mean["a"] / mean["b"]}, {"a": spread, "b": 2 * spread}, {}, seed=0)["r"]
+    assert ratio.low == pytest.approx(0.5) and ratio.high == pytest.approx(0.5)
+
+
+def test_flat_images_and_stages_of_other_lengths_are_refused():
+    with pytest.raises(UserError, match=r"data: .* no power above"):
+        attribute({"real": torch.zeros(4), "mean": torch.zeros(4)}, 1.0, seed=0)
+    with pytest.raises(UserError, match="powers: paired stages of different lengths"):
+        attribute({"real": torch.ones(4), "mean": torch.ones(3)}, 1.0, seed=0)
+
+
+def causes_of(network: Linear, tmp_path) -> dict[str, float]:
+    real = white_images(BUDGET.images, seed=1)
+    stages = make_stages(pipeline(network), real, partial(white_images, 1500, 2), BUDGET, 0, tmp_path)
+    high = {name: power_spectrum(images).high for name, images in stages.items() if name != "low_precision"}
+    return values(attribute({"real": power_spectrum(real).high, **high}, 1.0, seed=0))
+
+
+def test_a_latent_of_few_numbers_is_a_bottleneck(tmp_path):
+    rows = cosines()[: PIXELS // 2]
+    found = causes_of(Linear(rows, rows), tmp_path)
+    # Half of the numbers of white noise carry no more than half of its power; nothing else is wrong.
+    assert found["bottleneck"] > 0.4 and found["bottleneck"] > 0.9 * found["missing"]
+
+
+def test_noise_that_shrinks_the_means_is_noise(tmp_path):
+    # The linear VAE (Lucas et al., 1911.02469) with a decoder variance of .6 times the pixels': the decoder's weight
+    # is sqrt(variance - s2), the posterior's mean sqrt(variance - s2) / variance, its variance s2 / variance.
+    s2 = 0.6 * VARIANCE
+    weight = math.sqrt(VARIANCE - s2)
+    network = Linear(cosines() * weight / VARIANCE, cosines() * weight, math.sqrt(s2 / VARIANCE))
+    found = causes_of(network, tmp_path)
+    assert found["missing"] == pytest.approx(1 - 0.4**2, abs=0.03)
+    assert found["noise"] > 0.8 * found["missing"] and found["encoder"] < 0.02
+    known = posterior(network, white_images(500, seed=3), 100, 0)
+    assert known is not None and known.price == pytest.approx(s2, rel=0.05)
+
+
+def test_latents_that_the_encoder_does_not_find_are_its_gap(tmp_path):
+    s2 = 0.005 * VARIANCE
+    weight = math.sqrt(VARIANCE - s2)
+    rows = cosines() * weight / VARIANCE
+    # Half of the latents faintly repeat the others: no decoder can make up for that, and better latents do.
+    rows[PIXELS // 2 :] = 0.3 * rows[: PIXELS // 2]
+    found = causes_of(Linear(rows, cosines() * weight, math.sqrt(s2 / VARIANCE)), tmp_path)
+    assert found["missing"] > 0.3
+    assert found["encoder"] > 0.6 * found["missing"]
+
+
+def test_a_decoder_that_gives_half_is_under_trained(tmp_path):
+    network = Linear(cosines(), 0.5 * cosines())
+    found = causes_of(network, tmp_path)
+    assert found["missing"] == pytest.approx(0.75, abs=0.02)
+    # As far as 280 small steps reach: more than half of what is missing, hence the first cause.
+    assert found["decoder"] > 0.5 * found["missing"]
+
+
+def test_an_autoencoder_that_passes_everything_has_no_cause(tmp_path):
+    found = causes_of(Linear(cosines(), cosines()), tmp_path)
+    assert all(abs(value) < 0.02 for value in found.values())

@@ -26,7 +26,7 @@ LAYERS = [
     ("reading", "figures"),
     ("report",),
     ("comparison",),
-    ("quickstart", "doctor"),
+    ("quickstart", "doctor", "space"),
     ("cli",),
     ("__main__",),
 ]

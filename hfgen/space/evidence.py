@@ -9,7 +9,7 @@ from hfgen.figures import encode, high_frequency, relative_power, spectra
 from hfgen.metrics import Estimate
 from hfgen.reading import number
 from hfgen.space import markup
-from hfgen.space.shelf import Model, Shelf, results
+from hfgen.space.shelf import Model, Shelf, results_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -145,7 +145,7 @@ def plane(points: Points, x: str, y: str) -> Figure:
 
 def _perception_distortion(shelf: Shelf, records: dict[str, dict[str, Any]]) -> tuple[Points, tuple[str, str]]:
     """A comparison's points, where there is one; else the records' own."""
-    for comparison in results(shelf, "comparison.json"):
+    for comparison in results_of(shelf, "comparison.json"):
         found = comparison.get("perception_distortion")
         if found:
             return {name: (point["mse"], point["kid"]) for name, point in found.items()}, (
@@ -215,7 +215,7 @@ def _spectra_in_words(comparison: dict[str, Any]) -> str:
 
 
 def _reading(shelf: Shelf) -> list[str]:
-    sentences = [sentence for found in results(shelf, "comparison.json") for sentence in found.get("reading", [])]
+    sentences = [sentence for found in results_of(shelf, "comparison.json") for sentence in found.get("reading", [])]
     return [markup.heading("In words"), markup.bullets(sentences)] if sentences else []
 
 
@@ -240,7 +240,7 @@ def _diagnosis(model: Model) -> str:
 def _verdicts(shelf: Shelf) -> list[str]:
     """What the studies found, where `hfgen study` left it."""
     columns = ("claim", "number", "verdict")
-    found = [verdict for study in results(shelf, "study.json") for verdict in study.get("verdicts", [])]
+    found = [verdict for study in results_of(shelf, "study.json") for verdict in study.get("verdicts", [])]
     if not found:
         return []
     cells = [[str(verdict.get(column, "-")) for column in columns] for verdict in found]

@@ -37,25 +37,22 @@ LINKED = ("tabs", *_KNOBS, *_CHOICES, "second")
 Gpu = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-class ImageFile(gr.Image):
-    """An image whose file is handed on as it is: Gradio would decode it before its limits are checked."""
-
-    def preprocess(self, payload: Any) -> str | None:
-        """The file's path within Gradio's own folder of uploads."""
-        return None if payload is None else payload.path
-
-
 class Endpoints:
     """What the page and its API call. Results of examples and seeds are remembered; nothing of an upload is."""
 
     def __init__(self, shelf: Shelf, gpu: Gpu = lambda function: function) -> None:
         self.shelf = shelf
+
+        def here(view: Callable[..., View]) -> Callable[..., View]:
+            return gpu(functools.wraps(view)(lambda *arguments: view(shelf, *arguments)))
+
         remember = functools.lru_cache(maxsize=_REMEMBERED)
-        self._reconstructed = gpu(functools.partial(views.reconstructions, shelf))
+        self._reconstructed = here(views.reconstructions)
         self._remembered = remember(self._reconstructed)
-        self._sampled = remember(gpu(functools.partial(views.samples, shelf)))
-        self._interpolated = remember(gpu(functools.partial(views.interpolation, shelf)))
-        self._neighbours = remember(gpu(functools.partial(views.neighbours, shelf)))
+        self._sampled = remember(here(views.samples))
+        self._interpolated = remember(here(views.interpolation))
+        self._neighbours = remember(here(views.neighbours))
+        self._blind = here(views.blind_pair)
         self._why = functools.lru_cache(maxsize=1)(functools.partial(evidence.why, shelf))
         self._compare = functools.lru_cache(maxsize=1)(functools.partial(evidence.compare, shelf))
 
@@ -155,7 +152,7 @@ class Endpoints:
             The page, the state and the score.
         """
         seed = secrets.randbelow(2**31)
-        pair = _or_refuse(lambda: views.blind_pair(self.shelf, model, seed, bool(seed & 1)))
+        pair = _or_refuse(lambda: self._blind(model, seed, bool(seed & 1)))
         game = {**(game or _NEW_GAME), "answer": "right" if seed & 1 else "left"}
         return pair.page, game, _score(game, "Which of the two is real?")
 
@@ -293,14 +290,15 @@ def _reconstruct_tab(endpoints: Endpoints, controls: dict[str, Any]) -> Callable
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
             controls["example"] = gr.Slider(0, views.last_example(shelf), 0, step=1, label="Example")
-            image = ImageFile(
+            image = gr.Image(
                 type="filepath",
                 image_mode=None,
                 format="png",
                 sources=["upload", "clipboard"],
                 height=160,
-                label="Or your own image; it isn't kept",
+                label="Or your own image; it is deleted after half an hour",
             )
+            image.preprocess = _path_of
         with gr.Column(scale=1, min_width=280):
             controls["noise"] = gr.Checkbox(False, label="Posterior noise (VAE)")
             controls["quantise"] = gr.Checkbox(True, label="Quantiser (VQ-VAE)")
@@ -322,6 +320,11 @@ def _reconstruct_tab(endpoints: Endpoints, controls: dict[str, Any]) -> Callable
     chosen = controls["example"].input(lambda: None, None, image, api_visibility="private", queue=False)
     show(chosen.then, api_visibility="private")
     return functools.partial(show, api_visibility="private")
+
+
+def _path_of(payload: Any) -> str | None:
+    """An upload's file as it is: Gradio would decode it before the limits are checked."""
+    return None if payload is None else payload.path
 
 
 def _generate_tab(endpoints: Endpoints, controls: dict[str, Any]) -> Callable[..., Any]:

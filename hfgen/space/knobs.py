@@ -66,8 +66,8 @@ def reconstruct(pipeline: ImagePipeline, images: Tensor, knobs: Knobs) -> Turned
     if knobs.quantise:
         latents = network.quantize(latents)[0]
     decoded = network.decode(_keep(latents, knobs.channels), force_not_quantize=True).sample
-    rate = torch.full((len(images),), codes * math.log2(network.config.num_vq_embeddings)) if knobs.quantise else None
-    return Turned(to_uint8(decoded.cpu()), rate)
+    bits = torch.full((len(images),), codes * math.log2(network.config.num_vq_embeddings))
+    return Turned(to_uint8(decoded.cpu()), bits if knobs.quantise else None)
 
 
 def latent_channels(pipeline: ImagePipeline) -> int:

@@ -97,13 +97,16 @@ def quickstart_models(folder: Path = QUICKSTART) -> list[str]:
     return models
 
 
-def open_shelf(models: Sequence[str], data: str | None = None, device: str | None = None) -> Shelf:
+def open_shelf(
+    models: Sequence[str], data: str | None = None, *, results: Path | None = None, device: str | None = None
+) -> Shelf:
     """Open the models, each a run's folder, a checkpoint's or `org/name[@revision]`.
 
     Args:
         models: Their places.
         data: Where examples, real images and training neighbours are from; by default what the first record names,
             if it is there, and else `glyphs`.
+        results: Where comparison.json and study.json lie; by default beside the models.
         device: By default a GPU, if there is one.
 
     Raises:
@@ -121,7 +124,7 @@ def open_shelf(models: Sequence[str], data: str | None = None, device: str | Non
             failed.append(name)
     if not opened:
         raise UserError(f"models: none of {', '.join(names)} can be opened; the lines above say why")
-    shelf = Shelf(opened, failed, data or _data_of(opened), _result_folders(opened))
+    shelf = Shelf(opened, failed, data or _data_of(opened), _result_folders(opened, results))
     for size in {model.size for model in opened.values()}:
         shelf.images(size)
     return shelf
@@ -163,12 +166,12 @@ def _data_of(models: dict[str, Model]) -> str:
     return "glyphs"
 
 
-def _result_folders(models: dict[str, Model]) -> list[Path]:
+def _result_folders(models: dict[str, Model], given: Path | None) -> list[Path]:
     """Where results of several models may lie."""
-    return sorted({model.folder.parent for model in models.values()})
+    return [given] if given is not None else sorted({model.folder.parent for model in models.values()})
 
 
-def results(shelf: Shelf, name: str) -> list[Any]:
+def results_of(shelf: Shelf, name: str) -> list[Any]:
     """What the files `name` beside the models hold, such as comparison.json; damaged ones are left out."""
     found = []
     for folder in shelf.results:

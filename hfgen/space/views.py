@@ -233,6 +233,7 @@ def neighbours(shelf: Shelf, choices: Choices) -> View:
         alt = f"samples of {model.name}, and under each the nearest training image"
         words = ", ".join(f"{distance:.1f}" for distance in distances.tolist())
         pair = markup.sheet(torch.cat([images, nearest]), len(images), alt, _SMALL)
+        caption = f"{model.name}: samples, and the nearest of {len(training):,} training images; rms: {words}"
         figures.append(
             markup.figure(
                 pair, f"{model.name}: samples, and the nearest of {len(training):,} training images; rms: {words}"

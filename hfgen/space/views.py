@@ -234,11 +234,7 @@ def neighbours(shelf: Shelf, choices: Choices) -> View:
         words = ", ".join(f"{distance:.1f}" for distance in distances.tolist())
         pair = markup.sheet(torch.cat([images, nearest]), len(images), alt, _SMALL)
         caption = f"{model.name}: samples, and the nearest of {len(training):,} training images; rms: {words}"
-        figures.append(
-            markup.figure(
-                pair, f"{model.name}: samples, and the nearest of {len(training):,} training images; rms: {words}"
-            )
-        )
+        figures.append(markup.figure(pair, caption))
         values.append({"model": model.name, "nearest": markup.pngs(nearest), "rms": distances.tolist()})
     words = "Distances are rms differences of pixels in levels of 255: near 0 is a copy; they see no other likeness."
     return View(markup.view(*figures, markup.paragraphs(words)), {"models": values})

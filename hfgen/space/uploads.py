@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 8 * 2**20
 MOST_PIXELS = 4096**2
-_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF")
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
 
 class Upload:

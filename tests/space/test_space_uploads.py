@@ -17,6 +17,7 @@ from hfgen.space.uploads import Upload
 
 SIDE = 16
 GREY = np.arange(SIDE * SIDE, dtype=np.uint8).reshape(SIDE, SIDE)
+BLACK = Image.new("L", (SIDE, SIDE))
 
 
 def png(image: Image.Image, **options: object) -> bytes:
@@ -50,8 +51,7 @@ def rotated() -> bytes:
 
 
 def transparent() -> Image.Image:
-    image = Image.new("RGBA", (SIDE, SIDE), (0, 0, 0, 0))
-    return image
+    return Image.new("RGBA", (SIDE, SIDE), (0, 0, 0, 0))
 
 
 def upload(content: bytes, folder: Path) -> Upload:

@@ -85,10 +85,9 @@ def test_reconstructions_are_measured_and_shown_pixel_by_pixel(shelf: Shelf):
         assert (pixels(one["original"]) == X[0, 0].numpy()).all()
         error = X[0, 0].double() - torch.from_numpy(pixels(one["reconstruction"]).copy())
         assert one["psnr"] == pytest.approx(float(10 * torch.log10(255**2 / error.square().mean())))
-    for width, height, source in re.findall(
-        r'<img class="hf-pixels" src="([^"]+)" width="(\d+)" height="(\d+)"', found.page
-    ):
-        width, height, source = height, source, width
+    tags = re.findall(r'<img class="hf-pixels" src="([^"]+)" width="(\d+)" height="(\d+)"', found.page)
+    assert len(tags) == 6
+    for source, width, height in tags:
         shown = pixels(source)
         assert shown.shape[:2] == (int(height), int(width)) and shown.shape[0] == 192
         assert (shown == shown[::12, ::12].repeat(12, 0).repeat(12, 1)).all()

@@ -80,7 +80,7 @@ class Endpoints:
         Returns:
             The page, and per model PSNR, SSIM, high-frequency power, rate, seconds and both images as PNG.
         """
-        turned = Knobs(bool(noise), bool(quantise), int(keep) or None, _whole("seed", seed))
+        turned = Knobs(bool(noise), bool(quantise), _whole("keep", keep) or None, _whole("seed", seed))
         if image:
             return self._friendly(lambda: self._reconstructed(Upload(Path(image)), turned))
         return self._friendly(lambda: self._remembered(_whole("example", example), turned))

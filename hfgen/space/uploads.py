@@ -60,32 +60,40 @@ def _read(path: Path) -> bytes:
 
 
 def _inspect(content: bytes) -> list[str]:
-    """Look at the header alone: what the image is, before its pixels take memory."""
+    """Look at the size before the pixels take memory, then at what is unusual."""
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            return _judge(image)
+            if image.width * image.height > MOST_PIXELS:
+                raise UserError(_too_many(f"{image.width} x {image.height}"))
+            return _notes(image)
     except UserError:
         raise
     except Image.DecompressionBombError:
-        raise UserError(_too_many("far more")) from None
+        raise UserError(_too_many("its")) from None
     except Exception:  # On damaged bytes Pillow's plugins raise almost anything.
         raise UserError(f"image: this is no {', '.join(_FORMATS)} that can be read; give another file") from None
 
 
-def _judge(image: Image.Image) -> list[str]:
-    if image.width * image.height > MOST_PIXELS:
-        raise UserError(_too_many(f"{image.width} x {image.height}"))
+def _notes(image: Image.Image) -> list[str]:
     notes = {
         f"the centre square of {image.width} x {image.height} pixels": image.width != image.height,
         "the first of several frames": getattr(image, "is_animated", False),
-        "turned as its EXIF says": image.getexif().get(0x0112, 1) != 1,
+        "turned as its EXIF says": _orientation(image) != 1,
         "16-bit levels scaled to 8 bits": image.mode.startswith("I"),
         "transparency laid on white": image.has_transparency_data,
         "CMYK converted to RGB without a colour profile": image.mode == "CMYK",
     }
     return [note for note, applies in notes.items() if applies]
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 is upright. A PNG may have its EXIF behind the pixels, which are read for it; damage is told later."""
+    try:
+        return image.getexif().get(0x0112, 1)
+    except Exception:  # On damaged bytes Pillow's plugins raise almost anything.
+        return 1
 
 
 def _too_many(size: str) -> str:

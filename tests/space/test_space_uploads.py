@@ -112,6 +112,7 @@ def test_unusual_modes_keep_their_meaning(tmp_path: Path):
         (bomb(64, 64), "can't be read"),
         (saved("TIFF", Image.fromarray(np.ones((16, 16), np.float32))), "floating-point"),
     ],
+    ids=["empty", "text", "svg", "postscript", "truncated", "bomb", "large", "short", "float"],
 )
 def test_a_bad_file_is_refused_in_one_line(content: bytes, words: str, tmp_path: Path):
     with pytest.raises(UserError) as caught:

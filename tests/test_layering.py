@@ -28,7 +28,7 @@ LAYERS = [
     ("report",),
     ("comparison",),
     ("publishing",),
-    ("quickstart", "doctor", "diagnosis"),
+    ("quickstart", "doctor", "diagnosis", "space"),
     ("cli",),
     ("__main__",),
 ]

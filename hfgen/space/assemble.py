@@ -1,0 +1,138 @@
+"""The Space's folder -> a repository that runs by itself: hfgen as a wheel, models pinned, README filled in."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from hfgen.errors import UserError
+from hfgen.files import atomic_folder, write_json, write_text
+
+_LOADED = (".json", ".safetensors")
+_RESULTS = ("comparison.json", "study.json")
+_MOST_DESCRIPTION = 60
+# Zip files know no earlier time; a fixed one gives the same bytes for the same source.
+_EPOCH = "315532800"
+
+
+class Pinned(NamedTuple):
+    """A model on the Hub at one commit, and its files."""
+
+    id: str
+    sha: str
+    files: tuple[str, ...]
+
+
+def assemble(
+    source: Path,
+    models: Sequence[str],
+    out: Path,
+    *,
+    data: str | None = None,
+    results: Path | None = None,
+    pin: Callable[[str], Pinned] | None = None,
+) -> None:
+    """Write the Space's repository to `out`, whole or not at all; the same arguments give the same bytes.
+
+    Args:
+        source: A folder with app.py, README.md and requirements.txt, such as spaces/compare.
+        models: Hub ids `org/name[@revision]`; each is pinned to its commit.
+        out: Replaced.
+        data: Where examples are from: glyphs, stacked or a Hub id; None: what the first record names, or glyphs.
+        results: A folder with comparison.json or study.json, which the Space shows as well.
+        pin: Resolves a Hub id; by default by asking the Hub.
+
+    Raises:
+        UserError: no models, one that isn't on the Hub, or hfgen isn't a checkout that a wheel can be built from.
+    """
+    if not models:
+        raise UserError("models: none given; name those that the Space shows, as org/name[@revision]")
+    pinned = [(pin or pin_on_hub)(model) for model in models]
+    with atomic_folder(out) as folder:
+        for name in ("app.py", "requirements.txt"):
+            shutil.copyfile(source / name, folder / name)
+        for name in _RESULTS:
+            if results is not None and (results / name).is_file():
+                shutil.copyfile(results / name, folder / name)
+        build_wheel(folder)
+        write_json(folder / "models.json", {"models": [f"{one.id}@{one.sha}" for one in pinned], "data": data})
+        card = (source / "README.md").read_text(encoding="utf-8")
+        write_text(folder / "README.md", fill_card(card, pinned, data))
+
+
+def pin_on_hub(model: str) -> Pinned:
+    """The commit that `org/name[@revision]` stands for now.
+
+    Raises:
+        UserError: it is a folder, or the Hub doesn't have it.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    if Path(model).exists():
+        raise UserError(f"models: {model} is a folder; publish it first (`hfgen publish {model} --to org/name`)")
+    name, _, revision = model.partition("@")
+    try:
+        info = HfApi().model_info(name, revision=revision or None)
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"models: {model} can't be had from the Hub ({reason}); check its name") from None
+    files = tuple(sorted(file.rfilename for file in info.siblings or () if file.rfilename.endswith(_LOADED)))
+    return Pinned(name, str(info.sha), files)
+
+
+def fill_card(card: str, models: Sequence[Pinned], data: str | None) -> str:
+    """The README with models, data and Gradio's version in its YAML; the models are preloaded at their commits.
+
+    Raises:
+        UserError: the README has no YAML, or the Hub would refuse it.
+    """
+    _, head, text = [*card.split("---\n", 2), "", ""][:3]
+    fields = yaml.safe_load(head) if card.startswith("---\n") else None
+    if not isinstance(fields, dict):
+        raise UserError("README.md: it doesn't begin with the Space's YAML; take that of spaces/compare")
+    if len(fields.get("short_description", "")) > _MOST_DESCRIPTION:
+        raise UserError(f"short_description: the Hub takes at most {_MOST_DESCRIPTION} characters; shorten it")
+    fields["models"] = [model.id for model in models]
+    fields["preload_from_hub"] = [f"{model.id} {','.join(model.files)} {model.sha}" for model in models]
+    if data is not None and "/" in data:
+        fields["datasets"] = [data.partition("@")[0]]
+    if find_spec("gradio") is not None:
+        fields["sdk_version"] = version("gradio")
+    return f"---\n{yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=1000)}---\n{text}"
+
+
+def build_wheel(folder: Path) -> Path:
+    """Build hfgen's wheel into `folder`, from the checkout that is running.
+
+    Raises:
+        UserError: hfgen runs from an installed package, or pip fails.
+    """
+    root = Path(__file__).parents[2]
+    if not (root / "pyproject.toml").is_file():
+        raise UserError(f"hfgen: {root} is no checkout to build a wheel from; run this in a clone of hfgen")
+    with tempfile.TemporaryDirectory() as temporary:
+        copy = Path(temporary) / "hfgen"
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(root / "hfgen", copy / "hfgen", ignore=ignore)
+        for name in ("pyproject.toml", "README.md", "LICENSE"):
+            shutil.copyfile(root / name, copy / name)
+        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(copy)]
+        if find_spec("setuptools") is not None:
+            command.append("--no-build-isolation")
+        environment = {**os.environ, "SOURCE_DATE_EPOCH": _EPOCH}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise UserError(f"hfgen: pip can't build its wheel ({reason}); run `pip wheel .` in {root} to see more")
+    return next(folder.glob("hfgen-*.whl"))

@@ -1,0 +1,247 @@
+"""The models' records and what lies beside them -> why the pictures look so: spectra, averaging, variety, verdicts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hfgen.figures import encode, high_frequency, relative_power, spectra
+from hfgen.metrics import Estimate
+from hfgen.reading import number
+from hfgen.space import markup
+from hfgen.space.shelf import Model, Shelf, results_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Points = dict[str, tuple[dict[str, Any], dict[str, Any]]]
+
+_IDENTITY = (
+    "If a decoder gives the mean of all images that share a latent, its error is orthogonal to its output, and at "
+    "every frequency: power of the real images = power of the reconstructions + power of the error. So whatever the "
+    "latent doesn't tell is missing from the picture. The averaging identity is the missing power over the error's: "
+    "1 is pure averaging, and less means that detail was put back, as an adversary demands. "
+    "A detail that is put back without being known is crisp and wrong; one that is averaged is right on the mean, "
+    "and blurred."
+)
+_NONE = "No model here has a record yet: `hfgen evaluate MODEL --data DATA --out MODEL` writes one."
+
+
+def comparable(shelf: Shelf) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Records of one and the same measurement by model, and the names of models that were measured otherwise."""
+    records = {name: model.record for name, model in shelf.models.items() if model.record is not None}
+    if not records:
+        return {}, []
+    protocol = _protocol(next(iter(records.values())))
+    alike = {name: record for name, record in records.items() if _protocol(record) == protocol}
+    return alike, [name for name in records if name not in alike]
+
+
+def _protocol(record: dict[str, Any]) -> tuple[Any, ...]:
+    data, protocol = record["data"], record["protocol"]
+    return data["fingerprint"], data["n"], protocol["seed"], protocol["extractor"]["sha256"]
+
+
+def why(shelf: Shelf) -> str:
+    """The view "Why blurry?": from the records alone."""
+    records, others = comparable(shelf)
+    parts = [markup.heading("Blur is what the latent doesn't tell"), markup.paragraphs(_IDENTITY)]
+    if not records:
+        return markup.view(*parts, markup.paragraphs(_NONE), *_diagnoses(shelf), *_verdicts(shelf))
+    comparison = _comparison(records)
+    parts += [
+        markup.table(("model", *_IDENTITY_ROWS.values()), _rows(records, _IDENTITY_ROWS), "averaging, in numbers"),
+        markup.heading("Where the sharpness goes"),
+        markup.row(
+            [
+                markup.figure(markup.chart(encode(spectra(comparison)), _spectra_in_words(comparison)), _SPECTRA),
+                markup.figure(
+                    markup.chart(encode(high_frequency(comparison)), "the same numbers as in the table"), _HIGH
+                ),
+            ]
+        ),
+        markup.heading("What it costs in variety"),
+        _precision_recall(records),
+        *_reading(shelf),
+        *_diagnoses(shelf),
+        *_verdicts(shelf),
+        _left_out(others),
+        markup.link("why"),
+    ]
+    return markup.view(*parts)
+
+
+_IDENTITY_ROWS = {
+    "averaging_identity": "averaging identity",
+    "hf_ratio_reconstruction": "high-frequency power, reconstructions",
+    "hf_ratio_sample": "high-frequency power, samples",
+}
+_SPECTRA = (
+    "Power from coarse (left) to fine detail (right) over that of real images; what falls to the right is blur. "
+    "Solid: samples; dashed: reconstructions."
+)
+_HIGH = "The high frequencies in one number, with 95 % intervals. Filled: samples; open: reconstructions."
+
+
+def compare(shelf: Shelf) -> str:
+    """The view "Compare", but for its table: the perception-distortion plane."""
+    records, others = comparable(shelf)
+    if not records:
+        return markup.view(markup.paragraphs(_NONE))
+    points, (x, y) = _perception_distortion(shelf, records)
+    parts = [markup.paragraphs(_about(next(iter(records.values()))))]
+    if points:
+        alt = "; ".join(
+            f"{name}: {x} {number(_estimate(a))}, {y} {number(_estimate(b))}" for name, (a, b) in points.items()
+        )
+        caption = "Nearer to the left is more faithful, lower is more like real images. "
+        caption += "No decoder of one latent is best at both (Blau and Michaeli, 2018)."
+        parts.append(markup.figure(markup.chart(encode(plane(points, x, y)), alt), caption))
+    return markup.view(*parts, _left_out(others), markup.link("compare"))
+
+
+HEAD = ("metric", "model", "value", "low", "high", "n", "other real images")
+
+
+def rows(shelf: Shelf) -> list[list[Any]]:
+    """Every number of the comparable records with its interval, for a table that can be sorted; columns: `HEAD`."""
+    records, _ = comparable(shelf)
+    names = sorted({metric for record in records.values() for metric in record["metrics"]})
+    return [
+        [metric, name, *(record["metrics"][metric][key] for key in ("value", "low", "high", "n")), real]
+        for metric in names
+        for name, record in records.items()
+        if metric in record["metrics"]
+        for real in [record["baseline"].get(metric, {}).get("value")]
+    ]
+
+
+def _about(record: dict[str, Any]) -> str:
+    data, extractor = record["data"], record["protocol"]["extractor"]
+    return (
+        f"Measured on {data['n']} held-out images of {Path(data['id']).name} at {data['resolution']} px, features of "
+        f"{extractor['id']} ({extractor['sha256'][:12]}); intervals of 95 %."
+    )
+
+
+def plane(points: Points, x: str, y: str) -> Figure:
+    """Models as points with both intervals."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    for name, (first, second) in points.items():
+        errors = [[[one["value"] - one["low"]], [one["high"] - one["value"]]] for one in (first, second)]
+        place = (first["value"], second["value"])
+        axes.errorbar(*place, xerr=errors[0], yerr=errors[1], fmt="o", ms=6, capsize=3)
+        axes.annotate(name, place, xytext=(6, 6), textcoords="offset points")
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    return figure
+
+
+def _perception_distortion(shelf: Shelf, records: dict[str, dict[str, Any]]) -> tuple[Points, tuple[str, str]]:
+    """A comparison's points, where there is one; else the records' own."""
+    for comparison in results_of(shelf, "comparison.json"):
+        found = comparison.get("perception_distortion")
+        if found:
+            return {name: (point["mse"], point["kid"]) for name, point in found.items()}, (
+                "distortion: mean squared error (white = 1)",
+                "perception: KID of the reconstructions",
+            )
+    measured = {name: record["metrics"] for name, record in records.items()}
+    return {
+        name: (_mse(entries["psnr"]), entries["spectral_distance_reconstruction"])
+        for name, entries in measured.items()
+        if "psnr" in entries and "spectral_distance_reconstruction" in entries
+    }, (
+        "distortion: squared error at the mean PSNR (white = 1)",
+        "perception: distance of the reconstructions' spectrum from the real one",
+    )
+
+
+def _mse(psnr: dict[str, Any]) -> dict[str, Any]:
+    value, low, high = (10 ** (-psnr[key] / 10) for key in ("value", "high", "low"))
+    return {"value": value, "low": low, "high": high, "n": psnr["n"]}
+
+
+def _precision_recall(records: dict[str, dict[str, Any]]) -> str:
+    points = {name: (record["metrics"]["recall"], record["metrics"]["precision"]) for name, record in records.items()}
+    real = next(iter(records.values()))["baseline"]
+    points["other real images"] = (real["recall"], real["precision"])
+    alt = "; ".join(f"{name}: recall {a['value']:.2f}, precision {b['value']:.2f}" for name, (a, b) in points.items())
+    caption = "Precision: the share of samples that lie near a real image; recall: the share of real images that lie "
+    caption += "near a sample. A crisp model that drops modes stands high and to the left."
+    picture = markup.chart(encode(plane(points, "recall", "precision")), alt)
+    names = {name: name for name in ("precision", "recall", "density", "coverage")}
+    rows = [*_rows(records, names), *_rows({"other real images": {"metrics": real}}, names)]
+    return markup.figure(picture, caption) + markup.table(("model", *names), rows, "variety, in numbers")
+
+
+def _rows(records: dict[str, dict[str, Any]], names: dict[str, str]) -> list[list[str]]:
+    return [[model, *(_cell(record["metrics"].get(name)) for name in names)] for model, record in records.items()]
+
+
+def _cell(entry: dict[str, Any] | None) -> str:
+    return "-" if entry is None else number(_estimate(entry))
+
+
+def _estimate(entry: dict[str, Any]) -> Estimate:
+    return Estimate(**entry)
+
+
+def _comparison(records: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What the charts of a comparison are drawn from."""
+    shared = next(iter(records.values()))
+    spectrum = {"frequencies": shared["spectrum"]["frequencies"], "real": shared["spectrum"]["real"]}
+    for name, record in records.items():
+        kinds = ("reconstruction", "sample")
+        spectrum[name] = {kind: record["spectrum"][kind] for kind in kinds if kind in record["spectrum"]}
+    return {"models": records, "baseline": shared["baseline"], "spectrum": spectrum}
+
+
+def _spectra_in_words(comparison: dict[str, Any]) -> str:
+    spectrum = comparison["spectrum"]
+    ends = [
+        f"{name}, {kind}s: {ratios[0]:.2g} to {ratios[-1]:.2g}"
+        for name in comparison["models"]
+        for kind, power in spectrum[name].items()
+        for ratios in [relative_power(power, spectrum["real"])]
+    ]
+    return f"Power relative to real from the lowest to the highest frequencies; {'; '.join(ends)}"
+
+
+def _reading(shelf: Shelf) -> list[str]:
+    sentences = [sentence for found in results_of(shelf, "comparison.json") for sentence in found.get("reading", [])]
+    return [markup.heading("In words"), markup.bullets(sentences)] if sentences else []
+
+
+def _left_out(others: list[str]) -> str:
+    if not others:
+        return ""
+    return markup.paragraphs(f"Measured on other images or otherwise, hence left out: {', '.join(others)}.")
+
+
+def _diagnoses(shelf: Shelf) -> list[str]:
+    """Each model's waterfall of causes, where `hfgen diagnose` left one."""
+    parts = [_diagnosis(model) for model in shelf.models.values() if (model.folder / "waterfall.png").is_file()]
+    return [markup.heading("What each model's detail is lost to"), markup.row(parts)] if parts else []
+
+
+def _diagnosis(model: Model) -> str:
+    png = (model.folder / "waterfall.png").read_bytes()
+    words = f"{model.name}: its missing detail, cause by cause"
+    return markup.figure(markup.chart(png, words), words)
+
+
+def _verdicts(shelf: Shelf) -> list[str]:
+    """What the studies found, where `hfgen study` left it."""
+    columns = ("claim", "number", "verdict")
+    found = [verdict for study in results_of(shelf, "study.json") for verdict in study.get("verdicts", [])]
+    if not found:
+        return []
+    cells = [[str(verdict.get(column, "-")) for column in columns] for verdict in found]
+    return [markup.heading("The folklore, measured"), markup.table(columns, cells, "verdicts of the studies")]

@@ -1,0 +1,404 @@
+"""The Gradio page: controls, named endpoints and links. What they show is made in `views` and `evidence`."""
+
+from __future__ import annotations
+
+import functools
+import os
+import secrets
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+# Read by Gradio when it is imported.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+import gradio as gr
+
+from hfgen.errors import UserError
+from hfgen.space import evidence, knobs, markup, views
+from hfgen.space.knobs import Knobs
+from hfgen.space.shelf import Shelf
+from hfgen.space.uploads import MOST_BYTES, Upload
+from hfgen.space.views import Choices, View
+
+VIEWS = {"reconstruct": "Reconstruct", "generate": "Generate", "why": "Why blurry?", "compare": "Compare"}
+_ONE_AT_A_TIME = {"concurrency_limit": 1, "concurrency_id": "models"}
+_MOST_WAITING = 200
+_REMEMBERED = 64
+_SWEEP_SECONDS, _KEEP_SECONDS = 300, 1800
+_NO_BOUND = 4.0
+_MOST_SEED = 2**31 - 1
+_KNOBS = ("example", "noise", "quantise", "keep", "noise_seed")
+_CHOICES = ("seed", "count", "truncation", "temperature", "label", "fitted")
+LINKED = ("tabs", *_KNOBS, *_CHOICES, "second")
+"""What a link's query parameters set, by their names; `view` is the tab."""
+
+Gpu = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class Endpoints:
+    """What the page and its API call. Results of examples and seeds are remembered; nothing of an upload is."""
+
+    def __init__(self, shelf: Shelf, gpu: Gpu = lambda function: function) -> None:
+        self.shelf = shelf
+
+        def here(view: Callable[..., View]) -> Callable[..., View]:
+            return gpu(functools.wraps(view)(lambda *arguments: view(shelf, *arguments)))
+
+        remember = functools.lru_cache(maxsize=_REMEMBERED)
+        self._reconstructed = here(views.reconstructions)
+        self._remembered = remember(self._reconstructed)
+        self._sampled = remember(here(views.samples))
+        self._interpolated = remember(here(views.interpolation))
+        self._neighbours = remember(here(views.neighbours))
+        self._blind = here(views.blind_pair)
+        self._why = functools.lru_cache(maxsize=1)(functools.partial(evidence.why, shelf))
+        self._compare = functools.lru_cache(maxsize=1)(functools.partial(evidence.compare, shelf))
+
+    def warm_up(self) -> None:
+        """Make what everybody sees first, so that nobody waits for it and its seconds are a warm model's."""
+        if self.shelf.encoders:
+            self._reconstructed(0, Knobs())
+            self._remembered(0, Knobs())
+        if self.shelf.generators:
+            self._sampled(Choices())
+
+    def reconstruct(
+        self, image: str | None, example: int, noise: bool, quantise: bool, keep: int, seed: int
+    ) -> tuple[str, dict[str, Any]]:
+        """Send one image through every model that has an encoder.
+
+        Args:
+            image: An image file of at most 8 MiB and 16.8 million pixels; None takes the example.
+            example: Number of a held-out image, from 0.
+            noise: Decode a sample of a VAE's posterior instead of its mean.
+            quantise: Decode a VQ-VAE's codebook vectors; False: the encoder's own.
+            keep: Keep so many of the latent's first channels; 0 keeps all.
+            seed: Of the noise.
+
+        Returns:
+            The page, and per model PSNR, SSIM, high-frequency power, rate, seconds and both images as PNG.
+        """
+        turned = Knobs(bool(noise), bool(quantise), _whole("keep", keep) or None, _whole("seed", seed))
+        if image:
+            return self._friendly(lambda: self._reconstructed(Upload(Path(image)), turned))
+        return self._friendly(lambda: self._remembered(_whole("example", example), turned))
+
+    def generate(
+        self, seed: int, count: int, truncation: float, temperature: float, label: int, fitted: bool
+    ) -> tuple[str, dict[str, Any]]:
+        """Draw the images of one seed from every model that draws from noise alone.
+
+        Args:
+            seed: As in `pipe(batch_size=count, generator=torch.Generator().manual_seed(seed))`.
+            count: Images a model, 1 to 36.
+            truncation: A GAN's bound on its latent numbers in standard deviations; 4 and more is none.
+            temperature: Of a VQ-VAE's prior; 0 takes the most likely code.
+            label: Class of a conditional model; -1 draws it.
+            fitted: A VAE's fitted prior; False: N(0, I).
+
+        Returns:
+            The page, and each model's images as PNG.
+        """
+        return self._friendly(lambda: self._sampled(_choices(seed, count, truncation, temperature, label, fitted)))
+
+    def interpolate(self, seed: int, second: int) -> tuple[str, dict[str, Any]]:
+        """Go from the image of one seed to that of another in nine steps, in every model that draws.
+
+        Args:
+            seed: Where it begins.
+            second: Where it ends.
+
+        Returns:
+            The page, and each model's images as PNG.
+        """
+        return self._friendly(lambda: self._interpolated(_whole("seed", seed), _whole("second", second)))
+
+    def nearest(
+        self, seed: int, count: int, truncation: float, temperature: float, label: int, fitted: bool
+    ) -> tuple[str, dict[str, Any]]:
+        """Find the training image that is nearest to each of the first samples.
+
+        Args:
+            seed: As in `generate`.
+            count: Images a model; at most 8 are looked up.
+            truncation: As in `generate`.
+            temperature: As in `generate`.
+            label: As in `generate`.
+            fitted: As in `generate`.
+
+        Returns:
+            The page, and each model's nearest images as PNG with their rms differences in levels of 255.
+        """
+        return self._friendly(lambda: self._neighbours(_choices(seed, count, truncation, temperature, label, fitted)))
+
+    def why(self) -> str:
+        """Say from the models' records why some pictures are blurred: spectra, averaging, variety, verdicts."""
+        return self._why()
+
+    def compare(self) -> tuple[str, list[list[Any]]]:
+        """Show the models' records: the perception-distortion plane, and every number with its 95 % interval."""
+        return self._compare(), evidence.rows(self.shelf)
+
+    def blind_pair(self, model: str, game: dict[str, Any]) -> tuple[str, dict[str, Any], str]:
+        """Show a real image and a sample of a model side by side.
+
+        Args:
+            model: The model's name.
+            game: The session's own state.
+
+        Returns:
+            The page, the state and the score.
+        """
+        seed = secrets.randbelow(2**31)
+        pair = _or_refuse(lambda: self._blind(model, seed, bool(seed & 1)))
+        game = {**(game or _NEW_GAME), "answer": "right" if seed & 1 else "left"}
+        return pair.page, game, _score(game, "Which of the two is real?")
+
+    def blind_guess(self, guess: str, game: dict[str, Any]) -> tuple[dict[str, Any], str]:
+        """Say which of the pair is real; the score is kept for the session only.
+
+        Args:
+            guess: `left` or `right`.
+            game: The session's own state.
+
+        Returns:
+            The state and the score.
+        """
+        if not game or game.get("answer") is None:
+            return game or dict(_NEW_GAME), "Ask for a pair first."
+        right = guess == game["answer"]
+        words = f"{'Yes' if right else 'No'}: the {game['answer']} one is real."
+        game = {"answer": None, "right": game["right"] + right, "asked": game["asked"] + 1}
+        return game, _score(game, words)
+
+    def open_view(self, request: gr.Request) -> tuple[Any, ...]:
+        """Set the controls as a link's query parameters say; what isn't a sensible value there is left out."""
+        given = dict(request.query_params) if request else {}
+        view = given.get("view") if given.get("view") in VIEWS else "reconstruct"
+        values = {
+            "tabs": gr.Tabs(selected=view),
+            "example": _within(given, "example", 0, 0, views.last_example(self.shelf)),
+            "noise": bool(_within(given, "noise", 0, 0, 1)),
+            "quantise": bool(_within(given, "quantise", 1, 0, 1)),
+            "keep": _within(given, "keep", 0, 0, most_channels(self.shelf)),
+            "noise_seed": _within(given, "noise_seed", 0, 0, _MOST_SEED),
+            "seed": _within(given, "seed", 0, 0, _MOST_SEED),
+            "count": _within(given, "count", Choices.count, 1, views.MOST_SAMPLES),
+            "truncation": _within(given, "truncation", _NO_BOUND, 0.1, _NO_BOUND),
+            "temperature": _within(given, "temperature", 1.0, 0.0, 2.0),
+            "label": _within(given, "label", -1, -1, most_classes(self.shelf) - 1),
+            "fitted": bool(_within(given, "fitted", 1, 0, 1)),
+            "second": _within(given, "second", 1, 0, _MOST_SEED),
+        }
+        return tuple(values[name] for name in LINKED)
+
+    def _friendly(self, make: Callable[[], View]) -> tuple[str, dict[str, Any]]:
+        made = _or_refuse(make)
+        return made.page, made.values
+
+
+_NEW_GAME = {"answer": None, "right": 0, "asked": 0}
+
+
+def _score(game: dict[str, Any], words: str) -> str:
+    return f"{words} Right so far: {game['right']} of {game['asked']}; guessing gives half."
+
+
+def _or_refuse(make: Callable[[], View]) -> View:
+    """One line to the visitor instead of a traceback."""
+    try:
+        return make()
+    except UserError as error:
+        raise gr.Error(str(error), print_exception=False, title="Not possible") from None
+
+
+def _whole(name: str, value: Any) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        raise gr.Error(f"{name}: {value!r} is no whole number", print_exception=False) from None
+
+
+def _choices(seed: int, count: int, truncation: float, temperature: float, label: int, fitted: bool) -> Choices:
+    return Choices(
+        seed=_whole("seed", seed),
+        count=_whole("count", count),
+        truncation=float(truncation) if truncation < _NO_BOUND else None,
+        temperature=float(temperature),
+        label=_whole("label", label) if label >= 0 else None,
+        fitted=bool(fitted),
+    )
+
+
+def _within(given: dict[str, str], name: str, default: Any, least: Any, most: Any) -> Any:
+    """A query parameter as a number of the default's type between the bounds; else the default."""
+    try:
+        value = type(default)(given[name])
+    except (KeyError, ValueError):
+        return default
+    return value if least <= value <= most else default
+
+
+def most_channels(shelf: Shelf) -> int:
+    """Of the models' latents."""
+    return max((knobs.latent_channels(model.pipeline) for model in shelf.encoders), default=0)
+
+
+def most_classes(shelf: Shelf) -> int:
+    """Of the models that draw by class; 0 where none does."""
+    return max((views.classes(model) for model in shelf.generators), default=0)
+
+
+def build(endpoints: Endpoints) -> gr.Blocks:
+    """The page, not yet launched."""
+    title = "Why are VAEs blurred and GANs crisp?"
+    sweep = (_SWEEP_SECONDS, _KEEP_SECONDS)
+    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=sweep) as page:
+        gr.HTML(_header(endpoints.shelf, title))
+        controls: dict[str, Any] = {}
+        with gr.Tabs() as controls["tabs"]:
+            with gr.Tab(VIEWS["reconstruct"], id="reconstruct"):
+                show_reconstructions = _reconstruct_tab(endpoints, controls)
+            with gr.Tab(VIEWS["generate"], id="generate"):
+                show_samples = _generate_tab(endpoints, controls)
+            with gr.Tab(VIEWS["why"], id="why") as tab:
+                gr.on([tab.select, page.load], endpoints.why, None, gr.HTML(), api_name="why")
+            with gr.Tab(VIEWS["compare"], id="compare") as tab:
+                _compare_tab(endpoints, [tab.select, page.load])
+        opened = page.load(endpoints.open_view, None, [controls[name] for name in LINKED], api_name="open_view")
+        show_reconstructions(opened.then)
+        show_samples(opened.then)
+    page.queue(max_size=_MOST_WAITING)
+    return page
+
+
+def _header(shelf: Shelf, title: str) -> str:
+    names = ", ".join(shelf.models)
+    words = [f"{names}: one image, one seed, and what became of the detail. Every picture is shown pixel by pixel."]
+    if shelf.failed:
+        words.append(f"Left out, since it can't be opened: {', '.join(shelf.failed)}.")
+    return markup.view(f"<h1>{title}</h1>", markup.paragraphs(*words))
+
+
+def _reconstruct_tab(endpoints: Endpoints, controls: dict[str, Any]) -> Callable[..., Any]:
+    """Returns what shows the reconstructions after an event."""
+    shelf = endpoints.shelf
+    channels = most_channels(shelf)
+    gr.HTML(views.examples(shelf))
+    with gr.Row():
+        with gr.Column(scale=1, min_width=280):
+            controls["example"] = gr.Slider(0, views.last_example(shelf), 0, step=1, label="Example")
+            image = gr.Image(
+                type="filepath",
+                image_mode=None,
+                format="png",
+                sources=["upload", "clipboard"],
+                height=160,
+                label="Or your own image; it is deleted after half an hour",
+            )
+            image.preprocess = _path_of
+        with gr.Column(scale=1, min_width=280):
+            controls["noise"] = gr.Checkbox(False, label="Posterior noise (VAE)")
+            controls["quantise"] = gr.Checkbox(True, label="Quantiser (VQ-VAE)")
+            controls["keep"] = gr.Slider(0, channels, 0, step=1, label="Keep the first channels of the latent; 0: all")
+            controls["noise_seed"] = gr.Number(0, precision=0, minimum=0, maximum=_MOST_SEED, label="Seed of the noise")
+    shown, values = gr.HTML(), gr.JSON(visible=False)
+    inputs = [image, *(controls[name] for name in _KNOBS)]
+
+    def show(after: Callable[..., Any], **options: Any) -> Any:
+        return after(endpoints.reconstruct, inputs, [shown, values], **_ONE_AT_A_TIME, **options)
+
+    changes = [controls[name].input for name in _KNOBS if name != "example"]
+    show(
+        functools.partial(gr.on, [*changes, image.upload, image.clear]),
+        api_name="reconstruct",
+        trigger_mode="always_last",
+    )
+    # Another example takes the place of an upload.
+    chosen = controls["example"].input(lambda: None, None, image, api_visibility="private", queue=False)
+    show(chosen.then, api_visibility="private")
+    return functools.partial(show, api_visibility="private")
+
+
+def _path_of(payload: Any) -> str | None:
+    """An upload's file as it is: Gradio would decode it before the limits are checked."""
+    return None if payload is None else payload.path
+
+
+def _generate_tab(endpoints: Endpoints, controls: dict[str, Any]) -> Callable[..., Any]:
+    """Returns what shows the samples after an event."""
+    labels = most_classes(endpoints.shelf)
+    with gr.Row():
+        controls["seed"] = gr.Number(0, precision=0, minimum=0, maximum=_MOST_SEED, label="Seed")
+        controls["count"] = gr.Slider(1, views.MOST_SAMPLES, Choices.count, step=1, label="Images a model")
+        controls["truncation"] = gr.Slider(0.1, _NO_BOUND, _NO_BOUND, step=0.1, label="Truncation (GAN); 4: none")
+        controls["temperature"] = gr.Slider(0, 2, 1, step=0.05, label="Temperature (VQ-VAE)")
+        controls["label"] = gr.Slider(-1, max(labels - 1, 0), -1, step=1, label="Class; -1: drawn", visible=labels > 0)
+        controls["fitted"] = gr.Checkbox(True, label="Fitted prior (VAE); else N(0, I)")
+    shown, values = gr.HTML(), gr.JSON(visible=False)
+    inputs = [controls[name] for name in _CHOICES]
+
+    def show(after: Callable[..., Any], **options: Any) -> Any:
+        return after(endpoints.generate, inputs, [shown, values], **_ONE_AT_A_TIME, **options)
+
+    changes = [control.input for control in inputs]
+    show(functools.partial(gr.on, changes), api_name="generate", trigger_mode="always_last")
+    with gr.Row():
+        controls["second"] = gr.Number(1, precision=0, minimum=0, maximum=_MOST_SEED, label="Second seed")
+        between = gr.Button("Interpolate to the second seed")
+        nearest = gr.Button("Nearest training images")
+    more, more_values = gr.HTML(), gr.JSON(visible=False)
+    seeds = [controls["seed"], controls["second"]]
+    between.click(endpoints.interpolate, seeds, [more, more_values], api_name="interpolate", **_ONE_AT_A_TIME)
+    nearest.click(endpoints.nearest, inputs, [more, more_values], api_name="nearest", **_ONE_AT_A_TIME)
+    return functools.partial(show, api_visibility="private")
+
+
+def _compare_tab(endpoints: Endpoints, triggers: list[Any]) -> None:
+    shown = gr.HTML()
+    table = gr.Dataframe(
+        headers=list(evidence.HEAD),
+        datatype=["str", "str", *["number"] * 5],
+        interactive=False,
+        show_search="filter",
+        label="Every number of the records; click a column's head to sort",
+    )
+    gr.on(triggers, endpoints.compare, None, [shown, table], api_name="compare")
+    names = [model.name for model in endpoints.shelf.generators]
+    if not names:
+        return
+    gr.HTML(markup.view(markup.heading("Which one is real?")))
+    with gr.Row():
+        model = gr.Dropdown(names, value=names[0], label="Samples of")
+        ask = gr.Button("Show a pair")
+    pair, game = gr.HTML(), gr.State(dict(_NEW_GAME))
+    guess = gr.Radio(["left", "right"], value="left", label="The real one is")
+    answer = gr.Button("Answer")
+    score = gr.Textbox(label="Score of this session", interactive=False)
+    ask.click(endpoints.blind_pair, [model, game], [pair, game, score], api_name="blind_pair", **_ONE_AT_A_TIME)
+    answer.click(endpoints.blind_guess, [guess, game], [game, score], api_name="blind_guess")
+
+
+def launch(shelf: Shelf, gpu: Gpu = lambda function: function, **options: Any) -> None:
+    """Serve the page until it is stopped; `options` go to Gradio's `launch`.
+
+    Args:
+        shelf: The models.
+        gpu: Wraps what needs a GPU for a moment, such as `spaces.GPU`.
+        options: Such as `server_name` and `server_port`.
+    """
+    endpoints = Endpoints(shelf, gpu)
+    endpoints.warm_up()
+    font = [gr.themes.utils.fonts.LocalFont("Source Sans Pro", weights=(400, 700)), "sans-serif"]
+    build(endpoints).launch(
+        theme=gr.themes.Default(font=font),
+        css=files("hfgen.space").joinpath("page.css").read_text(encoding="utf-8"),
+        max_file_size=MOST_BYTES,
+        run_history=False,
+        footer_links=["api"],
+        show_error=False,
+        ssr_mode=False,
+        **options,
+    )

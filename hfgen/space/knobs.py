@@ -1,0 +1,133 @@
+"""Hands on the latent: a reconstruction with noise, without quantisation, or from its first channels; interpolation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hfgen.images import to_float, to_uint8
+from hfgen.metrics import kl_bits
+from hfgen.pipelines import ImagePipeline
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """What is done to a latent before it is decoded. As they stand here: what `pipeline.reconstruct` does.
+
+    Attributes:
+        noise: Decode a sample of the posterior, drawn by `seed`, instead of its mean.
+        quantise: Decode the codebook's vectors; else the encoder's own.
+        channels: Keep the first so many channels and set the others to 0; None keeps all.
+        seed: Of the noise.
+    """
+
+    noise: bool = False
+    quantise: bool = True
+    channels: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Turned:
+    """Reconstructions, uint8 (N, C, R, R), and the bits that each one's latent costs, (N,); None: no finite number."""
+
+    images: Tensor
+    rate_bits: Tensor | None
+
+
+@torch.no_grad()
+def reconstruct(pipeline: ImagePipeline, images: Tensor, knobs: Knobs) -> Turned:
+    """Encode uint8 images (N, C, R, R), turn the knobs that the model has, and decode.
+
+    The rate is KL(q(z | x) || N(0, I)) of the channels kept, or as many codes of log2(codebook size) bits.
+    """
+    network = _autoencoder(pipeline)
+    if network is None:
+        return Turned(to_uint8(pipeline.reconstruct(to_float(images), output_type="pt").images.cpu() * 2 - 1), None)
+    encoded = network.encode(to_float(images).to(pipeline.device, network.dtype))
+    kept = slice(0, knobs.channels)
+    if hasattr(encoded, "latent_dist"):
+        posterior = encoded.latent_dist
+        latents = posterior.mean
+        if knobs.noise:
+            generator = torch.Generator().manual_seed(knobs.seed)
+            latents = latents + posterior.std * torch.randn(latents.shape, generator=generator).to(latents)
+        rate = kl_bits(posterior.mean.float()[:, kept], posterior.logvar.float()[:, kept])
+        decoded = network.decode(_keep(latents, knobs.channels)).sample
+        return Turned(to_uint8(decoded.cpu()), rate.cpu())
+    latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent
+    if not hasattr(network, "quantize"):
+        return Turned(to_uint8(network.decode(_keep(latents, knobs.channels)).sample.cpu()), None)
+    codes = latents.shape[-2] * latents.shape[-1]
+    if knobs.quantise:
+        latents = network.quantize(latents)[0]
+    decoded = network.decode(_keep(latents, knobs.channels), force_not_quantize=True).sample
+    bits = torch.full((len(images),), codes * math.log2(network.config.num_vq_embeddings))
+    return Turned(to_uint8(decoded.cpu()), bits if knobs.quantise else None)
+
+
+def latent_channels(pipeline: ImagePipeline) -> int:
+    """How many channels its latent has; 0 where it has none to turn."""
+    network = _autoencoder(pipeline)
+    return 0 if network is None else int(network.config.get("latent_channels") or 0)
+
+
+@torch.no_grad()
+def interpolate(pipeline: ImagePipeline, first: int, second: int, steps: int) -> Tensor:
+    """Images between those of two seeds, uint8 (steps, C, R, R); the ends are the seeds' own.
+
+    A GAN's latents move on the sphere (White, 1609.04468), since all its training latents lie near one. A VAE's move
+    on the straight line. A VQ-VAE's codebook vectors do too, and are then quantised again.
+    """
+    ends = [_latents(pipeline, seed) for seed in (first, second)]
+    (start, *conditions), (end, *_) = ends
+    shares = torch.linspace(0, 1, steps, dtype=torch.float64)
+    if hasattr(pipeline, "gan"):
+        path = torch.cat([_on_sphere(start, end, float(share)) for share in shares])
+        labels = [condition.expand(steps) for condition in conditions]
+        return to_uint8(pipeline.gan(path, *labels).cpu())
+    path = torch.cat([start + (end - start) * float(share) for share in shares])
+    network = _autoencoder(pipeline)
+    if not hasattr(network, "quantize"):
+        return to_uint8(network.decode(path).sample.cpu())
+    return to_uint8(network.decode(network.quantize(path)[0], force_not_quantize=True).sample.cpu())
+
+
+def _autoencoder(pipeline: ImagePipeline) -> Any:
+    parts = (getattr(pipeline, name, None) for name in ("vae", "vqvae", "autoencoder"))
+    return next((part for part in parts if part is not None), None)
+
+
+def _keep(latents: Tensor, channels: int | None) -> Tensor:
+    if channels is None or channels >= latents.shape[1]:
+        return latents
+    kept = latents.clone()
+    kept[:, channels:] = 0
+    return kept
+
+
+def _latents(pipeline: ImagePipeline, seed: int) -> list[Tensor]:
+    """What the first layer of the decoder is given for a seed's image, and its class, if there is one."""
+    network = getattr(pipeline, "gan", None)
+    if network is None:
+        autoencoder = _autoencoder(pipeline)
+        network = getattr(autoencoder, "post_quant_conv", None) or autoencoder.decoder
+    seen: list[tuple[Tensor, ...]] = []
+    hook = network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
+    try:
+        pipeline(batch_size=1, generator=torch.Generator().manual_seed(seed), output_type="pt")
+    finally:
+        hook.remove()
+    return [value for value in seen[0] if isinstance(value, Tensor)]
+
+
+def _on_sphere(start: Tensor, end: Tensor, share: float) -> Tensor:
+    cosine = torch.nn.functional.cosine_similarity(start.flatten(), end.flatten(), dim=0).clamp(-1, 1)
+    angle = float(torch.acos(cosine))
+    if math.sin(angle) < 1e-6:
+        return start + (end - start) * share
+    return (start * math.sin((1 - share) * angle) + end * math.sin(share * angle)) / math.sin(angle)

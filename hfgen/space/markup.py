@@ -1,0 +1,118 @@
+"""HTML of the Space: pictures pixel by pixel with words beside them, tables, links."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from torch import Tensor
+
+from hfgen.images import grid, to_pil
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def data_uri(image: Image.Image) -> str:
+    """The picture itself as a link, lossless."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def zoom_to(side: int, resolution: int) -> int:
+    """The largest whole number of screen pixels per pixel that keeps within `side`; at least 1."""
+    return max(1, side // resolution)
+
+
+def picture(image: Tensor, alt: str, side: int) -> str:
+    """One uint8 image (C, R, R), enlarged by a whole number towards `side`."""
+    return _img(grid(image[None], 1, zoom_to(side, image.shape[-1])), alt)
+
+
+def sheet(images: Tensor, columns: int, alt: str, side: int) -> str:
+    """uint8 images (N, C, R, R) in a grid, each enlarged by a whole number towards `side`."""
+    return _scroll(_img(grid(images, columns, zoom_to(side, images.shape[-1])), alt), alt)
+
+
+def curtain(original: Tensor, other: Tensor, name: str, side: int) -> str:
+    """Two uint8 images (C, R, R), one over the other; the keyboard moves the edge between them as well."""
+    left = picture(original, f"original, beside which {name}'s reconstruction is laid", side)
+    right = picture(other, f"{name}'s reconstruction", side)
+    move = "this.parentElement.style.setProperty('--cut', this.value + '%')"
+    label = f"how much of the original is shown over {name}'s reconstruction, in per cent"
+    return (
+        f'<div class="hf-curtain" style="--cut:50%"><div>{right}<div class="hf-over">{left}</div></div>'
+        f'<input type="range" min="0" max="100" value="50" aria-label="{escape(label)}" oninput="{move}"></div>'
+    )
+
+
+def figure(content: str, caption: str) -> str:
+    """Content with its caption, which is text."""
+    return f"<figure>{content}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def chart(png: bytes, alt: str) -> str:
+    """A chart, which scales with the page."""
+    source = "data:image/png;base64," + base64.b64encode(png).decode()
+    return f'<img class="hf-chart" src="{source}" alt="{escape(alt)}">'
+
+
+def row(parts: Iterable[str]) -> str:
+    """Figures side by side, as many as the page is wide."""
+    return f'<div class="hf-row">{"".join(parts)}</div>'
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], label: str) -> str:
+    """A table of text whose first column names the rows."""
+    cells = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    body = "".join(
+        f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in rest)}</tr>'
+        for first, *rest in rows
+    )
+    return _scroll(f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>", label)
+
+
+def paragraphs(*texts: str) -> str:
+    """Text, a paragraph each."""
+    return "".join(f"<p>{escape(text)}</p>" for text in texts)
+
+
+def bullets(texts: Iterable[str]) -> str:
+    """Text, a bullet each."""
+    return f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in texts)}</ul>"
+
+
+def heading(text: str) -> str:
+    """A heading within a view."""
+    return f"<h3>{escape(text)}</h3>"
+
+
+def link(view: str, **settings: Any) -> str:
+    """The link that reopens a view as it is."""
+    given = {name: int(value) if isinstance(value, bool) else value for name, value in settings.items()}
+    query = urlencode({"view": view, **{name: value for name, value in given.items() if value is not None}})
+    return f'<p><a href="?{escape(query)}">Link to this view</a></p>'
+
+
+def view(*parts: str) -> str:
+    """All parts of one view."""
+    return f'<div class="hf-view">{"".join(parts)}</div>'
+
+
+def pngs(images: Tensor) -> list[str]:
+    """Each of uint8 (N, C, R, R) at its own size, as a link."""
+    return [data_uri(image) for image in to_pil(images)]
+
+
+def _img(image: Image.Image, alt: str) -> str:
+    size = f'width="{image.width}" height="{image.height}"'
+    return f'<img class="hf-pixels" src="{data_uri(image)}" {size} alt="{escape(alt)}">'
+
+
+def _scroll(content: str, label: str) -> str:
+    return f'<div class="hf-scroll" role="region" aria-label="{escape(label)}" tabindex="0">{content}</div>'

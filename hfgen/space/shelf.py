@@ -1,0 +1,183 @@
+"""The models that the Space shows: opened once, each with its record; one that can't be opened is left out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hfgen.data import draw, open_store
+from hfgen.errors import UserError
+from hfgen.files import read_json
+from hfgen.pipelines import ImagePipeline, load
+from hfgen.pipelines.loading import resolve_folder
+from hfgen.records import read_record
+
+logger = logging.getLogger("hfgen")
+
+QUICKSTART = Path("runs/quickstart")
+_BUILT_IN = {"glyphs": 1, "stacked": 3}
+# All of them would take seconds to draw before the first picture.
+_DRAWN = {"test": 256, "train": 4096}
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model.
+
+    Attributes:
+        name: What it is called here.
+        pipeline: It, ready to use.
+        folder: Where its record and its diagnosis lie.
+        record: Its measurements, or None where it wasn't evaluated.
+    """
+
+    name: str
+    pipeline: ImagePipeline
+    folder: Path
+    record: dict[str, Any] | None
+
+    @property
+    def encodes(self) -> bool:
+        """Whether any image can be reconstructed; a model of pairs needs a condition as well."""
+        return self.pipeline.can_reconstruct and self.pipeline.paired_with is None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Resolution and channels of its images."""
+        return self.pipeline.sample_size, self.pipeline.channels
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """All models by name, the names of those that couldn't be opened, and the data that examples are from."""
+
+    models: dict[str, Model]
+    failed: list[str]
+    data: str
+    results: list[Path] = field(default_factory=list)
+
+    @property
+    def encoders(self) -> list[Model]:
+        """Those that reconstruct."""
+        return [model for model in self.models.values() if model.encodes]
+
+    @property
+    def generators(self) -> list[Model]:
+        """Those that draw images from noise alone."""
+        return [model for model in self.models.values() if model.pipeline.can_sample]
+
+    def images(self, size: tuple[int, int], split: str = "test") -> Tensor:
+        """The data at a model's `size`, uint8 (N, C, R, R); of the built-in sets, which are drawn, the first."""
+        return _open(self.data, split, *size)
+
+
+@lru_cache(maxsize=8)
+def _open(data: str, split: str, resolution: int, channels: int) -> Tensor:
+    if _BUILT_IN.get(data) == channels:
+        return draw(data, split, 0, _DRAWN[split], resolution).images
+    return open_store(data, split=split, resolution=resolution, channels=channels, small_images="pad").targets
+
+
+def quickstart_models(folder: Path = QUICKSTART) -> list[str]:
+    """The models that `hfgen quickstart` left.
+
+    Raises:
+        UserError: there are none; it says how to make them.
+    """
+    models = [str(path.parent) for path in sorted(folder.glob("*/pretrained"))]
+    if not models:
+        raise UserError(f"models: none given, and none in {folder}; run `hfgen quickstart`, or give runs' folders")
+    return models
+
+
+def open_shelf(
+    models: Sequence[str], data: str | None = None, *, results: Path | None = None, device: str | None = None
+) -> Shelf:
+    """Open the models, each a run's folder, a checkpoint's or `org/name[@revision]`.
+
+    Args:
+        models: Their places.
+        data: Where examples, real images and training neighbours are from; by default what the first record names,
+            if it is there, and else `glyphs`.
+        results: Where comparison.json and study.json lie; by default beside the models.
+        device: By default a GPU, if there is one.
+
+    Raises:
+        UserError: two are called alike, none can be opened, or the data can't.
+    """
+    names = [short_name(model) for model in models]
+    if len(set(names)) < len(names):
+        raise UserError(f"models: two are called {max(names, key=names.count)}; rename a folder to tell them apart")
+    opened, failed = {}, []
+    for name, model in zip(names, models, strict=True):
+        try:
+            opened[name] = _open_model(name, model, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        except Exception as error:  # Whatever is wrong with one, the others are shown.
+            logger.warning("%s is left out: %s", name, str(error) or type(error).__name__)
+            failed.append(name)
+    if not opened:
+        raise UserError(f"models: none of {', '.join(names)} can be opened; the lines above say why")
+    shelf = Shelf(opened, failed, data or _data_of(opened), _result_folders(opened, results))
+    for size in {model.size for model in opened.values()}:
+        shelf.images(size)
+    return shelf
+
+
+def short_name(model: str) -> str:
+    """`vae` for runs/vae, runs/vae/pretrained and org/vae@revision."""
+    return Path(model.removesuffix("/").removesuffix("/pretrained")).name.partition("@")[0]
+
+
+def _open_model(name: str, place: str, device: str) -> Model:
+    folder = resolve_folder(place)
+    pipeline = load(folder).to(device)
+    pipeline.set_progress_bar_config(disable=True)
+    home = folder if (folder / "record.json").is_file() or folder.name != "pretrained" else folder.parent
+    return Model(name, pipeline, home, _record(home))
+
+
+def _record(folder: Path) -> dict[str, Any] | None:
+    if not (folder / "record.json").is_file():
+        return None
+    try:
+        return read_record(folder / "record.json")
+    except UserError as error:
+        logger.warning("%s", error)
+        return None
+
+
+def _data_of(models: dict[str, Model]) -> str:
+    """What the first record was measured on, if that can be had here."""
+    for model in models.values():
+        if model.record is not None:
+            try:
+                _open(model.record["data"]["id"], "test", *model.size)
+            except UserError as error:
+                logger.warning("%s; glyphs are shown instead", error)
+                break
+            return model.record["data"]["id"]
+    return "glyphs"
+
+
+def _result_folders(models: dict[str, Model], given: Path | None) -> list[Path]:
+    """Where results of several models may lie."""
+    return [given] if given is not None else sorted({model.folder.parent for model in models.values()})
+
+
+def results_of(shelf: Shelf, name: str) -> list[Any]:
+    """What the files `name` beside the models hold, such as comparison.json; damaged ones are left out."""
+    found = []
+    for folder in shelf.results:
+        if (folder / name).is_file():
+            try:
+                found.append(read_json(folder / name))
+            except UserError as error:
+                logger.warning("%s", error)
+    return found

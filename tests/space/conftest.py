@@ -1,0 +1,117 @@
+"""Three tiny models that were never trained, with records, and the Space that shows them in a process of its own."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import tiny_config
+
+from hfgen.files import write_json
+from hfgen.records import write_record
+
+
+def record(family: str, sharpness: float) -> dict[str, Any]:
+    """A record as `hfgen evaluate` writes it; its numbers follow from `sharpness`."""
+
+    def near(value: float) -> dict[str, Any]:
+        return {"value": value, "low": value - 0.01, "high": value + 0.01, "n": 20}
+
+    names = ("hf_ratio_sample", "precision", "recall", "density", "coverage", "kid")
+    metrics = {name: near(sharpness) for name in names}
+    bands = [sharpness, sharpness / 2]
+    spectrum = {"frequencies": [0.1, 0.4], "real": [1.0, 1.0], "sample": bands}
+    if family != "gan":
+        metrics |= {"psnr": near(20), "averaging_identity": near(1), "hf_ratio_reconstruction": near(sharpness)}
+        metrics["spectral_distance_reconstruction"] = near(1 - sharpness)
+        spectrum["reconstruction"] = bands
+    return {
+        "schema": 1,
+        "model": {"id": family, "revision": None, "family": family, "parameters": 1},
+        "data": {
+            "id": "glyphs",
+            "revision": None,
+            "split": "test",
+            "n": 20,
+            "resolution": 16,
+            "fingerprint": "0" * 64,
+        },
+        "protocol": {
+            "seed": 0,
+            "neighbours": 5,
+            "extractor": {"id": "embedded", "sha256": "0" * 64, "accuracy": None},
+            "versions": {},
+        },
+        "metrics": metrics,
+        "baseline": {name: near(1.0) for name in names},
+        "spectrum": spectrum,
+    }
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with vae, vqvae, gan and `damaged`, which can't be opened."""
+    folder = tmp_path_factory.mktemp("space") / "models"
+    for family, sharpness in (("vae", 0.1), ("vqvae", 0.4), ("gan", 0.9)):
+        torch.manual_seed(0)
+        model = tiny_config(family, folder).model
+        model.pipeline(model.build(16, 1)).save_pretrained(folder / family / "pretrained")
+        write_record(folder / family / "record.json", record(family, sharpness))
+    write_json(folder / "damaged" / "pretrained" / "model_index.json", {"_class_name": "NoSuchPipeline"})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shelf(untrained: Path):
+    from hfgen.space.shelf import open_shelf
+
+    return open_shelf([str(untrained / name) for name in ("vae", "vqvae", "gan", "damaged")])
+
+
+class Server:
+    """`hfgen space` in a process."""
+
+    def __init__(self, models: list[Path], folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.url, self.log = f"http://127.0.0.1:{port}", folder / "log.txt"
+        command = [sys.executable, "-m", "hfgen", "space", *map(str, models), "--data=glyphs", f"--port={port}"]
+        environment = {**os.environ, "GRADIO_TEMP_DIR": str(folder / "uploads"), "OMP_NUM_THREADS": "1"}
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+
+    def wait(self) -> float:
+        """Until the page is served; returns the seconds."""
+        start = time.perf_counter()
+        while True:
+            assert self.process.poll() is None, self.log.read_text()
+            try:
+                urllib.request.urlopen(self.url, timeout=5).read()
+                return time.perf_counter() - start
+            except OSError:
+                time.sleep(0.1)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def server(untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    pytest.importorskip("gradio")
+    server = Server(
+        [untrained / name for name in ("vae", "vqvae", "gan", "damaged")], tmp_path_factory.mktemp("served")
+    )
+    try:
+        server.wait()
+        yield server
+    finally:
+        server.stop()

@@ -1,0 +1,90 @@
+"""The Space's repository: it says what the Hub wants to hear, and holds all that it needs."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import tomllib
+import yaml
+
+from hfgen.errors import UserError
+from hfgen.space.assemble import Pinned, assemble, fill_card, pin_on_hub
+
+ROOT = Path(__file__).parents[2]
+SPACE = ROOT / "spaces" / "compare"
+SHA = "a" * 40
+
+
+def pin(model: str) -> Pinned:
+    return Pinned(model.partition("@")[0], SHA, ("model_index.json", "vae/model.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def assembled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("assembled") / "space"
+    assemble(SPACE, ["org/vae", "org/gan@main"], out, data="glyphs", pin=pin)
+    return out
+
+
+def test_the_wheel_travels_and_imports_by_itself(assembled: Path, tmp_path: Path):
+    wheels = list(assembled.glob("hfgen-*.whl"))
+    assert len(wheels) == 1
+    names = zipfile.ZipFile(wheels[0]).namelist()
+    for wanted in ("hfgen/space/page.css", "hfgen/record.schema.json", "hfgen/recipes/vae-glyphs.yaml"):
+        assert wanted in names
+    zipfile.ZipFile(wheels[0]).extractall(tmp_path)
+    program = "import hfgen.space.shelf, importlib.metadata as m; print(hfgen.__file__, m.version('hfgen'))"
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {program}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.startswith(str(tmp_path)), done.stderr
+
+
+def test_the_models_are_pinned_and_preloaded(assembled: Path):
+    assert json.loads((assembled / "models.json").read_text()) == {
+        "models": [f"org/vae@{SHA}", f"org/gan@{SHA}"],
+        "data": "glyphs",
+    }
+    fields = yaml.safe_load((assembled / "README.md").read_text().split("---\n")[1])
+    assert fields["models"] == ["org/vae", "org/gan"]
+    assert fields["preload_from_hub"][0] == f"org/vae model_index.json,vae/model.safetensors {SHA}"
+    assert fields["sdk"] == "gradio" and fields["app_file"] == "app.py" and len(fields["short_description"]) <= 60
+
+
+def test_again_gives_the_same_bytes(assembled: Path, tmp_path: Path):
+    assemble(SPACE, ["org/vae", "org/gan@main"], tmp_path / "again", data="glyphs", pin=pin)
+    for path in assembled.iterdir():
+        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_requirements_are_hfgens_but_for_what_a_space_brings():
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    listed = (SPACE / "requirements.txt").read_text().split("\n")[:-1]
+    assert listed == [line for line in wanted if not line.startswith("huggingface_hub")]
+    assert not any(line.startswith(("gradio", "spaces", "huggingface_hub")) for line in listed)
+
+
+def test_nothing_half_is_left_of_a_refusal(tmp_path: Path, untrained: Path):
+    with pytest.raises(UserError, match="models: none given"):
+        assemble(SPACE, [], tmp_path / "out", pin=pin)
+    with pytest.raises(UserError, match="publish it first"):
+        assemble(SPACE, [str(untrained / "vae")], tmp_path / "out")
+    with pytest.raises(UserError, match="short_description"):
+        fill_card("---\nshort_description: " + "x" * 61 + "\n---\n", [], None)
+    with pytest.raises(UserError, match="doesn't begin"):
+        fill_card("# Title", [], None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_the_hub_lacks_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    with pytest.raises(UserError, match="models: org/none can't be had"):
+        pin_on_hub("org/none")
+
+
+def test_the_app_says_how_to_make_models_where_there_are_none(tmp_path: Path):
+    pytest.importorskip("gradio")
+    done = subprocess.run([sys.executable, str(SPACE / "app.py")], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1 and "hfgen quickstart" in done.stderr.splitlines()[-1]

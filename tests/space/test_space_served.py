@@ -1,0 +1,172 @@
+"""The Space as its visitors meet it: a real server, every named endpoint, two users, and those who mean harm."""
+
+import base64
+import io
+import json
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hfgen.data import draw
+
+gradio_client = pytest.importorskip("gradio_client")
+
+KNOBS = {"example": 0, "noise": False, "quantise": True, "keep": 0, "seed": 0}
+CHOICES = {"seed": 3, "count": 2, "truncation": 4, "temperature": 1, "label": -1, "fitted": True}
+
+
+def pixels(uri: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,")))))
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    return gradio_client.Client(server.url, verbose=False)
+
+
+def call(url: str, endpoint: str, data: list[Any], query: str = "") -> str:
+    """The last event of a call without Gradio's client, which would refuse to send what is sent here."""
+    body = json.dumps({"data": data}).encode()
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{url}/gradio_api/call/{endpoint}{query}", body, headers)
+    event = json.loads(urllib.request.urlopen(request, timeout=60).read())["event_id"]
+    return urllib.request.urlopen(f"{url}/gradio_api/call/{endpoint}/{event}", timeout=60).read().decode()
+
+
+def status(url: str) -> int:
+    try:
+        return urllib.request.urlopen(url, timeout=30).status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_every_endpoint_has_a_name_and_a_description(client):
+    endpoints = client.view_api(return_format="dict")["named_endpoints"]
+    expected = {"reconstruct", "generate", "interpolate", "nearest", "why", "compare"}
+    assert endpoints.keys() == {f"/{name}" for name in expected | {"blind_pair", "blind_guess", "open_view"}}
+    assert all(len(endpoint["description"]) > 30 for endpoint in endpoints.values())
+
+
+def test_reconstruct_an_example_and_an_upload(client, tmp_path: Path):
+    glyph = draw("glyphs", "test", 0, 1, 16).images[0, 0].numpy()
+    page, values = client.predict(image=None, **KNOBS, api_name="/reconstruct")
+    assert "<figure>" in page and [one["model"] for one in values["models"]] == ["vae", "vqvae"]
+    assert all((pixels(one["original"]) == glyph).all() for one in values["models"])
+    Image.fromarray(255 - glyph).save(tmp_path / "mine.png")
+    file = gradio_client.handle_file(tmp_path / "mine.png")
+    _, values = client.predict(image=file, **KNOBS, api_name="/reconstruct")
+    assert all((pixels(one["original"]) == 255 - glyph).all() for one in values["models"])
+
+
+def test_generate_interpolate_and_nearest(client):
+    _, values = client.predict(**CHOICES, api_name="/generate")
+    assert {one["model"]: len(one["images"]) for one in values["models"]} == {"vae": 2, "vqvae": 2, "gan": 2}
+    _, values = client.predict(seed=3, second=4, api_name="/interpolate")
+    assert {len(one["images"]) for one in values["models"]} == {9}
+    _, values = client.predict(**CHOICES, api_name="/nearest")
+    assert all(len(one["nearest"]) == len(one["rms"]) == 2 for one in values["models"])
+
+
+def test_why_and_compare(client):
+    assert "averaging" in client.predict(api_name="/why")
+    page, table = client.predict(api_name="/compare")
+    assert "20 held-out images" in page and ["psnr", "vae", 20, 19.99, 20.01, 20, None] in table["data"]
+
+
+def test_a_mistake_is_one_line(client, tmp_path: Path):
+    (tmp_path / "text.png").write_text("no image")
+    with pytest.raises(gradio_client.exceptions.AppError, match="image: this is no PNG"):
+        client.predict(image=gradio_client.handle_file(tmp_path / "text.png"), **KNOBS, api_name="/reconstruct")
+    with pytest.raises(gradio_client.exceptions.AppError, match="count: 99 images"):
+        client.predict(**{**CHOICES, "count": 99}, api_name="/generate")
+    with pytest.raises(gradio_client.exceptions.AppError, match="example: 99"):
+        client.predict(image=None, **{**KNOBS, "example": 99}, api_name="/reconstruct")
+
+
+def test_a_link_sets_the_controls(server):
+    names = ["example", "noise", "quantise", "keep", "noise_seed", "seed", "count", "truncation", "temperature"]
+    names += ["label", "fitted", "second"]
+
+    def opened(query: str) -> dict[str, Any]:
+        last = call(server.url, "open_view", [], query)
+        tabs, *values = json.loads(last.rsplit("data: ", 1)[1])
+        return {"view": tabs["selected"], **dict(zip(names, values, strict=True))}
+
+    found = opened("?view=generate&seed=7&count=4&truncation=1.5&fitted=0&noise=1")
+    wanted = {"view": "generate", "seed": 7, "count": 4, "truncation": 1.5, "fitted": False, "noise": True}
+    assert found.items() >= wanted.items()
+    nonsense = opened("?view=../../etc&seed=-1&count=1e9&truncation=nan&example=99&keep=x&label=50")
+    assert nonsense == opened("")
+    assert nonsense["view"] == "reconstruct"
+
+
+def test_two_users_see_their_own_images_and_scores(server, tmp_path: Path):
+    users = [gradio_client.Client(server.url, verbose=False) for _ in range(2)]
+    for index in range(2):
+        Image.new("L", (16, 16), 60 + 100 * index).save(tmp_path / f"{index}.png")
+
+    def ask(turn: int) -> bool:
+        index = turn % 2
+        file = gradio_client.handle_file(tmp_path / f"{index}.png")
+        _, values = users[index].predict(image=file, **KNOBS, api_name="/reconstruct")
+        return all((pixels(one["original"]) == 60 + 100 * index).all() for one in values["models"])
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(ask, range(8)))
+    for _ in range(2):
+        users[0].predict("gan", api_name="/blind_pair")
+        score = users[0].predict("left", api_name="/blind_guess")
+    assert "of 2;" in score
+    assert users[1].predict("left", api_name="/blind_guess") == "Ask for a pair first."
+
+
+def test_no_file_of_the_server_can_be_read(server, untrained: Path):
+    secret = untrained / "vae" / "record.json"
+    for path in ("/etc/passwd", str(secret), f"{untrained}/../models/vae/record.json"):
+        assert status(f"{server.url}/gradio_api/file={path}") in (403, 404)
+        data = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        answer = call(server.url, "reconstruct", [data, *KNOBS.values()])
+        assert "event: error" in answer and "fingerprint" not in answer and "root:" not in answer
+    for link in ("http://127.0.0.1:1/x.png", "http://169.254.169.254/x.png", "file:///etc/passwd"):
+        data = {"path": link, "url": link, "meta": {"_type": "gradio.FileData"}}
+        assert "event: error" in call(server.url, "reconstruct", [data, *KNOBS.values()])
+
+
+def test_a_large_upload_is_refused_before_it_is_kept(server):
+    boundary = "x" * 20
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'.encode()
+    body = head + b"\0" * (9 * 2**20) + f"\r\n--{boundary}--\r\n".encode()
+    headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(urllib.request.Request(f"{server.url}/gradio_api/upload", body, headers), timeout=60)
+    assert caught.value.code == 413
+
+
+@pytest.mark.slow
+def test_fifty_users_at_once(server, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    import time
+
+    import psutil
+
+    process = psutil.Process(server.process.pid)
+    before = process.memory_info().rss
+    Image.fromarray(draw("glyphs", "test", 9, 1, 16).images[0, 0].numpy()).save(tmp_path / "image.png")
+    users = [gradio_client.Client(server.url, verbose=False) for _ in range(50)]
+
+    def ask(user: Any) -> float:
+        start = time.perf_counter()
+        user.predict(image=gradio_client.handle_file(tmp_path / "image.png"), **KNOBS, api_name="/reconstruct")
+        return time.perf_counter() - start
+
+    with ThreadPoolExecutor(50) as pool:
+        seconds = np.array(list(pool.map(ask, users)))
+    grown = (process.memory_info().rss - before) / 2**20
+    with capsys.disabled():
+        print(f"\n50 users: p50 {np.median(seconds):.2f} s, p95 {np.quantile(seconds, 0.95):.2f} s, + {grown:.0f} MiB")
+    assert grown < 300

@@ -29,6 +29,7 @@ _TRAIN = str(Path(__file__).parents[1] / "train.py")
 _SHOWN = (
     "psnr",
     "hf_ratio_reconstruction",
+    "averaging_identity",
     "kid",
     "precision",
     "recall",

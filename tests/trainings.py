@@ -1,6 +1,7 @@
 """Real training processes that start at once: forked from a server that has imported everything."""
 
 import contextlib
+import math
 import multiprocessing
 import os
 import re
@@ -98,8 +99,8 @@ def tiny_arguments(family: str, data: Path, out: Path, *more: str) -> list[str]:
 def assert_learnt_alike(out: Path, one: Path, family: str) -> None:
     """The last weights and averages of `out` are those of `one`, but for little of their moves from the start.
 
-    Each tensor as a whole, and after a few steps: single weights whose gradient is nearly zero follow rounding, which
-    Adam enlarges until it reaches all of them.
+    All as a whole, each tensor loosely, and after a few steps: weights whose gradient is nearly zero follow rounding,
+    which Adam enlarges until it reaches all of them.
     """
     import torch
     from safetensors.torch import load_file
@@ -114,11 +115,15 @@ def assert_learnt_alike(out: Path, one: Path, family: str) -> None:
         for name, network in networks.items():
             path = last / f"{kind}.{name}.safetensors"
             first, second, start = load_file(path), load_file(out / path.relative_to(one)), network.state_dict()
+            errors, moves = [], []
             for key, value in first.items():
                 if torch.equal(value, second[key]):
                     continue
                 error, moved = (float((value - other).norm()) for other in (second[key], start[key]))
-                assert error <= 0.05 * moved + 2e-4, f"{path.stem}: {key}: {error} after a move by {moved}"
+                assert error <= 0.5 * moved + 2e-4, f"{path.stem}: {key}: {error} after a move by {moved}"
+                errors.append(error)
+                moves.append(moved)
+            assert math.hypot(*errors) <= 0.05 * math.hypot(*moves) + 2e-4, path.stem
 
 
 def _free_port() -> int:

@@ -70,7 +70,8 @@ def data_quality(images: Tensor) -> DataQuality:
     if repeated:
         # Every second pixel was made up: nothing above .25 is real.
         kept = min(kept, _EMPTY)
-    return DataQuality(blur, blurred or repeated, min(max(kept, 0.0), 1.0), cutoff, repeated, grid)
+    # Sums over pixels follow how memory lies; a billionth of a pixel does not matter.
+    return DataQuality(round(blur, 9), blurred or repeated, min(max(round(kept, 9), 0.0), 1.0), cutoff, repeated, grid)
 
 
 def compressed(quality: DataQuality) -> bool:

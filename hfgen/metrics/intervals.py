@@ -202,7 +202,8 @@ def wilson(share: float, n: int) -> Estimate:
     z2 = _NORMAL_95**2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     reach = (z2 * share * (1 - share) / n + (z2 / (2 * n)) ** 2) ** 0.5 / (1 + z2 / n)
-    return Estimate(share, max(centre - reach, 0.0), min(centre + reach, 1.0), n)
+    # At 0 and 1 rounding may leave the share outside.
+    return Estimate(share, max(min(centre - reach, share), 0.0), min(max(centre + reach, share), 1.0), n)
 
 
 def _as_share(estimate: Estimate) -> Estimate:

@@ -18,6 +18,7 @@ from hfgen.metrics import (
     prdc,
     prdc_intervals,
 )
+from hfgen.metrics.intervals import wilson
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -190,3 +191,10 @@ def test_what_has_no_interval_is_refused() -> None:
         frechet_distance_interval(normal(3, 2), normal(9, 2), seed=0)
     with pytest.raises(UserError, match="fake: 11 images are too few; give at least 12"):
         prdc_intervals(normal(12, 2), normal(11, 2), 5, seed=0)
+
+
+@pytest.mark.parametrize("n", [10, 30, 60, 1000])
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_wilsons_interval_holds_the_share_itself(share: float, n: int):
+    estimate = wilson(share, n)
+    assert 0 <= estimate.low <= share <= estimate.high <= 1

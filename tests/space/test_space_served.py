@@ -83,9 +83,9 @@ def test_a_mistake_is_one_line(client, tmp_path: Path):
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(gradio_client.exceptions.AppError, match="image: this is no PNG"):
         client.predict(image=gradio_client.handle_file(tmp_path / "text.png"), **KNOBS, api_name="/reconstruct")
-    with pytest.raises(gradio_client.exceptions.AppError, match="count: 99 images"):
+    with pytest.raises(gradio_client.exceptions.AppError, match="Value 99 is greater than maximum value 36"):
         client.predict(**{**CHOICES, "count": 99}, api_name="/generate")
-    with pytest.raises(gradio_client.exceptions.AppError, match="example: 99"):
+    with pytest.raises(gradio_client.exceptions.AppError, match="Value 99 is greater than maximum value 7"):
         client.predict(image=None, **{**KNOBS, "example": 99}, api_name="/reconstruct")
 
 

@@ -147,7 +147,7 @@ def test_the_network_that_trains_is_not_the_one_that_judges(glyph_folder: Path, 
     trainer.resume()
     store = trainer.store
     judge = embedded_extractor(store.images, store.labels, store.fingerprint, cache=tmp_path)
-    ours, theirs = trainer.networks["perceptual"].classifier.state_dict(), judge._network.state_dict()
+    ours, theirs = trainer.networks["perceptual"].classifier.state_dict(), judge._classifier.network.state_dict()
     assert ours.keys() == theirs.keys() and not torch.equal(ours["0.weight"], theirs["0.weight"])
 
 

@@ -29,6 +29,7 @@ LAYERS = [
     ("comparison",),
     ("publishing",),
     ("quickstart", "doctor", "diagnosis", "space"),
+    ("studies",),
     ("cli",),
     ("__main__",),
 ]

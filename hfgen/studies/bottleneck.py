@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hfgen.studies import models
-from hfgen.studies.claims import Claim, Panel, Series, Study, Test, difference, value
+from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, difference, value
 
 # Little noise, so that the latent's size is the limit and not the posterior's width.
 _QUIET = ("--model.variance=0.002", "--model.lr=2e-3")
@@ -29,18 +29,18 @@ STUDY = Study(
         Claim(
             "A VAE's small latent can't carry the image; what comes out is a mean over what it leaves open, blurred.",
             (
-                Test(
+                Criterion(
                     "the power that reconstructions gain from a latent of 64 over one of 2",
                     difference("VAE 64", "VAE 2", "hf_ratio_reconstruction"),
                     above=0.1,
                 ),
-                Test("the averaging identity at a latent of 2", value("VAE 2", "averaging_identity"), above=0.9),
+                Criterion("the averaging identity at a latent of 2", value("VAE 2", "averaging_identity"), above=0.9),
             ),
         ),
         Claim(
             "With a wide spatial latent, reconstructions become good.",
             (
-                Test(
+                Criterion(
                     "the power of reconstructions through 4x4x8 numbers",
                     value("VAE 4x4x8", "hf_ratio_reconstruction"),
                     above=0.7,
@@ -50,12 +50,12 @@ STUDY = Study(
         Claim(
             "But a GAN makes its images from a vector as small, so the size alone isn't the reason.",
             (
-                Test(
+                Criterion(
                     "the power of samples of a GAN over those of a VAE, both of 16 numbers",
                     difference("GAN 16", "VAE 16", "hf_ratio_sample"),
                     above=0.2,
                 ),
-                Test("the power of samples of a GAN of 2 numbers", value("GAN 2", "hf_ratio_sample"), above=0.5),
+                Criterion("the power of samples of a GAN of 2 numbers", value("GAN 2", "hf_ratio_sample"), above=0.5),
             ),
         ),
     ),

@@ -68,7 +68,7 @@ def in_words(finding: Mapping[str, Any]) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Test:
+class Criterion:
     """A number that should lie on one side of a bound.
 
     Attributes:
@@ -106,7 +106,7 @@ class Claim:
     """A sentence of the question, in our words, and the tests that it has to pass."""
 
     says: str
-    tests: tuple[Test, ...]
+    tests: tuple[Criterion, ...]
 
     @property
     def rule(self) -> str:

@@ -7,7 +7,7 @@ from hfgen.diagnosis.interventions import from_unquantised
 from hfgen.metrics import Estimate
 from hfgen.studies import models
 from hfgen.studies.cells import Trained
-from hfgen.studies.claims import Claim, Panel, Series, Study, Test, difference, minus, value
+from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, difference, minus, value
 
 _SIZES = (4, 16, 64, 256, 1024)
 _CELLS = {f"{size} codes": models.vqvae(f"--model.codes={size}") for size in _SIZES}
@@ -34,18 +34,18 @@ STUDY = Study(
         Claim(
             "A limited codebook maps many images to one, at the price of detail: more codes, less blur.",
             (
-                Test(
+                Criterion(
                     "the power that 1024 codes add to 4",
                     difference("1024 codes", "4 codes", "hf_ratio_reconstruction"),
                     above=0.1,
                 ),
-                Test("the averaging identity at 4 codes", value("4 codes", "averaging_identity"), above=0.9),
+                Criterion("the averaging identity at 4 codes", value("4 codes", "averaging_identity"), above=0.9),
             ),
         ),
         Claim(
             "Quantisation is what a VQ-VAE has for noise: past the quantiser, the same decoder is sharper.",
             (
-                Test(
+                Criterion(
                     "the power that the decoder gains past a quantiser of 256 codes",
                     minus(value("256 codes", "hf_ratio_unquantised"), value("256 codes", "hf_ratio_reconstruction")),
                     above=0.05,

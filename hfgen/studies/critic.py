@@ -14,7 +14,7 @@ from hfgen.metrics import Estimate
 from hfgen.seeds import derive_seed
 from hfgen.studies import models
 from hfgen.studies.cells import Trained
-from hfgen.studies.claims import Claim, Panel, Series, Study, Test, minus, value
+from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, minus, value
 from hfgen.training.checkpoints import load_network, newest_checkpoint
 
 _CELLS = {"GAN": models.GAN}
@@ -112,7 +112,7 @@ STUDY = Study(
         Claim(
             "Blurred images are obviously fake, and an adversary won't tolerate them.",
             (
-                Test(
+                Criterion(
                     "the share of images that score lower after a blur of .7 px",
                     value("GAN", _noticed("blur")),
                     above=0.75,
@@ -122,7 +122,7 @@ STUDY = Study(
         Claim(
             "It is blur that the adversary minds, more than other faults of the same error.",
             tuple(
-                Test(
+                Criterion(
                     f"the share that score lower after the blur beyond that after {name}",
                     minus(value("GAN", _noticed("blur")), value("GAN", _noticed(name))),
                     above=0.0,
@@ -133,7 +133,7 @@ STUDY = Study(
         Claim(
             "So a GAN's fakes become nearly indistinguishable from real images.",
             (
-                Test(
+                Criterion(
                     "how often a classifier tells its samples from real images",
                     value("GAN", "two_sample"),
                     below=0.6,

@@ -14,7 +14,7 @@ from hfgen.metrics import Estimate
 from hfgen.seeds import derive_seed
 from hfgen.studies import models
 from hfgen.studies.cells import Trained
-from hfgen.studies.claims import Claim, Panel, Series, Study, Test, difference
+from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, difference
 
 _CELLS = {
     "autoencoder": models.NOISELESS,
@@ -73,7 +73,7 @@ STUDY = Study(
         Claim(
             "Noise on the latent makes it interpolable: midway between two images lies an image.",
             (
-                Test(
+                Criterion(
                     "how much farther the autoencoder's middle falls from real images than the VAE's",
                     difference("autoencoder", "VAE", "kid_middle_gap"),
                     above=0.0,
@@ -83,7 +83,7 @@ STUDY = Study(
         Claim(
             "Noise makes samples diverse.",
             (
-                Test(
+                Criterion(
                     "the recall that a VAE has beyond an autoencoder whose latents were fitted afterwards",
                     difference("VAE", "autoencoder", "recall"),
                     above=0.0,
@@ -93,7 +93,7 @@ STUDY = Study(
         Claim(
             "That comes at the price of blur.",
             (
-                Test(
+                Criterion(
                     "the power of the autoencoder's reconstructions beyond the VAE's",
                     difference("autoencoder", "VAE", "hf_ratio_reconstruction"),
                     above=0.05,

@@ -15,7 +15,7 @@ from hfgen.objectives.reconstruction import LEVEL
 from hfgen.seeds import derive_seed
 from hfgen.studies import models
 from hfgen.studies.cells import Trained
-from hfgen.studies.claims import Claim, Panel, Series, Study, Test, value
+from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, value
 
 _CELLS = {
     "VAE": models.vae("--model.likelihood=calibrated"),
@@ -63,24 +63,24 @@ STUDY = Study(
             "Maximum likelihood with pixels that are independent given the latent spreads its mass diffusely: draws of "
             "that density are no images.",
             (
-                Test(
+                Criterion(
                     "how often a classifier tells draws with their pixel noise from real images",
                     value("VAE", "two_sample_noisy"),
                     above=0.9,
                 ),
-                Test("the power of these draws", value("VAE", "hf_ratio_noisy"), above=1.3),
+                Criterion("the power of these draws", value("VAE", "hf_ratio_noisy"), above=1.3),
             ),
         ),
         Claim(
             "What is shown of a VAE is that density's mean, and a mean is blurred.",
-            (Test("the power of samples without pixel noise", value("VAE", "hf_ratio_sample"), below=0.7),),
+            (Criterion("the power of samples without pixel noise", value("VAE", "hf_ratio_sample"), below=0.7),),
         ),
         Claim(
             "A GAN is crisp because its mapping has no noise given the latent (a Dirac); then an autoencoder without "
             "noise, which is as deterministic, should be crisp too.",
             (
-                Test("the power of samples of the GAN", value("GAN", "hf_ratio_sample"), above=0.7),
-                Test(
+                Criterion("the power of samples of the GAN", value("GAN", "hf_ratio_sample"), above=0.7),
+                Criterion(
                     "the power of reconstructions of the noiseless autoencoder",
                     value("autoencoder", "hf_ratio_reconstruction"),
                     above=0.7,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hfgen.studies import models
-from hfgen.studies.claims import Claim, Panel, Series, Study, Test, difference, value
+from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, difference, value
 
 _CELLS = {
     "L2": models.L2,
@@ -24,20 +24,20 @@ STUDY = Study(
         Claim(
             "The L1 or L2 loss is least for an average of all plausible outputs, and that is blur.",
             (
-                Test("the power that L2 leaves", value("L2", "hf_ratio_reconstruction"), below=0.7),
-                Test("the power that L1 leaves", value("L1", "hf_ratio_reconstruction"), below=0.7),
-                Test("the averaging identity of L2", value("L2", "averaging_identity"), above=0.9),
+                Criterion("the power that L2 leaves", value("L2", "hf_ratio_reconstruction"), below=0.7),
+                Criterion("the power that L1 leaves", value("L1", "hf_ratio_reconstruction"), below=0.7),
+                Criterion("the averaging identity of L2", value("L2", "averaging_identity"), above=0.9),
             ),
         ),
         Claim(
             "A learnt, adversarial loss doesn't tolerate that: the same networks become crisp.",
             (
-                Test(
+                Criterion(
                     "the power that an adversary adds to L2",
                     difference("L2 + adversarial", "L2", "hf_ratio_reconstruction"),
                     above=0.2,
                 ),
-                Test(
+                Criterion(
                     "the averaging identity with an adversary",
                     value("L2 + adversarial", "averaging_identity"),
                     below=0.7,
@@ -48,8 +48,8 @@ STUDY = Study(
             "Crispness is paid with error, at most twice the squared error (3 dB), as the theory of perception and "
             "distortion has it.",
             (
-                Test("the dB that an adversary costs", difference("L2", "L2 + adversarial", "psnr"), above=0.0),
-                Test("the dB that an adversary costs", difference("L2", "L2 + adversarial", "psnr"), below=3.01),
+                Criterion("the dB that an adversary costs", difference("L2", "L2 + adversarial", "psnr"), above=0.0),
+                Criterion("the dB that an adversary costs", difference("L2", "L2 + adversarial", "psnr"), below=3.01),
             ),
         ),
     ),

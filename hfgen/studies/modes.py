@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hfgen.studies import models
-from hfgen.studies.claims import Claim, Panel, Series, Study, Test, difference
+from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, difference
 
 _STACKED = ("--channels=3",)
 _CELLS = {
@@ -24,12 +24,12 @@ STUDY = Study(
         Claim(
             "A GAN drops modes, because that makes fooling easier; a model of likelihood doesn't.",
             (
-                Test(
+                Criterion(
                     "the modes that samples of the VQ-VAE hit beyond those of the GAN",
                     difference("VQ-VAE", "GAN", "modes"),
                     above=0,
                 ),
-                Test(
+                Criterion(
                     "the modes that samples of the VAE hit beyond those of the GAN",
                     difference("VAE", "GAN", "modes"),
                     above=0,
@@ -39,7 +39,7 @@ STUDY = Study(
         Claim(
             "A GAN uses its modes less evenly than a VQ-VAE.",
             (
-                Test(
+                Criterion(
                     "the KL of the GAN's modes beyond the VQ-VAE's",
                     difference("GAN", "VQ-VAE", "modes_kl"),
                     above=0,

@@ -11,7 +11,7 @@ from hfgen.diagnosis.interventions import from_samples
 from hfgen.metrics import Estimate
 from hfgen.studies import models
 from hfgen.studies.cells import Trained
-from hfgen.studies.claims import Claim, Panel, Series, Study, Test, difference, minus, value
+from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, difference, minus, value
 
 _WEIGHTS = {
     "0": models.NOISELESS,
@@ -57,7 +57,7 @@ STUDY = Study(
         Claim(
             "Training with noise on the latent costs detail: without it, the same networks are sharper.",
             (
-                Test(
+                Criterion(
                     "the power that reconstructions gain without noise",
                     difference("KL x 0", "KL x 1", "hf_ratio_reconstruction"),
                     above=0.05,
@@ -67,7 +67,7 @@ STUDY = Study(
         Claim(
             "The noise comes at the price of error.",
             (
-                Test(
+                Criterion(
                     "the dB that the mean of the posterior gains over a sample",
                     minus(value("KL x 1", "psnr"), value("KL x 1", "psnr_noisy")),
                     above=0.1,
@@ -77,7 +77,7 @@ STUDY = Study(
         Claim(
             "The noise itself is the blur: a sample of the posterior decodes to less detail than its mean.",
             (
-                Test(
+                Criterion(
                     "the power that the mean of the posterior has beyond a sample",
                     minus(value("KL x 1", "hf_ratio_reconstruction"), value("KL x 1", "hf_ratio_noisy")),
                     above=0.0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hfgen.studies.cells import Cell
-from hfgen.studies.claims import Claim, Panel, Series, Study, Test, difference
+from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, difference
 
 _SMALL = (
     "--model.max_width=64",
@@ -34,7 +34,7 @@ STUDY = Study(
         Claim(
             "L1 alone blurs; with a conditional adversary, the same translator brings more detail.",
             (
-                Test(
+                Criterion(
                     "the power that a conditional adversary adds to L1",
                     difference("l1+cgan", "l1", "hf_ratio_reconstruction"),
                     above=0.02,
@@ -43,11 +43,11 @@ STUDY = Study(
         ),
         Claim(
             "That detail costs error.",
-            (Test("the dB that the adversary costs", difference("l1", "l1+cgan", "psnr"), above=0.0),),
+            (Criterion("the dB that the adversary costs", difference("l1", "l1+cgan", "psnr"), above=0.0),),
         ),
         Claim(
             "An adversary that doesn't see the input is free to ignore it.",
-            (Test("the dB that seeing the input gains", difference("cgan", "gan", "psnr"), above=0.5),),
+            (Criterion("the dB that seeing the input gains", difference("cgan", "gan", "psnr"), above=0.5),),
         ),
     ),
     panels=(

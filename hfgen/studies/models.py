@@ -5,7 +5,9 @@ from __future__ import annotations
 from hfgen.studies.cells import Cell
 
 _DECODER = ("--model.max_width=32",)
-_ADVERSARY = ("--model.discriminator_width=32", "--model.discriminator_max_width=128")
+# Few steps of 32 images: larger ones than the recipes', which are for longer runs.
+_GAN_RATES = ("--model.lr_generator=1e-3", "--model.lr_discriminator=1e-3")
+_ALI_RATES = ("--model.lr=1e-3", "--model.lr_discriminator=1e-3")
 
 
 def vae(*overrides: str, data: str = "") -> Cell:
@@ -26,12 +28,12 @@ def vqvae(*overrides: str, data: str = "") -> Cell:
 
 def gan(*overrides: str, data: str = "") -> Cell:
     """A GAN with the VAE's decoder and latent."""
-    return Cell("gan", (*_DECODER, *_ADVERSARY, *overrides), data)
+    return Cell("gan", (*_DECODER, *_GAN_RATES, *overrides), data)
 
 
 def ali(*overrides: str, data: str = "") -> Cell:
     """Adversarially learned inference with the VAE's networks."""
-    return Cell("ali", (*_DECODER, *_ADVERSARY, *overrides), data)
+    return Cell("ali", (*_DECODER, *_ALI_RATES, *overrides), data)
 
 
 L2 = vae()

@@ -41,7 +41,7 @@ class Budget(NamedTuple):
     seeds: int
 
 
-BUDGETS = {"smoke": Budget(images=64, n=48, seeds=1), "full": Budget(images=20_000, n=1_000, seeds=3)}
+BUDGETS = {"smoke": Budget(images=64, n=48, seeds=1), "full": Budget(images=16_000, n=1_000, seeds=3)}
 
 
 class Cell(NamedTuple):

@@ -27,13 +27,15 @@ def draw(study: Study, document: dict[str, Any]) -> Figure:
 
 
 def _panel(axes: Axes, panel: Panel, cells: dict[str, Any]) -> None:
-    ticks = list(dict.fromkeys(tick for series in panel.series for tick in series.cells))
+    named = [tick for series in panel.series for tick in series.cells]
+    ticks = list(dict.fromkeys(named))
+    crowded = len(named) > len(ticks)
     if panel.reference is not None:
         axes.axhline(panel.reference, color=ink(), lw=0.8, ls=":")
     for index, series in enumerate(panel.series):
         colour, marker = palette(index)
         # Side by side, so that intervals don't hide each other.
-        aside = _SHIFT * (index - (len(panel.series) - 1) / 2)
+        aside = _SHIFT * (index - (len(panel.series) - 1) / 2) if crowded else 0.0
         points = [
             (ticks.index(tick) + aside, found)
             for tick, cell in series.cells.items()
@@ -47,11 +49,11 @@ def _panel(axes: Axes, panel: Panel, cells: dict[str, Any]) -> None:
     axes.set_xticks(range(len(ticks)), ticks)
     if max(map(len, ticks)) > 7:
         axes.tick_params(axis="x", rotation=30)
-    if all(low >= 0 for low, _ in [axes.get_ylim()]) or panel.reference in (1.0, None):
-        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(0.0, low), high + 0.06 * (high - min(0.0, low)))
     axes.set_xlabel(panel.ticks)
     axes.set_ylabel(panel.height)
-    if len(panel.series) > 1:
+    if crowded:
         axes.legend(frameon=False, fontsize=8)
 
 

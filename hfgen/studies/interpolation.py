@@ -102,8 +102,8 @@ STUDY = Study(
         ),
     ),
     panels=(
-        Panel("KID of the middle beyond the ends'", "model", (Series("midway", "kid_middle_gap", _TICKS),), 0.0),
-        Panel("length of the path, 1: straight", "model", (Series("path", "path_length", _TICKS),)),
+        Panel("KID, middle minus ends", "model", (Series("midway", "kid_middle_gap", _TICKS),), 0.0),
+        Panel("length of the path over direct", "model", (Series("path", "path_length", _TICKS),)),
         Panel(
             "high-frequency power",
             "model",

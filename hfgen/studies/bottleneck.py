@@ -7,17 +7,17 @@ from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, differe
 
 # Little noise, so that the latent's size is the limit and not the posterior's width.
 _QUIET = ("--model.variance=0.002", "--model.lr=2e-3")
-_SIZES = (2, 4, 8, 16, 32, 64)
-_GAN_SIZES = (2, 16, 64)
+# Channels of a grid of 2x2.
+_SIZES = {4: 1, 16: 4, 64: 16}
 _SPATIAL = (*_QUIET, "--model.latent_size=4", "--model.latent_channels=8", "--model.kl_weight=0.1")
 
 _CELLS = {
-    **{f"VAE {size}": models.vae(*_QUIET, f"--model.latent_channels={size}") for size in _SIZES},
+    **{f"VAE {size}": models.vae(*_QUIET, f"--model.latent_channels={c}") for size, c in _SIZES.items()},
     "VAE 4x4x8": models.vae(*_SPATIAL),
-    **{f"GAN {size}": models.gan(f"--model.latent_channels={size}") for size in _GAN_SIZES},
+    **{f"GAN {size}": models.gan(f"--model.latent_channels={c}") for size, c in _SIZES.items()},
 }
-_VAE_TICKS = {str(size): f"VAE {size}" for size in _SIZES} | {"4x4x8": "VAE 4x4x8"}
-_GAN_TICKS = {str(size): f"GAN {size}" for size in _GAN_SIZES}
+_VAE_TICKS = {str(size): f"VAE {size}" for size in _SIZES} | {"128 (4x4x8)": "VAE 4x4x8"}
+_GAN_TICKS = {str(size): f"GAN {size}" for size in _SIZES}
 
 STUDY = Study(
     name="bottleneck",
@@ -30,11 +30,11 @@ STUDY = Study(
             "A VAE's small latent can't carry the image; what comes out is a mean over what it leaves open, blurred.",
             (
                 Criterion(
-                    "the power that reconstructions gain from a latent of 64 over one of 2",
-                    difference("VAE 64", "VAE 2", "hf_ratio_reconstruction"),
+                    "the power that reconstructions gain from a latent of 64 over one of 4",
+                    difference("VAE 64", "VAE 4", "hf_ratio_reconstruction"),
                     above=0.1,
                 ),
-                Criterion("the averaging identity at a latent of 2", value("VAE 2", "averaging_identity"), above=0.9),
+                Criterion("the averaging identity at a latent of 4", value("VAE 4", "averaging_identity"), above=0.9),
             ),
         ),
         Claim(
@@ -53,9 +53,9 @@ STUDY = Study(
                 Criterion(
                     "the power of samples of a GAN over those of a VAE, both of 16 numbers",
                     difference("GAN 16", "VAE 16", "hf_ratio_sample"),
-                    above=0.2,
+                    above=0.1,
                 ),
-                Criterion("the power of samples of a GAN of 2 numbers", value("GAN 2", "hf_ratio_sample"), above=0.5),
+                Criterion("the power of samples of a GAN of 4 numbers", value("GAN 4", "hf_ratio_sample"), above=0.5),
             ),
         ),
     ),

@@ -9,7 +9,7 @@ from hfgen.studies import models
 from hfgen.studies.cells import Trained
 from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, difference, minus, value
 
-_SIZES = (4, 16, 64, 256, 1024)
+_SIZES = (4, 32, 256, 1024)
 _CELLS = {f"{size} codes": models.vqvae(f"--model.codes={size}") for size in _SIZES}
 _TICKS = {str(size): f"{size} codes" for size in _SIZES}
 

@@ -35,12 +35,12 @@ STUDY = Study(
                 Criterion(
                     "the power that an adversary adds to L2",
                     difference("L2 + adversarial", "L2", "hf_ratio_reconstruction"),
-                    above=0.2,
+                    above=0.05,
                 ),
                 Criterion(
                     "the averaging identity with an adversary",
                     value("L2 + adversarial", "averaging_identity"),
-                    below=0.7,
+                    below=0.9,
                 ),
             ),
         ),

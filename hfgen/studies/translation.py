@@ -12,7 +12,7 @@ _SMALL = (
     "--model.discriminator_max_width=64",
 )
 _OBJECTIVES = ("l1", "gan", "cgan", "l1+gan", "l1+cgan")
-_PATCHES = (1, 16, 70)
+_PATCHES = (1, 16)
 
 
 def _pix2pix(objective: str, patch: int = 16) -> Cell:

@@ -14,12 +14,13 @@ from hfgen.folders import pretrained_folder
 
 SAMPLES = "samples.png"
 _OF_MODELS = ("pretrained", "model_index.json", "config.json", "checkpoints")
+_OF_DATASETS = ("record.json", "comparison.json", "data.json")
 _OWN_NAMES = ("README.md", "record.json", "run.json", SAMPLES)
 _STALE = {
     "model": r"(?:[^/]+/)?(?:[^/]+\.safetensors|hfgen_\w+_v\d+\.py)|[^/]+/(?:generation_)?config\.json"
     r"|record\.json|run\.json|samples\.png|\.eval_results/hfgen\.yaml",
-    "dataset": r"data/[^/]+\.parquet|record\.json|comparison\.json",
-    "space": r"(?!)",
+    "dataset": r"data/[^/]+\.parquet|record\.json|comparison\.json|data\.json",
+    "space": r"hfgen-[^/]+\.whl",
 }
 """Files of an earlier state that would mislead beside the new one; whatever else is there stays."""
 
@@ -46,6 +47,8 @@ class Contents:
 
     def is_stale(self, path: str) -> bool:
         """Whether a file that is on the Hub and not here belongs to an earlier state."""
+        if self.kind == "space" and not any(name.endswith(".whl") for name in self.files):
+            return False
         return path not in self.files and re.fullmatch(_STALE[self.kind], path) is not None
 
 
@@ -53,8 +56,8 @@ def collect(folder: Path, to: str, workspace: Path, record: Path | None = None) 
     """Tell what `folder` holds; rewritten copies of its JSON go to `workspace`.
 
     Args:
-        folder: A run, its `pretrained/`, a checkpoint; a folder with record.json (or comparison.json) and dataset/;
-            or a Space, which has app.py.
+        folder: A run, its `pretrained/`, a checkpoint; a folder with record.json (or comparison.json, or data.json) and
+            dataset/; or a Space, which has app.py.
         to: The repository, whose name stands in the records for the folders of this machine.
         workspace: An empty folder.
         record: The record of a model, where it isn't in its folder: record.json or its folder.
@@ -66,7 +69,7 @@ def collect(folder: Path, to: str, workspace: Path, record: Path | None = None) 
         raise UserError(f"folder: {folder} is no folder; give a run's, an evaluation's or a Space's")
     if (folder / "app.py").is_file():
         return Contents("space", folder, _files(folder), readme=_readme(folder))
-    results = next((folder / name for name in ("record.json", "comparison.json") if (folder / name).is_file()), None)
+    results = next((folder / name for name in _OF_DATASETS if (folder / name).is_file()), None)
     is_model = any((folder / name).exists() for name in _OF_MODELS)
     if not is_model and results is not None and (folder / "dataset").is_dir():
         return _dataset(folder, results, workspace)

@@ -122,13 +122,15 @@ def _parser() -> argparse.ArgumentParser:
     verb = add(
         evaluate,
         "measure a model, or images that anything made, on held-out images",
-        usage="hfgen evaluate MODEL|--samples DATA --data DATA --out DIR [...]\n       hfgen evaluate --verify DIR",
+        usage="hfgen evaluate MODEL|--samples DATA --data DATA --out DIR [...]\n"
+        "       hfgen evaluate --verify DIR|ORG/NAME",
     )
     verb.add_argument("model", metavar="MODEL", nargs="?", help="a run's folder, a checkpoint's or org/name[@revision]")
     verb.add_argument("--samples", metavar="DATA", help="generated images instead of a model: a folder or a Hub id")
     verb.add_argument("--samples_split", default="all", help="split of the samples (%(default)s)")
     verb.add_argument("--resolution", type=int, help="for samples, and autoencoders of any size (their own)")
-    verb.add_argument("--verify", type=Path, metavar="DIR", help="measure an evaluation dataset again and compare")
+    help = "measure an evaluation dataset again and compare: what evaluate wrote, or a published org/name[@revision]"
+    verb.add_argument("--verify", metavar="DIR", help=help)
     verb.add_argument("--out", type=Path, help="folder for record.json and dataset/")
     _add_measurement(verb, data_required=False)
 

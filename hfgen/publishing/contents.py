@@ -19,7 +19,7 @@ _OWN_NAMES = ("README.md", "record.json", "run.json", SAMPLES)
 _STALE = {
     "model": r"(?:[^/]+/)?(?:[^/]+\.safetensors|hfgen_\w+_v\d+\.py)|[^/]+/(?:generation_)?config\.json"
     r"|record\.json|run\.json|samples\.png|\.eval_results/hfgen\.yaml",
-    "dataset": r"data/[^/]+\.parquet|record\.json|comparison\.json|data\.json",
+    "dataset": r"data/[^/]+\.parquet|extractor/[^/]+|record\.json|comparison\.json|data\.json",
     "space": r"hfgen-[^/]+\.whl",
 }
 """Files of an earlier state that would mislead beside the new one; whatever else is there stays."""
@@ -124,6 +124,7 @@ def _dataset(folder: Path, results: Path, workspace: Path) -> Contents:
     files = {f"data/{path.name}": path for path in sorted((folder / "dataset").glob("*.parquet"))}
     if not files:
         raise UserError(f"folder: {folder / 'dataset'} holds no parquet file; evaluate again")
+    files |= {f"extractor/{path.name}": path for path in sorted((folder / "dataset" / "extractor").glob("*"))}
     files[results.name] = _write(workspace / results.name, record)
     return Contents("dataset", folder, files, record, readme=_readme(folder))
 

@@ -155,6 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--collection", metavar="NAME", help="title or slug of a collection to put it into")
     verb.add_argument("--license", help="identifier such as apache-2.0 (what the README says)")
     verb.add_argument("--record", type=Path, help="a model's record.json, where it isn't in DIR")
+    verb.add_argument("--diagnosis", type=Path, help="likewise its diagnosis.json")
     verb.add_argument("--models", nargs="+", metavar="ORG/NAME", help="what a Space shows, each pinned to its commit")
     verb.add_argument("--data", help="where a Space's examples are from (what its first model was measured on)")
     verb.add_argument("--results", type=Path, metavar="DIR", help="comparison.json or study.json for a Space to show")
@@ -406,15 +407,16 @@ def publish(arguments: argparse.Namespace) -> None:
     from hfgen.publishing import publish as run
 
     to = arguments.to
+    said = {name: getattr(arguments, name) for name in ("license", "record", "diagnosis")}
     with _published_folder(arguments) as folder:
         if arguments.dry_run:
-            planned = plan(folder, to, license=arguments.license, record=arguments.record)
+            planned = plan(folder, to, **said)
             print(f"{planned.kind} {to}")
             _print_findings((name, f"{size:,} bytes") for name, size in planned.sizes.items())
             print(planned.card)
             return
-        names = ("private", "revision", "create_pr", "collection", "license", "record")
-        published = run(folder, to, **{name: getattr(arguments, name) for name in names})
+        where = {name: getattr(arguments, name) for name in ("private", "revision", "create_pr", "collection")}
+        published = run(folder, to, **said, **where)
     print(f"{published.url} {published.commit}" + ("" if published.changed else " (nothing had changed)"))
 
 

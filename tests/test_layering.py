@@ -27,8 +27,9 @@ LAYERS = [
     ("galleries",),
     ("report",),
     ("comparison",),
+    ("diagnosis",),
     ("publishing",),
-    ("quickstart", "doctor", "diagnosis", "space"),
+    ("quickstart", "doctor", "space"),
     ("cli",),
     ("__main__",),
 ]

@@ -228,6 +228,7 @@ def _render(contents: Contents, to: str, found: dict[str, Any], license: Any) ->
         "name": to.split("/")[-1],
         "license": license if isinstance(license, str) else ", ".join(license),
         "record": record,
+        "diagnosis": contents.diagnosis,
         "config": contents.run.get("config", {}),
         "found": found,
         "samples": SAMPLES if SAMPLES in contents.files else None,

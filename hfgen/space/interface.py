@@ -371,7 +371,7 @@ def _compare_tab(endpoints: Endpoints, triggers: list[Any]) -> None:
         show_search="filter",
         label="Records",
         show_label=False,
-        column_widths=["270px", *["100px"] * 5, "170px"],
+        column_widths=["225px", *["100px"] * 5, "170px"],
     )
     gr.on(triggers, endpoints.compare, None, [shown, table], api_name="compare")
     names = [model.name for model in endpoints.shelf.generators]

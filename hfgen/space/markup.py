@@ -67,6 +67,11 @@ def row(parts: Iterable[str]) -> str:
     return f'<div class="hf-row">{"".join(parts)}</div>'
 
 
+def pair(left: str, right: str) -> str:
+    """Two figures side by side, however narrow the page."""
+    return f'<div class="hf-row hf-pair">{left}{right}</div>'
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], label: str) -> str:
     """A table of text whose first column names the rows."""
     cells = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)

@@ -185,7 +185,7 @@ def test_generate_pixel_by_pixel_and_by_link(visit, shelf, size: str):
 
 
 def test_by_keyboard_alone(visit):
-    page = visit()
+    page = visit(size="phone")
     focused: list[str] = []
 
     def tab_to(wanted: str) -> None:
@@ -204,7 +204,9 @@ def test_by_keyboard_alone(visit):
     page.keyboard.press("Enter")
     tab_to("Show a pair")
     page.keyboard.press("Enter")
-    page.get_by_alt_text("the left image").wait_for()
+    left, right = (page.get_by_alt_text(f"the {side} image") for side in ("left", "right"))
+    left.wait_for()
+    assert left.bounding_box()["y"] == right.bounding_box()["y"], "they are called left and right"
     tab_to("Answer")
     page.keyboard.press("Enter")
     score = page.get_by_label("Score of this session")

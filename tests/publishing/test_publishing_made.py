@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
-from hub import Hub
+import pytest
+from hub import Hub, client_environment
 from hub.accounts import Command
+from tiny import tiny_config
 
 from hfgen.data import draw
 from hfgen.data.export import export
@@ -61,6 +69,41 @@ def test_a_space_is_assembled_and_published(hub: Hub, client: Command, tmp_path:
     assert missing.returncode == 2 and "models: org/none can't be had from the Hub" in missing.stderr
     other = client("publish", tmp_path, "--models", "org/a", "--to", "org/show")
     assert other.returncode == 2 and "is no Space, for it has no app.py" in other.stderr
+
+
+@pytest.mark.slow
+def test_a_published_space_runs_by_itself(hub: Hub, client: Command, tmp_path: Path):
+    """Its own wheel, its own models at their commits, no checkout: only what a Space's machine has."""
+    gradio_client = pytest.importorskip("gradio_client")
+    for family in ("vae", "gan"):
+        model = tiny_config(family, tmp_path).model
+        model.pipeline(model.build(16, 1)).save_pretrained(tmp_path / family)
+        hub.storage.add_folder(hub.storage.create("model", f"org/{family}"), tmp_path / family)
+    done = client("publish", SPACE, "--models", "org/vae", "org/gan", "--data", "glyphs", "--to", "org/show")
+    assert done.returncode == 0, done.stderr
+    space = tmp_path / "app"
+    space.mkdir()
+    for name in hub.repo("org/show", "space").files():
+        (space / name).write_bytes(hub.read("org/show", name, "space"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = client_environment(hub, tmp_path / "visitor", GRADIO_SERVER_PORT=str(port), OMP_NUM_THREADS="1")
+    environment.pop("PYTHONPATH", None)
+    with (tmp_path / "log.txt").open("wb") as log:
+        app = subprocess.Popen([sys.executable, "app.py"], cwd=space, env=environment, stdout=log, stderr=log)
+    try:
+        for _ in range(300):
+            assert app.poll() is None, (tmp_path / "log.txt").read_text()
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=5):
+                break
+            time.sleep(0.2)
+        visitor = gradio_client.Client(f"http://127.0.0.1:{port}", verbose=False)
+        _, values = visitor.predict(3, 2, 4, 1, -1, True, api_name="/generate")
+        assert [one["model"] for one in values["models"]] == ["vae", "gan"]
+    finally:
+        app.terminate()
+        app.wait(30)
 
 
 SIZES = {"train": 300, "test": 40}

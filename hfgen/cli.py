@@ -168,6 +168,12 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--resolution", type=int, help="for autoencoders of any size (their own)")
     _add_measurement(verb, n=None)
 
+    verb = add(study, "put what people say about blur to the test: train small models, decide claim by claim")
+    verb.add_argument("claims", metavar="CLAIM", nargs="*", help="names of studies; an unknown one lists them (all)")
+    verb.add_argument("--budget", choices=("smoke", "full"), default="full", help="smoke decides nothing (%(default)s)")
+    verb.add_argument("--data", default="glyphs", help="what models are trained on, at 16 px (%(default)s)")
+    verb.add_argument("--out", type=Path, required=True, help="folder for study.json, report.html, figures/ and cells/")
+
     verb = add(space, "show models in the browser: reconstruct, generate, why they are blurred, compare")
     help = "runs' folders, checkpoints' or org/name[@revision]; by default those of `hfgen quickstart`"
     verb.add_argument("models", metavar="MODEL", nargs="*", help=help)
@@ -399,6 +405,16 @@ def diagnose(arguments: argparse.Namespace) -> None:
     for sentence in document["advice"]:
         print(f"- {sentence}")
     print(arguments.out / "waterfall.png")
+
+
+def study(arguments: argparse.Namespace) -> None:
+    """Decide on claims by experiment."""
+    from hfgen.studies import run_studies
+
+    document = run_studies(arguments.claims, arguments.out, data=arguments.data, budget=arguments.budget)
+    for row in document["verdicts"]:
+        print(f"{row['verdict']:<13} {row['study']}: {row['claim']}\n{'':<13} {row['number']}")
+    print(f"open {arguments.out / 'report.html'}")
 
 
 def publish(arguments: argparse.Namespace) -> None:

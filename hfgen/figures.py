@@ -43,12 +43,17 @@ def encode(figure: Figure, kind: str = "png") -> bytes:
     return buffer.getvalue()
 
 
+def palette(index: int) -> tuple[str, str]:
+    """Colour and marker of the `index`-th thing in a chart."""
+    return _COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)]
+
+
 def spectra(comparison: dict[str, Any]) -> Figure:
     """Power by frequency relative to real, one colour a model: samples solid, reconstructions dashed."""
     spectrum = comparison["spectrum"]
     figure, axes = _new_figure(height=4.2)
     axes.axvspan(_HIGH_FREQUENCY, 0.5, **_SHADE)
-    axes.axhline(1, color=_ink(), lw=1)
+    axes.axhline(1, color=ink(), lw=1)
     extremes = [1.0]
     for line in _lines(comparison):
         ratios = relative_power(spectrum[line.model][line.kind], spectrum["real"])
@@ -79,7 +84,7 @@ def high_frequency(comparison: dict[str, Any]) -> Figure:
     figure, axes = _new_figure(height=1.2 + 0.36 * len(lines))
     real = comparison["baseline"]["hf_ratio_sample"]
     axes.axvspan(real["low"], real["high"], **_SHADE)
-    axes.axvline(1, color=_ink(), lw=1)
+    axes.axvline(1, color=ink(), lw=1)
     for row, line in enumerate(lines):
         ratio = comparison["models"][line.model]["metrics"][f"hf_ratio_{line.kind}"]
         face = line.colour if line.kind == "sample" else axes.get_facecolor()
@@ -101,7 +106,7 @@ def perception_distortion(comparison: dict[str, Any]) -> Figure:
     least possible one (Blau & Michaeli 2018), which the measured MSE bounds from above.
     """
     figure, axes = _new_figure(height=4.2)
-    axes.axhline(0, color=_ink(), lw=1)
+    axes.axhline(0, color=ink(), lw=1)
     for name, point in comparison["perception_distortion"].items():
         mse, kid = point["mse"], point["kid"]
         colour, marker = model_style(comparison["models"], name)
@@ -132,7 +137,7 @@ def costs(comparison: dict[str, Any]) -> Figure:
         face = colour if kind == "sampling" else axes.get_facecolor()
         spread = [[each["median"] - each["lowest"]], [each["highest"] - each["median"]]]
         axes.barh(row, each["median"], height=0.6, color=face, edgecolor=colour, lw=1.5)
-        axes.errorbar(each["median"], row, xerr=spread, ecolor=_ink(), capsize=4, lw=1.2, ls="")
+        axes.errorbar(each["median"], row, xerr=spread, ecolor=ink(), capsize=4, lw=1.2, ls="")
     axes.set_yticks(range(len(rows)), [f"{name}, {kind}" for name, kind, _ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(left=0)
@@ -173,20 +178,27 @@ def _lines(comparison: dict[str, Any]) -> list[_Line]:
 
 def model_style(models: Iterable[str], model: str) -> tuple[str, str]:
     """The colour and marker of one of the models, the same in every chart."""
-    index = list(models).index(model)
-    return _COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)]
+    return palette(list(models).index(model))
 
 
-def _ink() -> Any:
+def ink() -> Any:
+    """The theme's colour of text and lines."""
     import matplotlib
 
     return matplotlib.rcParams["text.color"]
 
 
 def _new_figure(height: float) -> tuple[Figure, Axes]:
+    figure, (axes,) = new_axes(1, 4.5, height)
+    return figure, axes
+
+
+def new_axes(count: int, width: float = 3.6, height: float = 3.2) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` charts side by side, each so many inches large."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.5, height), layout="constrained")
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+    figure = Figure(figsize=(count * width, height), layout="constrained")
+    row = [figure.add_subplot(1, count, place + 1) for place in range(count)]
+    for axes in row:
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, row

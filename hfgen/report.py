@@ -30,6 +30,7 @@ def render(comparison: dict[str, Any], rows: list[Strip], failures: list[Gallery
     )
     *details, answer = comparison["reading"]
     return environment.from_string(files("hfgen").joinpath("report.html").read_text(encoding="utf-8")).render(
+        style=files("hfgen").joinpath("report.css").read_text(encoding="utf-8"),
         comparison=comparison,
         answer=answer,
         details=details,
@@ -51,7 +52,7 @@ def _strip(strip: Strip) -> dict[str, Any]:
     picture = strip_picture(strip)
     return {
         "label": strip.label,
-        "source": _data_uri(png(picture)),
+        "source": data_uri(png(picture)),
         "width": picture.width,
         "height": picture.height,
         "alt": f"{len(strip.images)} pictures in a row ({strip.label})",
@@ -66,7 +67,7 @@ def _figures(comparison: dict[str, Any]) -> dict[str, list[dict[str, str]]]:
         sources = {}
         for page in ("light", "dark"):
             with theme(page):
-                sources[page] = _data_uri(encode(draw(comparison)))
+                sources[page] = data_uri(encode(draw(comparison)))
         figure = {**sources, "alt": words.alt(comparison), "caption": words.caption}
         sections[words.section].append(figure)
     return sections
@@ -196,5 +197,5 @@ def _spread(values: dict[str, float], unit: float) -> str:
     return "{:.3g} [{:.3g}, {:.3g}]".format(*(values[key] / unit for key in ("median", "lowest", "highest")))
 
 
-def _data_uri(png: bytes) -> str:
+def data_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()

@@ -30,6 +30,7 @@ LAYERS = [
     ("diagnosis",),
     ("publishing",),
     ("quickstart", "doctor", "space"),
+    ("studies",),
     ("cli",),
     ("__main__",),
 ]

@@ -78,6 +78,8 @@ class RunConfig:
         for name in ("warmup_images", "sample_every", "checkpoint_every", "seed"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name}: {getattr(self, name)} is negative; give 0 or more")
+        if getattr(self.model, "freeze_encoder", False) and not self.start_from:
+            raise UserError("model.freeze_encoder: true keeps random weights; give start_from MODEL, or false")
 
     def as_dict(self) -> dict[str, Any]:
         """The run as JSON values."""

@@ -211,6 +211,11 @@ def test_a_frozen_encoder_keeps_its_bits_and_its_latents(glyph_folder: Path, tmp
     assert hfgen.load(tmp_path / "tuned").vae.config.scaling_factor == statistics != 1
 
 
+def test_a_random_encoder_isnt_frozen(glyph_folder: Path):
+    with pytest.raises(UserError, match=r"model\.freeze_encoder: true keeps random weights; give start_from MODEL"):
+        tiny_config("vae", glyph_folder, "--model.freeze_encoder=true")
+
+
 def test_settings_give_the_stable_diffusion_autoencoders_shape():
     from diffusers import AutoencoderKL
 

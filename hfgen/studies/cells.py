@@ -1,0 +1,121 @@
+"""A cell of a study: one small model, trained and measured once, whichever studies ask for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from hfgen import metrics
+from hfgen.configs import load_config
+from hfgen.evaluation import Evaluation, evaluate
+from hfgen.finished import read_evaluation
+from hfgen.metrics import Estimate
+from hfgen.pipelines import ImagePipeline, load
+from hfgen.training.config import RunConfig
+from hfgen.training.loop import train
+
+RESOLUTION = 16
+_CACHE = 1
+_COMMON = (
+    f"--resolution={RESOLUTION}",
+    "--batch_size=32",
+    "--warmup_images=640",
+    "--ema_half_life=500",
+    "--sample_every=0",
+    "--checkpoint_every=0",
+    "--small_images=pad",
+)
+
+
+class Budget(NamedTuple):
+    """`images` seen by every model, `n` held-out images and as many samples, and `seeds` to train from."""
+
+    images: int
+    n: int
+    seeds: int
+
+
+BUDGETS = {"smoke": Budget(images=64, n=48, seeds=1), "full": Budget(images=16_000, n=1_000, seeds=3)}
+
+
+class Cell(NamedTuple):
+    """What is trained: a family's settings, on the study's data unless `data` names others."""
+
+    family: str
+    overrides: tuple[str, ...] = ()
+    data: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A cell after its training and evaluation, read from its folder when it is asked for.
+
+    Attributes:
+        folder: The run's, which also holds record.json and dataset/.
+        config: The run.
+    """
+
+    folder: Path
+    config: RunConfig
+
+    @cached_property
+    def pipeline(self) -> ImagePipeline:
+        """What the run published, on the CPU."""
+        return load(self.folder)
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        """Its record, and the images behind it."""
+        return read_evaluation(self.folder)
+
+    @cached_property
+    def features(self) -> Tensor:
+        """Of the held-out images, by the evaluation's own extractor."""
+        return self.features_of(self.evaluation.originals)
+
+    def features_of(self, images: Tensor) -> Tensor:
+        """The extractor's features of uint8 images (N, C, R, R); float64 (N, D)."""
+        extractor = self.evaluation.extractor
+        assert extractor is not None, "an evaluation that was read has its extractor"
+        return extractor.features(images)
+
+    def sharpness(self, images: Tensor, *, paired: bool) -> Estimate:
+        """High-frequency power of uint8 images over that of the held-out ones; `paired`: image by image the same."""
+        power, real = (metrics.power_spectrum(each).high for each in (images, self.evaluation.originals))
+        return metrics.bootstrap_ratio(power, real, seed=0, paired=paired)
+
+    def kernel_distance(self, images: Tensor) -> Estimate:
+        """KID of uint8 images from the held-out ones."""
+        return metrics.kernel_distance_interval(self.features, self.features_of(images))
+
+
+def config_of(cell: Cell, budget: Budget, data: str, seed: int) -> RunConfig:
+    """The run that trains a cell from a seed."""
+    own = (f"--data={cell.data or data}", f"--seed={seed}", f"--max_images={budget.images}")
+    return load_config(f"{cell.family}-glyphs", [*_COMMON, *own, *cell.overrides])
+
+
+def cell_folder(cells: Path, config: RunConfig, n: int) -> Path:
+    """Where a cell lies: the name holds a hash of all that its numbers depend on."""
+    facts = {"schema": _CACHE, "n": n, "config": config.as_dict()}
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return cells / f"{config.family}-{digest[:12]}"
+
+
+def make(folder: Path, config: RunConfig, n: int) -> Trained:
+    """Train and evaluate what `folder` doesn't hold yet; an interrupted one goes on."""
+    if not (folder / "record.json").is_file():
+        train(config, folder)
+        evaluate(folder, config.data, n=n, small_images=config.small_images, out=folder)
+    return Trained(folder, config)
+
+
+def measured(record: dict[str, Any]) -> dict[str, Estimate]:
+    """A record's metrics."""
+    return {name: Estimate(**entry) for name, entry in record["metrics"].items()}

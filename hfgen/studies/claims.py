@@ -1,0 +1,175 @@
+"""What a study is: cells, measurements of them, and sentences with the tests that decide on each."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+from hfgen.metrics import Estimate, clustered
+from hfgen.reading import number
+from hfgen.studies.cells import Cell, Trained
+
+Verdict = Literal["supported", "contradicted", "undecided"]
+Results = Mapping[str, Sequence[Mapping[str, Estimate]]]
+"""A cell's metrics by its label, once a seed."""
+
+Measure = Callable[[Results], list[Estimate]]
+"""One number a seed."""
+
+
+def value(cell: str, metric: str) -> Measure:
+    """A metric of a cell."""
+    return lambda results: [metrics[metric] for metrics in results[cell]]
+
+
+def difference(first: str, second: str, metric: str) -> Measure:
+    """A metric of the first cell minus that of the second, seed by seed."""
+    return minus(value(first, metric), value(second, metric))
+
+
+def minus(first: Measure, second: Measure) -> Measure:
+    """The difference of two measures, seed by seed, as if their errors were independent."""
+
+    def measure(results: Results) -> list[Estimate]:
+        return [_minus(a, b) for a, b in zip(first(results), second(results), strict=True)]
+
+    return measure
+
+
+def _minus(a: Estimate, b: Estimate) -> Estimate:
+    reach = math.hypot(a.high - a.low, b.high - b.low) / 2
+    return Estimate(a.value - b.value, a.value - b.value - reach, a.value - b.value + reach, min(a.n, b.n))
+
+
+class Finding(NamedTuple):
+    """A number over all seeds; the interval, of 95 %, is None where one seed can't give it."""
+
+    value: float
+    low: float | None
+    high: float | None
+    seeds: int
+
+
+def over_seeds(estimates: Sequence[Estimate]) -> Finding:
+    """One number of models that were trained alike from different seeds."""
+    if len(estimates) == 1:
+        return Finding(estimates[0].value, None, None, 1)
+    joined = clustered(estimates)
+    return Finding(joined.value, joined.low, joined.high, len(estimates))
+
+
+def in_words(finding: Mapping[str, Any]) -> str:
+    """`0.43 [0.41, 0.46]`, or without an interval where there is one seed only."""
+    if finding["low"] is None:
+        return f"{finding['value']:.2g} (one seed)"
+    return number(Estimate(finding["value"], finding["low"], finding["high"], finding["seeds"]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Criterion:
+    """A number that should lie on one side of a bound.
+
+    Attributes:
+        what: What is measured, in words.
+        measure: The number, once a seed.
+        above: The bound that it should lie above, or
+        below: below.
+    """
+
+    what: str
+    measure: Measure
+    above: float | None = None
+    below: float | None = None
+
+    @property
+    def rule(self) -> str:
+        """The bound in words."""
+        side, bound = ("above", self.above) if self.above is not None else ("below", self.below)
+        return f"{self.what} is {side} {bound:g}"
+
+    def verdict(self, finding: Finding) -> Verdict:
+        """Supported where the whole interval lies on the right side of the bound, contradicted on the wrong one."""
+        if finding.low is None or finding.high is None:
+            return "undecided"
+        if self.above is not None:
+            low, high, bound = finding.low, finding.high, self.above
+        else:
+            assert self.below is not None, "a test has a bound"
+            low, high, bound = -finding.high, -finding.low, -self.below
+        return "supported" if low > bound else "contradicted" if high < bound else "undecided"
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A sentence of the question, in our words, and the tests that it has to pass."""
+
+    says: str
+    tests: tuple[Criterion, ...]
+
+    @property
+    def rule(self) -> str:
+        """The decision rule in words."""
+        return (
+            f"Supported if {', and '.join(test.rule for test in self.tests)}: the whole 95 % interval over seeds. "
+            "Contradicted if the whole interval of one lies on the other side; else undecided."
+        )
+
+    def decide(self, results: Results) -> dict[str, Any]:
+        """The verdict and the numbers that it rests on, as JSON values."""
+        findings = [over_seeds(test.measure(results)) for test in self.tests]
+        verdicts = [test.verdict(finding) for test, finding in zip(self.tests, findings, strict=True)]
+        tests = [
+            {"what": test.what, "rule": test.rule, **finding._asdict(), "verdict": verdict}
+            for test, finding, verdict in zip(self.tests, findings, verdicts, strict=True)
+        ]
+        return {"claim": self.says, "rule": self.rule, "tests": tests, "verdict": _joined(verdicts)}
+
+
+def _joined(verdicts: Sequence[Verdict]) -> Verdict:
+    if "contradicted" in verdicts:
+        return "contradicted"
+    return "supported" if set(verdicts) == {"supported"} else "undecided"
+
+
+class Series(NamedTuple):
+    """A line of a panel: `metric` of the cell of each tick."""
+
+    label: str
+    metric: str
+    cells: Mapping[str, str]
+
+
+class Panel(NamedTuple):
+    """A chart: what its height says, what its ticks are, and its lines; `reference`: where real images lie."""
+
+    height: str
+    ticks: str
+    series: tuple[Series, ...]
+    reference: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """An experiment.
+
+    Attributes:
+        name: Its file's.
+        question: What it asks.
+        variable: What differs between its cells.
+        metric: What is measured of them.
+        cells: The models by label.
+        claims: Sentences and their tests.
+        panels: Its figure.
+        measure: What else is measured of a trained cell, beyond its record.
+    """
+
+    name: str
+    question: str
+    variable: str
+    metric: str
+    cells: Mapping[str, Cell]
+    claims: tuple[Claim, ...]
+    panels: tuple[Panel, ...]
+    measure: Callable[[Trained], dict[str, Estimate]] | None = None

@@ -1,0 +1,78 @@
+"""Is a VQ-VAE's blur the limited codebook?"""
+
+from __future__ import annotations
+
+from hfgen import metrics
+from hfgen.diagnosis.interventions import from_unquantised
+from hfgen.metrics import Estimate
+from hfgen.studies import models
+from hfgen.studies.cells import Trained
+from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, difference, minus, value
+
+_SIZES = (4, 16, 64, 256, 1024)
+_CELLS = {f"{size} codes": models.vqvae(f"--model.codes={size}") for size in _SIZES}
+_TICKS = {str(size): f"{size} codes" for size in _SIZES}
+
+
+def _measure(trained: Trained) -> dict[str, Estimate]:
+    """Reconstructions of the same decoder from latents that no code replaced."""
+    originals = trained.evaluation.originals
+    free = from_unquantised(trained.pipeline.vqvae, originals)
+    return {
+        "hf_ratio_unquantised": trained.sharpness(free, paired=True),
+        "psnr_unquantised": metrics.bootstrap_mean(metrics.capped_psnr(originals, free), seed=0),
+    }
+
+
+STUDY = Study(
+    name="codebook",
+    question="Is it the limited codebook of a VQ-VAE?",
+    variable="codes in the codebook, 4x4 of which make an image",
+    metric="high-frequency power and PSNR of reconstructions, with the quantiser and past it",
+    cells=_CELLS,
+    claims=(
+        Claim(
+            "A limited codebook maps many images to one, at the price of detail: more codes, less blur.",
+            (
+                Criterion(
+                    "the power that 1024 codes add to 4",
+                    difference("1024 codes", "4 codes", "hf_ratio_reconstruction"),
+                    above=0.1,
+                ),
+                Criterion("the averaging identity at 4 codes", value("4 codes", "averaging_identity"), above=0.9),
+            ),
+        ),
+        Claim(
+            "Quantisation is what a VQ-VAE has for noise: past the quantiser, the same decoder is sharper.",
+            (
+                Criterion(
+                    "the power that the decoder gains past a quantiser of 256 codes",
+                    minus(value("256 codes", "hf_ratio_unquantised"), value("256 codes", "hf_ratio_reconstruction")),
+                    above=0.05,
+                ),
+            ),
+        ),
+    ),
+    panels=(
+        Panel(
+            "high-frequency power",
+            "codes",
+            (
+                Series("reconstructions", "hf_ratio_reconstruction", _TICKS),
+                Series("past the quantiser", "hf_ratio_unquantised", _TICKS),
+                Series("samples", "hf_ratio_sample", _TICKS),
+            ),
+            1.0,
+        ),
+        Panel(
+            "PSNR of reconstructions, dB",
+            "codes",
+            (
+                Series("reconstructions", "psnr", _TICKS),
+                Series("past the quantiser", "psnr_unquantised", _TICKS),
+            ),
+        ),
+        Panel("codes in effective use", "codes", (Series("perplexity", "codebook_perplexity", _TICKS),)),
+    ),
+    measure=_measure,
+)

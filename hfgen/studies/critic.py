@@ -1,0 +1,156 @@
+"""What does a GAN's discriminator think of blur, against other faults of the same error?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from hfgen import metrics
+from hfgen.errors import UserError
+from hfgen.images import to_float
+from hfgen.metrics import Estimate
+from hfgen.seeds import derive_seed
+from hfgen.studies import models
+from hfgen.studies.cells import Trained
+from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, minus, value
+from hfgen.training.checkpoints import load_network, newest_checkpoint
+
+_CELLS = {"GAN": models.GAN}
+# Blurs by a Gaussian of so many pixels; every other fault is made as large in squared error.
+_SIGMAS = (0.4, 0.7, 1.0)
+_HALVINGS = 25
+
+
+def _measure(trained: Trained) -> dict[str, Estimate]:
+    """The share of real images whose score falls when they are blurred, and when they have another fault."""
+    images = to_float(trained.evaluation.originals)
+    critic = _discriminator(trained)
+    with torch.no_grad():
+        scores = critic(images)
+        found = {}
+        for sigma in _SIGMAS:
+            blurred = _blur(images, sigma)
+            error = float((blurred - images).square().mean())
+            faults = _faults(trained.config.seed)
+            faulty = {"blur": blurred} | {name: _as_large(fault, images, error) for name, fault in faults.items()}
+            for name, changed in faulty.items():
+                worse = (critic(changed) < scores).double()
+                found[_noticed(name, sigma)] = metrics.bootstrap_mean(worse, seed=0)
+    return found
+
+
+def _discriminator(trained: Trained) -> torch.nn.Module:
+    """The run's discriminator, as its last checkpoint holds it."""
+    checkpoint = newest_checkpoint(trained.folder / "checkpoints")
+    if checkpoint is None:
+        raise UserError(f"out: {trained.folder} has lost its checkpoint; remove the folder to train it again")
+    networks = trained.config.model.build(trained.config.resolution, trained.evaluation.originals.shape[1])
+    critic = networks["discriminator"]
+    load_network("discriminator", critic, checkpoint[1]["network.discriminator"])
+    return critic.eval()
+
+
+def _blur(images: Tensor, sigma: float) -> Tensor:
+    """A Gaussian blur of `sigma` pixels, exact in frequency."""
+    return _filtered(images, lambda x, y: torch.exp(-2 * (torch.pi * sigma) ** 2 * (x**2 + y**2)))
+
+
+def _filtered(images: Tensor, response: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    side = images.shape[-1]
+    y, x = torch.fft.fftfreq(side)[:, None], torch.fft.rfftfreq(side)[None]
+    return torch.fft.irfft2(torch.fft.rfft2(images) * response(x, y), s=(side, side))
+
+
+Fault = Callable[[Tensor, float], Tensor]
+
+
+def _faults(seed: int) -> dict[str, Fault]:
+    """Faults of a strength from 0: noise, less contrast, and a shift by parts of a pixel."""
+    generator = torch.Generator().manual_seed(derive_seed("fault", seed))
+
+    def noise(images: Tensor, strength: float) -> Tensor:
+        return images + strength * torch.randn(images.shape, generator=generator.manual_seed(seed))
+
+    def contrast(images: Tensor, strength: float) -> Tensor:
+        mean = images.mean((1, 2, 3), keepdim=True)
+        return mean + (images - mean) * (1 - strength)
+
+    def shift(images: Tensor, strength: float) -> Tensor:
+        return _filtered(images, lambda x, y: torch.exp(-2j * torch.pi * strength * (x + y)))
+
+    return {"noise": noise, "contrast": contrast, "shift": shift}
+
+
+def _as_large(fault: Fault, images: Tensor, error: float) -> Tensor:
+    """The images with the fault in that strength, at most 1, whose mean squared error is `error`."""
+    low, high = 0.0, 1.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        if float((fault(images, middle) - images).square().mean()) < error:
+            low = middle
+        else:
+            high = middle
+    return fault(images, high)
+
+
+_TICKS = {f"{sigma:g} px": "GAN" for sigma in _SIGMAS}
+
+
+def _noticed(name: str, sigma: float = 0.7) -> str:
+    return f"noticed_{name}_{sigma}"
+
+
+STUDY = Study(
+    name="critic",
+    question="Does the adversary tolerate blur?",
+    variable="a fault of real images: blur, or noise, contrast or shift of the same squared error",
+    metric="the share of real images that a trained discriminator likes less with the fault",
+    cells=_CELLS,
+    claims=(
+        Claim(
+            "Blurred images are obviously fake, and an adversary won't tolerate them.",
+            (
+                Criterion(
+                    "the share of images that score lower after a blur of .7 px",
+                    value("GAN", _noticed("blur")),
+                    above=0.75,
+                ),
+            ),
+        ),
+        Claim(
+            "It is blur that the adversary minds, more than other faults of the same error.",
+            tuple(
+                Criterion(
+                    f"the share that score lower after the blur beyond that after {name}",
+                    minus(value("GAN", _noticed("blur")), value("GAN", _noticed(name))),
+                    above=0.0,
+                )
+                for name in ("noise", "contrast", "shift")
+            ),
+        ),
+        Claim(
+            "So a GAN's fakes become nearly indistinguishable from real images.",
+            (
+                Criterion(
+                    "how often a classifier tells its samples from real images",
+                    value("GAN", "two_sample"),
+                    below=0.6,
+                ),
+            ),
+        ),
+    ),
+    panels=tuple(
+        Panel(
+            "share that score lower",
+            f"fault as large as a blur of {sigma:g} px",
+            tuple(
+                Series(name, _noticed(name, sigma), {name: "GAN"}) for name in ("blur", "noise", "contrast", "shift")
+            ),
+            0.5,
+        )
+        for sigma in _SIGMAS
+    ),
+    measure=_measure,
+)

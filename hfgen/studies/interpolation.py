@@ -1,0 +1,119 @@
+"""Does noise make the latent space interpolable, and samples diverse?"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor
+
+from hfgen import metrics
+from hfgen.diagnosis.networks import autoencoder, decode, encode
+from hfgen.images import to_float, to_uint8
+from hfgen.metrics import Estimate
+from hfgen.seeds import derive_seed
+from hfgen.studies import models
+from hfgen.studies.cells import Trained
+from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, difference
+
+_CELLS = {
+    "autoencoder": models.NOISELESS,
+    "VAE": models.L2,
+    "VQ-VAE": models.CODES_256,
+    "GAN": models.GAN,
+    "ALI": models.ALI,
+}
+_TICKS = {name: name for name in _CELLS}
+_STEPS = 4
+
+
+@torch.no_grad()
+def _measure(trained: Trained) -> dict[str, Estimate]:
+    """How much farther from real images the middle of a path is than its ends, and how long the path."""
+    start = _latents(trained)
+    # Each with its neighbour: pairs of unrelated images.
+    end = start.roll(1, 0)
+    frames = [_images(trained, torch.lerp(start, end, step / _STEPS)) for step in range(_STEPS + 1)]
+    features = [trained.features_of(frame) for frame in frames]
+    ends, middle = (metrics.kernel_distance_interval(trained.features, features[at]) for at in (0, _STEPS // 2))
+    reach = ((ends.high - ends.low) ** 2 + (middle.high - middle.low) ** 2) ** 0.5 / 2
+    worse = middle.value - ends.value
+    lengths = torch.stack([(b - a).norm(dim=1) for a, b in itertools.pairwise(features)]).sum(0)
+    direct = (features[-1] - features[0]).norm(dim=1)
+    return {
+        "kid_middle_gap": Estimate(worse, worse - reach, worse + reach, middle.n),
+        "path_length": metrics.bootstrap_ratio(lengths, direct, seed=0, paired=True),
+        "hf_ratio_middle": trained.sharpness(frames[_STEPS // 2], paired=False),
+    }
+
+
+def _latents(trained: Trained) -> Tensor:
+    """Of held-out images, where there is an encoder; else drawn."""
+    network, originals = autoencoder(trained.pipeline), trained.evaluation.originals
+    if network is not None:
+        return encode(network, to_float(originals)).mean
+    generator = torch.Generator().manual_seed(derive_seed("interpolation", trained.config.seed))
+    return torch.randn(len(originals), *trained.pipeline.latent_shape, generator=generator)
+
+
+def _images(trained: Trained, latents: Tensor) -> Tensor:
+    network = autoencoder(trained.pipeline)
+    if network is not None:
+        return to_uint8(decode(network, latents, quantised=True))
+    return to_uint8(trained.pipeline.gan(latents))
+
+
+STUDY = Study(
+    name="interpolation",
+    question="What is the noise good for?",
+    variable="an autoencoder without noise, with noise (VAE), with codes (VQ-VAE), GAN and ALI",
+    metric="KID of images midway between two, beyond that of the ends; length of the path; recall",
+    cells=_CELLS,
+    claims=(
+        Claim(
+            "Noise on the latent makes it interpolable: midway between two images lies an image.",
+            (
+                Criterion(
+                    "how much farther the autoencoder's middle falls from real images than the VAE's",
+                    difference("autoencoder", "VAE", "kid_middle_gap"),
+                    above=0.0,
+                ),
+            ),
+        ),
+        Claim(
+            "Noise makes samples diverse.",
+            (
+                Criterion(
+                    "the recall that a VAE has beyond an autoencoder whose latents were fitted afterwards",
+                    difference("VAE", "autoencoder", "recall"),
+                    above=0.0,
+                ),
+            ),
+        ),
+        Claim(
+            "That comes at the price of blur.",
+            (
+                Criterion(
+                    "the power of the autoencoder's reconstructions beyond the VAE's",
+                    difference("autoencoder", "VAE", "hf_ratio_reconstruction"),
+                    above=0.05,
+                ),
+            ),
+        ),
+    ),
+    panels=(
+        Panel("KID, middle minus ends", "model", (Series("midway", "kid_middle_gap", _TICKS),), 0.0),
+        Panel("length of the path over direct", "model", (Series("path", "path_length", _TICKS),)),
+        Panel(
+            "high-frequency power",
+            "model",
+            (
+                Series("midway", "hf_ratio_middle", _TICKS),
+                Series("samples", "hf_ratio_sample", _TICKS),
+            ),
+            1.0,
+        ),
+        Panel("share", "model", (Series("recall", "recall", _TICKS), Series("coverage", "coverage", _TICKS))),
+    ),
+    measure=_measure,
+)

@@ -1,0 +1,69 @@
+"""One encoder, one latent, one decoder: what does the objective make of them?"""
+
+from __future__ import annotations
+
+from hfgen.studies import models
+from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, difference, value
+
+_CELLS = {
+    "L2": models.L2,
+    "L1": models.vae("--model.likelihood=laplace", "--model.variance=0.08"),
+    "L2 + perceptual": models.vaegan("--model.adversarial_weight=0", "--model.perceptual=embedded"),
+    "L2 + adversarial": models.ADVERSARIAL,
+    "adversarial": models.ALI,
+}
+_TICKS = {name: name for name in _CELLS}
+
+STUDY = Study(
+    name="loss",
+    question="Is it the L1 or L2 loss?",
+    variable="the objective; networks and the latent of 16 numbers stay",
+    metric="high-frequency power and PSNR of reconstructions",
+    cells=_CELLS,
+    claims=(
+        Claim(
+            "The L1 or L2 loss is least for an average of all plausible outputs, and that is blur.",
+            (
+                Criterion("the power that L2 leaves", value("L2", "hf_ratio_reconstruction"), below=0.7),
+                Criterion("the power that L1 leaves", value("L1", "hf_ratio_reconstruction"), below=0.7),
+                Criterion("the averaging identity of L2", value("L2", "averaging_identity"), above=0.9),
+            ),
+        ),
+        Claim(
+            "A learnt, adversarial loss doesn't tolerate that: the same networks become crisp.",
+            (
+                Criterion(
+                    "the power that an adversary adds to L2",
+                    difference("L2 + adversarial", "L2", "hf_ratio_reconstruction"),
+                    above=0.2,
+                ),
+                Criterion(
+                    "the averaging identity with an adversary",
+                    value("L2 + adversarial", "averaging_identity"),
+                    below=0.7,
+                ),
+            ),
+        ),
+        Claim(
+            "Crispness is paid with error, at most twice the squared error (3 dB), as the theory of perception and "
+            "distortion has it.",
+            (
+                Criterion("the dB that an adversary costs", difference("L2", "L2 + adversarial", "psnr"), above=0.0),
+                Criterion("the dB that an adversary costs", difference("L2", "L2 + adversarial", "psnr"), below=3.01),
+            ),
+        ),
+    ),
+    panels=(
+        Panel(
+            "high-frequency power",
+            "objective",
+            (
+                Series("reconstructions", "hf_ratio_reconstruction", _TICKS),
+                Series("samples", "hf_ratio_sample", _TICKS),
+            ),
+            1.0,
+        ),
+        Panel("PSNR of reconstructions, dB", "objective", (Series("reconstructions", "psnr", _TICKS),)),
+        Panel("averaging identity", "objective", (Series("reconstructions", "averaging_identity", _TICKS),), 1.0),
+    ),
+)

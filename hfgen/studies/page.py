@@ -1,0 +1,100 @@
+"""The studies' figures, and a page that a student can read: claim, picture, number, verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from hfgen.figures import encode, ink, new_axes, palette, theme
+from hfgen.report import data_uri
+from hfgen.studies.claims import Panel, Study, in_words
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_SHIFT = 0.12
+
+
+def draw(study: Study, document: dict[str, Any]) -> Figure:
+    """A study's panels, side by side; points are means over seeds with their 95 % intervals."""
+    cells = _find(study, document)["cells"]
+    figure, row = new_axes(len(study.panels))
+    for axes, panel in zip(row, study.panels, strict=True):
+        _panel(axes, panel, cells)
+    return figure
+
+
+def _panel(axes: Axes, panel: Panel, cells: dict[str, Any]) -> None:
+    named = [tick for series in panel.series for tick in series.cells]
+    ticks = list(dict.fromkeys(named))
+    crowded = len(named) > len(ticks)
+    if panel.reference is not None:
+        axes.axhline(panel.reference, color=ink(), lw=0.8, ls=":")
+    for index, series in enumerate(panel.series):
+        colour, marker = palette(index)
+        # Side by side, so that intervals don't hide each other.
+        aside = _SHIFT * (index - (len(panel.series) - 1) / 2) if crowded else 0.0
+        points = [
+            (ticks.index(tick) + aside, found)
+            for tick, cell in series.cells.items()
+            if (found := cells[cell]["metrics"].get(series.metric)) is not None
+        ]
+        for place, found in points:
+            if found["low"] is not None:
+                axes.plot([place, place], [found["low"], found["high"]], color=colour, lw=1.2)
+        places, values = [place for place, _ in points], [found["value"] for _, found in points]
+        axes.plot(places, values, marker, color=colour, ms=5, label=series.label)
+    axes.set_xticks(range(len(ticks)), ticks)
+    if max(map(len, ticks)) > 7:
+        axes.tick_params(axis="x", rotation=30)
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(0.0, low), high + 0.06 * (high - min(0.0, low)))
+    axes.set_xlabel(panel.ticks)
+    axes.set_ylabel(panel.height)
+    if crowded:
+        axes.legend(frameon=False, fontsize=8)
+
+
+def render(studies: Sequence[Study], document: dict[str, Any]) -> str:
+    """The page; it needs no network."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = files("hfgen").joinpath("studies/report.html").read_text(encoding="utf-8")
+    return environment.from_string(template).render(
+        style=files("hfgen").joinpath("report.css").read_text(encoding="utf-8"),
+        document=document,
+        studies=[_section(study, document) for study in studies],
+        in_words=in_words,
+    )
+
+
+def _section(study: Study, document: dict[str, Any]) -> dict[str, Any]:
+    sources = {}
+    for page in ("light", "dark"):
+        with theme(page):
+            sources[page] = data_uri(encode(draw(study, document)))
+    found = _find(study, document)
+    return {**found, "figure": {**sources, "alt": _alt(study, found["cells"])}}
+
+
+def _alt(study: Study, cells: dict[str, Any]) -> str:
+    """The figure's numbers in words."""
+    parts = []
+    for panel in study.panels:
+        for series in panel.series:
+            numbers = [
+                f"{tick}: {found['value']:.2g}"
+                for tick, cell in series.cells.items()
+                if (found := cells[cell]["metrics"].get(series.metric)) is not None
+            ]
+            parts.append(f"{panel.height}, {series.label} by {panel.ticks}: {', '.join(numbers)}")
+    return "Points with intervals. " + "; ".join(parts) + "."
+
+
+def _find(study: Study, document: dict[str, Any]) -> dict[str, Any]:
+    return next(found for found in document["studies"] if found["name"] == study.name)

@@ -1,0 +1,165 @@
+"""Claims -> cells, trained and measured once -> verdicts, study.json, report.html."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock, Timeout
+
+from hfgen.errors import UserError
+from hfgen.figures import encode, theme
+from hfgen.files import read_json, write_bytes, write_json, write_text
+from hfgen.metrics import Estimate
+from hfgen.records import read_record
+from hfgen.studies import bottleneck, codebook, critic, interpolation, likelihood, loss, modes, noise, translation
+from hfgen.studies.cells import BUDGETS, Budget, cell_folder, config_of, make, measured
+from hfgen.studies.claims import Results, Study, in_words, over_seeds
+from hfgen.studies.page import draw, render
+from hfgen.training.config import RunConfig
+
+SCHEMA = 1
+STUDIES: dict[str, Study] = {
+    module.STUDY.name: module.STUDY
+    for module in (bottleneck, loss, noise, codebook, likelihood, modes, translation, critic, interpolation)
+}
+_WAIT_S = 2.0
+
+logger = logging.getLogger("hfgen")
+
+
+class _Job(NamedTuple):
+    """One cell of a study, from one seed."""
+
+    study: Study
+    label: str
+    folder: Path
+    config: RunConfig
+
+    @property
+    def extra(self) -> Path:
+        return self.folder / f"study-{self.study.name}.json"
+
+    @property
+    def done(self) -> bool:
+        return (self.folder / "record.json").is_file() and (self.study.measure is None or self.extra.is_file())
+
+
+def run_studies(names: Sequence[str], out: Path, *, data: str = "glyphs", budget: str = "full") -> dict[str, Any]:
+    """Train and measure what the studies need, decide on their claims; writes into `out` and returns study.json.
+
+    Every cell is a run's folder in `out`/cells, with its record and its evaluation dataset, named by a hash of its
+    settings: a repeated call trains only what is missing or has changed. Several processes with the same arguments
+    share the cells among them.
+
+    Args:
+        names: Of `STUDIES`; none: all.
+        out: Folder for study.json, report.html, figures/ and cells/.
+        data: What models are trained on, as `hfgen train` takes it (at least 16 px; smaller images are padded).
+        budget: `smoke` (too small for any verdict) or `full`.
+
+    Raises:
+        UserError: an unknown study or budget, or bad data.
+    """
+    for name in names:
+        if name not in STUDIES:
+            raise UserError(f"claim: {name!r} is no study; choose some of {', '.join(STUDIES)}")
+    if budget not in BUDGETS:
+        raise UserError(f"budget: {budget!r} is none; choose {' or '.join(BUDGETS)}")
+    chosen, size = [STUDIES[name] for name in names or STUDIES], BUDGETS[budget]
+    jobs = [job for study in chosen for job in _jobs(study, out / "cells", data, size)]
+    _make(jobs, size.n)
+    studies = [_decide(study, [job for job in jobs if job.study is study], out) for study in chosen]
+    document = {
+        "schema": SCHEMA,
+        "data": data,
+        "budget": {"name": budget, **size._asdict()},
+        "versions": {name: version(name) for name in ("hfgen", "torch", "diffusers")},
+        "studies": studies,
+        "verdicts": list(itertools.chain.from_iterable(map(_verdicts, studies))),
+    }
+    for study in chosen:
+        for kind in ("png", "svg"):
+            with theme("light"):
+                write_bytes(out / "figures" / f"{study.name}.{kind}", encode(draw(study, document), kind))
+    write_text(out / "report.html", render(chosen, document))
+    write_json(out / "study.json", document)
+    return document
+
+
+def _jobs(study: Study, cells: Path, data: str, budget: Budget) -> Iterator[_Job]:
+    for label, cell in study.cells.items():
+        for seed in range(budget.seeds):
+            config = config_of(cell, budget, data, seed)
+            yield _Job(study, label, cell_folder(cells, config, budget.n), config)
+
+
+def _make(jobs: Sequence[_Job], n: int) -> None:
+    """Do what isn't done; what another process does now is waited for."""
+    # A seed after the other, and the same data next to each other: images and extractor are in memory then.
+    order = sorted(jobs, key=lambda job: (job.config.seed, job.config.data))
+    waiting = [job for job in order if not job.done]
+    while waiting:
+        left = []
+        for place, job in enumerate(waiting, 1):
+            if not job.done:
+                name = f"{job.study.name}: {job.label}, seed {job.config.seed}"
+                logger.info("%s (cell %d of %d)", name, place, len(waiting))
+                if not _do(job, n):
+                    left.append(job)
+        if len(left) == len(waiting):
+            time.sleep(_WAIT_S)
+        waiting = left
+
+
+def _do(job: _Job, n: int) -> bool:
+    """Train and measure a cell; False: another process is at it."""
+    job.folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(job.folder.with_name(f".{job.folder.name}.lock"), blocking=False):
+            trained = make(job.folder, job.config, n)
+            if job.study.measure is not None and not job.extra.is_file():
+                found = job.study.measure(trained)
+                write_json(job.extra, {name: estimate.as_dict() for name, estimate in found.items()})
+    except Timeout:
+        return False
+    return True
+
+
+def _decide(study: Study, jobs: Sequence[_Job], out: Path) -> dict[str, Any]:
+    """A study's numbers and verdicts, as JSON values."""
+    results: dict[str, list[dict[str, Estimate]]] = {}
+    folders: dict[str, list[str]] = {}
+    for job in jobs:
+        metrics = measured(read_record(job.folder / "record.json"))
+        if study.measure is not None:
+            metrics |= {name: Estimate(**entry) for name, entry in read_json(job.extra).items()}
+        results.setdefault(job.label, []).append(metrics)
+        folders.setdefault(job.label, []).append(job.folder.relative_to(out).as_posix())
+    return {
+        "name": study.name,
+        "question": study.question,
+        "variable": study.variable,
+        "metric": study.metric,
+        "cells": {label: {"folders": folders[label], "metrics": _joined(results, label)} for label in results},
+        "claims": [claim.decide(results) for claim in study.claims],
+    }
+
+
+def _joined(results: Results, label: str) -> dict[str, Any]:
+    """Each metric of a cell over its seeds."""
+    seeds = results[label]
+    names = [name for name in seeds[0] if all(name in metrics for metrics in seeds)]
+    return {name: over_seeds([metrics[name] for metrics in seeds])._asdict() for name in names}
+
+
+def _verdicts(study: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A line for each claim, as the Space shows it."""
+    for claim in study["claims"]:
+        numbers = "; ".join(f"{test['what']}: {in_words(test)}" for test in claim["tests"])
+        yield {"study": study["name"], "claim": claim["claim"], "number": numbers, "verdict": claim["verdict"]}

@@ -1,0 +1,100 @@
+"""`hfgen study` from end to end: all nine, killed and continued, on a budget that decides nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hfgen.errors import UserError
+from hfgen.studies import STUDIES, run_studies
+from hfgen.studies.cells import BUDGETS, cell_folder, config_of
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[Path, int]]:
+    """A folder in which a study was killed after its first cells, and when these were measured."""
+    out = tmp_path_factory.mktemp("study")
+    command = [sys.executable, "-m", "hfgen", "study", "--budget", "smoke", "--out", str(out)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 300
+        while len(list(out.glob("cells/*/record.json"))) < 2:
+            assert time.monotonic() < deadline and process.poll() is None, "no cell was made"
+            time.sleep(0.1)
+        os.kill(process.pid, signal.SIGKILL)
+    assert not (out / "study.json").exists()
+    return out, {path: path.stat().st_mtime_ns for path in out.glob("cells/*/record.json")}
+
+
+@pytest.fixture(scope="module")
+def finished(killed) -> Path:
+    """The same, continued to its end."""
+    run_studies([], killed[0], budget="smoke")
+    return killed[0]
+
+
+def test_a_killed_study_goes_on_where_it_was(killed, finished):
+    assert all(path.stat().st_mtime_ns == made for path, made in killed[1].items())
+
+
+def test_every_claim_has_its_numbers_and_one_seed_decides_none(finished):
+    document = json.loads((finished / "study.json").read_text())
+    assert [study["name"] for study in document["studies"]] == list(STUDIES)
+    claims = [claim for study in document["studies"] for claim in study["claims"]]
+    assert {claim["verdict"] for claim in claims} == {"undecided"}
+    assert all(test["low"] is None for claim in claims for test in claim["tests"])
+    assert len(document["verdicts"]) == len(claims)
+    assert all(row["number"] and row["claim"] for row in document["verdicts"])
+
+
+def test_cells_are_shared_between_studies(finished):
+    made = len(list(finished.glob("cells/*/record.json")))
+    cells = [cell for study in STUDIES.values() for cell in study.cells.values()]
+    distinct = {config_of(cell, BUDGETS["smoke"], "glyphs", 0) for cell in cells}
+    assert made == len(distinct) < len(cells)
+
+
+def test_a_repeated_study_trains_nothing_and_writes_the_same(finished):
+    before = (finished / "study.json").read_bytes()
+    records = {path: path.stat().st_mtime_ns for path in finished.glob("cells/*/record.json")}
+    run_studies(["loss"], finished, budget="smoke")
+    assert [path.stat().st_mtime_ns for path in records] == list(records.values())
+    run_studies([], finished, budget="smoke")
+    assert (finished / "study.json").read_bytes() == before
+
+
+def test_a_changed_cell_is_another(tmp_path):
+    cell = STUDIES["loss"].cells["L2"]
+    folders = {
+        cell_folder(tmp_path, config_of(each, BUDGETS["smoke"], "glyphs", seed), 48)
+        for each in (cell, cell._replace(overrides=(*cell.overrides, "--model.variance=0.03")))
+        for seed in (0, 1)
+    }
+    assert len(folders) == 4
+
+
+def test_the_page_needs_nothing_else_and_shows_every_claim(finished):
+    page = (finished / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 2 * len(STUDIES)
+    assert "http" not in page.replace("http-equiv", "")
+    for study in STUDIES.values():
+        assert all(claim.says[:40].replace("'", "&#39;") in page for claim in study.claims)
+        assert (finished / "figures" / f"{study.name}.svg").is_file()
+
+
+def test_cells_are_evaluation_datasets(finished):
+    from hfgen.verification import verify
+
+    assert verify(next(iter(sorted(finished.glob("cells/vae-*"))))) > 10
+
+
+def test_unknown_studies_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"claim: 'blur' is no study; choose some of bottleneck"):
+        run_studies(["blur"], tmp_path)
+    with pytest.raises(UserError, match=r"budget: 'tiny' is none"):
+        run_studies([], tmp_path, budget="tiny")
+    assert not list(tmp_path.iterdir())

@@ -7,7 +7,8 @@ import errno
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -121,13 +122,15 @@ def _parser() -> argparse.ArgumentParser:
     verb = add(
         evaluate,
         "measure a model, or images that anything made, on held-out images",
-        usage="hfgen evaluate MODEL|--samples DATA --data DATA --out DIR [...]\n       hfgen evaluate --verify DIR",
+        usage="hfgen evaluate MODEL|--samples DATA --data DATA --out DIR [...]\n"
+        "       hfgen evaluate --verify DIR|ORG/NAME",
     )
     verb.add_argument("model", metavar="MODEL", nargs="?", help="a run's folder, a checkpoint's or org/name[@revision]")
     verb.add_argument("--samples", metavar="DATA", help="generated images instead of a model: a folder or a Hub id")
     verb.add_argument("--samples_split", default="all", help="split of the samples (%(default)s)")
     verb.add_argument("--resolution", type=int, help="for samples, and autoencoders of any size (their own)")
-    verb.add_argument("--verify", type=Path, metavar="DIR", help="measure an evaluation dataset again and compare")
+    help = "measure an evaluation dataset again and compare: what evaluate wrote, or a published org/name[@revision]"
+    verb.add_argument("--verify", metavar="DIR", help=help)
     verb.add_argument("--out", type=Path, help="folder for record.json and dataset/")
     _add_measurement(verb, data_required=False)
 
@@ -141,8 +144,9 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--out", type=Path, required=True, help="folder for comparison.json, report.html, dataset/")
     _add_measurement(verb, data_required=False)
 
-    verb = add(publish, "put a model, an evaluation dataset or a Space on the Hub, as one commit")
-    verb.add_argument("folder", metavar="DIR", type=Path, help="a run, an evaluation's folder or a Space's")
+    verb = add(publish, "put a model, a dataset or a Space on the Hub, as one commit")
+    help = "a run, an evaluation's folder or a Space's; or glyphs or stacked, drawn as a dataset"
+    verb.add_argument("folder", metavar="DIR", type=Path, help=help)
     verb.add_argument("--to", required=True, metavar="ORG/NAME", help="the repository; it is made if it isn't there")
     verb.add_argument("--dry_run", action="store_true", help="list files, sizes and the card, without the network")
     verb.add_argument("--private", action="store_true", help="make the repository private")
@@ -151,6 +155,11 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--collection", metavar="NAME", help="title or slug of a collection to put it into")
     verb.add_argument("--license", help="identifier such as apache-2.0 (what the README says)")
     verb.add_argument("--record", type=Path, help="a model's record.json, where it isn't in DIR")
+    verb.add_argument("--diagnosis", type=Path, help="likewise its diagnosis.json")
+    verb.add_argument("--models", nargs="+", metavar="ORG/NAME", help="what a Space shows, each pinned to its commit")
+    verb.add_argument("--data", help="where a Space's examples are from (what its first model was measured on)")
+    verb.add_argument("--results", type=Path, metavar="DIR", help="comparison.json or study.json for a Space to show")
+    verb.add_argument("--resolution", type=int, default=32, help="of glyphs and stacked (%(default)s)")
 
     verb = add(diagnose, "find out why a model's images are blurred, or that they aren't")
     verb.add_argument("model", metavar="MODEL", help="a run's folder, a checkpoint's, or org/name[@revision]")
@@ -413,16 +422,41 @@ def publish(arguments: argparse.Namespace) -> None:
     from hfgen.publishing import plan
     from hfgen.publishing import publish as run
 
-    folder, to = arguments.folder, arguments.to
-    if arguments.dry_run:
-        planned = plan(folder, to, license=arguments.license, record=arguments.record)
-        print(f"{planned.kind} {to}")
-        _print_findings((name, f"{size:,} bytes") for name, size in planned.sizes.items())
-        print(planned.card)
-        return
-    names = ("private", "revision", "create_pr", "collection", "license", "record")
-    published = run(folder, to, **{name: getattr(arguments, name) for name in names})
+    to = arguments.to
+    said = {name: getattr(arguments, name) for name in ("license", "record", "diagnosis")}
+    with _published_folder(arguments) as folder:
+        if arguments.dry_run:
+            planned = plan(folder, to, **said)
+            print(f"{planned.kind} {to}")
+            _print_findings((name, f"{size:,} bytes") for name, size in planned.sizes.items())
+            print(planned.card)
+            return
+        where = {name: getattr(arguments, name) for name in ("private", "revision", "create_pr", "collection")}
+        published = run(folder, to, **said, **where)
     print(f"{published.url} {published.commit}" + ("" if published.changed else " (nothing had changed)"))
+
+
+@contextmanager
+def _published_folder(arguments: argparse.Namespace) -> Iterator[Path]:
+    """The folder as it is, or one made for the occasion: a Space of models, or a built-in set."""
+    import tempfile
+
+    source = arguments.folder
+    is_built_in = str(source) in ("glyphs", "stacked") and not source.exists()
+    if not is_built_in and arguments.models is None:
+        yield source
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / source.name
+        if is_built_in:
+            from hfgen.data.export import export
+
+            export(str(source), folder, arguments.resolution)
+        else:
+            from hfgen.space.assemble import assemble
+
+            assemble(source, arguments.models, folder, data=arguments.data, results=arguments.results)
+        yield folder
 
 
 def space(arguments: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -109,7 +109,7 @@ def perception_distortion(comparison: dict[str, Any]) -> Figure:
     axes.axhline(0, color=ink(), lw=1)
     for name, point in comparison["perception_distortion"].items():
         mse, kid = point["mse"], point["kid"]
-        colour, marker = _style(comparison, name)
+        colour, marker = model_style(comparison["models"], name)
         bound = 2 * mse["value"]
         axes.plot([mse["value"], bound], [kid["value"], 0], ":", color=colour, lw=1.6)
         axes.plot(bound, 0, marker=marker, mfc=axes.get_facecolor(), color=colour, ms=7, clip_on=False, zorder=3)
@@ -133,7 +133,7 @@ def costs(comparison: dict[str, Any]) -> Figure:
     ]
     figure, axes = _new_figure(height=1.1 + 0.36 * len(rows))
     for row, (name, kind, each) in enumerate(rows):
-        colour, _ = _style(comparison, name)
+        colour, _ = model_style(comparison["models"], name)
         face = colour if kind == "sampling" else axes.get_facecolor()
         spread = [[each["median"] - each["lowest"]], [each["highest"] - each["median"]]]
         axes.barh(row, each["median"], height=0.6, color=face, edgecolor=colour, lw=1.5)
@@ -169,16 +169,16 @@ class _Line(NamedTuple):
 def _lines(comparison: dict[str, Any]) -> list[_Line]:
     """Each model's reconstructions, where it has any, and samples; colour and marker are the model's."""
     return [
-        _Line(name, kind, *_style(comparison, name))
+        _Line(name, kind, *model_style(comparison["models"], name))
         for name in comparison["models"]
         for kind in ("reconstruction", "sample")
         if kind in comparison["spectrum"][name]
     ]
 
 
-def _style(comparison: dict[str, Any], model: str) -> tuple[str, str]:
-    """A model's colour and marker, the same in every chart."""
-    return palette(list(comparison["models"]).index(model))
+def model_style(models: Iterable[str], model: str) -> tuple[str, str]:
+    """The colour and marker of one of the models, the same in every chart."""
+    return palette(list(models).index(model))
 
 
 def ink() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hfgen.errors import UserError
 from hfgen.evaluation_dataset import read_dataset
 from hfgen.measurement import measure, real_images
 from hfgen.metrics import load_extractor
+from hfgen.pipelines.loading import download
 from hfgen.records import read_record
 
 _IMAGES = ("original", "reconstruction", "sample", "other")
@@ -19,18 +21,28 @@ _ENCODINGS = ("posterior_mean", "rate_bits", "codes")
 _PAIRS = ("psnr", "ssim", "ms_ssim", "perceptual")
 
 
-def verify(folder: Path) -> int:
-    """Measure the dataset in `folder`, or in its `dataset/`, and compare; returns how many numbers are the same.
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+(?:@\S+)?")
+_PUBLISHED = ("record.json", "data/*", "extractor/*")
+
+
+def verify(place: str | Path) -> int:
+    """Measure an evaluation dataset again and compare; returns how many numbers are the same.
 
     No model and no other data is needed. Bits are the same on the machine that measured; another processor or another
     version of torch may round differently, and is told so with both numbers.
 
+    Args:
+        place: What `hfgen evaluate` wrote, its `dataset/`, or `org/name[@revision]`, where it was published.
+
     Raises:
-        UserError: the dataset is damaged, or a number differs; the first is named, with how many more.
+        UserError: the dataset is damaged or can't be had, or a number differs; the first is named, with how many more.
     """
-    dataset = folder / "dataset" if (folder / "dataset").is_dir() else folder
+    folder = _folder_of(place)
     record = read_record(folder / "record.json")
-    extractor = load_extractor(dataset / "extractor")
+    # Written: all in dataset/. Published: the images in data/, the extractor at the top.
+    home = folder / "dataset" if (folder / "dataset").is_dir() else folder
+    dataset = home / "data" if (home / "data").is_dir() else home
+    extractor = load_extractor(home / "extractor")
     if extractor.sha256 != record["protocol"]["extractor"]["sha256"]:
         raise UserError("verify: protocol.extractor.sha256: the dataset's extractor isn't the record's; get both again")
     seed, codebook_size = record["protocol"]["seed"], record["model"].get("codebook_size")
@@ -46,6 +58,13 @@ def verify(folder: Path) -> int:
     measured = {**_flat({kind: again.record[kind] for kind in kinds}), **_pairs(again.columns)}
     _compare(stored, measured)
     return len(stored)
+
+
+def _folder_of(place: str | Path) -> Path:
+    if Path(place).exists() or not _HUB_ID.fullmatch(str(place)):
+        return Path(place)
+    repository, _, revision = str(place).partition("@")
+    return download(repository, revision or None, _PUBLISHED, kind="dataset")
 
 
 def _compare(stored: dict[str, Any], measured: dict[str, Any]) -> None:

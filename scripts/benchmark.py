@@ -10,6 +10,7 @@ COMMANDS = {
     "processes": "one recipe in one and in several processes",
     "quality": "recipes and peers on the same images for the same minutes, judged alike",
     "faults": "models with a planted fault each, and whether `hfgen diagnose` names it first",
+    "space": "the Space: cold start, a warm reconstruction, many visitors at once",
     "data": "images gathered into batches, a second and core",
 }
 

@@ -1,11 +1,15 @@
 """An evaluation's dataset gives its record's numbers again, or what differs is named."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hub import Hub, User, client_environment
+from hub.accounts import TOKEN
 
 from hfgen.errors import UserError
 from hfgen.evaluation import evaluate
@@ -85,3 +89,22 @@ def test_a_damaged_file_is_named(copy: Path):
     (copy / FILE).write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match="is damaged"):
         verify(copy)
+
+
+@pytest.mark.parametrize("family", ["vae"], indirect=True)
+def test_a_published_one_is_fetched_and_measured(copy: Path, tmp_path: Path):
+    with Hub(tmp_path / "hub") as hub:
+        hub.storage.users = {TOKEN: User("me", namespaces=("org",))}
+        environment = client_environment(hub, tmp_path / "home", TOKEN)
+
+        def hfgen(*arguments: object) -> subprocess.CompletedProcess[str]:
+            command = [sys.executable, "-m", "hfgen", *map(str, arguments)]
+            return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+        published = hfgen("publish", copy, "--to", "org/set")
+        assert published.returncode == 0, published.stderr
+        commit = published.stdout.split()[-1]
+        done = hfgen("evaluate", "--verify", f"org/set@{commit}")
+        assert done.stdout == f"org/set@{commit}: {verify(copy)} numbers are the same, bit for bit\n", done.stderr
+    with pytest.raises(UserError, match="dataset: org/none is no folder here and can't be had"):
+        verify("org/none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,19 +85,24 @@ def resolve_folder(model: str | Path, revision: str | None = None) -> Path:
     if path.exists() or text.startswith((".", "/", "~")) or text.count("/") != 1:
         raise UserError(f"model: {text} is no folder; give a checkpoint's folder or a Hub id org/name[@revision]")
     repository, _, at = text.partition("@")
-    return _download(repository, revision or at or None)
+    return download(repository, revision or at or None, ("*.json", "*.safetensors"))
 
 
-def _download(repository: str, revision: str | None) -> Path:
+def download(repository: str, revision: str | None, patterns: Sequence[str], *, kind: str = "model") -> Path:
+    """The files of a Hub repository that match `patterns`, in the cache; `kind` is model or dataset.
+
+    Raises:
+        UserError: it can't be had.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=["*.json", "*.safetensors"]))
+        return Path(snapshot_download(repository, revision=revision, repo_type=kind, allow_patterns=[*patterns]))
     except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"model: {repository} is no folder here and can't be had from the Hub ({reason}); "
+            f"{kind}: {repository} is no folder here and can't be had from the Hub ({reason}); "
             "check the name, the network and `hf auth whoami`"
         ) from None
 

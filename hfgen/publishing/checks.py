@@ -18,8 +18,8 @@ _MOST_TEXT = 10_000_000
 _TEXT = (".json", ".md", ".py", ".txt", ".yaml", ".yml", ".toml", ".cfg", ".js", ".css", ".html")
 _SUFFIXES = {
     "model": (".safetensors", ".json", ".py", ".md", ".png"),
-    "dataset": (".parquet", ".json", ".md", ".png"),
-    "space": (*_TEXT, ".png", ".jpg", ".safetensors", ".parquet"),
+    "dataset": (".parquet", ".safetensors", ".json", ".md", ".png"),
+    "space": (*_TEXT, ".png", ".jpg", ".safetensors", ".parquet", ".whl"),
 }
 _TOKEN = re.compile(r"\b(?:hf_|api_org_|ghp_)[A-Za-z0-9]{30,}|\bhf_oauth_[\w.-]{30,}|\bgithub_pat_\w{30,}")
 _ANYBODYS_PATH = re.compile(r"(?<![\w.:/])(?:/home/|/Users/|/root/|[A-Z]:\\Users\\)[\w.-]+")

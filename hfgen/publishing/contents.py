@@ -5,21 +5,24 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from hfgen.errors import UserError
 from hfgen.files import read_json, write_json
 from hfgen.folders import pretrained_folder
+from hfgen.records import read_record
 
 SAMPLES = "samples.png"
 _OF_MODELS = ("pretrained", "model_index.json", "config.json", "checkpoints")
-_OWN_NAMES = ("README.md", "record.json", "run.json", SAMPLES)
+_OF_DATASETS = ("record.json", "comparison.json", "data.json")
+_OWN_NAMES = ("README.md", "record.json", "diagnosis.json", "run.json", SAMPLES)
 _STALE = {
     "model": r"(?:[^/]+/)?(?:[^/]+\.safetensors|hfgen_\w+_v\d+\.py)|[^/]+/(?:generation_)?config\.json"
-    r"|record\.json|run\.json|samples\.png|\.eval_results/hfgen\.yaml",
-    "dataset": r"data/[^/]+\.parquet|record\.json|comparison\.json",
-    "space": r"(?!)",
+    r"|record\.json|diagnosis\.json|run\.json|samples\.png|\.eval_results/hfgen\.yaml",
+    "dataset": r"data/[^/]+\.parquet|extractor/[^/]+|record\.json|comparison\.json|data\.json",
+    "space": r"hfgen-[^/]+\.whl",
 }
 """Files of an earlier state that would mislead beside the new one; whatever else is there stays."""
 
@@ -33,6 +36,7 @@ class Contents:
         root: The folder that most files are from.
         files: The file behind each path in the repository.
         record: A model's record, or a comparison's; {} without one.
+        diagnosis: What `hfgen diagnose` found of a model; {} without one.
         run: How it was trained (run.json); {} where that isn't known.
         readme: The user's own README.md, if the folder has one.
     """
@@ -41,23 +45,29 @@ class Contents:
     root: Path
     files: dict[str, Path]
     record: dict[str, Any] = dataclasses.field(default_factory=dict)
+    diagnosis: dict[str, Any] = dataclasses.field(default_factory=dict)
     run: dict[str, Any] = dataclasses.field(default_factory=dict)
     readme: str | None = None
 
     def is_stale(self, path: str) -> bool:
         """Whether a file that is on the Hub and not here belongs to an earlier state."""
+        if self.kind == "space" and not any(name.endswith(".whl") for name in self.files):
+            return False
         return path not in self.files and re.fullmatch(_STALE[self.kind], path) is not None
 
 
-def collect(folder: Path, to: str, workspace: Path, record: Path | None = None) -> Contents:
+def collect(
+    folder: Path, to: str, workspace: Path, record: Path | None = None, diagnosis: Path | None = None
+) -> Contents:
     """Tell what `folder` holds; rewritten copies of its JSON go to `workspace`.
 
     Args:
-        folder: A run, its `pretrained/`, a checkpoint; a folder with record.json (or comparison.json) and dataset/;
-            or a Space, which has app.py.
+        folder: A run, its `pretrained/`, a checkpoint; a folder with record.json (or comparison.json, or data.json) and
+            dataset/; or a Space, which has app.py.
         to: The repository, whose name stands in the records for the folders of this machine.
         workspace: An empty folder.
         record: The record of a model, where it isn't in its folder: record.json or its folder.
+        diagnosis: Likewise its diagnosis: diagnosis.json or its folder.
 
     Raises:
         UserError: `folder` is none of them, or a model's record is another model's.
@@ -66,7 +76,7 @@ def collect(folder: Path, to: str, workspace: Path, record: Path | None = None) 
         raise UserError(f"folder: {folder} is no folder; give a run's, an evaluation's or a Space's")
     if (folder / "app.py").is_file():
         return Contents("space", folder, _files(folder), readme=_readme(folder))
-    results = next((folder / name for name in ("record.json", "comparison.json") if (folder / name).is_file()), None)
+    results = next((folder / name for name in _OF_DATASETS if (folder / name).is_file()), None)
     is_model = any((folder / name).exists() for name in _OF_MODELS)
     if not is_model and results is not None and (folder / "dataset").is_dir():
         return _dataset(folder, results, workspace)
@@ -75,23 +85,27 @@ def collect(folder: Path, to: str, workspace: Path, record: Path | None = None) 
             f"folder: {folder} holds nothing to publish; give a run (pretrained/), an evaluation (record.json and "
             "dataset/) or a Space (app.py)"
         )
-    return _model(pretrained_folder(folder), to, workspace, record)
+    return _model(pretrained_folder(folder), to, workspace, record, diagnosis)
 
 
-def _model(root: Path, to: str, workspace: Path, record_at: Path | None) -> Contents:
+def _model(root: Path, to: str, workspace: Path, record_at: Path | None, diagnosis_at: Path | None) -> Contents:
     if not (root / "model_index.json").is_file():
         raise UserError(f"folder: {root} holds no pipeline (no model_index.json); load it with hfgen and save it first")
     run = _run_of(root.resolve())
     contents = Contents("model", root, _files(root), readme=_readme(root, run))
-    found = record_at / "record.json" if record_at is not None and record_at.is_dir() else record_at
-    if found is None:
-        # A run's record is its last state's, not that of a checkpoint on the way.
-        places = [root, *([run] if run is not None and root.resolve().parent == run else [])]
-        found = next((place / "record.json" for place in places if (place / "record.json").is_file()), None)
-    if found is not None:
-        contents.record = portable(read_json(found))
-        contents.record.setdefault("model", {}).update(id=to, revision=None)
+    # What a run holds was measured of its last state, not of a checkpoint on the way.
+    homes = [root, *([run] if run is not None and root.resolve().parent == run else [])]
+    if (found := _file_at(record_at, "record.json", homes)) is not None:
+        contents.record = portable(read_record(found))
+        contents.record["model"].update(id=to, revision=None)
         contents.files["record.json"] = _write(workspace / "record.json", contents.record)
+    if (found := _file_at(diagnosis_at, "diagnosis.json", homes)) is not None:
+        # Here, because it needs torch, which publishing does without.
+        from hfgen.diagnosis.document import read_diagnosis
+
+        contents.diagnosis = portable(read_diagnosis(found))
+        contents.diagnosis["model"]["id"] = to
+        contents.files["diagnosis.json"] = _write(workspace / "diagnosis.json", contents.diagnosis)
     settings = next((place / "run.json" for place in (root, run) if place and (place / "run.json").is_file()), None)
     if settings is not None:
         contents.run = portable(read_json(settings))
@@ -101,6 +115,13 @@ def _model(root: Path, to: str, workspace: Path, record_at: Path | None) -> Cont
     if own.is_file() or grids:
         contents.files[SAMPLES] = own if own.is_file() else _grid_of(root, grids)
     return contents
+
+
+def _file_at(given: Path | None, name: str, homes: Sequence[Path]) -> Path | None:
+    """The file that was given, or lies in the folder that was; else that of the first home that holds one."""
+    if given is not None:
+        return given / name if given.is_dir() else given
+    return next((home / name for home in homes if (home / name).is_file()), None)
 
 
 def _run_of(root: Path) -> Path | None:
@@ -117,10 +138,11 @@ def _grid_of(root: Path, grids: list[Path]) -> Path:
 
 
 def _dataset(folder: Path, results: Path, workspace: Path) -> Contents:
-    record = portable(read_json(results))
+    record = portable((read_record if results.name == "record.json" else read_json)(results))
     files = {f"data/{path.name}": path for path in sorted((folder / "dataset").glob("*.parquet"))}
     if not files:
         raise UserError(f"folder: {folder / 'dataset'} holds no parquet file; evaluate again")
+    files |= {f"extractor/{path.name}": path for path in sorted((folder / "dataset" / "extractor").glob("*"))}
     files[results.name] = _write(workspace / results.name, record)
     return Contents("dataset", folder, files, record, readme=_readme(folder))
 

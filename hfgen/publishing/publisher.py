@@ -50,10 +50,12 @@ class Published:
     changed: tuple[str, ...]
 
 
-def plan(folder: Path, to: str, *, license: str | None = None, record: Path | None = None) -> Plan:
+def plan(
+    folder: Path, to: str, *, license: str | None = None, record: Path | None = None, diagnosis: Path | None = None
+) -> Plan:
     """What `publish` would do, without the network: the Hub's own README, whose text is kept, isn't looked at."""
     with tempfile.TemporaryDirectory() as temporary:
-        assembled = _Assembled(folder, to, Path(temporary), license, record)
+        assembled = _Assembled(folder, to, Path(temporary), license, record, diagnosis)
         files = assembled.complete(None)
         sizes = {name: path.stat().st_size for name, path in sorted(files.items())}
         return Plan(assembled.contents.kind, sizes, files["README.md"].read_text(encoding="utf-8"))
@@ -69,6 +71,7 @@ def publish(
     collection: str | None = None,
     license: str | None = None,
     record: Path | None = None,
+    diagnosis: Path | None = None,
     message: str | None = None,
     wait: float = 1.0,
 ) -> Published:
@@ -85,6 +88,7 @@ def publish(
         collection: Title or slug of a collection that it belongs to.
         license: Identifier such as `mit`; by default that of the README, or mit.
         record: A model's record.json, where it isn't beside it.
+        diagnosis: Likewise its diagnosis.json.
         message: Of the commit.
         wait: Seconds before the first retry.
 
@@ -92,7 +96,7 @@ def publish(
         UserError: the folder can't be published, or the Hub refuses or fails; the message says what to do.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        assembled = _Assembled(folder, to, Path(temporary), license, record)
+        assembled = _Assembled(folder, to, Path(temporary), license, record, diagnosis)
         kind = assembled.contents.kind
         repository = Repository(to, kind, revision=revision, pull_request=create_pr, wait=wait)
         sdk = split_card(assembled.contents.readme or "")[0].get("sdk") if kind == "space" else None
@@ -107,12 +111,20 @@ def publish(
 class _Assembled:
     """The folder as it will be, but for the README, which also depends on the one that is there."""
 
-    def __init__(self, folder: Path, to: str, workspace: Path, license: str | None, record: Path | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        to: str,
+        workspace: Path,
+        license: str | None,
+        record: Path | None,
+        diagnosis: Path | None,
+    ) -> None:
         from huggingface_hub import get_token
 
         self.to, self.license, self.token = to, license, get_token()
         self.workspace, self.machine = workspace / "files", machine_paths(folder)
-        self.contents = collect(folder, to, self.workspace, record)
+        self.contents = collect(folder, to, self.workspace, record, diagnosis)
         self.found: dict[str, Any] = {}
         # Once, whatever the attempts: hashing is a read of all bytes, and sending them is the other.
         self.additions: dict[Path, CommitOperationAdd] = {}
@@ -159,7 +171,7 @@ class _Assembled:
         """Open the files as published, without hfgen, and draw an image; a grid, where the folder has none.
 
         Raises:
-            UserError: that fails, or the record is another model's.
+            UserError: that fails, or the record or the diagnosis is another model's.
         """
         folder, home = elsewhere / "published", elsewhere / "home"
         home.mkdir(parents=True)
@@ -177,14 +189,15 @@ class _Assembled:
             ) from None
         if grid and Path(grid).is_file():
             self.contents.files[SAMPLES] = Path(grid)
-        self._check_record()
+        self._check_measured()
 
-    def _check_record(self) -> None:
-        measured = self.contents.record.get("model", {})
-        for field in ("family", "parameters"):
-            said, is_ = measured.get(field), self.found.get(field)
-            if said is not None and is_ is not None and said != is_:
-                raise UserError(f"record: it measured a model whose {field} is {said}, not {is_}; evaluate this one")
+    def _check_measured(self) -> None:
+        for what, done in (("record", "evaluate"), ("diagnosis", "diagnose")):
+            measured = getattr(self.contents, what).get("model", {})
+            for field in ("family", "parameters"):
+                said, is_ = measured.get(field), self.found.get(field)
+                if said is not None and is_ is not None and said != is_:
+                    raise UserError(f"{what}: it is of a model whose {field} is {said}, not {is_}; {done} this one")
 
 
 def _commit(repository: Repository, assembled: _Assembled, message: str) -> Published:

@@ -20,6 +20,7 @@ from hfgen.files import atomic_folder, write_json, write_text
 
 _LOADED = (".json", ".safetensors")
 _RESULTS = ("comparison.json", "study.json")
+_OF_A_SPACE = ("app.py", "README.md", "requirements.txt")
 _MOST_DESCRIPTION = 60
 # Zip files know no earlier time; a fixed one gives the same bytes for the same source.
 _EPOCH = "315532800"
@@ -53,10 +54,14 @@ def assemble(
         pin: Resolves a Hub id; by default by asking the Hub.
 
     Raises:
-        UserError: no models, one that isn't on the Hub, or hfgen isn't a checkout that a wheel can be built from.
+        UserError: `source` is no Space; there are no models, or one isn't on the Hub; hfgen isn't a checkout that a
+            wheel can be built from.
     """
     if not models:
         raise UserError("models: none given; name those that the Space shows, as org/name[@revision]")
+    missing = next((name for name in _OF_A_SPACE if not (source / name).is_file()), None)
+    if missing is not None:
+        raise UserError(f"folder: {source} is no Space, for it has no {missing}; give spaces/compare")
     pinned = [(pin or pin_on_hub)(model) for model in models]
     with atomic_folder(out) as folder:
         for name in ("app.py", "requirements.txt"):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hfgen.figures import encode, high_frequency, relative_power, spectra
+from hfgen.figures import encode, high_frequency, model_style, relative_power, spectra
 from hfgen.metrics import Estimate
 from hfgen.reading import number
 from hfgen.space import markup
@@ -96,7 +97,7 @@ def compare(shelf: Shelf) -> str:
         )
         caption = "Nearer to the left is more faithful, lower is more like real images. "
         caption += "No decoder of one latent is best at both (Blau and Michaeli, 2018)."
-        parts.append(markup.figure(markup.chart(encode(plane(points, x, y)), alt), caption))
+        parts.append(markup.figure(markup.chart(encode(plane(points, list(records), x, y)), alt), caption))
     return markup.view(*parts, _left_out(others), markup.link("compare"))
 
 
@@ -108,12 +109,18 @@ def rows(shelf: Shelf) -> list[list[Any]]:
     records, _ = comparable(shelf)
     names = sorted({metric for record in records.values() for metric in record["metrics"]})
     return [
-        [metric, name, *(record["metrics"][metric][key] for key in ("value", "low", "high", "n")), real]
+        [metric, name, *(_rounded(entry[key]) for key in ("value", "low", "high")), entry["n"], _rounded(real)]
         for metric in names
         for name, record in records.items()
         if metric in record["metrics"]
+        for entry in [record["metrics"][metric]]
         for real in [record["baseline"].get(metric, {}).get("value")]
     ]
+
+
+def _rounded(value: float | None) -> float | None:
+    """To as many digits as anybody reads."""
+    return None if value is None else float(f"{value:.4g}")
 
 
 def _about(record: dict[str, Any]) -> str:
@@ -124,23 +131,32 @@ def _about(record: dict[str, Any]) -> str:
     )
 
 
-def plane(points: Points, x: str, y: str) -> Figure:
-    """Models as points with both intervals."""
+def plane(points: Points, models: Collection[str], x: str, y: str) -> Figure:
+    """Models as points with both intervals; a point that is none of the models is a grey star."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.2, 4.2), layout="constrained")
+    figure = Figure(figsize=(4.5, 4.2), layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     for name, (first, second) in points.items():
         errors = [[[one["value"] - one["low"]], [one["high"] - one["value"]]] for one in (first, second)]
-        place = (first["value"], second["value"])
-        axes.errorbar(*place, xerr=errors[0], yerr=errors[1], fmt="o", ms=6, capsize=3)
-        axes.annotate(name, place, xytext=(6, 6), textcoords="offset points")
-    axes.set_xlim(left=0)
-    axes.set_ylim(bottom=0)
+        colour, marker = model_style(models, name) if name in models else ("#808080", "*")
+        looks: dict[str, Any] = {"color": colour, "marker": marker, "ms": 6, "capsize": 3, "label": name}
+        axes.errorbar(first["value"], second["value"], xerr=errors[0], yerr=errors[1], ls="", **looks)
+    axes.set_xlim(*_from_zero([first for first, _ in points.values()]))
+    axes.set_ylim(*_from_zero([second for _, second in points.values()]))
     axes.set_xlabel(x)
     axes.set_ylabel(y)
+    figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9)
     return figure
+
+
+def _from_zero(entries: Sequence[dict[str, Any]]) -> tuple[float, float]:
+    """An axis that holds 0 and the intervals whole."""
+    least = min(0.0, *(entry["low"] for entry in entries))
+    most = max(0.0, *(entry["high"] for entry in entries))
+    margin = 0.05 * ((most - least) or 1.0)
+    return least - (margin if least < 0 else 0), most + margin
 
 
 def _perception_distortion(shelf: Shelf, records: dict[str, dict[str, Any]]) -> tuple[Points, tuple[str, str]]:
@@ -158,8 +174,8 @@ def _perception_distortion(shelf: Shelf, records: dict[str, dict[str, Any]]) -> 
         for name, entries in measured.items()
         if "psnr" in entries and "spectral_distance_reconstruction" in entries
     }, (
-        "distortion: squared error at the mean PSNR (white = 1)",
-        "perception: distance of the reconstructions' spectrum from the real one",
+        "distortion: squared error at the mean PSNR\n(white = 1)",
+        "perception: distance between the spectra of\nreconstructions and real images",
     )
 
 
@@ -175,7 +191,7 @@ def _precision_recall(records: dict[str, dict[str, Any]]) -> str:
     alt = "; ".join(f"{name}: recall {a['value']:.2f}, precision {b['value']:.2f}" for name, (a, b) in points.items())
     caption = "Precision: the share of samples that lie near a real image; recall: the share of real images that lie "
     caption += "near a sample. A crisp model that drops modes stands high and to the left."
-    picture = markup.chart(encode(plane(points, "recall", "precision")), alt)
+    picture = markup.chart(encode(plane(points, list(records), "recall", "precision")), alt)
     names = {name: name for name in ("precision", "recall", "density", "coverage")}
     rows = [*_rows(records, names), *_rows({"other real images": {"metrics": real}}, names)]
     return markup.figure(picture, caption) + markup.table(("model", *names), rows, "variety, in numbers")

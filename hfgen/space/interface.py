@@ -331,12 +331,17 @@ def _generate_tab(endpoints: Endpoints, controls: dict[str, Any]) -> Callable[..
     """Returns what shows the samples after an event."""
     labels = most_classes(endpoints.shelf)
     with gr.Row():
-        controls["seed"] = gr.Number(0, precision=0, minimum=0, maximum=_MOST_SEED, label="Seed")
-        controls["count"] = gr.Slider(1, views.MOST_SAMPLES, Choices.count, step=1, label="Images a model")
-        controls["truncation"] = gr.Slider(0.1, _NO_BOUND, _NO_BOUND, step=0.1, label="Truncation (GAN); 4: none")
-        controls["temperature"] = gr.Slider(0, 2, 1, step=0.05, label="Temperature (VQ-VAE)")
-        controls["label"] = gr.Slider(-1, max(labels - 1, 0), -1, step=1, label="Class; -1: drawn", visible=labels > 0)
-        controls["fitted"] = gr.Checkbox(True, label="Fitted prior (VAE); else N(0, I)")
+        wide = {"min_width": 220}  # On a phone one under the other, each with its label.
+        controls["seed"] = gr.Number(0, precision=0, minimum=0, maximum=_MOST_SEED, label="Seed", **wide)
+        controls["count"] = gr.Slider(1, views.MOST_SAMPLES, Choices.count, step=1, label="Images a model", **wide)
+        controls["truncation"] = gr.Slider(
+            0.1, _NO_BOUND, _NO_BOUND, step=0.1, label="Truncation (GAN); 4: none", **wide
+        )
+        controls["temperature"] = gr.Slider(0, 2, 1, step=0.05, label="Temperature (VQ-VAE)", **wide)
+        controls["label"] = gr.Slider(
+            -1, max(labels - 1, 0), -1, step=1, label="Class; -1: drawn", visible=labels > 0, **wide
+        )
+        controls["fitted"] = gr.Checkbox(True, label="Fitted prior (VAE); else N(0, I)", **wide)
     shown, values = gr.HTML(), gr.JSON(visible=False)
     inputs = [controls[name] for name in _CHOICES]
 
@@ -358,12 +363,15 @@ def _generate_tab(endpoints: Endpoints, controls: dict[str, Any]) -> Callable[..
 
 def _compare_tab(endpoints: Endpoints, triggers: list[Any]) -> None:
     shown = gr.HTML()
+    gr.HTML(markup.view(markup.paragraphs("Every number of the records; click a column's head to sort.")))
     table = gr.Dataframe(
         headers=list(evidence.HEAD),
         datatype=["str", "str", *["number"] * 5],
         interactive=False,
         show_search="filter",
-        label="Every number of the records; click a column's head to sort",
+        label="Records",
+        show_label=False,
+        column_widths=["225px", *["100px"] * 5, "170px"],
     )
     gr.on(triggers, endpoints.compare, None, [shown, table], api_name="compare")
     names = [model.name for model in endpoints.shelf.generators]

@@ -16,6 +16,8 @@ from hfgen.images import grid, to_pil
 if TYPE_CHECKING:
     from PIL import Image
 
+_MOST_NUMBER = 40
+
 
 def data_uri(image: Image.Image) -> str:
     """The picture itself as a link, lossless."""
@@ -67,14 +69,25 @@ def row(parts: Iterable[str]) -> str:
     return f'<div class="hf-row">{"".join(parts)}</div>'
 
 
+def pair(left: str, right: str) -> str:
+    """Two figures side by side, however narrow the page."""
+    return f'<div class="hf-row hf-pair">{left}{right}</div>'
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], label: str) -> str:
     """A table of text whose first column names the rows."""
     cells = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     body = "".join(
-        f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in rest)}</tr>'
+        "<tr>" + _cell('th scope="row"', first) + "".join(_cell("td", cell) for cell in rest) + "</tr>"
         for first, *rest in rows
     )
     return _scroll(f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>", label)
+
+
+def _cell(tag: str, text: str) -> str:
+    """Sentences are broken into lines, numbers aren't."""
+    words = ' class="hf-words"' if len(text) > _MOST_NUMBER else ""
+    return f"<{tag}{words}>{escape(text)}</{tag.split()[0]}>"
 
 
 def paragraphs(*texts: str) -> str:

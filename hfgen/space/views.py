@@ -22,7 +22,7 @@ from hfgen.space.uploads import Upload
 EXAMPLES = 8
 MOST_SAMPLES = 36
 STEPS = 9
-_LARGE, _SMALL = 192, 64
+_LARGE, _MIDDLE, _SMALL = 192, 128, 64
 _LEAST_SPECTRUM, _LEAST_SSIM = 16, 11
 _NEIGHBOURS = 8
 _CHUNK = 2048
@@ -320,8 +320,8 @@ def blind_pair(shelf: Shelf, name: str, seed: int, right: bool) -> View:
     real = held_out[seed % len(held_out)][None]
     fake = _draw(model, Choices(seed=seed, count=1))
     pair = torch.cat([fake, real] if right else [real, fake])
-    parts = [
-        markup.figure(markup.picture(image, f"the {side} image", _LARGE), side)
+    shown = (
+        markup.figure(markup.picture(image, f"the {side} image", _MIDDLE), side)
         for image, side in zip(pair, ("left", "right"), strict=True)
-    ]
-    return View(markup.view(markup.row(parts)), {"images": markup.pngs(pair)})
+    )
+    return View(markup.view(markup.pair(*shown)), {"images": markup.pngs(pair)})

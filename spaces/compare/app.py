@@ -27,7 +27,6 @@ except ImportError:
 def main() -> None:
     """Serve the models that models.json names, or those of `hfgen quickstart`."""
     from hfgen.errors import UserError
-    from hfgen.space.interface import launch
     from hfgen.space.shelf import open_shelf, quickstart_models
 
     settings = HERE / "models.json"
@@ -37,6 +36,9 @@ def main() -> None:
             shelf = open_shelf(chosen["models"], chosen["data"], results=HERE)
         else:
             shelf = open_shelf(quickstart_models())
+        # Here, because a mistake needs no Gradio, which takes seconds to import.
+        from hfgen.space.interface import launch
+
         launch(shelf, GPU)
     except UserError as error:
         sys.exit(f"hfgen: error: {error}")

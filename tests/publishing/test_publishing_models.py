@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -92,6 +93,26 @@ def copied(vae: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(vae, tmp_path / "vae"))
 
 
+def diagnosed(model: dict[str, Any]) -> dict[str, Any]:
+    """A diagnosis of a model that draws from too few of its data's kinds, of a place on this machine."""
+    estimate = {"value": 0.1, "low": 0.0, "high": 0.2, "n": 12}
+    return {
+        "schema": 1,
+        "model": {name: model[name] for name in ("id", "family", "parameters")},
+        "data": {"id": "/nowhere/glyphs", "split": "test", "n": 1200, "fingerprint": "f" * 64},
+        "protocol": {"seed": 0, "budget": {"name": "small"}, "extractor": {}, "versions": {}},
+        "chain": [],
+        "causes": {"data": estimate, "missing": estimate},
+        "identity": None,
+        "data_quality": {"blur": 0, "blurred": False, "kept": 1, "cutoff": None, "repeated": False, "jpeg": False},
+        "latent": {"numbers": 4, "codebook_size": None},
+        "variety": None,
+        "baseline": {},
+        "ranking": [{"cause": "prior", "score": 0.9}, {"cause": "bottleneck", "score": 0.25}],
+        "advice": ["The samples are blurred: they have 30 %.", "Raise something."],
+    }
+
+
 def test_a_record_fills_the_card_and_its_index(vae: Path, hub: Hub, client: Command, tmp_path: Path):
     run = copied(vae, tmp_path)
     record = json.loads((run / "record.json").read_text())
@@ -100,8 +121,14 @@ def test_a_record_fills_the_card_and_its_index(vae: Path, hub: Hub, client: Comm
     readme = "---\nlicense: apache-2.0\ntags: [faces]\nmodel-index:\n- name: mine\n  results:\n  - task: {type: t}\n"
     readme += "    dataset: {name: d, type: d}\n    metrics: [{type: m, value: 1}]\n---\n# My model\n\nMy words.\n"
     (run / "README.md").write_text(readme)
-    assert client("publish", run, "--to", "org/model").returncode == 0
+    (tmp_path / "why").mkdir()
+    (tmp_path / "why" / "diagnosis.json").write_text(json.dumps(diagnosed(record["model"])))
+    done = client("publish", run, "--to", "org/model", "--diagnosis", tmp_path / "why")
+    assert done.returncode == 0, done.stderr
     card = hub.read("org/model", "README.md").decode()
+    assert "- Diagnosed on 1,200 images: The samples are blurred: they have 30 %.\n  Causes," in card
+    assert "prior 90%, bottleneck 25% (`diagnosis.json`)" in card
+    assert json.loads(hub.read("org/model", "diagnosis.json"))["data"]["id"] == "glyphs"
     metadata = yaml.safe_load(card.split("---")[1])
     assert metadata["license"] == "apache-2.0" and metadata["tags"] == ["faces", "hfgen", "vae"]
     assert metadata["library_name"] == "diffusers"
@@ -122,6 +149,7 @@ def test_a_record_fills_the_card_and_its_index(vae: Path, hub: Hub, client: Comm
     assert json.loads(hub.read("org/model", "record.json"))["model"]["id"] == "org/model"
 
     (run / "README.md").unlink()
+    shutil.copy(tmp_path / "why" / "diagnosis.json", run)
     assert "nothing had changed" in client("publish", run, "--to", "org/model").stdout
 
 
@@ -146,6 +174,10 @@ def another_record(run: Path) -> None:
     (run / "record.json").write_text(json.dumps(RECORD))
 
 
+def outdated_record(run: Path) -> None:
+    (run / "record.json").write_text(json.dumps({**RECORD, "schema": 0}))
+
+
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
@@ -155,7 +187,8 @@ def another_record(run: Path) -> None:
         (add_file("photo.png"), r"photo.png: no other image than samples.png"),
         (add_file("x.json", b'"hf_' + b"q" * 34 + b'"'), r"x.json: it holds an access token"),
         (truncate, r"can't be loaded by diffusers alone"),
-        (another_record, r"record: it measured a model whose parameters is 7, not \d+; evaluate this one"),
+        (outdated_record, r"schema: 1 was expected"),
+        (another_record, r"record: it is of a model whose parameters is 7, not \d+; evaluate this one"),
     ],
 )
 def test_a_damaged_checkpoint_never_reaches_the_hub(harm, message: str, vae: Path, hub: Hub, client: Command, tmp_path):

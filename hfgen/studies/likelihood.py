@@ -68,7 +68,6 @@ STUDY = Study(
                     value("VAE", "two_sample_noisy"),
                     above=0.9,
                 ),
-                Criterion("the power of these draws", value("VAE", "hf_ratio_noisy"), above=1.3),
             ),
         ),
         Claim(

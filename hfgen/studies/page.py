@@ -46,9 +46,10 @@ def _panel(axes: Axes, panel: Panel, cells: dict[str, Any]) -> None:
                 axes.plot([place, place], [found["low"], found["high"]], color=colour, lw=1.2)
         places, values = [place for place, _ in points], [found["value"] for _, found in points]
         axes.plot(places, values, marker, color=colour, ms=5, label=series.label)
-    axes.set_xticks(range(len(ticks)), ticks)
-    if max(map(len, ticks)) > 7:
-        axes.tick_params(axis="x", rotation=30)
+    slanted: dict[str, Any] = (
+        {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if max(map(len, ticks)) > 7 else {}
+    )
+    axes.set_xticks(range(len(ticks)), ticks, **slanted)
     low, high = axes.get_ylim()
     axes.set_ylim(min(0.0, low), high + 0.06 * (high - min(0.0, low)))
     axes.set_xlabel(panel.ticks)

@@ -88,7 +88,9 @@ def write_wheel(folder: Path) -> Path:
     }
     info = f"hfgen-{version('hfgen')}.dist-info"
     about = distribution("hfgen")
-    files[f"{info}/METADATA"] = (about.read_text("METADATA") or "").encode()
+    # Within a checkout, what Python finds first is the egg-info there, which calls it otherwise.
+    metadata = about.read_text("METADATA") or about.read_text("PKG-INFO") or ""
+    files[f"{info}/METADATA"] = metadata.encode()
     files[f"{info}/entry_points.txt"] = (about.read_text("entry_points.txt") or "").encode()
     files[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: hfgen\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     lines = [f"{name},sha256={_digest(content)},{len(content)}\n" for name, content in files.items()]

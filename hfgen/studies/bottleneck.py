@@ -48,7 +48,7 @@ STUDY = Study(
             ),
         ),
         Claim(
-            "But a GAN makes its images from a vector as small, so the size alone isn't the reason.",
+            "But a GAN makes its images from as few numbers, so the size alone isn't the reason.",
             (
                 Criterion(
                     "the power of samples of a GAN over those of a VAE, both of 16 numbers",

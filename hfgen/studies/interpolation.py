@@ -91,7 +91,7 @@ STUDY = Study(
             ),
         ),
         Claim(
-            "That comes at the price of blur.",
+            "Interpolation and diversity come at the price of blur.",
             (
                 Criterion(
                     "the power of the autoencoder's reconstructions beyond the VAE's",

@@ -66,7 +66,7 @@ STUDY = Study(
             ),
         ),
         Claim(
-            "The noise comes at the price of error.",
+            "The noise on the latent comes at the price of error.",
             (
                 Criterion(
                     "the dB that the mean of the posterior gains over a sample",

@@ -80,7 +80,7 @@ def _section(study: Study, document: dict[str, Any]) -> dict[str, Any]:
         with theme(page):
             sources[page] = data_uri(encode(draw(study, document)))
     found = _find(study, document)
-    return {**found, "figure": {**sources, "alt": _alt(study, found["cells"])}}
+    return {**found, "figure": {**sources, "alt": _alt(study, found["cells"]), "panels": len(study.panels)}}
 
 
 def _alt(study: Study, cells: dict[str, Any]) -> str:

@@ -42,7 +42,7 @@ STUDY = Study(
             ),
         ),
         Claim(
-            "That detail costs error.",
+            "The detail that the adversary brings costs error.",
             (Criterion("the dB that the adversary costs", difference("l1", "l1+cgan", "psnr"), above=0.0),),
         ),
         Claim(

@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
+from hfgen.data import open_store
 from hfgen.errors import UserError
 from hfgen.figures import encode, theme
 from hfgen.files import read_json, write_bytes, write_json, write_text
 from hfgen.metrics import Estimate
 from hfgen.records import read_record
 from hfgen.studies import bottleneck, codebook, critic, interpolation, likelihood, loss, modes, noise, translation
-from hfgen.studies.cells import BUDGETS, Budget, cell_folder, config_of, make, measured
+from hfgen.studies.cells import BUDGETS, RESOLUTION, Budget, cell_folder, config_of, make, measured
 from hfgen.studies.claims import Results, Study, in_words, over_seeds
 from hfgen.studies.page import draw, render
 from hfgen.training.config import RunConfig
@@ -72,6 +73,8 @@ def run_studies(names: Sequence[str], out: Path, *, data: str = "glyphs", budget
     if budget not in BUDGETS:
         raise UserError(f"budget: {budget!r} is none; choose {' or '.join(BUDGETS)}")
     chosen, size = [STUDIES[name] for name in names or STUDIES], BUDGETS[budget]
+    # Before any folder is made: data that can't be had leave no trace.
+    open_store(data, split="train", resolution=RESOLUTION, small_images="pad")
     jobs = [job for study in chosen for job in _jobs(study, out / "cells", data, size)]
     _make(jobs, size.n)
     studies = [_decide(study, [job for job in jobs if job.study is study], out) for study in chosen]

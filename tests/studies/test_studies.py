@@ -97,4 +97,6 @@ def test_unknown_studies_are_named(tmp_path):
         run_studies(["blur"], tmp_path)
     with pytest.raises(UserError, match=r"budget: 'tiny' is none"):
         run_studies([], tmp_path, budget="tiny")
+    with pytest.raises(UserError, match=r"data: no such folder \./nowhere"):
+        run_studies(["loss"], tmp_path, data="./nowhere")
     assert not list(tmp_path.iterdir())

@@ -22,8 +22,8 @@ _MOST_DECIMALS = 6
 
 def read(comparison: dict[str, Any]) -> list[str]:
     """Say what a comparison (see `hfgen.comparison`) shows; the last sentence is the answer."""
-    models = {name: _estimates(model["metrics"]) for name, model in comparison["models"].items()}
-    baseline = _estimates(comparison["baseline"])
+    models = {name: estimates(model["metrics"]) for name, model in comparison["models"].items()}
+    baseline = estimates(comparison["baseline"])
     differences = comparison["differences"]
     return [
         *chain.from_iterable(_model(name, metrics, baseline) for name, metrics in models.items()),
@@ -59,7 +59,8 @@ def _rounded(estimate: Estimate, scale: float) -> list[str]:
     return [f"{round(part, decimals) + 0.0:.{decimals}f}" for part in parts]
 
 
-def _estimates(metrics: dict[str, dict[str, Any]]) -> Estimates:
+def estimates(metrics: dict[str, dict[str, Any]]) -> Estimates:
+    """Metrics as a record holds them."""
     return {name: Estimate(**fields) for name, fields in metrics.items()}
 
 

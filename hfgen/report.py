@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from functools import partial
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hfgen.figures import charts, encode, relative_power, theme
 from hfgen.galleries import Gallery
@@ -13,6 +14,9 @@ from hfgen.glossary import METRICS
 from hfgen.metrics import Estimate
 from hfgen.pictures import Strip, png, strip_picture
 from hfgen.reading import number
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class _Words(NamedTuple):
@@ -23,14 +27,9 @@ class _Words(NamedTuple):
 
 def render(comparison: dict[str, Any], rows: list[Strip], failures: list[Gallery]) -> str:
     """The page, in the light or the dark as the reader's system has it."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     *details, answer = comparison["reading"]
-    return environment.from_string(files("hfgen").joinpath("report.html").read_text(encoding="utf-8")).render(
-        style=files("hfgen").joinpath("report.css").read_text(encoding="utf-8"),
+    return fill(
+        "report.html",
         comparison=comparison,
         answer=answer,
         details=details,
@@ -48,11 +47,31 @@ def render(comparison: dict[str, Any], rows: list[Strip], failures: list[Gallery
     )
 
 
+def fill(template: str, **values: Any) -> str:
+    """The page of a template of the package, with the style that all of them share."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    page, style = (files("hfgen").joinpath(name).read_text(encoding="utf-8") for name in (template, "report.css"))
+    return environment.from_string(page).render(style=style, **values)
+
+
+def both_themes(draw: Callable[[], Figure]) -> dict[str, str]:
+    """What `draw` gives, as the sources of an image on a light and on a dark page."""
+    sources = {}
+    for page in ("light", "dark"):
+        with theme(page):
+            sources[page] = _data_uri(encode(draw()))
+    return sources
+
+
 def _strip(strip: Strip) -> dict[str, Any]:
     picture = strip_picture(strip)
     return {
         "label": strip.label,
-        "source": data_uri(png(picture)),
+        "source": _data_uri(png(picture)),
         "width": picture.width,
         "height": picture.height,
         "alt": f"{len(strip.images)} pictures in a row ({strip.label})",
@@ -64,11 +83,7 @@ def _figures(comparison: dict[str, Any]) -> dict[str, list[dict[str, str]]]:
     sections: dict[str, list[dict[str, str]]] = {words.section: [] for words in _WORDS.values()}
     for name, draw in charts(comparison).items():
         words = _WORDS[name]
-        sources = {}
-        for page in ("light", "dark"):
-            with theme(page):
-                sources[page] = data_uri(encode(draw(comparison)))
-        figure = {**sources, "alt": words.alt(comparison), "caption": words.caption}
+        figure = {**both_themes(partial(draw, comparison)), "alt": words.alt(comparison), "caption": words.caption}
         sections[words.section].append(figure)
     return sections
 
@@ -197,5 +212,5 @@ def _spread(values: dict[str, float], unit: float) -> str:
     return "{:.3g} [{:.3g}, {:.3g}]".format(*(values[key] / unit for key in ("median", "lowest", "highest")))
 
 
-def data_uri(png: bytes) -> str:
+def _data_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()

@@ -7,7 +7,7 @@ import hashlib
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -90,10 +90,6 @@ class Trained:
         power, real = (metrics.power_spectrum(each).high for each in (images, self.evaluation.originals))
         return metrics.bootstrap_ratio(power, real, seed=0, paired=paired)
 
-    def kernel_distance(self, images: Tensor) -> Estimate:
-        """KID of uint8 images from the held-out ones."""
-        return metrics.kernel_distance_interval(self.features, self.features_of(images))
-
 
 def config_of(cell: Cell, budget: Budget, data: str, seed: int) -> RunConfig:
     """The run that trains a cell from a seed."""
@@ -114,8 +110,3 @@ def make(folder: Path, config: RunConfig, n: int) -> Trained:
         train(config, folder)
         evaluate(folder, config.data, n=n, small_images=config.small_images, out=folder)
     return Trained(folder, config)
-
-
-def measured(record: dict[str, Any]) -> dict[str, Estimate]:
-    """A record's metrics."""
-    return {name: Estimate(**entry) for name, entry in record["metrics"].items()}

@@ -33,12 +33,13 @@ def minus(first: Measure, second: Measure) -> Measure:
     """The difference of two measures, seed by seed, as if their errors were independent."""
 
     def measure(results: Results) -> list[Estimate]:
-        return [_minus(a, b) for a, b in zip(first(results), second(results), strict=True)]
+        return [subtracted(a, b) for a, b in zip(first(results), second(results), strict=True)]
 
     return measure
 
 
-def _minus(a: Estimate, b: Estimate) -> Estimate:
+def subtracted(a: Estimate, b: Estimate) -> Estimate:
+    """The difference of two estimates with independent errors."""
     reach = math.hypot(a.high - a.low, b.high - b.low) / 2
     return Estimate(a.value - b.value, a.value - b.value - reach, a.value - b.value + reach, min(a.n, b.n))
 

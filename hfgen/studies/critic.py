@@ -11,7 +11,6 @@ from hfgen import metrics
 from hfgen.errors import UserError
 from hfgen.images import to_float
 from hfgen.metrics import Estimate
-from hfgen.seeds import derive_seed
 from hfgen.studies import models
 from hfgen.studies.cells import Trained
 from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, minus, value
@@ -29,11 +28,10 @@ def _measure(trained: Trained) -> dict[str, Estimate]:
     critic = _discriminator(trained)
     with torch.no_grad():
         scores = critic(images)
-        found = {}
+        faults, found = _faults(trained.config.seed), {}
         for sigma in _SIGMAS:
             blurred = _blur(images, sigma)
             error = float((blurred - images).square().mean())
-            faults = _faults(trained.config.seed)
             faulty = {"blur": blurred} | {name: _as_large(fault, images, error) for name, fault in faults.items()}
             for name, changed in faulty.items():
                 worse = (critic(changed) < scores).double()
@@ -68,9 +66,10 @@ Fault = Callable[[Tensor, float], Tensor]
 
 def _faults(seed: int) -> dict[str, Fault]:
     """Faults of a strength from 0: noise, less contrast, and a shift by parts of a pixel."""
-    generator = torch.Generator().manual_seed(derive_seed("fault", seed))
+    generator = torch.Generator()
 
     def noise(images: Tensor, strength: float) -> Tensor:
+        # The same noise at every strength.
         return images + strength * torch.randn(images.shape, generator=generator.manual_seed(seed))
 
     def contrast(images: Tensor, strength: float) -> Tensor:
@@ -93,9 +92,6 @@ def _as_large(fault: Fault, images: Tensor, error: float) -> Tensor:
         else:
             high = middle
     return fault(images, high)
-
-
-_TICKS = {f"{sigma:g} px": "GAN" for sigma in _SIGMAS}
 
 
 def _noticed(name: str, sigma: float = 0.7) -> str:

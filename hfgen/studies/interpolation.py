@@ -14,7 +14,7 @@ from hfgen.metrics import Estimate
 from hfgen.seeds import derive_seed
 from hfgen.studies import models
 from hfgen.studies.cells import Trained
-from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, difference
+from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, difference, subtracted
 
 _CELLS = {
     "autoencoder": models.NOISELESS,
@@ -36,12 +36,10 @@ def _measure(trained: Trained) -> dict[str, Estimate]:
     frames = [_images(trained, torch.lerp(start, end, step / _STEPS)) for step in range(_STEPS + 1)]
     features = [trained.features_of(frame) for frame in frames]
     ends, middle = (metrics.kernel_distance_interval(trained.features, features[at]) for at in (0, _STEPS // 2))
-    reach = ((ends.high - ends.low) ** 2 + (middle.high - middle.low) ** 2) ** 0.5 / 2
-    worse = middle.value - ends.value
     lengths = torch.stack([(b - a).norm(dim=1) for a, b in itertools.pairwise(features)]).sum(0)
     direct = (features[-1] - features[0]).norm(dim=1)
     return {
-        "kid_middle_gap": Estimate(worse, worse - reach, worse + reach, middle.n),
+        "kid_middle_gap": subtracted(middle, ends),
         "path_length": metrics.bootstrap_ratio(lengths, direct, seed=0, paired=True),
         "hf_ratio_middle": trained.sharpness(frames[_STEPS // 2], paired=False),
     }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import files
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from hfgen.figures import encode, ink, new_axes, palette, theme
-from hfgen.report import data_uri
+from hfgen.figures import ink, new_axes, palette
+from hfgen.report import both_themes, fill
 from hfgen.studies.claims import Panel, Study, in_words
 
 if TYPE_CHECKING:
@@ -60,25 +60,12 @@ def _panel(axes: Axes, panel: Panel, cells: dict[str, Any]) -> None:
 
 def render(studies: Sequence[Study], document: dict[str, Any]) -> str:
     """The page; it needs no network."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = files("hfgen").joinpath("studies/report.html").read_text(encoding="utf-8")
-    return environment.from_string(template).render(
-        style=files("hfgen").joinpath("report.css").read_text(encoding="utf-8"),
-        document=document,
-        studies=[_section(study, document) for study in studies],
-        in_words=in_words,
-    )
+    sections = [_section(study, document) for study in studies]
+    return fill("studies/report.html", document=document, studies=sections, in_words=in_words)
 
 
 def _section(study: Study, document: dict[str, Any]) -> dict[str, Any]:
-    sources = {}
-    for page in ("light", "dark"):
-        with theme(page):
-            sources[page] = data_uri(encode(draw(study, document)))
+    sources = both_themes(partial(draw, study, document))
     found = _find(study, document)
     return {**found, "figure": {**sources, "alt": _alt(study, found["cells"]), "panels": len(study.panels)}}
 

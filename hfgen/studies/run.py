@@ -17,9 +17,10 @@ from hfgen.errors import UserError
 from hfgen.figures import encode, theme
 from hfgen.files import read_json, write_bytes, write_json, write_text
 from hfgen.metrics import Estimate
+from hfgen.reading import estimates
 from hfgen.records import read_record
 from hfgen.studies import bottleneck, codebook, critic, interpolation, likelihood, loss, modes, noise, translation
-from hfgen.studies.cells import BUDGETS, RESOLUTION, Budget, cell_folder, config_of, make, measured
+from hfgen.studies.cells import BUDGETS, RESOLUTION, Budget, cell_folder, config_of, make
 from hfgen.studies.claims import Results, Study, in_words, over_seeds
 from hfgen.studies.page import draw, render
 from hfgen.training.config import RunConfig
@@ -139,9 +140,9 @@ def _decide(study: Study, jobs: Sequence[_Job], out: Path) -> dict[str, Any]:
     results: dict[str, list[dict[str, Estimate]]] = {}
     folders: dict[str, list[str]] = {}
     for job in jobs:
-        metrics = measured(read_record(job.folder / "record.json"))
+        metrics = estimates(read_record(job.folder / "record.json")["metrics"])
         if study.measure is not None:
-            metrics |= {name: Estimate(**entry) for name, entry in read_json(job.extra).items()}
+            metrics |= estimates(read_json(job.extra))
         results.setdefault(job.label, []).append(metrics)
         folders.setdefault(job.label, []).append(job.folder.relative_to(out).as_posix())
     return {

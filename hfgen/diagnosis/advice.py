@@ -109,6 +109,7 @@ def _verdict(facts: _Facts) -> str:
 _NAMES = {
     "data": "the data itself",
     "bottleneck": "the latent's size",
+    "network": "a network that doesn't fill its latent (training, width)",
     "noise": "the posterior's noise (KL weight, decoder variance)",
     "codes": "quantisation",
     "encoder": "the encoder",
@@ -134,9 +135,17 @@ def _bottleneck(facts: _Facts) -> str:
     numbers = facts.latent.get("numbers")
     size = f" of {numbers} numbers" if numbers else ""
     return (
-        f"{facts.cause('bottleneck')} of the high-frequency power passes the latent{size} under no intervention, as "
-        "far as the budget reached: raise --model.latent_channels or --model.latent_size (recipe vae-spatial-*), or "
+        f"{facts.cause('bottleneck')} of the high-frequency power passes the latent{size} under no intervention, nor "
+        "as many principal components: raise --model.latent_channels or --model.latent_size (recipe vae-spatial-*), or "
         "accept invented detail: an adversarial term (recipe vaegan-*)."
+    )
+
+
+def _network(facts: _Facts) -> str:
+    return (
+        f"{facts.cause('network')} would pass as many principal components as the latent has numbers, but not this "
+        "network, even trained on without noise or codes: its size, not the latent's, or its training holds it back. "
+        "Raise --max_images or --model.width, or take a larger grid of fewer channels (--model.latent_size)."
     )
 
 
@@ -205,6 +214,7 @@ def _modes(facts: _Facts) -> str:
 _ADVICE: dict[str, Callable[[_Facts], str]] = {
     "data": _data,
     "bottleneck": _bottleneck,
+    "network": _network,
     "noise": _noise,
     "codes": _codes,
     "encoder": _encoder,

@@ -2,9 +2,11 @@
 
 Powers are means above .25 cycles per pixel, over that of the real images. Of an autoencoder:
 
-    1 -> most that the latent was found to carry -> refit decoder -> posterior mean or codes -> fitted density -> prior
-      bottleneck               noise or codes, encoder    decoder                  left over              prior
+    1 -> as many numbers carry -> the network learns -> refit decoder -> posterior mean -> fitted density -> prior
+      bottleneck         network     noise or codes, encoder    decoder        left over              prior
 
+What a latent's numbers could carry is at least what as many principal components do: a network that lacks that power
+isn't held back by its latent's size. What the network learns is what it reaches without noise, KL and codes.
 The causes sum to 1 - the last power by construction. That the missing power *is* averaging isn't one of them: an L2
 decoder answers each lack of information with it, whatever the cause; the averaging identity says how far it does.
 """
@@ -22,7 +24,8 @@ from hfgen.metrics import Estimate
 Powers = Mapping[str, Tensor]
 """Power of each image in the high band, (N,), by stage; `real` is one of them."""
 
-PAIRED = ("real", "best", "mean", "inferred", "unquantised", "free", "decoder", "adversarial", "posterior_sample")
+PAIRED = ("real", "linear", "free", "best", "inferred", "unquantised", "decoder", "adversarial", "mean")
+PAIRED += ("posterior_sample",)
 """Stages whose images are those of `real`, in its order; the others are draws."""
 
 _RESAMPLES = 1000
@@ -38,8 +41,8 @@ def attribute(powers: Powers, kept: float, *, seed: int) -> dict[str, Estimate]:
         seed: Of the resampling.
 
     Returns:
-        `data`, `bottleneck`, `encoder`, `noise` or `codes`, `decoder`, `generator`, `prior`, `left_over`, each where it
-        applies; of the power that sharp images would have. They sum to `missing`.
+        `data`, `bottleneck`, `network`, `encoder`, `noise` or `codes`, `decoder`, `generator`, `prior`, `left_over`,
+        each where it applies; of the power that sharp images would have. They sum to `missing`.
 
     Raises:
         UserError: no real power, or stages of different lengths.
@@ -93,10 +96,11 @@ def _causes(power: Mapping[str, float], kept: float) -> dict[str, float]:
 def _of_autoencoder(power: Mapping[str, float]) -> dict[str, float]:
     mean = power["mean"]
     decoder = max(power["decoder"], mean)
-    # What an intervention reached, the latent carries; more than the real power is made up, not carried.
-    reached = min(max(power.get("free", 0.0), power.get("best", 0.0)), max(1.0, decoder))
-    most = max(decoder, reached)
-    found = {"bottleneck": 1 - most, **_between(power, most - decoder), "decoder": decoder - mean}
+    # More than the real power is made up, not carried.
+    learnt = max(decoder, min(1.0, max(power.get("free", 0.0), power.get("best", 0.0))))
+    carried = max(learnt, min(1.0, power.get("linear", 0.0)))
+    found = {"bottleneck": 1 - carried, "network": carried - learnt, **_between(power, learnt - decoder)}
+    found["decoder"] = decoder - mean
     if "fitted_density" in power:
         found["left_over"] = mean - power["fitted_density"]
     if "prior_sample" in power:

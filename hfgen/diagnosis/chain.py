@@ -49,6 +49,7 @@ def make_stages(
     if network is not None:
         for name, make in _of_latents(network, inputs, training, budget, seed, batch).items():
             stages[name] = step(name, make, batch)
+        stages["linear"] = step("linear", lambda _: intervene.from_components(network, training(), inputs, seed), count)
         for condition in _CONDITIONS:
             make = _refitted(network, inputs, training, condition, budget, seed, batch)
             stages[condition] = step(condition, make, count)

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours: power that is lost, power that comes back, and power that is there.
 _LOST, _GAINED, _THERE = "#D55E00", "#56B4E9", "#0072B2"
-_ORDER = ("data", "bottleneck", "encoder", "noise", "codes", "decoder", "generator", "left_over", "prior")
+_ORDER = ("data", "bottleneck", "network", "encoder", "noise", "codes", "decoder", "generator", "left_over", "prior")
 _LABELS = {
     "data": "data itself blurred",
     "bottleneck": "bottleneck (latent's size)",
+    "network": "network (training, width)",
     "encoder": "encoder's gap",
     "noise": "posterior noise",
     "codes": "quantisation",

@@ -16,7 +16,8 @@ from hfgen.images import to_float, to_uint8
 from hfgen.models.hfgen_prior_v1 import LatentPrior
 from hfgen.seeds import derive_seed
 
-_COMPONENTS, _IMAGES_PER_NUMBER = 10, 4
+_MIXTURE, _IMAGES_PER_NUMBER = 10, 4
+_MOST_COMPONENTS = 1024
 _LATENT_RATE = 0.05
 
 
@@ -74,6 +75,23 @@ def from_means(network: Any, images: Tensor) -> Tensor:
 def from_unquantised(network: Any, images: Tensor) -> Tensor:
     """The same with latents that keep what the codebook would take from them."""
     return to_uint8(decode(network, encode(network, to_float(images)).mean, quantised=False))
+
+
+@torch.no_grad()
+def from_components(network: Any, training: Tensor, images: Tensor, seed: int) -> Tensor:
+    """Reconstructions from as many principal components of `training` as the latent has numbers; uint8 to uint8.
+
+    The best that a linear autoencoder does (Baldi & Hornik 1989). Of more numbers than 1024 or than training images,
+    so many components.
+    """
+    numbers = encode(network, to_float(images[:1])).mean.numel()
+    pixels = to_float(training).flatten(1)
+    centre = pixels.mean(0)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive_seed("components", seed))
+        _, _, components = torch.pca_lowrank(pixels, min(numbers, _MOST_COMPONENTS, *pixels.shape), niter=4)
+    found = (to_float(images).flatten(1) - centre) @ components @ components.T + centre
+    return to_uint8(found.reshape(images.shape))
 
 
 @torch.no_grad()
@@ -150,7 +168,7 @@ def from_fitted_density(network: Any, images: Tensor, count: int, batch: int, se
     numbers = first[0].numel()
     parts = images[: max(2, FITTED_NUMBERS // numbers)].split(batch)
     latents = torch.cat([_sample(network, part, derive_seed("density", seed, i)) for i, part in enumerate(parts)])
-    components = max(1, min(_COMPONENTS, len(latents) // (_IMAGES_PER_NUMBER * numbers)))
+    components = max(1, min(_MIXTURE, len(latents) // (_IMAGES_PER_NUMBER * numbers)))
     covariance = "full" if numbers <= FULL_COVARIANCE else "diagonal"
     prior = LatentPrior(tuple(first.shape[1:]), components, covariance)
     prior.fit(latents)

@@ -21,7 +21,7 @@ from hfgen.seeds import derive_seed
 Condition = Literal["decoder", "free", "adversarial"]
 
 # Above so many weights a network was trained with smaller steps, and is torn apart by larger ones.
-_SMALL, _LR_SMALL, _LR_LARGE = 5_000_000, 1e-3, 1e-4
+_SMALL, _LR_SMALL, _LR_LARGE = 5_000_000, 2e-3, 1e-4
 _ADVERSARIAL_WEIGHT = 0.5
 _CLIP = 1.0
 
@@ -49,7 +49,7 @@ def refit(network: Any, images: Tensor, condition: Condition, budget: Budget, se
     generator = torch.Generator().manual_seed(derive_seed("refit", condition, seed))
     steps = tqdm(range(budget.refit_steps), desc=f"refit: {condition}", unit="step", leave=False)
     with torch.enable_grad():
-        for batch, _ in zip(_batches(images, budget.batch, generator), steps, strict=False):
+        for batch, _ in zip(_batches(images, budget.refit_batch, generator), steps, strict=False):
             fakes = decode(student, _latents(student, batch, condition, generator), quantised=condition != "free")
             loss = (fakes - batch).square().mean()
             if critic is not None:

@@ -29,9 +29,10 @@ _COMMON: tuple[str, ...] = (
     "--warmup_images=640",
     "--ema_half_life=500",
 )
-_COMMON += ("--sample_every=0", "--checkpoint_every=0", "--model.max_width=32", "--model.latent_size=4")
-# A latent of 128 numbers for 256 pixels, and little noise: nearly all detail passes.
-_WIDE = ("--model.latent_channels=8", "--model.variance=0.002", "--model.lr=2e-3", "--model.prior=gaussian")
+_COMMON += ("--sample_every=0", "--checkpoint_every=0", "--model.max_width=32", "--model.latent_size=8")
+# A latent of 128 numbers for 256 pixels, and little noise: nearly all detail passes. One Gaussian doesn't fit so many
+# numbers: with it, samples lose power that reconstructions have.
+_WIDE = ("--model.latent_channels=2", "--model.variance=0.002", "--model.lr=2e-3", "--model.prior=mixture")
 
 
 class Fault(NamedTuple):
@@ -128,19 +129,18 @@ def _changed(change: Callable[[Any, Job, str], None], job: Job, data: str, out: 
     """A fault that is made in a healthy VAE after its training, kept beside it."""
     import hfgen
     from hfgen.files import atomic_folder
-    from hfgen.pipelines import VAEPipeline
 
     healthy = out.with_name(f"healthy-{job.seed}")
     if not (healthy / "pretrained").is_dir():
         _train("vae", *_WIDE, job=job, data=data, out=healthy)
-    vae = hfgen.load(healthy).vae
-    change(vae, job, data)
+    pipeline = hfgen.load(healthy)
+    change(pipeline, job, data)
     with atomic_folder(out / "pretrained") as folder:
-        VAEPipeline(vae).save_pretrained(folder)
+        pipeline.save_pretrained(folder)
 
 
-def _forget_decoder(vae: Any, job: Job, data: str) -> None:
-    """Weights anew, and a few steps of training."""
+def _forget_decoder(pipeline: Any, job: Job, data: str) -> None:
+    """The decoder's weights anew, and a few steps of training."""
     import torch
 
     from hfgen.data import open_store
@@ -148,6 +148,7 @@ def _forget_decoder(vae: Any, job: Job, data: str) -> None:
     from hfgen.diagnosis.refits import refit
     from hfgen.models.initialise import initialise
 
+    vae = pipeline.vae
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.seed)
         for module in vae.decoder.modules():
@@ -159,10 +160,11 @@ def _forget_decoder(vae: Any, job: Job, data: str) -> None:
     vae.load_state_dict(refit(vae, images, "decoder", budget, job.seed).state_dict())
 
 
-def _shift_latents(vae: Any, job: Job, data: str) -> None:
-    """Move the aggregate posterior away from N(0, I); the decoder moves along, so that reconstructions stay."""
+def _shift_latents(pipeline: Any, job: Job, data: str) -> None:
+    """Move the aggregate posterior away from N(0, I), which latents are drawn from; the decoder moves along."""
     import torch
 
+    pipeline.prior, vae = None, pipeline.vae
     channels = vae.config.latent_channels
     with torch.no_grad():
         vae.quant_conv.bias[:channels] += _SHIFT
@@ -177,8 +179,7 @@ FAULTS = {
     "shifted latents": Fault("prior", partial(_changed, _shift_latents)),
     "3 classes left out": Fault("modes", _recipe("gan", "--model.latent_size=1", rounds=2), incomplete=True),
     "upscaled data": Fault("data", _recipe("vae", *_WIDE), blurred=True),
-    # One Gaussian doesn't fit 128 latent numbers: with it, samples lose power that reconstructions have.
-    "healthy VAE-GAN": Fault("sharp", _recipe("vaegan", *_WIDE, "--model.prior=mixture")),
+    "healthy VAE-GAN": Fault("sharp", _recipe("vaegan", *_WIDE)),
 }
 
 

@@ -13,7 +13,7 @@ from hfgen.errors import UserError
 
 TINY = Budget(images=24, latent_steps=2, refit_steps=2, batch=12)
 RECONSTRUCTED = {"mean"}
-LATENT = {"best", "mean", "low_precision", "decoder", "free", "adversarial"}
+LATENT = {"best", "linear", "mean", "low_precision", "decoder", "free", "adversarial"}
 NOISY = LATENT | {"inferred", "posterior_sample", "fitted_density", "prior_sample"}
 CODED = LATENT | {"unquantised", "fitted_density", "prior_sample"}
 STAGES = {

@@ -34,6 +34,7 @@ def document(causes: dict[str, float], chain: list[dict], **more) -> dict:
     ("cause", "setting"),
     [
         ("bottleneck", "--model.latent_channels"),
+        ("network", "--model.width"),
         ("noise", "--model.kl_weight"),
         ("decoder", "--max_images"),
         ("encoder", "--max_images"),

@@ -156,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--license", help="identifier such as apache-2.0 (what the README says)")
     verb.add_argument("--record", type=Path, help="a model's record.json, where it isn't in DIR")
     verb.add_argument("--diagnosis", type=Path, help="likewise its diagnosis.json")
+    verb.add_argument("--study", type=Path, help="study.json, whose verdicts a model's card tells")
     verb.add_argument("--models", nargs="+", metavar="ORG/NAME", help="what a Space shows, each pinned to its commit")
     verb.add_argument("--data", help="where a Space's examples are from (what its first model was measured on)")
     verb.add_argument("--results", type=Path, metavar="DIR", help="comparison.json or study.json for a Space to show")
@@ -423,7 +424,7 @@ def publish(arguments: argparse.Namespace) -> None:
     from hfgen.publishing import publish as run
 
     to = arguments.to
-    said = {name: getattr(arguments, name) for name in ("license", "record", "diagnosis")}
+    said = {name: getattr(arguments, name) for name in ("license", "record", "diagnosis", "study")}
     with _published_folder(arguments) as folder:
         if arguments.dry_run:
             planned = plan(folder, to, **said)

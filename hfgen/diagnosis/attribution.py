@@ -24,8 +24,8 @@ from hfgen.metrics import Estimate
 Powers = Mapping[str, Tensor]
 """Power of each image in the high band, (N,), by stage; `real` is one of them."""
 
-PAIRED = ("real", "linear", "free", "best", "inferred", "unquantised", "decoder", "adversarial", "mean")
-PAIRED += ("posterior_sample",)
+_REACHED = ("linear", "free", "best", "inferred", "unquantised", "decoder", "adversarial")
+PAIRED = ("real", *_REACHED, "mean", "posterior_sample")
 """Stages whose images are those of `real`, in its order; the others are draws."""
 
 _RESAMPLES = 1000

@@ -48,6 +48,7 @@ from hfgen.metrics.spectrum import (
     spectral_distance,
 )
 from hfgen.metrics.two_sample import two_sample_test
+from hfgen.metrics.vendi import vendi_interval, vendi_score
 
 __all__ = [
     "NDB",
@@ -102,4 +103,6 @@ __all__ = [
     "spectral_distance",
     "ssim",
     "two_sample_test",
+    "vendi_interval",
+    "vendi_score",
 ]

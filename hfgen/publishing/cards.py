@@ -96,9 +96,8 @@ def write_results(contents: Contents) -> str | None:
 
 
 def _assumed_license(contents: Contents) -> str:
-    source = contents.record["data"]["id"] if "data" in contents.record else None
-    others = contents.kind == "dataset" and source not in (None, "glyphs", "stacked")
-    return "unknown" if others else "mit"
+    of_others = contents.is_evaluation and contents.record["data"]["id"] not in ("glyphs", "stacked")
+    return "unknown" if of_others else "mit"
 
 
 def split_card(readme: str) -> tuple[dict[str, Any], str]:
@@ -190,13 +189,13 @@ def _results(record: dict[str, Any], task: str, to: str) -> list[Any]:
 
 def _dataset_metadata(contents: Contents, to: str) -> dict[str, Any]:
     record = contents.record
-    count = record["data"]["n"] if "data" in record else sum(record["splits"].values())
+    count = record["data"]["n"] if contents.is_evaluation else sum(record["splits"].values())
     sizes = [("n<1K", 1_000), ("1K<n<10K", 10_000), ("10K<n<100K", 100_000), ("100K<n<1M", 1_000_000)]
     shards = sorted({Path(name).name.rsplit("-", 3)[0] for name in contents.files if name.endswith(".parquet")})
     files = [{"split": split, "path": f"data/{split}-*.parquet"} for split in shards]
     return {
         "pretty_name": to.split("/")[-1],
-        "tags": ["hfgen", "image-generation", *(["evaluation"] if "data" in record else [])],
+        "tags": ["hfgen", "image-generation", *(["evaluation"] if contents.is_evaluation else [])],
         "size_categories": [next((name for name, most in sizes if count < most), "n>1M")],
         "configs": [{"config_name": "default", "data_files": files}],
     }
@@ -229,16 +228,17 @@ def _render(contents: Contents, to: str, found: dict[str, Any], license: Any) ->
         "license": license if isinstance(license, str) else ", ".join(license),
         "record": record,
         "diagnosis": contents.diagnosis,
+        "study": contents.study,
         "config": contents.run.get("config", {}),
         "found": found,
         "samples": SAMPLES if SAMPLES in contents.files else None,
     }
-    if contents.kind == "dataset" and "data" not in record:
+    if contents.kind == "model":
+        return templates.get_template("model.md").render(**values)
+    if not contents.is_evaluation:
         return templates.get_template("data.md").render(**values, features=_features(contents))
-    if contents.kind == "dataset":
-        models = record.get("models") or {"model": record}
-        return templates.get_template("dataset.md").render(**values, models=models, features=_features(contents))
-    return templates.get_template("model.md").render(**values)
+    models = record.get("models") or {"model": record}
+    return templates.get_template("dataset.md").render(**values, models=models, features=_features(contents))
 
 
 def _estimate(estimate: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from hfgen.errors import UserError
 from hfgen.files import read_json, write_json
@@ -17,14 +17,28 @@ from hfgen.records import read_record
 SAMPLES = "samples.png"
 _OF_MODELS = ("pretrained", "model_index.json", "config.json", "checkpoints")
 _OF_DATASETS = ("record.json", "comparison.json", "data.json")
-_OWN_NAMES = ("README.md", "record.json", "diagnosis.json", "run.json", SAMPLES)
+_OWN_NAMES = ("README.md", "record.json", "diagnosis.json", "study.json", "run.json", SAMPLES)
 _STALE = {
     "model": r"(?:[^/]+/)?(?:[^/]+\.safetensors|hfgen_\w+_v\d+\.py)|[^/]+/(?:generation_)?config\.json"
-    r"|record\.json|diagnosis\.json|run\.json|samples\.png|\.eval_results/hfgen\.yaml",
+    r"|record\.json|diagnosis\.json|study\.json|run\.json|samples\.png|\.eval_results/hfgen\.yaml",
     "dataset": r"data/[^/]+\.parquet|extractor/[^/]+|record\.json|comparison\.json|data\.json",
     "space": r"hfgen-[^/]+\.whl",
 }
 """Files of an earlier state that would mislead beside the new one; whatever else is there stays."""
+
+
+class Evidence(NamedTuple):
+    """What is known of a model, where it isn't in its folder: each file, or the folder that holds it.
+
+    Attributes:
+        record: record.json, of `hfgen evaluate`.
+        diagnosis: diagnosis.json, of `hfgen diagnose`.
+        study: study.json, of `hfgen study`, which isn't looked for anywhere else.
+    """
+
+    record: Path | None = None
+    diagnosis: Path | None = None
+    study: Path | None = None
 
 
 @dataclasses.dataclass
@@ -37,6 +51,7 @@ class Contents:
         files: The file behind each path in the repository.
         record: A model's record, or a comparison's; {} without one.
         diagnosis: What `hfgen diagnose` found of a model; {} without one.
+        study: What `hfgen study` decided on; {} without one.
         run: How it was trained (run.json); {} where that isn't known.
         readme: The user's own README.md, if the folder has one.
     """
@@ -46,8 +61,14 @@ class Contents:
     files: dict[str, Path]
     record: dict[str, Any] = dataclasses.field(default_factory=dict)
     diagnosis: dict[str, Any] = dataclasses.field(default_factory=dict)
+    study: dict[str, Any] = dataclasses.field(default_factory=dict)
     run: dict[str, Any] = dataclasses.field(default_factory=dict)
     readme: str | None = None
+
+    @property
+    def is_evaluation(self) -> bool:
+        """Whether it is a dataset of models' images; else it is one of images that models learn from."""
+        return self.kind == "dataset" and "data" in self.record
 
     def is_stale(self, path: str) -> bool:
         """Whether a file that is on the Hub and not here belongs to an earlier state."""
@@ -56,9 +77,10 @@ class Contents:
         return path not in self.files and re.fullmatch(_STALE[self.kind], path) is not None
 
 
-def collect(
-    folder: Path, to: str, workspace: Path, record: Path | None = None, diagnosis: Path | None = None
-) -> Contents:
+_NONE = Evidence()
+
+
+def collect(folder: Path, to: str, workspace: Path, evidence: Evidence = _NONE) -> Contents:
     """Tell what `folder` holds; rewritten copies of its JSON go to `workspace`.
 
     Args:
@@ -66,11 +88,10 @@ def collect(
             dataset/; or a Space, which has app.py.
         to: The repository, whose name stands in the records for the folders of this machine.
         workspace: An empty folder.
-        record: The record of a model, where it isn't in its folder: record.json or its folder.
-        diagnosis: Likewise its diagnosis: diagnosis.json or its folder.
+        evidence: Of a model.
 
     Raises:
-        UserError: `folder` is none of them, or a model's record is another model's.
+        UserError: `folder` is none of them, or a file of the evidence isn't what it should be.
     """
     if not folder.is_dir():
         raise UserError(f"folder: {folder} is no folder; give a run's, an evaluation's or a Space's")
@@ -85,27 +106,32 @@ def collect(
             f"folder: {folder} holds nothing to publish; give a run (pretrained/), an evaluation (record.json and "
             "dataset/) or a Space (app.py)"
         )
-    return _model(pretrained_folder(folder), to, workspace, record, diagnosis)
+    return _model(pretrained_folder(folder), to, workspace, evidence)
 
 
-def _model(root: Path, to: str, workspace: Path, record_at: Path | None, diagnosis_at: Path | None) -> Contents:
+def _model(root: Path, to: str, workspace: Path, evidence: Evidence) -> Contents:
     if not (root / "model_index.json").is_file():
         raise UserError(f"folder: {root} holds no pipeline (no model_index.json); load it with hfgen and save it first")
     run = _run_of(root.resolve())
     contents = Contents("model", root, _files(root), readme=_readme(root, run))
     # What a run holds was measured of its last state, not of a checkpoint on the way.
     homes = [root, *([run] if run is not None and root.resolve().parent == run else [])]
-    if (found := _file_at(record_at, "record.json", homes)) is not None:
+    if (found := _file_at(evidence.record, "record.json", homes)) is not None:
         contents.record = portable(read_record(found))
         contents.record["model"].update(id=to, revision=None)
         contents.files["record.json"] = _write(workspace / "record.json", contents.record)
-    if (found := _file_at(diagnosis_at, "diagnosis.json", homes)) is not None:
+    if (found := _file_at(evidence.diagnosis, "diagnosis.json", homes)) is not None:
         # Here, because it needs torch, which publishing does without.
         from hfgen.diagnosis.document import read_diagnosis
 
         contents.diagnosis = portable(read_diagnosis(found))
         contents.diagnosis["model"]["id"] = to
         contents.files["diagnosis.json"] = _write(workspace / "diagnosis.json", contents.diagnosis)
+    if (found := _file_at(evidence.study, "study.json", [])) is not None:
+        contents.study = portable(read_json(found))
+        if not isinstance(contents.study, dict) or not contents.study.get("verdicts"):
+            raise UserError(f"study: {found} holds no verdicts; give what `hfgen study` wrote")
+        contents.files["study.json"] = _write(workspace / "study.json", contents.study)
     settings = next((place / "run.json" for place in (root, run) if place and (place / "run.json").is_file()), None)
     if settings is not None:
         contents.run = portable(read_json(settings))

@@ -12,7 +12,7 @@ from hfgen.errors import UserError
 from hfgen.publishing import first_images
 from hfgen.publishing.cards import check_card, split_card, write_card, write_results
 from hfgen.publishing.checks import check, check_text, machine_paths
-from hfgen.publishing.contents import SAMPLES, collect, without_local_names
+from hfgen.publishing.contents import SAMPLES, Evidence, collect, without_local_names
 from hfgen.publishing.hub import Repository
 from hfgen.publishing.isolation import run_without_hfgen
 
@@ -51,11 +51,17 @@ class Published:
 
 
 def plan(
-    folder: Path, to: str, *, license: str | None = None, record: Path | None = None, diagnosis: Path | None = None
+    folder: Path,
+    to: str,
+    *,
+    license: str | None = None,
+    record: Path | None = None,
+    diagnosis: Path | None = None,
+    study: Path | None = None,
 ) -> Plan:
     """What `publish` would do, without the network: the Hub's own README, whose text is kept, isn't looked at."""
     with tempfile.TemporaryDirectory() as temporary:
-        assembled = _Assembled(folder, to, Path(temporary), license, record, diagnosis)
+        assembled = _Assembled(folder, to, Path(temporary), license, Evidence(record, diagnosis, study))
         files = assembled.complete(None)
         sizes = {name: path.stat().st_size for name, path in sorted(files.items())}
         return Plan(assembled.contents.kind, sizes, files["README.md"].read_text(encoding="utf-8"))
@@ -72,6 +78,7 @@ def publish(
     license: str | None = None,
     record: Path | None = None,
     diagnosis: Path | None = None,
+    study: Path | None = None,
     message: str | None = None,
     wait: float = 1.0,
 ) -> Published:
@@ -89,6 +96,7 @@ def publish(
         license: Identifier such as `mit`; by default that of the README, or mit.
         record: A model's record.json, where it isn't beside it.
         diagnosis: Likewise its diagnosis.json.
+        study: The study.json whose verdicts a model's card tells.
         message: Of the commit.
         wait: Seconds before the first retry.
 
@@ -96,7 +104,7 @@ def publish(
         UserError: the folder can't be published, or the Hub refuses or fails; the message says what to do.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        assembled = _Assembled(folder, to, Path(temporary), license, record, diagnosis)
+        assembled = _Assembled(folder, to, Path(temporary), license, Evidence(record, diagnosis, study))
         kind = assembled.contents.kind
         repository = Repository(to, kind, revision=revision, pull_request=create_pr, wait=wait)
         sdk = split_card(assembled.contents.readme or "")[0].get("sdk") if kind == "space" else None
@@ -111,20 +119,12 @@ def publish(
 class _Assembled:
     """The folder as it will be, but for the README, which also depends on the one that is there."""
 
-    def __init__(
-        self,
-        folder: Path,
-        to: str,
-        workspace: Path,
-        license: str | None,
-        record: Path | None,
-        diagnosis: Path | None,
-    ) -> None:
+    def __init__(self, folder: Path, to: str, workspace: Path, license: str | None, evidence: Evidence) -> None:
         from huggingface_hub import get_token
 
         self.to, self.license, self.token = to, license, get_token()
         self.workspace, self.machine = workspace / "files", machine_paths(folder)
-        self.contents = collect(folder, to, self.workspace, record, diagnosis)
+        self.contents = collect(folder, to, self.workspace, evidence)
         self.found: dict[str, Any] = {}
         # Once, whatever the attempts: hashing is a read of all bytes, and sending them is the other.
         self.additions: dict[Path, CommitOperationAdd] = {}

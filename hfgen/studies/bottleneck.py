@@ -8,7 +8,7 @@ from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, differe
 # Little noise, so that the latent's size is the limit and not the posterior's width.
 _QUIET = ("--model.variance=0.002", "--model.lr=2e-3")
 # Channels of a grid of 2x2.
-_SIZES = {4: 1, 16: 4, 64: 16}
+_SIZES = {4: 1, 8: 2, 16: 4, 32: 8, 64: 16}
 _SPATIAL = (*_QUIET, "--model.latent_size=4", "--model.latent_channels=8", "--model.kl_weight=0.1")
 
 _CELLS = {

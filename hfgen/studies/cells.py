@@ -85,6 +85,11 @@ class Trained:
         assert extractor is not None, "an evaluation that was read has its extractor"
         return extractor.features(images)
 
+    def gained(self, first: Tensor, second: Tensor) -> Estimate:
+        """What `sharpness` has for `first` beyond `second`, both reconstructions of the held-out images."""
+        more, less, real = (metrics.power_spectrum(each).high for each in (first, second, self.evaluation.originals))
+        return metrics.bootstrap_ratio(more - less, real, seed=0, paired=True)
+
     def sharpness(self, images: Tensor, *, paired: bool) -> Estimate:
         """High-frequency power of uint8 images over that of the held-out ones; `paired`: image by image the same."""
         power, real = (metrics.power_spectrum(each).high for each in (images, self.evaluation.originals))

@@ -7,13 +7,24 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from hfgen.metrics import Estimate, clustered
+from torch import Tensor
+
+from hfgen.metrics import Estimate, bootstrap_mean, clustered
 from hfgen.reading import number
 from hfgen.studies.cells import Cell, Trained
 
 Verdict = Literal["supported", "contradicted", "undecided"]
-Results = Mapping[str, Sequence[Mapping[str, Estimate]]]
-"""A cell's metrics by its label, once a seed."""
+
+
+class Measured(NamedTuple):
+    """A cell from one seed: its metrics, and what gives the PSNR of each held-out image, (N,) dB."""
+
+    metrics: Mapping[str, Estimate]
+    psnr: Callable[[], Tensor]
+
+
+Results = Mapping[str, Sequence[Measured]]
+"""By the cell's label, once a seed."""
 
 Measure = Callable[[Results], list[Estimate]]
 """One number a seed."""
@@ -21,12 +32,22 @@ Measure = Callable[[Results], list[Estimate]]
 
 def value(cell: str, metric: str) -> Measure:
     """A metric of a cell."""
-    return lambda results: [metrics[metric] for metrics in results[cell]]
+    return lambda results: [measured.metrics[metric] for measured in results[cell]]
 
 
 def difference(first: str, second: str, metric: str) -> Measure:
     """A metric of the first cell minus that of the second, seed by seed."""
     return minus(value(first, metric), value(second, metric))
+
+
+def psnr_difference(first: str, second: str) -> Measure:
+    """The PSNR of the first cell minus that of the second, image by image and seed by seed."""
+
+    def measure(results: Results) -> list[Estimate]:
+        pairs = zip(results[first], results[second], strict=True)
+        return [bootstrap_mean(a.psnr() - b.psnr(), seed=0) for a, b in pairs]
+
+    return measure
 
 
 def minus(first: Measure, second: Measure) -> Measure:

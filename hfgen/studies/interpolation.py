@@ -36,10 +36,16 @@ def _measure(trained: Trained) -> dict[str, Estimate]:
     frames = [_images(trained, torch.lerp(start, end, step / _STEPS)) for step in range(_STEPS + 1)]
     features = [trained.features_of(frame) for frame in frames]
     ends, middle = (metrics.kernel_distance_interval(trained.features, features[at]) for at in (0, _STEPS // 2))
+    variety = [
+        metrics.vendi_interval(features, seed=0)
+        for features in (trained.features_of(trained.evaluation.samples), trained.features)
+    ]
     lengths = torch.stack([(b - a).norm(dim=1) for a, b in itertools.pairwise(features)]).sum(0)
     direct = (features[-1] - features[0]).norm(dim=1)
     return {
         "kid_middle_gap": subtracted(middle, ends),
+        "vendi_sample": variety[0],
+        "vendi_real": variety[1],
         "path_length": metrics.bootstrap_ratio(lengths, direct, seed=0, paired=True),
         "hf_ratio_middle": trained.sharpness(frames[_STEPS // 2], paired=False),
     }
@@ -65,7 +71,7 @@ STUDY = Study(
     name="interpolation",
     question="What is the noise good for?",
     variable="an autoencoder without noise, with noise (VAE), with codes (VQ-VAE), GAN and ALI",
-    metric="KID of images midway between two, beyond that of the ends; length of the path; recall",
+    metric="KID of images midway between two, beyond that of the ends; length of the path; recall, Vendi score",
     cells=_CELLS,
     claims=(
         Claim(
@@ -84,6 +90,11 @@ STUDY = Study(
                 Criterion(
                     "the recall that a VAE has beyond an autoencoder whose latents were fitted afterwards",
                     difference("VAE", "autoencoder", "recall"),
+                    above=0.0,
+                ),
+                Criterion(
+                    "how many more different images (Vendi score) 1,000 samples of it hold",
+                    difference("VAE", "autoencoder", "vendi_sample"),
                     above=0.0,
                 ),
             ),
@@ -112,6 +123,11 @@ STUDY = Study(
             1.0,
         ),
         Panel("share", "model", (Series("recall", "recall", _TICKS), Series("coverage", "coverage", _TICKS))),
+        Panel(
+            "Vendi score",
+            "model",
+            (Series("samples", "vendi_sample", _TICKS), Series("real images", "vendi_real", _TICKS)),
+        ),
     ),
     measure=_measure,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hfgen.studies import models
-from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, difference, value
+from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, difference, psnr_difference, value
 
 _CELLS = {
     "L2": models.L2,
@@ -48,8 +48,8 @@ STUDY = Study(
             "Crispness is paid with error, at most twice the squared error (3 dB), as the theory of perception and "
             "distortion has it.",
             (
-                Criterion("the dB that an adversary costs", difference("L2", "L2 + adversarial", "psnr"), above=0.0),
-                Criterion("the dB that an adversary costs", difference("L2", "L2 + adversarial", "psnr"), below=3.01),
+                Criterion("the dB that an adversary costs", psnr_difference("L2", "L2 + adversarial"), above=0.0),
+                Criterion("the dB that an adversary costs", psnr_difference("L2", "L2 + adversarial"), below=3.01),
             ),
         ),
     ),

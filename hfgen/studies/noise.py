@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from hfgen import metrics
-from hfgen.diagnosis.interventions import from_samples
+from hfgen.diagnosis.interventions import from_means, from_samples
 from hfgen.metrics import Estimate
 from hfgen.studies import models
 from hfgen.studies.cells import Trained
-from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, difference, minus, value
+from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, difference, value
 
 _WEIGHTS = {
     "0": models.NOISELESS,
@@ -26,12 +26,17 @@ _TICKS = {weight: f"KL x {weight}" for weight in _WEIGHTS}
 def _measure(trained: Trained) -> dict[str, Estimate]:
     """Reconstructions from samples of the posterior, and what the best linear VAE would reach."""
     originals = trained.evaluation.originals
-    noisy = from_samples(trained.pipeline.vae, originals, seed=0)
+    vae = trained.pipeline.vae
+    exact, noisy = from_means(vae, originals), from_samples(vae, originals, seed=0)
     model: Any = trained.config.model
     numbers = model.latent_channels * model.latent_size**2
     return {
         "hf_ratio_noisy": trained.sharpness(noisy, paired=True),
+        "hf_ratio_denoised": trained.gained(exact, noisy),
         "psnr_noisy": metrics.bootstrap_mean(metrics.capped_psnr(originals, noisy), seed=0),
+        "psnr_denoised": metrics.bootstrap_mean(
+            metrics.capped_psnr(originals, exact) - metrics.capped_psnr(originals, noisy), seed=0
+        ),
         "psnr_linear": _linear(trained, model.kl_weight * model.variance, numbers),
     }
 
@@ -70,7 +75,7 @@ STUDY = Study(
             (
                 Criterion(
                     "the dB that the mean of the posterior gains over a sample",
-                    minus(value("KL x 1", "psnr"), value("KL x 1", "psnr_noisy")),
+                    value("KL x 1", "psnr_denoised"),
                     above=0.1,
                 ),
             ),
@@ -80,7 +85,7 @@ STUDY = Study(
             (
                 Criterion(
                     "the power that the mean of the posterior has beyond a sample",
-                    minus(value("KL x 1", "hf_ratio_reconstruction"), value("KL x 1", "hf_ratio_noisy")),
+                    value("KL x 1", "hf_ratio_denoised"),
                     above=0.0,
                 ),
             ),

@@ -6,22 +6,25 @@ import itertools
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
+from torch import Tensor
 
 from hfgen.data import open_store
 from hfgen.errors import UserError
 from hfgen.figures import encode, theme
 from hfgen.files import read_json, write_bytes, write_json, write_text
-from hfgen.metrics import Estimate
+from hfgen.finished import read_evaluation
+from hfgen.metrics import capped_psnr
 from hfgen.reading import estimates
 from hfgen.records import read_record
 from hfgen.studies import bottleneck, codebook, critic, interpolation, likelihood, loss, modes, noise, translation
 from hfgen.studies.cells import BUDGETS, RESOLUTION, Budget, cell_folder, config_of, make
-from hfgen.studies.claims import Results, Study, in_words, over_seeds
+from hfgen.studies.claims import Measured, Results, Study, in_words, over_seeds
 from hfgen.studies.page import draw, render
 from hfgen.training.config import RunConfig
 
@@ -60,7 +63,7 @@ def run_studies(names: Sequence[str], out: Path, *, data: str = "glyphs", budget
     share the cells among them.
 
     Args:
-        names: Of `STUDIES`; none: all.
+        names: Of `STUDIES`; none: all. What `out` holds of others, on the same data and budget, stays.
         out: Folder for study.json, report.html, figures/ and cells/.
         data: What models are trained on, as `hfgen train` takes it (at least 16 px; smaller images are padded).
         budget: `smoke` (too small for any verdict) or `full`.
@@ -78,22 +81,38 @@ def run_studies(names: Sequence[str], out: Path, *, data: str = "glyphs", budget
     open_store(data, split="train", resolution=RESOLUTION, small_images="pad")
     jobs = [job for study in chosen for job in _jobs(study, out / "cells", data, size)]
     _make(jobs, size.n)
-    studies = [_decide(study, [job for job in jobs if job.study is study], out) for study in chosen]
-    document = {
+    facts = {
         "schema": SCHEMA,
         "data": data,
         "budget": {"name": budget, **size._asdict()},
         "versions": {name: version(name) for name in ("hfgen", "torch", "diffusers")},
+    }
+    decided = {study.name: _decide(study, [job for job in jobs if job.study is study], out) for study in chosen}
+    decided = {**_decided_before(out, facts), **decided}
+    studies = [decided[name] for name in STUDIES if name in decided]
+    document = {
+        **facts,
         "studies": studies,
         "verdicts": list(itertools.chain.from_iterable(map(_verdicts, studies))),
     }
-    for study in chosen:
+    shown = [STUDIES[study["name"]] for study in studies]
+    for study in shown:
         for kind in ("png", "svg"):
             with theme("light"):
                 write_bytes(out / "figures" / f"{study.name}.{kind}", encode(draw(study, document), kind))
-    write_text(out / "report.html", render(chosen, document))
+    write_text(out / "report.html", render(shown, document))
     write_json(out / "study.json", document)
     return document
+
+
+def _decided_before(out: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """The studies of an earlier call with the same facts, by name."""
+    if not (out / "study.json").is_file():
+        return {}
+    document = read_json(out / "study.json")
+    if any(document.get(name) != fact for name, fact in facts.items()):
+        return {}
+    return {study["name"]: study for study in document["studies"]}
 
 
 def _jobs(study: Study, cells: Path, data: str, budget: Budget) -> Iterator[_Job]:
@@ -137,13 +156,13 @@ def _do(job: _Job, n: int) -> bool:
 
 def _decide(study: Study, jobs: Sequence[_Job], out: Path) -> dict[str, Any]:
     """A study's numbers and verdicts, as JSON values."""
-    results: dict[str, list[dict[str, Estimate]]] = {}
+    results: dict[str, list[Measured]] = {}
     folders: dict[str, list[str]] = {}
     for job in jobs:
         metrics = estimates(read_record(job.folder / "record.json")["metrics"])
         if study.measure is not None:
             metrics |= estimates(read_json(job.extra))
-        results.setdefault(job.label, []).append(metrics)
+        results.setdefault(job.label, []).append(Measured(metrics, partial(_psnr, job.folder)))
         folders.setdefault(job.label, []).append(job.folder.relative_to(out).as_posix())
     return {
         "name": study.name,
@@ -155,9 +174,15 @@ def _decide(study: Study, jobs: Sequence[_Job], out: Path) -> dict[str, Any]:
     }
 
 
+def _psnr(folder: Path) -> Tensor:
+    evaluation = read_evaluation(folder)
+    assert evaluation.reconstructions is not None, "only of cells that reconstruct"
+    return capped_psnr(evaluation.originals, evaluation.reconstructions)
+
+
 def _joined(results: Results, label: str) -> dict[str, Any]:
     """Each metric of a cell over its seeds."""
-    seeds = results[label]
+    seeds = [measured.metrics for measured in results[label]]
     names = [name for name in seeds[0] if all(name in metrics for metrics in seeds)]
     return {name: over_seeds([metrics[name] for metrics in seeds])._asdict() for name in names}
 

@@ -33,6 +33,14 @@ _COMMON += ("--sample_every=0", "--checkpoint_every=0", "--model.max_width=32", 
 # A latent of 128 numbers for 256 pixels, and little noise: nearly all detail passes. One Gaussian doesn't fit so many
 # numbers: with it, samples lose power that reconstructions have.
 _WIDE = ("--model.latent_channels=2", "--model.variance=0.002", "--model.lr=2e-3", "--model.prior=mixture")
+# 16 codes an image: of more, so small a prior makes samples that are wrong by themselves.
+_FEW_CODES = (
+    "--model.codes=4",
+    "--model.latent_size=4",
+    "--model.lr=2e-3",
+    "--model.prior_width=32",
+    "--model.prior_layers=1",
+)
 
 
 class Fault(NamedTuple):
@@ -175,7 +183,7 @@ FAULTS = {
     "latent of 2": Fault("bottleneck", _recipe("vae", *_WIDE, "--model.latent_size=1", "--model.latent_channels=2")),
     "KL x 200": Fault("noise", _recipe("vae", *_WIDE, "--model.kl_weight=200")),
     "brief decoder": Fault("decoder", partial(_changed, _forget_decoder)),
-    "4 codes": Fault("codes", _recipe("vqvae", "--model.codes=4", "--model.prior_width=32", "--model.prior_layers=1")),
+    "4 codes": Fault("codes", _recipe("vqvae", *_FEW_CODES)),
     "shifted latents": Fault("prior", partial(_changed, _shift_latents)),
     "3 classes left out": Fault("modes", _recipe("gan", "--model.latent_size=1", rounds=2), incomplete=True),
     "upscaled data": Fault("data", _recipe("vae", *_WIDE), blurred=True),

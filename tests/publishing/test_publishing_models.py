@@ -123,12 +123,18 @@ def test_a_record_fills_the_card_and_its_index(vae: Path, hub: Hub, client: Comm
     (run / "README.md").write_text(readme)
     (tmp_path / "why").mkdir()
     (tmp_path / "why" / "diagnosis.json").write_text(json.dumps(diagnosed(record["model"])))
-    done = client("publish", run, "--to", "org/model", "--diagnosis", tmp_path / "why")
+    verdict = {"study": "loss", "claim": "L2 averages.", "number": "the power: 0.5 [0.4, 0.6]", "verdict": "supported"}
+    study = {"schema": 1, "data": "/nowhere/glyphs", "budget": {"images": 16000, "seeds": 3}, "verdicts": [verdict]}
+    (tmp_path / "study.json").write_text(json.dumps(study))
+    evidence = ("--diagnosis", tmp_path / "why", "--study", tmp_path / "study.json")
+    done = client("publish", run, "--to", "org/model", *evidence)
     assert done.returncode == 0, done.stderr
     card = hub.read("org/model", "README.md").decode()
     assert "- Diagnosed on 1,200 images: The samples are blurred: they have 30 %.\n  Causes," in card
     assert "prior 90%, bottleneck 25% (`diagnosis.json`)" in card
     assert json.loads(hub.read("org/model", "diagnosis.json"))["data"]["id"] == "glyphs"
+    assert "| L2 averages. | supported | the power: 0.5 [0.4, 0.6] |" in card and "16,000 images of `glyphs`" in card
+    assert json.loads(hub.read("org/model", "study.json"))["data"] == "glyphs"
     metadata = yaml.safe_load(card.split("---")[1])
     assert metadata["license"] == "apache-2.0" and metadata["tags"] == ["faces", "hfgen", "vae"]
     assert metadata["library_name"] == "diffusers"
@@ -150,7 +156,11 @@ def test_a_record_fills_the_card_and_its_index(vae: Path, hub: Hub, client: Comm
 
     (run / "README.md").unlink()
     shutil.copy(tmp_path / "why" / "diagnosis.json", run)
-    assert "nothing had changed" in client("publish", run, "--to", "org/model").stdout
+    again = client("publish", run, "--to", "org/model", *evidence[2:])
+    assert "nothing had changed" in again.stdout
+    (tmp_path / "study.json").write_text("[]")
+    refused = client("publish", run, "--to", "org/model", *evidence[2:])
+    assert refused.returncode == 2 and "study.json holds no verdicts; give what `hfgen study` wrote" in refused.stderr
 
 
 def break_class(run: Path) -> None:

@@ -1,14 +1,30 @@
 """Verdicts from known numbers."""
 
 import pytest
+import torch
 
 from hfgen.metrics import Estimate
-from hfgen.studies.claims import Claim, Criterion, Finding, difference, in_words, minus, over_seeds, value
+from hfgen.studies.claims import (
+    Claim,
+    Criterion,
+    Finding,
+    Measured,
+    difference,
+    in_words,
+    minus,
+    over_seeds,
+    psnr_difference,
+    value,
+)
 
-RESULTS = {
-    "a": [{"hf": Estimate(0.9, 0.88, 0.92, 100)}, {"hf": Estimate(0.92, 0.9, 0.94, 100)}],
-    "b": [{"hf": Estimate(0.4, 0.38, 0.42, 100)}, {"hf": Estimate(0.43, 0.41, 0.45, 100)}],
-}
+PSNR = 20 + 5 * torch.rand(100, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def measured(power: float, psnr: torch.Tensor = PSNR) -> Measured:
+    return Measured({"hf": Estimate(power, power - 0.02, power + 0.02, 100)}, lambda: psnr)
+
+
+RESULTS = {"a": [measured(0.9, PSNR + 0.5), measured(0.92, PSNR + 0.6)], "b": [measured(0.4), measured(0.43)]}
 
 
 def test_differences_are_taken_seed_by_seed():
@@ -18,6 +34,13 @@ def test_differences_are_taken_seed_by_seed():
     assert first.high - first.value == pytest.approx(0.02 * 2**0.5)
     same = minus(value("a", "hf"), value("a", "hf"))(RESULTS)
     assert [estimate.value for estimate in same] == [0, 0]
+
+
+def test_errors_of_the_same_images_are_compared_image_by_image():
+    found = psnr_difference("a", "b")(RESULTS)
+    # Images differ by some dB, and the two cells by the same on each.
+    for estimate, gain in zip(found, (0.5, 0.6), strict=True):
+        assert (estimate.value, estimate.low, estimate.high) == pytest.approx((gain, gain, gain))
 
 
 @pytest.mark.parametrize(

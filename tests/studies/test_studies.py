@@ -63,6 +63,8 @@ def test_a_repeated_study_trains_nothing_and_writes_the_same(finished):
     records = {path: path.stat().st_mtime_ns for path in finished.glob("cells/*/record.json")}
     run_studies(["loss"], finished, budget="smoke")
     assert [path.stat().st_mtime_ns for path in records] == list(records.values())
+    # One study alone leaves the others' verdicts in place.
+    assert (finished / "study.json").read_bytes() == before
     run_studies([], finished, budget="smoke")
     assert (finished / "study.json").read_bytes() == before
 

@@ -347,14 +347,14 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if len(given) != 1:
         raise UserError("model: give MODEL, --samples DATA or --verify DIR, only one of them")
     if arguments.verify is not None:
-        from hfgen.verification import verify
+        from hfgen.evaluation.verification import verify
 
         print(f"{arguments.verify}: {verify(arguments.verify)} numbers are the same, bit for bit")
         return
     for name in ("data", "out"):
         if getattr(arguments, name) is None:
             raise UserError(f"{name}: evaluate needs --{name}; see `hfgen evaluate --help`")
-    from hfgen import evaluation
+    from hfgen.evaluation import run as evaluation
 
     options = {**_measurement(arguments), "resolution": arguments.resolution, "out": arguments.out}
     if arguments.samples is not None:
@@ -375,10 +375,10 @@ def _measurement(arguments: argparse.Namespace) -> dict[str, Any]:
 def compare(arguments: argparse.Namespace) -> None:
     """Measure several models on the same images, or read what was measured of them."""
     import hfgen
-    from hfgen.comparison import compare as run
-    from hfgen.evaluation import evaluate as measure
-    from hfgen.finished import is_finished, read_evaluation
-    from hfgen.timing import measure_costs
+    from hfgen.comparison.run import compare as run
+    from hfgen.evaluation.finished import is_finished, read_evaluation
+    from hfgen.evaluation.run import evaluate as measure
+    from hfgen.evaluation.timing import measure_costs
 
     names = [Path(model.removesuffix("/").removesuffix("/pretrained")).name for model in arguments.models]
     if len(set(names)) < len(names):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hfgen.comparison import compare
+from hfgen.comparison.run import compare
 from hfgen.configs import load_config
-from hfgen.evaluation import evaluate
+from hfgen.evaluation.run import evaluate
+from hfgen.evaluation.timing import measure_costs
 from hfgen.files import read_json
 from hfgen.pipelines import load
-from hfgen.timing import measure_costs
 from hfgen.training.loop import train
 
 MODELS = {"vae": "vae-glyphs", "vqvae": "vqvae-glyphs", "gan": "gan-glyphs"}

@@ -14,10 +14,10 @@ from hfgen.diagnosis import interventions as intervene
 from hfgen.diagnosis.budgets import Budget
 from hfgen.diagnosis.networks import autoencoder, has_codebook
 from hfgen.diagnosis.refits import Condition, refit
-from hfgen.evaluation import generate, reconstruct
+from hfgen.evaluation.run import generate, reconstruct
+from hfgen.evaluation.workspace import fill
 from hfgen.pipelines import ImagePipeline
 from hfgen.seeds import derive_seed
-from hfgen.workspace import fill
 
 Stages = dict[str, Tensor]
 """uint8 (n, C, R, R) by name; see `hfgen.diagnosis.attribution` for their order."""

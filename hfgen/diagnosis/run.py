@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hfgen import metrics
+from hfgen.comparison.figures import encode as encode_picture
 from hfgen.data import batch_indices, open_store
 from hfgen.diagnosis.advice import advise, rank
 from hfgen.diagnosis.attribution import PAIRED, attribute
@@ -21,15 +22,14 @@ from hfgen.diagnosis.document import SCHEMA, write_diagnosis
 from hfgen.diagnosis.figure import missing_gallery, waterfall
 from hfgen.diagnosis.variety import Variety, variety
 from hfgen.errors import UserError
-from hfgen.evaluation import SmallImages, encode
-from hfgen.figures import encode as encode_picture
+from hfgen.evaluation.measurement import HeldOut, held_out_images
+from hfgen.evaluation.run import SmallImages, encode
+from hfgen.evaluation.workspace import workspace
 from hfgen.files import folder_state, write_bytes
 from hfgen.images import write_png
-from hfgen.measurement import HeldOut, held_out_images
 from hfgen.metrics import Estimate
 from hfgen.pipelines import ImagePipeline, load
 from hfgen.pipelines.loading import resolve_folder
-from hfgen.workspace import workspace
 
 _MOST_TRAINING, _TRAINING_PIXELS = 4096, 2**26
 _FEWEST = 20
@@ -53,7 +53,7 @@ def diagnose(
     """Find out why a model's images are blurred, or that they aren't; writes into `out` and returns the document.
 
     Interrupted, the same call continues with the steps that `out` holds. The refits learn from DATA's train split;
-    nothing else of the model's training is needed. Arguments that `hfgen.evaluation.evaluate` has mean the same.
+    nothing else of the model's training is needed. Arguments that `hfgen.evaluation.run.evaluate` has mean the same.
 
     Args:
         model: Whatever `hfgen.load` opens.

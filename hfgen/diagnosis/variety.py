@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hfgen import metrics
-from hfgen.measurement import NEIGHBOURS, HeldOut
+from hfgen.evaluation.measurement import NEIGHBOURS, HeldOut
 from hfgen.metrics import Estimate
 from hfgen.metrics.intervals import wilson
 from hfgen.metrics.neighbours import nearest_distances

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from hfgen.errors import UserError
+from hfgen.evaluation.records import read_record
 from hfgen.files import read_json, write_json
 from hfgen.folders import pretrained_folder
-from hfgen.records import read_record
 
 SAMPLES = "samples.png"
 _OF_MODELS = ("pretrained", "model_index.json", "config.json", "checkpoints")

@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hfgen.figures import encode, high_frequency, model_style, relative_power, spectra
+from hfgen.comparison.figures import encode, high_frequency, model_style, relative_power, spectra
+from hfgen.comparison.reading import number
 from hfgen.metrics import Estimate
-from hfgen.reading import number
 from hfgen.space import markup
 from hfgen.space.shelf import Model, Shelf, results_of
 

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from hfgen.data import draw, open_store
 from hfgen.errors import UserError
+from hfgen.evaluation.records import read_record
 from hfgen.files import read_json
 from hfgen.pipelines import ImagePipeline, load
 from hfgen.pipelines.loading import resolve_folder
-from hfgen.records import read_record
 
 logger = logging.getLogger("hfgen")
 

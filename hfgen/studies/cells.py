@@ -13,8 +13,8 @@ from torch import Tensor
 
 from hfgen import metrics
 from hfgen.configs import load_config
-from hfgen.evaluation import Evaluation, evaluate
-from hfgen.finished import read_evaluation
+from hfgen.evaluation.finished import read_evaluation
+from hfgen.evaluation.run import Evaluation, evaluate
 from hfgen.metrics import Estimate
 from hfgen.pipelines import ImagePipeline, load
 from hfgen.training.config import RunConfig

@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
+from hfgen.comparison.reading import number
 from hfgen.metrics import Estimate, bootstrap_mean, clustered
-from hfgen.reading import number
 from hfgen.studies.cells import Cell, Trained
 
 Verdict = Literal["supported", "contradicted", "undecided"]

@@ -8,7 +8,7 @@ import torch
 
 from hfgen import metrics
 from hfgen.diagnosis.interventions import from_samples
-from hfgen.evaluation import encode
+from hfgen.evaluation.run import encode
 from hfgen.images import to_float, to_uint8
 from hfgen.metrics import Estimate
 from hfgen.objectives.reconstruction import LEVEL

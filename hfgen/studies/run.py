@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 from filelock import FileLock, Timeout
 from torch import Tensor
 
+from hfgen.comparison.figures import encode, theme
+from hfgen.comparison.reading import estimates
 from hfgen.data import open_store
 from hfgen.errors import UserError
-from hfgen.figures import encode, theme
+from hfgen.evaluation.finished import read_evaluation
+from hfgen.evaluation.records import read_record
 from hfgen.files import read_json, write_bytes, write_json, write_text
-from hfgen.finished import read_evaluation
 from hfgen.metrics import capped_psnr
-from hfgen.reading import estimates
-from hfgen.records import read_record
 from hfgen.studies import bottleneck, codebook, critic, interpolation, likelihood, loss, modes, noise, translation
 from hfgen.studies.cells import BUDGETS, RESOLUTION, Budget, cell_folder, config_of, make
 from hfgen.studies.claims import Measured, Results, Study, in_words, over_seeds

@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, judge, print the table; returns the exit code."""
-    from hfgen.measurement import held_out_images, measure
+    from hfgen.evaluation.measurement import held_out_images, measure
 
     real = held_out_images(arguments.data, n=arguments.n, resolution=32, channels=1, small_images="pad")
     values: dict[str, dict[str, float]] = {}
@@ -97,7 +97,7 @@ def _cell(metric: dict[str, Any]) -> str:
 def _own(name: str, arguments: argparse.Namespace, originals: Tensor) -> tuple[Tensor, Tensor | None, dict[str, Any]]:
     """Samples, reconstructions and the training's facts of one of hfgen's recipes."""
     import hfgen
-    from hfgen.evaluation import generate, reconstruct
+    from hfgen.evaluation.run import generate, reconstruct
     from hfgen.seeds import derive_seed
 
     out = arguments.out / name

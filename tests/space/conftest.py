@@ -14,8 +14,8 @@ import pytest
 import torch
 from tiny import tiny_config
 
+from hfgen.evaluation.records import write_record
 from hfgen.files import write_json
-from hfgen.records import write_record
 
 
 def record(family: str, sharpness: float) -> dict[str, Any]:

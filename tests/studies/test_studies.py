@@ -89,7 +89,7 @@ def test_the_page_needs_nothing_else_and_shows_every_claim(finished):
 
 
 def test_cells_are_evaluation_datasets(finished):
-    from hfgen.verification import verify
+    from hfgen.evaluation.verification import verify
 
     assert verify(next(iter(sorted(finished.glob("cells/vae-*"))))) > 10
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from hfgen.errors import UserError
+from hfgen.evaluation.records import read_record, write_record
 from hfgen.files import write_text
-from hfgen.records import read_record, write_record
 
 ESTIMATE = {"value": 1.0, "low": 0.5, "high": 1.5, "n": 40}
 RECORD: dict[str, Any] = {

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hfgen.differences import Features, psnr_by_image, reconstructed
-from hfgen.evaluation import Evaluation
-from hfgen.pictures import MOST_IMAGES, Strip, error_levels, error_maps
+from hfgen.comparison.differences import Features, psnr_by_image, reconstructed
+from hfgen.comparison.pictures import MOST_IMAGES, Strip, error_levels, error_maps
+from hfgen.evaluation.run import Evaluation
 
 _MOST_PAIRS = 3
 _ROWS = 512

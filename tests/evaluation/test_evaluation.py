@@ -10,7 +10,7 @@ from pairs import DRAWING, write_pairs
 
 import hfgen
 from hfgen.errors import UserError
-from hfgen.evaluation import evaluate
+from hfgen.evaluation.run import evaluate
 from hfgen.images import from_pil
 
 N, FILE = 40, "test-00000-of-00001.parquet"
@@ -180,7 +180,7 @@ def test_reconstruct_shows_targets_over_translations(translated, tmp_path: Path)
 def test_an_interrupted_evaluation_goes_on_and_ends_with_the_same_bytes(
     evaluated, trained: Path, glyph_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    import hfgen.evaluation
+    import hfgen.evaluation.run
 
     drawn: list[int] = []
 
@@ -190,9 +190,9 @@ def test_an_interrupted_evaluation_goes_on_and_ends_with_the_same_bytes(
         drawn.extend(seeds)
         return generate(pipeline, seeds)
 
-    generate, dies = hfgen.evaluation.generate, True
-    monkeypatch.setattr(hfgen.evaluation, "generate", draw)
-    monkeypatch.setattr(hfgen.evaluation, "_BATCH", 16)
+    generate, dies = hfgen.evaluation.run.generate, True
+    monkeypatch.setattr(hfgen.evaluation.run, "generate", draw)
+    monkeypatch.setattr(hfgen.evaluation.run, "_BATCH", 16)
     with pytest.raises(KeyboardInterrupt):
         evaluate(trained, str(glyph_folder), n=N, out=tmp_path)
     assert len(drawn) == 16 and not (tmp_path / "record.json").exists()
@@ -216,8 +216,8 @@ def made_by_others(glyph_folder: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 def test_images_of_others_are_measured_and_verified(made_by_others: Path, glyph_folder: Path, tmp_path: Path):
-    from hfgen.evaluation import evaluate_samples
-    from hfgen.verification import verify
+    from hfgen.evaluation.run import evaluate_samples
+    from hfgen.evaluation.verification import verify
 
     evaluation = evaluate_samples(str(made_by_others), str(glyph_folder), n=N, out=tmp_path)
     record = evaluation.record
@@ -232,7 +232,7 @@ def test_images_of_others_are_measured_and_verified(made_by_others: Path, glyph_
 
 
 def test_copies_of_training_images_are_told(glyph_folder: Path):
-    from hfgen.evaluation import evaluate_samples
+    from hfgen.evaluation.run import evaluate_samples
 
     copies = evaluate_samples(str(glyph_folder), str(glyph_folder), samples_split="train", n=100)
     assert copies.record["metrics"]["memorisation"]["value"] < 0.01
@@ -244,7 +244,7 @@ def test_copies_of_training_images_are_told(glyph_folder: Path):
 def test_a_backbone_judges_instead_and_is_in_the_record(trained: Path, glyph_folder: Path, tmp_path: Path):
     import transformers
 
-    from hfgen.verification import verify
+    from hfgen.evaluation.verification import verify
 
     torch.manual_seed(0)
     config = transformers.ConvNextConfig(hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1])

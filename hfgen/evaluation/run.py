@@ -12,19 +12,19 @@ import torch
 from torch import Tensor
 
 from hfgen import metrics
-from hfgen.card import dataset_card
 from hfgen.data import batch_indices, open_store
 from hfgen.data.loading import stored_side
 from hfgen.errors import UserError
-from hfgen.evaluation_dataset import write_dataset
+from hfgen.evaluation.card import dataset_card
+from hfgen.evaluation.dataset import write_dataset
+from hfgen.evaluation.measurement import NEIGHBOURS, HeldOut, held_out_images, measure
+from hfgen.evaluation.records import SCHEMA, read_record, write_record
+from hfgen.evaluation.workspace import fill, gather, workspace
 from hfgen.files import folder_state, write_text
 from hfgen.images import to_float, unit_to_uint8
-from hfgen.measurement import NEIGHBOURS, HeldOut, held_out_images, measure
 from hfgen.pipelines import ImagePipeline, load
 from hfgen.pipelines.loading import resolve_folder
-from hfgen.records import SCHEMA, read_record, write_record
 from hfgen.seeds import derive_seed
-from hfgen.workspace import fill, gather, workspace
 
 _BATCH, _BATCH_PIXELS = 250, 2**18
 _LIBRARIES = ("hfgen", "torch", "diffusers", "transformers", "datasets", "scipy")

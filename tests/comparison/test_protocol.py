@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from hfgen.comparison.protocol import check_same_protocol, version_notes
 from hfgen.errors import UserError
-from hfgen.protocol import check_same_protocol, version_notes
 
 RECORD: dict[str, Any] = {
     "schema": 1,

@@ -13,8 +13,8 @@ from torch import Tensor
 from hfgen import metrics
 from hfgen.data import ImageStore, batch_indices, open_store
 from hfgen.errors import UserError
+from hfgen.evaluation.workspace import gather
 from hfgen.metrics import Estimate
-from hfgen.workspace import gather
 
 NEIGHBOURS = 5
 _MOST_BINS, _IMAGES_PER_BIN = 100, 10

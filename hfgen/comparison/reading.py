@@ -21,7 +21,7 @@ _MOST_DECIMALS = 6
 
 
 def read(comparison: dict[str, Any]) -> list[str]:
-    """Say what a comparison (see `hfgen.comparison`) shows; the last sentence is the answer."""
+    """Say what a comparison (see `hfgen.comparison.run`) shows; the last sentence is the answer."""
     models = {name: estimates(model["metrics"]) for name, model in comparison["models"].items()}
     baseline = estimates(comparison["baseline"])
     differences = comparison["differences"]

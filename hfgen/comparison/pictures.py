@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hfgen.evaluation import Evaluation
+from hfgen.evaluation.run import Evaluation
 from hfgen.images import grid
 from hfgen.metrics import luma
 

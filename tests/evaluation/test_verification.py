@@ -12,9 +12,9 @@ from hub import Hub, User, client_environment
 from hub.accounts import TOKEN
 
 from hfgen.errors import UserError
-from hfgen.evaluation import evaluate
+from hfgen.evaluation.run import evaluate
+from hfgen.evaluation.verification import verify
 from hfgen.files import read_json, write_json
-from hfgen.verification import verify
 
 FILE = "dataset/test-00000-of-00001.parquet"
 

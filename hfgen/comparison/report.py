@@ -8,12 +8,12 @@ from functools import partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hfgen.figures import charts, encode, relative_power, theme
-from hfgen.galleries import Gallery
-from hfgen.glossary import METRICS
+from hfgen.comparison.figures import charts, encode, relative_power, theme
+from hfgen.comparison.galleries import Gallery
+from hfgen.comparison.glossary import METRICS
+from hfgen.comparison.pictures import Strip, png, strip_picture
+from hfgen.comparison.reading import number
 from hfgen.metrics import Estimate
-from hfgen.pictures import Strip, png, strip_picture
-from hfgen.reading import number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +29,7 @@ def render(comparison: dict[str, Any], rows: list[Strip], failures: list[Gallery
     """The page, in the light or the dark as the reader's system has it."""
     *details, answer = comparison["reading"]
     return fill(
-        "report.html",
+        "comparison/report.html",
         comparison=comparison,
         answer=answer,
         details=details,
@@ -54,7 +54,8 @@ def fill(template: str, **values: Any) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    page, style = (files("hfgen").joinpath(name).read_text(encoding="utf-8") for name in (template, "report.css"))
+    texts = (files("hfgen").joinpath(name).read_text(encoding="utf-8") for name in (template, "comparison/report.css"))
+    page, style = texts
     return environment.from_string(page).render(style=style, **values)
 
 

@@ -17,14 +17,14 @@ from PIL import Image
 from torch import Tensor
 
 from hfgen import metrics
-from hfgen.comparison import compare
+from hfgen.comparison.reading import number, read
+from hfgen.comparison.run import compare
 from hfgen.data.glyphs import draw
 from hfgen.errors import UserError
-from hfgen.evaluation import Evaluation, evaluate
+from hfgen.evaluation.run import Evaluation, evaluate
 from hfgen.families import FAMILIES
 from hfgen.images import to_pil
 from hfgen.metrics import Estimate
-from hfgen.reading import number, read
 
 SIDE, ZOOM, SHOWN, HELD_OUT = 16, 6, 12, 60
 TINY = {"width": 16, "max_width": 16, "latent_channels": 4}

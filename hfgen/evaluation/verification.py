@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from hfgen.errors import UserError
-from hfgen.evaluation_dataset import read_dataset
-from hfgen.measurement import measure, real_images
+from hfgen.evaluation.dataset import read_dataset
+from hfgen.evaluation.measurement import measure, real_images
+from hfgen.evaluation.records import read_record
 from hfgen.metrics import load_extractor
 from hfgen.pipelines.loading import download
-from hfgen.records import read_record
 
 _IMAGES = ("original", "reconstruction", "sample", "other")
 _ENCODINGS = ("posterior_mean", "rate_bits", "codes")

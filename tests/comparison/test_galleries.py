@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from hfgen.comparison.differences import Features, features_of, perception_distortion
+from hfgen.comparison.galleries import galleries
+from hfgen.comparison.pictures import error_levels, error_maps
 from hfgen.data.glyphs import draw
-from hfgen.differences import Features, features_of, perception_distortion
-from hfgen.evaluation import Evaluation
-from hfgen.galleries import galleries
-from hfgen.pictures import error_levels, error_maps
+from hfgen.evaluation.run import Evaluation
 
 N, SIDE = 30, 16
 RECORD = {"protocol": {"seed": 0, "neighbours": 5, "extractor": {"id": "hfgen-classifier-v1/none", "sha256": "0"}}}

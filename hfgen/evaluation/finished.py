@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from hfgen.errors import UserError
-from hfgen.evaluation import Evaluation
-from hfgen.evaluation_dataset import read_dataset
+from hfgen.evaluation.dataset import read_dataset
+from hfgen.evaluation.records import read_record
+from hfgen.evaluation.run import Evaluation
 from hfgen.metrics import load_extractor
-from hfgen.records import read_record
 
 _IMAGES = ("original", "reconstruction", "sample", "other")
 # What only the folder of a model or of its run holds.

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hfgen.workspace import fill, gather, workspace
+from hfgen.evaluation.workspace import fill, gather, workspace
 
 
 class Maker:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from hfgen.errors import UserError
+from hfgen.evaluation.workspace import scratch
 from hfgen.files import atomic_folder
 from hfgen.images import from_pil, to_pil
-from hfgen.workspace import scratch
 
 _FILE = "test-00000-of-00001.parquet"
 _ROWS = 256

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from hfgen import metrics
-from hfgen.evaluation import Evaluation
+from hfgen.evaluation.run import Evaluation
 from hfgen.metrics import Estimate
 
 

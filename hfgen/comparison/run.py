@@ -7,17 +7,17 @@ from typing import Any
 
 import torch
 
-from hfgen.differences import Features, differences, features_of, perception_distortion
+from hfgen.comparison.differences import Features, differences, features_of, perception_distortion
+from hfgen.comparison.figures import charts, encode, theme
+from hfgen.comparison.galleries import Gallery, galleries
+from hfgen.comparison.pictures import MOST_IMAGES, png, sheet, strips
+from hfgen.comparison.protocol import check_same_protocol, version_notes
+from hfgen.comparison.reading import read
+from hfgen.comparison.report import render
 from hfgen.errors import UserError
-from hfgen.evaluation import Evaluation, write_dataset
-from hfgen.figures import charts, encode, theme
+from hfgen.evaluation.run import Evaluation, write_dataset
 from hfgen.files import write_bytes, write_json, write_text
-from hfgen.galleries import Gallery, galleries
 from hfgen.images import to_pil
-from hfgen.pictures import MOST_IMAGES, png, sheet, strips
-from hfgen.protocol import check_same_protocol, version_notes
-from hfgen.reading import read
-from hfgen.report import render
 
 SCHEMA = 1
 # Names in comparison.json's `spectrum`, and folders beside those of the models.
@@ -30,9 +30,9 @@ def compare(
     """Write `out`/comparison.json, report.html, grid.png, figures/ and dataset/; return the comparison.
 
     `evaluations` by the names to show, in the order to show; all of the same images and one protocol. `costs`: by the
-    same names, what `hfgen.timing.measure_costs` measured of models that are at hand. Beside the records'
-    numbers the comparison holds `differences` (see `hfgen.differences`), `perception_distortion` (by model that
-    reconstructs), `galleries` (which rows are shown as failures), `notes` and `reading`, the numbers in words.
+    same names, what `hfgen.evaluation.timing.measure_costs` measured of models that are at hand. Beside the records'
+    numbers the comparison holds `differences` (see `hfgen.comparison.differences`), `perception_distortion` (by model
+    that reconstructs), `galleries` (which rows are shown as failures), `notes` and `reading`, the numbers in words.
 
     Raises:
         UserError: no model, a reserved name, or records that differ in their data or their protocol.

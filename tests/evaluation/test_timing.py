@@ -7,9 +7,9 @@ import torch
 
 from hfgen import load
 from hfgen.errors import UserError
+from hfgen.evaluation.timing import measure_costs
 from hfgen.families import FAMILIES
 from hfgen.pipelines import ImagePipeline
-from hfgen.timing import measure_costs
 
 TINY = {"width": 16, "max_width": 16, "latent_channels": 4}
 

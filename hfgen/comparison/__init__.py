@@ -1,0 +1,1 @@
+"""Several evaluations -> differences, figures and a page in words."""

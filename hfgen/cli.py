@@ -402,7 +402,7 @@ def diagnose(arguments: argparse.Namespace) -> None:
     options = {**_measurement(arguments), "resolution": arguments.resolution, "budget": arguments.budget}
     document = run(arguments.model, arguments.data, out=arguments.out, **options)
     for entry in document["ranking"]:
-        print(f"{entry['cause']:<24} {entry['score']:.2f}")
+        print(f"{entry['cause']:<24} {entry['score']:.2f} of {entry['of']}")
     for sentence in document["advice"]:
         print(f"- {sentence}")
     print(arguments.out / "waterfall.png")

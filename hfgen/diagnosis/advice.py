@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from hfgen.comparison.reading import number, overlap, percent
 from hfgen.diagnosis.data_quality import DataQuality, compressed
@@ -21,12 +21,12 @@ _USED = 0.5
 
 
 def rank(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The causes, the largest first, each with its `score`, a share of what is wrong; `sharp` where there is none.
+    """The causes, the first one first, each with its `score`, a share `of` something; `sharp` where there is none.
 
-    Of power: the share of the high-frequency power that is missing by it. The `prior` also counts by the share of the
-    samples' KID that a fitted density saves, where their intervals are apart: a wrong latent isn't always smooth.
-    `modes` count by the share of the real images whose class or cluster is left out, unless half of the power is
-    missing: what blurred images show can't be told.
+    Causes of blur by the share of the high-frequency power that is missing by them. After them, or before them where
+    images are sharp, what needn't be smooth: the `prior` by the share of the samples' KID that a fitted density saves,
+    where their intervals are apart, and `modes` by the share of the real images whose class or cluster is left out,
+    unless half of the power is missing: what blurred images show can't be told.
     """
     causes = {name: Estimate(**entry) for name, entry in document["causes"].items()}
     missing = causes.pop("missing").value
@@ -36,13 +36,27 @@ def rank(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     if not blurred:
         # What little is missing of sharp images has no cause worth a name.
         scores = {name: score for name, score in scores.items() if score > SHARP}
-    scores["prior"] = max(scores.get("prior", 0.0), _saved_by_density(document))
     left_out = (document["variety"] or {}).get("missing_share", 0.0)
-    scores["modes"] = left_out if left_out > _VARIETY and missing <= _TELLING else 0.0
-    named = [{"cause": name, "score": score} for name, score in scores.items() if score > WORTH_NAMING]
-    if not named:
-        return [{"cause": "sharp" if abs(missing) <= SHARP else "unknown", "score": 1.0}]
-    return sorted(named, key=lambda entry: -entry["score"])
+    of_blur = [_Cause(name, score, "high-frequency power") for name, score in scores.items()]
+    others = [
+        _Cause("prior", _saved_by_density(document), "samples' KID"),
+        _Cause("modes", left_out if left_out > _VARIETY and missing <= _TELLING else 0.0, "real images"),
+    ]
+    named: dict[str, _Cause] = {}
+    for group in (of_blur, others) if blurred else (others, of_blur):
+        for cause in sorted(group, key=lambda cause: -cause.score):
+            if cause.score > WORTH_NAMING:
+                named.setdefault(cause.cause, cause)
+    found = list(named.values()) or [_Cause("sharp" if abs(missing) <= SHARP else "unknown", 1.0, "images")]
+    return [cause._asdict() for cause in found]
+
+
+class _Cause(NamedTuple):
+    """An entry of the ranking."""
+
+    cause: str
+    score: float
+    of: str
 
 
 def _saved_by_density(document: Mapping[str, Any]) -> float:

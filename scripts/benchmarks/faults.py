@@ -33,10 +33,11 @@ _COMMON += ("--sample_every=0", "--checkpoint_every=0", "--model.max_width=32", 
 # A latent of 128 numbers for 256 pixels, and little noise: nearly all detail passes. One Gaussian doesn't fit so many
 # numbers: with it, samples lose power that reconstructions have.
 _WIDE = ("--model.latent_channels=2", "--model.variance=0.002", "--model.lr=2e-3", "--model.prior=mixture")
-# 16 codes an image: of more, so small a prior makes samples that are wrong by themselves.
+# As many numbers before 16 codes an image; of more codes, so small a prior makes samples that are wrong by themselves.
 _FEW_CODES = (
     "--model.codes=4",
     "--model.latent_size=4",
+    "--model.code_channels=8",
     "--model.lr=2e-3",
     "--model.prior_width=32",
     "--model.prior_layers=1",
@@ -66,7 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--budget", choices=("small", "full"), default="small", help="of the diagnoses (%(default)s)")
     parser.add_argument("--faults", nargs="+", choices=list(FAULTS), default=list(FAULTS), help="(all)")
     parser.add_argument("--seeds", type=int, default=3, help="models of each fault (%(default)s)")
-    parser.add_argument("--images", type=int, default=16_000, help="that a model sees; a GAN, twice (%(default)s)")
+    parser.add_argument(
+        "--images", type=int, default=16_000, help="that a model sees; GAN and VQ-VAE, twice (%(default)s)"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/faults"), help="folder of the models (%(default)s)")
     parser.add_argument("--check", action="store_true", help="exit 1 where the bar is missed")
 
@@ -183,7 +186,7 @@ FAULTS = {
     "latent of 2": Fault("bottleneck", _recipe("vae", *_WIDE, "--model.latent_size=1", "--model.latent_channels=2")),
     "KL x 200": Fault("noise", _recipe("vae", *_WIDE, "--model.kl_weight=200")),
     "brief decoder": Fault("decoder", partial(_changed, _forget_decoder)),
-    "4 codes": Fault("codes", _recipe("vqvae", *_FEW_CODES)),
+    "4 codes": Fault("codes", _recipe("vqvae", *_FEW_CODES, rounds=2)),
     "shifted latents": Fault("prior", partial(_changed, _shift_latents)),
     "3 classes left out": Fault("modes", _recipe("gan", "--model.latent_size=1", rounds=2), incomplete=True),
     "upscaled data": Fault("data", _recipe("vae", *_WIDE), blurred=True),

@@ -64,10 +64,20 @@ def test_a_sharp_model_is_told_so():
 def test_a_prior_whose_samples_a_fitted_density_beats_is_named_though_they_are_sharp():
     chain = [link("fitted_density", 0.95, kid=0.1), link("prior_sample", 0.95, kid=1.0)]
     found = document({"bottleneck": 0.05, "prior": 0.0, "missing": 0.05}, chain)
-    assert found["ranking"][0] == {"cause": "prior", "score": pytest.approx(0.9)}
+    assert found["ranking"][0] == {"cause": "prior", "score": pytest.approx(0.9), "of": "samples' KID"}
     assert "--model.prior" in advise(found)[1]
     chain[1] = link("prior_sample", 0.95, kid=0.105)
     assert document({"prior": 0.0, "missing": 0.05}, chain)["ranking"][0]["cause"] == "sharp"
+
+
+def test_of_blurred_images_the_causes_of_blur_come_first():
+    chain = [link("fitted_density", 0.5, kid=0.05), link("prior_sample", 0.5, kid=0.2)]
+    ranking = document({"codes": 0.3, "decoder": 0.15, "prior": 0.02, "missing": 0.5}, chain)["ranking"]
+    assert [row["cause"] for row in ranking] == ["codes", "decoder", "prior"]
+    assert ranking[2] == {"cause": "prior", "score": pytest.approx(0.75), "of": "samples' KID"}
+    # A prior whose samples lack power is a cause of blur like others, and named once.
+    ranking = document({"codes": 0.1, "prior": 0.4, "missing": 0.5}, chain)["ranking"]
+    assert ranking == [{"cause": "prior", "score": 0.4, "of": "high-frequency power"}]
 
 
 def test_missing_classes_are_named():

@@ -108,7 +108,10 @@ def diagnosed(model: dict[str, Any]) -> dict[str, Any]:
         "latent": {"numbers": 4, "codebook_size": None},
         "variety": None,
         "baseline": {},
-        "ranking": [{"cause": "prior", "score": 0.9}, {"cause": "bottleneck", "score": 0.25}],
+        "ranking": [
+            {"cause": "bottleneck", "score": 0.25, "of": "high-frequency power"},
+            {"cause": "prior", "score": 0.9, "of": "samples' KID"},
+        ],
         "advice": ["The samples are blurred: they have 30 %.", "Raise something."],
     }
 
@@ -130,8 +133,8 @@ def test_a_record_fills_the_card_and_its_index(vae: Path, hub: Hub, client: Comm
     done = client("publish", run, "--to", "org/model", *evidence)
     assert done.returncode == 0, done.stderr
     card = hub.read("org/model", "README.md").decode()
-    assert "- Diagnosed on 1,200 images: The samples are blurred: they have 30 %.\n  Causes," in card
-    assert "prior 90%, bottleneck 25% (`diagnosis.json`)" in card
+    assert "- Diagnosed on 1,200 images: The samples are blurred: they have 30 %.\n  First causes: " in card
+    assert "bottleneck (25% of high-frequency power), prior (90% of samples' KID); see `diagnosis.json`." in card
     assert json.loads(hub.read("org/model", "diagnosis.json"))["data"]["id"] == "glyphs"
     assert "| L2 averages. | supported | the power: 0.5 [0.4, 0.6] |" in card and "16,000 images of `glyphs`" in card
     assert json.loads(hub.read("org/model", "study.json"))["data"] == "glyphs"

@@ -18,9 +18,9 @@ from hfgen.diagnosis.attribution import PAIRED, attribute
 from hfgen.diagnosis.budgets import BUDGETS
 from hfgen.diagnosis.chain import Stages, make_stages
 from hfgen.diagnosis.data_quality import data_quality
-from hfgen.diagnosis.document import SCHEMA, write_diagnosis
 from hfgen.diagnosis.figure import missing_gallery, waterfall
 from hfgen.diagnosis.variety import Variety, variety
+from hfgen.documents import DIAGNOSIS
 from hfgen.errors import UserError
 from hfgen.evaluation.measurement import HeldOut, held_out_images
 from hfgen.evaluation.run import SmallImages, encode
@@ -89,7 +89,7 @@ def diagnose(
         raise UserError(f"n: {count} held-out images are too few for a diagnosis; give at least {_FEWEST}")
     real = held_out_images(data, split=split, n=count, seed=seed, extractor=extractor, **settings)
     facts = {
-        "schema": SCHEMA,
+        "schema": DIAGNOSIS.version,
         "model": {"id": str(model), "family": pipeline.family, "parameters": pipeline.parameter_count},
         "data": {"id": data, "split": split, "n": count, "fingerprint": real.store.fingerprint},
         "protocol": {
@@ -112,7 +112,7 @@ def diagnose(
         write_bytes(out / "waterfall.png", encode_picture(waterfall(document)))
         if document["variety"] and document["variety"]["missing"]:
             write_png(out / "missing.png", missing_gallery(document, real.images))
-        write_diagnosis(out / "diagnosis.json", document)
+        DIAGNOSIS.write(out / "diagnosis.json", document)
     return document
 
 

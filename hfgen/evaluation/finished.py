@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hfgen.documents import RECORD
 from hfgen.errors import UserError
 from hfgen.evaluation.dataset import read_dataset
-from hfgen.evaluation.records import read_record
 from hfgen.evaluation.run import Evaluation
 from hfgen.metrics import load_extractor
 
@@ -35,7 +35,7 @@ def read_evaluation(folder: Path) -> Evaluation:
     Raises:
         UserError: one of them is missing, damaged, or they don't fit each other.
     """
-    record, dataset = read_record(folder / "record.json"), folder / "dataset"
+    record, dataset = RECORD.read(folder / "record.json"), folder / "dataset"
     columns = read_dataset(dataset, (*_IMAGES, "label", "seed"))
     extractor = load_extractor(dataset / "extractor")
     count, missing = record["data"]["n"], [name for name in ("original", "sample") if name not in columns]

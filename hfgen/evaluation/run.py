@@ -14,11 +14,11 @@ from torch import Tensor
 from hfgen import metrics
 from hfgen.data import batch_indices, open_store
 from hfgen.data.loading import stored_side
+from hfgen.documents import RECORD
 from hfgen.errors import UserError
 from hfgen.evaluation.card import dataset_card
 from hfgen.evaluation.dataset import write_dataset
 from hfgen.evaluation.measurement import NEIGHBOURS, HeldOut, held_out_images, measure
-from hfgen.evaluation.records import SCHEMA, read_record, write_record
 from hfgen.evaluation.workspace import fill, gather, workspace
 from hfgen.files import folder_state, write_text
 from hfgen.images import to_float, unit_to_uint8
@@ -170,7 +170,7 @@ def _protocol(model: dict[str, Any], real: HeldOut, data: str, seed: int) -> dic
     """The record, but for what is measured."""
     store = real.store
     return {
-        "schema": SCHEMA,
+        "schema": RECORD.version,
         "model": model,
         "data": {
             "id": data,
@@ -279,7 +279,7 @@ def _check_out(out: Path | None, record: dict[str, Any]) -> None:
     """Refuse a folder that holds the record of another model or other data."""
     if out is None or not (out / "record.json").exists():
         return
-    before = read_record(out / "record.json")
+    before = RECORD.read(out / "record.json")
     for field in ("model", "data"):
         was = before[field]["id"]
         if was != record[field]["id"]:
@@ -300,9 +300,9 @@ def save_evaluation(evaluation: Evaluation, out: Path, real: HeldOut) -> None:
         columns["label"] = evaluation.labels
 
     def add(folder: Path) -> None:
-        write_record(folder / "record.json", evaluation.record)
+        RECORD.write(folder / "record.json", evaluation.record)
         write_text(folder / "README.md", dataset_card(evaluation.record, [*columns, *evaluation.columns]))
         real.extractor.save(folder / "extractor")
 
     write_dataset({**columns, **evaluation.columns}, out / "dataset", real.store.label_names, add)
-    write_record(out / "record.json", evaluation.record)
+    RECORD.write(out / "record.json", evaluation.record)

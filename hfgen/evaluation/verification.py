@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hfgen.documents import RECORD
 from hfgen.errors import UserError
 from hfgen.evaluation.dataset import read_dataset
 from hfgen.evaluation.measurement import measure, real_images
-from hfgen.evaluation.records import read_record
 from hfgen.metrics import load_extractor
 from hfgen.pipelines.loading import download
 
@@ -38,7 +38,7 @@ def verify(place: str | Path) -> int:
         UserError: the dataset is damaged or can't be had, or a number differs; the first is named, with how many more.
     """
     folder = _folder_of(place)
-    record = read_record(folder / "record.json")
+    record = RECORD.read(folder / "record.json")
     # Written: all in dataset/. Published: the images in data/, the extractor at the top.
     home = folder / "dataset" if (folder / "dataset").is_dir() else folder
     dataset = home / "data" if (home / "data").is_dir() else home

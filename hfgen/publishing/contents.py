@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from hfgen.documents import DIAGNOSIS, RECORD, STUDY
 from hfgen.errors import UserError
-from hfgen.evaluation.records import read_record
 from hfgen.files import read_json, write_json
 from hfgen.folders import pretrained_folder
 
@@ -117,20 +117,15 @@ def _model(root: Path, to: str, workspace: Path, evidence: Evidence) -> Contents
     # What a run holds was measured of its last state, not of a checkpoint on the way.
     homes = [root, *([run] if run is not None and root.resolve().parent == run else [])]
     if (found := _file_at(evidence.record, "record.json", homes)) is not None:
-        contents.record = portable(read_record(found))
+        contents.record = portable(RECORD.read(found))
         contents.record["model"].update(id=to, revision=None)
         contents.files["record.json"] = _write(workspace / "record.json", contents.record)
     if (found := _file_at(evidence.diagnosis, "diagnosis.json", homes)) is not None:
-        # Here, because it needs torch, which publishing does without.
-        from hfgen.diagnosis.document import read_diagnosis
-
-        contents.diagnosis = portable(read_diagnosis(found))
+        contents.diagnosis = portable(DIAGNOSIS.read(found))
         contents.diagnosis["model"]["id"] = to
         contents.files["diagnosis.json"] = _write(workspace / "diagnosis.json", contents.diagnosis)
     if (found := _file_at(evidence.study, "study.json", [])) is not None:
-        contents.study = portable(read_json(found))
-        if not isinstance(contents.study, dict) or not contents.study.get("verdicts"):
-            raise UserError(f"study: {found} holds no verdicts; give what `hfgen study` wrote")
+        contents.study = portable(STUDY.read(found))
         contents.files["study.json"] = _write(workspace / "study.json", contents.study)
     settings = next((place / "run.json" for place in (root, run) if place and (place / "run.json").is_file()), None)
     if settings is not None:
@@ -164,7 +159,7 @@ def _grid_of(root: Path, grids: list[Path]) -> Path:
 
 
 def _dataset(folder: Path, results: Path, workspace: Path) -> Contents:
-    record = portable((read_record if results.name == "record.json" else read_json)(results))
+    record = portable((RECORD.read if results.name == "record.json" else read_json)(results))
     files = {f"data/{path.name}": path for path in sorted((folder / "dataset").glob("*.parquet"))}
     if not files:
         raise UserError(f"folder: {folder / 'dataset'} holds no parquet file; evaluate again")

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from hfgen.data import draw, open_store
+from hfgen.documents import RECORD
 from hfgen.errors import UserError
-from hfgen.evaluation.records import read_record
 from hfgen.files import read_json
 from hfgen.pipelines import ImagePipeline, load
 from hfgen.pipelines.loading import resolve_folder
@@ -147,7 +147,7 @@ def _record(folder: Path) -> dict[str, Any] | None:
     if not (folder / "record.json").is_file():
         return None
     try:
-        return read_record(folder / "record.json")
+        return RECORD.read(folder / "record.json")
     except UserError as error:
         logger.warning("%s", error)
         return None

@@ -17,9 +17,9 @@ from torch import Tensor
 from hfgen.comparison.figures import encode, theme
 from hfgen.comparison.reading import estimates
 from hfgen.data import open_store
+from hfgen.documents import RECORD, STUDY
 from hfgen.errors import UserError
 from hfgen.evaluation.finished import read_evaluation
-from hfgen.evaluation.records import read_record
 from hfgen.files import read_json, write_bytes, write_json, write_text
 from hfgen.metrics import capped_psnr
 from hfgen.studies import bottleneck, codebook, critic, interpolation, likelihood, loss, modes, noise, translation
@@ -28,7 +28,6 @@ from hfgen.studies.claims import Measured, Results, Study, in_words, over_seeds
 from hfgen.studies.page import draw, render
 from hfgen.training.config import RunConfig
 
-SCHEMA = 1
 STUDIES: dict[str, Study] = {
     module.STUDY.name: module.STUDY
     for module in (bottleneck, loss, noise, codebook, likelihood, modes, translation, critic, interpolation)
@@ -82,7 +81,7 @@ def run_studies(names: Sequence[str], out: Path, *, data: str = "glyphs", budget
     jobs = [job for study in chosen for job in _jobs(study, out / "cells", data, size)]
     _make(jobs, size.n)
     facts = {
-        "schema": SCHEMA,
+        "schema": STUDY.version,
         "data": data,
         "budget": {"name": budget, **size._asdict()},
         "versions": {name: version(name) for name in ("hfgen", "torch", "diffusers")},
@@ -101,7 +100,7 @@ def run_studies(names: Sequence[str], out: Path, *, data: str = "glyphs", budget
             with theme("light"):
                 write_bytes(out / "figures" / f"{study.name}.{kind}", encode(draw(study, document), kind))
     write_text(out / "report.html", render(shown, document))
-    write_json(out / "study.json", document)
+    STUDY.write(out / "study.json", document)
     return document
 
 
@@ -109,7 +108,7 @@ def _decided_before(out: Path, facts: dict[str, Any]) -> dict[str, Any]:
     """The studies of an earlier call with the same facts, by name."""
     if not (out / "study.json").is_file():
         return {}
-    document = read_json(out / "study.json")
+    document = STUDY.read(out / "study.json")
     if any(document.get(name) != fact for name, fact in facts.items()):
         return {}
     return {study["name"]: study for study in document["studies"]}
@@ -159,7 +158,7 @@ def _decide(study: Study, jobs: Sequence[_Job], out: Path) -> dict[str, Any]:
     results: dict[str, list[Measured]] = {}
     folders: dict[str, list[str]] = {}
     for job in jobs:
-        metrics = estimates(read_record(job.folder / "record.json")["metrics"])
+        metrics = estimates(RECORD.read(job.folder / "record.json")["metrics"])
         if study.measure is not None:
             metrics |= estimates(read_json(job.extra))
         results.setdefault(job.label, []).append(Measured(metrics, partial(_psnr, job.folder)))

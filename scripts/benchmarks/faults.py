@@ -106,7 +106,7 @@ def _confusion(named: dict[str, list[str]]) -> bool:
 def _diagnose(name: str, job: Job, budget: str, out: Path) -> list[dict[str, Any]]:
     """The ranking of one model's diagnosis, from `out` where it is there."""
     from hfgen.diagnosis import diagnose
-    from hfgen.diagnosis.document import read_diagnosis
+    from hfgen.documents import DIAGNOSIS
 
     fault, folder = FAULTS[name], out / f"{name}-{job.seed}"
     if not (folder / "pretrained").is_dir():
@@ -114,7 +114,7 @@ def _diagnose(name: str, job: Job, budget: str, out: Path) -> list[dict[str, Any
         fault.make(job, str(job.data / kind), folder)
     done = folder / f"diagnosis-{budget}"
     if (done / "diagnosis.json").is_file():
-        return read_diagnosis(done / "diagnosis.json")["ranking"]
+        return DIAGNOSIS.read(done / "diagnosis.json")["ranking"]
     data = str(job.data / ("blurred" if fault.blurred else "complete"))
     return diagnose(folder, data, out=done, budget=budget, seed=job.seed)["ranking"]  # type: ignore[arg-type]
 

@@ -8,7 +8,7 @@ import pytest
 from hfgen.cli import main
 from hfgen.diagnosis import chain, run
 from hfgen.diagnosis.budgets import BUDGETS, Budget
-from hfgen.diagnosis.document import read_diagnosis
+from hfgen.documents import DIAGNOSIS
 from hfgen.errors import UserError
 
 TINY = Budget(images=24, latent_steps=2, refit_steps=2, batch=12)
@@ -37,7 +37,7 @@ def test_every_family_is_diagnosed_from_the_command_line(
 ):
     out = tmp_path / "diagnosis"
     assert main(["diagnose", str(trained), f"--data={glyph_folder}", f"--out={out}"]) == 0
-    document = read_diagnosis(out / "diagnosis.json")
+    document = DIAGNOSIS.read(out / "diagnosis.json")
     assert {link["stage"] for link in document["chain"]} == STAGES[family]
     causes = {name: entry["value"] for name, entry in document["causes"].items()}
     missing = causes.pop("missing")
@@ -80,7 +80,7 @@ def test_wrong_inputs_are_refused_in_one_line(vae: Path, glyph_folder: Path, tmp
     assert "n: 5 held-out images are too few" in capsys.readouterr().err
     assert main(["diagnose", str(tmp_path / "no"), f"--data={glyph_folder}", f"--out={tmp_path}"]) == 2
     with pytest.raises(UserError, match=r"diagnosis: there is no .*; `hfgen diagnose` writes one"):
-        read_diagnosis(tmp_path / "diagnosis.json")
+        DIAGNOSIS.read(tmp_path / "diagnosis.json")
     (tmp_path / "diagnosis.json").write_text("{}")
     with pytest.raises(UserError, match="is a required property"):
-        read_diagnosis(tmp_path / "diagnosis.json")
+        DIAGNOSIS.read(tmp_path / "diagnosis.json")

@@ -127,7 +127,19 @@ def test_a_record_fills_the_card_and_its_index(vae: Path, hub: Hub, client: Comm
     (tmp_path / "why").mkdir()
     (tmp_path / "why" / "diagnosis.json").write_text(json.dumps(diagnosed(record["model"])))
     verdict = {"study": "loss", "claim": "L2 averages.", "number": "the power: 0.5 [0.4, 0.6]", "verdict": "supported"}
-    study = {"schema": 1, "data": "/nowhere/glyphs", "budget": {"images": 16000, "seeds": 3}, "verdicts": [verdict]}
+    finding = {"value": 0.5, "low": 0.4, "high": 0.6, "seeds": 3}
+    test = {"what": "the power", "rule": "the power is below 0.7", **finding, "verdict": "supported"}
+    claim = {"claim": "L2 averages.", "rule": "Supported if ...", "tests": [test], "verdict": "supported"}
+    cells = {"L2": {"folders": ["cells/vae-0"], "metrics": {"psnr": finding}}}
+    words = {"question": "Is it?", "variable": "the objective", "metric": "the power"}
+    study = {
+        "schema": 1,
+        "data": "/nowhere/glyphs",
+        "budget": {"name": "full", "images": 16000, "n": 1000, "seeds": 3},
+        "versions": {"torch": "2.13.0"},
+        "studies": [{"name": "loss", **words, "cells": cells, "claims": [claim]}],
+        "verdicts": [verdict],
+    }
     (tmp_path / "study.json").write_text(json.dumps(study))
     evidence = ("--diagnosis", tmp_path / "why", "--study", tmp_path / "study.json")
     done = client("publish", run, "--to", "org/model", *evidence)
@@ -163,7 +175,8 @@ def test_a_record_fills_the_card_and_its_index(vae: Path, hub: Hub, client: Comm
     assert "nothing had changed" in again.stdout
     (tmp_path / "study.json").write_text("[]")
     refused = client("publish", run, "--to", "org/model", *evidence[2:])
-    assert refused.returncode == 2 and "study.json holds no verdicts; give what `hfgen study` wrote" in refused.stderr
+    assert refused.returncode == 2 and "study: [] is not of type 'object'" in refused.stderr
+    assert "study again with this version of hfgen" in refused.stderr
 
 
 def break_class(run: Path) -> None:

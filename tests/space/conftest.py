@@ -14,7 +14,7 @@ import pytest
 import torch
 from tiny import tiny_config
 
-from hfgen.evaluation.records import write_record
+from hfgen.documents import RECORD
 from hfgen.files import write_json
 
 
@@ -63,7 +63,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(0)
         model = tiny_config(family, folder).model
         model.pipeline(model.build(16, 1)).save_pretrained(folder / family / "pretrained")
-        write_record(folder / family / "record.json", record(family, sharpness))
+        RECORD.write(folder / family / "record.json", record(family, sharpness))
     write_json(folder / "damaged" / "pretrained" / "model_index.json", {"_class_name": "NoSuchPipeline"})
     return folder
 

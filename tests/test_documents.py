@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from hfgen import documents
 from hfgen.errors import UserError
-from hfgen.evaluation.records import read_record, write_record
 from hfgen.files import write_text
 
 ESTIMATE = {"value": 1.0, "low": 0.5, "high": 1.5, "n": 40}
@@ -30,8 +30,8 @@ RECORD: dict[str, Any] = {
 
 
 def test_what_was_written_is_read(tmp_path: Path):
-    write_record(tmp_path / "record.json", RECORD)
-    assert read_record(tmp_path / "record.json") == RECORD
+    documents.RECORD.write(tmp_path / "record.json", RECORD)
+    assert documents.RECORD.read(tmp_path / "record.json") == RECORD
 
 
 @pytest.mark.parametrize(
@@ -59,11 +59,11 @@ def test_a_wrong_field_is_named_when_written_and_when_read(field: str, value: An
     path = tmp_path / "record.json"
     named = rf"^{field}|^{field.rpartition('.')[0]}: .*isn't a number within"
     with pytest.raises(UserError, match=named):
-        write_record(path, record)
+        documents.RECORD.write(path, record)
     assert not path.exists()
     write_text(path, json.dumps(record))
     with pytest.raises(UserError, match=named) as refusal:
-        read_record(path)
+        documents.RECORD.read(path)
     assert str(path) in str(refusal.value) and "\n" not in str(refusal.value)
 
 
@@ -71,12 +71,12 @@ def test_a_wrong_field_is_named_when_written_and_when_read(field: str, value: An
 def test_a_missing_field_is_named(field: str, tmp_path: Path):
     record = {key: value for key, value in RECORD.items() if key != field}
     with pytest.raises(UserError, match=rf"'{field}' is a required property"):
-        write_record(tmp_path / "record.json", record)
+        documents.RECORD.write(tmp_path / "record.json", record)
 
 
 def test_no_record_and_no_json_are_refused(tmp_path: Path):
     with pytest.raises(UserError, match="there is no"):
-        read_record(tmp_path / "record.json")
+        documents.RECORD.read(tmp_path / "record.json")
     write_text(tmp_path / "record.json", "{")
     with pytest.raises(UserError, match=r"record\.json"):
-        read_record(tmp_path / "record.json")
+        documents.RECORD.read(tmp_path / "record.json")

@@ -1,0 +1,95 @@
+"""The JSON files that commands write for others to read: each checked against its schema, written and read."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hfgen.errors import UserError
+from hfgen.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from jsonschema.protocols import Validator
+
+_SCHEMAS = Path(__file__).with_name("schemas")
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+    """A kind of file.
+
+    Attributes:
+        name: What one is called: `name`.json, whose schema is schemas/`name`.schema.json.
+        verb: The command of `hfgen` that writes one.
+        version: Of the schema.
+    """
+
+    name: str
+    verb: str
+    version: int = 1
+
+    def write(self, path: Path, value: dict[str, Any]) -> None:
+        """Write one whole, or not at all.
+
+        Raises:
+            UserError: it isn't one; the field is named.
+        """
+        self.check(value, path)
+        write_json(path, value)
+
+    def read(self, path: Path) -> dict[str, Any]:
+        """Read one.
+
+        Raises:
+            UserError: there is none, or it isn't one; the field is named.
+        """
+        if not path.is_file():
+            raise UserError(f"{self.name}: there is no {path}; `hfgen {self.verb}` writes one")
+        value = read_json(path)
+        self.check(value, path)
+        return value
+
+    def check(self, value: Any, path: Path) -> None:
+        """Refuse what isn't one, in one line; `path` is for the error."""
+        errors = sorted(_validator(self.name).iter_errors(value), key=lambda found: list(map(str, found.path)))
+        if errors:
+            field = ".".join(map(str, errors[0].path)) or self.name
+            remedy = f"{self.verb} again with this version of hfgen"
+            raise UserError(f"{field}: {errors[0].message[:200]} ({path}); {remedy}")
+        for field, low, number, high in _estimates(value, ()):
+            # A JSON Schema knows no NaN, and can't compare fields.
+            if not -math.inf < low <= number <= high < math.inf:
+                wrong = f"{number} isn't a number within [{low}, {high}]"
+                raise UserError(f"{field}: {wrong} ({path}); {self.verb} again")
+
+
+RECORD = Document("record", "evaluate")
+DIAGNOSIS = Document("diagnosis", "diagnose")
+STUDY = Document("study", "study")
+
+
+def _estimates(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, float, float, float]]:
+    """Every number with an interval, and where it stands."""
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    if not isinstance(value, dict):
+        return
+    numbers = [
+        float(number) for name in ("low", "value", "high") if isinstance(number := value.get(name), (int, float))
+    ]
+    if len(numbers) == 3:
+        yield ".".join(path), numbers[0], numbers[1], numbers[2]
+    for name, item in value.items():
+        yield from _estimates(item, (*path, str(name)))
+
+
+@lru_cache
+def _validator(name: str) -> Validator:
+    # Here, because `hfgen --help` needs no validator.
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(read_json(_SCHEMAS / f"{name}.schema.json"))

@@ -189,5 +189,11 @@ def _joined(results: Results, label: str) -> dict[str, Any]:
 def _verdicts(study: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """A line for each claim, as the Space shows it."""
     for claim in study["claims"]:
-        numbers = "; ".join(f"{test['what']}: {in_words(test)}" for test in claim["tests"])
-        yield {"study": study["name"], "claim": claim["claim"], "number": numbers, "verdict": claim["verdict"]}
+        # Two tests may bound one number from both sides.
+        numbers = dict.fromkeys(f"{test['what']}: {in_words(test)}" for test in claim["tests"])
+        yield {
+            "study": study["name"],
+            "claim": claim["claim"],
+            "number": "; ".join(numbers),
+            "verdict": claim["verdict"],
+        }

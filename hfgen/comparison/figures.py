@@ -78,6 +78,17 @@ def relative_power(power: list[float], real: list[float]) -> list[float]:
     return [p / r if r > 0 else float("nan") for p, r in zip(power, real, strict=True)]
 
 
+def ends_of_spectra(comparison: dict[str, Any]) -> str:
+    """What each line of `spectra` begins and ends with, in words."""
+    spectrum = comparison["spectrum"]
+    return "; ".join(
+        f"{name}, {kind}s: {ratios[0]:.2g} to {ratios[-1]:.2g}"
+        for name in comparison["models"]
+        for kind, power in spectrum[name].items()
+        for ratios in [relative_power(power, spectrum["real"])]
+    )
+
+
 def high_frequency(comparison: dict[str, Any]) -> Figure:
     """The high-frequency ratios with their intervals: samples filled, reconstructions open."""
     lines = _lines(comparison)

@@ -8,7 +8,7 @@ from functools import partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hfgen.comparison.figures import charts, encode, relative_power, theme
+from hfgen.comparison.figures import charts, encode, ends_of_spectra, theme
 from hfgen.comparison.galleries import Gallery
 from hfgen.comparison.glossary import METRICS
 from hfgen.comparison.pictures import Strip, png, strip_picture
@@ -90,17 +90,10 @@ def _figures(comparison: dict[str, Any]) -> dict[str, list[dict[str, str]]]:
 
 
 def _spectra_in_words(comparison: dict[str, Any]) -> str:
-    spectrum = comparison["spectrum"]
-    ends = [
-        f"{name}, {kind}s: {ratios[0]:.2g} to {ratios[-1]:.2g}"
-        for name in comparison["models"]
-        for kind, power in spectrum[name].items()
-        for ratios in [relative_power(power, spectrum["real"])]
-    ]
-    first, last = spectrum["frequencies"][0], spectrum["frequencies"][-1]
+    frequencies = comparison["spectrum"]["frequencies"]
     return (
         f"Line chart of power relative to real against frequency; "
-        f"from {first:.2f} to {last:.2f} cycles per pixel, {'; '.join(ends)}."
+        f"from {frequencies[0]:.2f} to {frequencies[-1]:.2f} cycles per pixel, {ends_of_spectra(comparison)}."
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hfgen.comparison.figures import encode, high_frequency, model_style, relative_power, spectra
+from hfgen.comparison.figures import encode, ends_of_spectra, high_frequency, model_style, spectra
 from hfgen.comparison.reading import number
 from hfgen.metrics import Estimate
 from hfgen.space import markup
@@ -220,14 +220,7 @@ def _comparison(records: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _spectra_in_words(comparison: dict[str, Any]) -> str:
-    spectrum = comparison["spectrum"]
-    ends = [
-        f"{name}, {kind}s: {ratios[0]:.2g} to {ratios[-1]:.2g}"
-        for name in comparison["models"]
-        for kind, power in spectrum[name].items()
-        for ratios in [relative_power(power, spectrum["real"])]
-    ]
-    return f"Power relative to real from the lowest to the highest frequencies; {'; '.join(ends)}"
+    return f"Power relative to real from the lowest to the highest frequencies; {ends_of_spectra(comparison)}"
 
 
 def _reading(shelf: Shelf) -> list[str]:

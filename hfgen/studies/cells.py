@@ -75,6 +75,18 @@ class Trained:
         return read_evaluation(self.folder)
 
     @cached_property
+    def reconstructions(self) -> Tensor:
+        """Of the held-out images, from the posterior's mean or the codes; uint8 (N, C, R, R)."""
+        images = self.evaluation.reconstructions
+        assert images is not None, "only of cells that reconstruct"
+        return images
+
+    @cached_property
+    def psnr(self) -> Tensor:
+        """Of each of them, (N,) dB."""
+        return metrics.capped_psnr(self.evaluation.originals, self.reconstructions)
+
+    @cached_property
     def features(self) -> Tensor:
         """Of the held-out images, by the evaluation's own extractor."""
         return self.features_of(self.evaluation.originals)

@@ -7,8 +7,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from torch import Tensor
-
 from hfgen.comparison.reading import number
 from hfgen.metrics import Estimate, bootstrap_mean, clustered
 from hfgen.studies.cells import Cell, Trained
@@ -17,10 +15,10 @@ Verdict = Literal["supported", "contradicted", "undecided"]
 
 
 class Measured(NamedTuple):
-    """A cell from one seed: its metrics, and what gives the PSNR of each held-out image, (N,) dB."""
+    """A cell from one seed, and its metrics."""
 
     metrics: Mapping[str, Estimate]
-    psnr: Callable[[], Tensor]
+    trained: Trained
 
 
 Results = Mapping[str, Sequence[Measured]]
@@ -45,7 +43,7 @@ def psnr_difference(first: str, second: str) -> Measure:
 
     def measure(results: Results) -> list[Estimate]:
         pairs = zip(results[first], results[second], strict=True)
-        return [bootstrap_mean(a.psnr() - b.psnr(), seed=0) for a, b in pairs]
+        return [bootstrap_mean(a.trained.psnr - b.trained.psnr, seed=0) for a, b in pairs]
 
     return measure
 

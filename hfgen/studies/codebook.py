@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hfgen import metrics
-from hfgen.diagnosis.interventions import from_means, from_unquantised
+from hfgen.diagnosis.interventions import from_unquantised
 from hfgen.diagnosis.networks import encode
 from hfgen.images import to_float
 from hfgen.metrics import Estimate
@@ -28,7 +28,7 @@ def _measure(trained: Trained) -> dict[str, Estimate]:
     originals, vqvae = trained.evaluation.originals, trained.pipeline.vqvae
     free = from_unquantised(vqvae, originals)
     return {
-        "hf_ratio_bypass": trained.gained(free, from_means(vqvae, originals)),
+        "hf_ratio_bypass": trained.gained(free, trained.reconstructions),
         "theory_bits": _theory_bits(vqvae, originals),
         "code_bits": _exactly(math.log2(vqvae.config.num_vq_embeddings), len(originals)),
         "hf_ratio_unquantised": trained.sharpness(free, paired=True),

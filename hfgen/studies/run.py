@@ -6,24 +6,20 @@ import itertools
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
-from torch import Tensor
 
 from hfgen.comparison.figures import encode, theme
 from hfgen.comparison.reading import estimates
 from hfgen.data import open_store
 from hfgen.documents import RECORD, STUDY
 from hfgen.errors import UserError
-from hfgen.evaluation.finished import read_evaluation
 from hfgen.files import read_json, write_bytes, write_json, write_text
-from hfgen.metrics import capped_psnr
 from hfgen.studies import bottleneck, codebook, critic, interpolation, likelihood, loss, modes, noise, translation
-from hfgen.studies.cells import BUDGETS, RESOLUTION, Budget, cell_folder, config_of, make
+from hfgen.studies.cells import BUDGETS, RESOLUTION, Budget, Trained, cell_folder, config_of, make
 from hfgen.studies.claims import Measured, Results, Study, in_words, over_seeds
 from hfgen.studies.page import draw, render
 from hfgen.training.config import RunConfig
@@ -161,7 +157,7 @@ def _decide(study: Study, jobs: Sequence[_Job], out: Path) -> dict[str, Any]:
         metrics = estimates(RECORD.read(job.folder / "record.json")["metrics"])
         if study.measure is not None:
             metrics |= estimates(read_json(job.extra))
-        results.setdefault(job.label, []).append(Measured(metrics, partial(_psnr, job.folder)))
+        results.setdefault(job.label, []).append(Measured(metrics, Trained(job.folder, job.config)))
         folders.setdefault(job.label, []).append(job.folder.relative_to(out).as_posix())
     return {
         "name": study.name,
@@ -171,12 +167,6 @@ def _decide(study: Study, jobs: Sequence[_Job], out: Path) -> dict[str, Any]:
         "cells": {label: {"folders": folders[label], "metrics": _joined(results, label)} for label in results},
         "claims": [claim.decide(results) for claim in study.claims],
     }
-
-
-def _psnr(folder: Path) -> Tensor:
-    evaluation = read_evaluation(folder)
-    assert evaluation.reconstructions is not None, "only of cells that reconstruct"
-    return capped_psnr(evaluation.originals, evaluation.reconstructions)
 
 
 def _joined(results: Results, label: str) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Verdicts from known numbers."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -21,7 +23,7 @@ PSNR = 20 + 5 * torch.rand(100, generator=torch.Generator().manual_seed(0), dtyp
 
 
 def measured(power: float, psnr: torch.Tensor = PSNR) -> Measured:
-    return Measured({"hf": Estimate(power, power - 0.02, power + 0.02, 100)}, lambda: psnr)
+    return Measured({"hf": Estimate(power, power - 0.02, power + 0.02, 100)}, SimpleNamespace(psnr=psnr))
 
 
 RESULTS = {"a": [measured(0.9, PSNR + 0.5), measured(0.92, PSNR + 0.6)], "b": [measured(0.4), measured(0.43)]}

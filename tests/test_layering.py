@@ -1,4 +1,4 @@
-"""Imports go down the list of layers only, and README's map of the files is true."""
+"""Imports go down the list of layers only, and the map of the files in hfgen/README.md is true."""
 
 import ast
 import re
@@ -74,8 +74,8 @@ def test_travelling_files_import_nothing_of_hfgen_but_behind_try():
         assert "import hfgen" not in source and "from hfgen" not in source
 
 
-def test_readme_maps_every_file_and_only_files_that_exist():
-    block = (ROOT / "README.md").read_text().split("## Map of the files")[1].split("```")[1]
+def test_the_map_names_every_file_and_only_files_that_exist():
+    block = (ROOT / "hfgen" / "README.md").read_text().split("## Map of the files")[1].split("```")[1]
     named = {line.split()[0].rstrip("/") for line in block.strip().splitlines() if line[:1].strip()}
     there = {
         path.relative_to(ROOT).as_posix()
@@ -84,8 +84,8 @@ def test_readme_maps_every_file_and_only_files_that_exist():
         if path.is_file() and "__pycache__" not in path.parts and path.name not in ("__init__.py", "__main__.py")
     }
     there = {path for path in there if str(Path(path).parent) not in named}
-    assert there - named == set(), "files that README's map doesn't name"
-    assert all((ROOT / name).exists() for name in named), "README's map names what doesn't exist"
+    assert there - named == set(), "files that hfgen/README.md doesn't name"
+    assert all((ROOT / name).exists() for name in named), "hfgen/README.md names what doesn't exist"
 
 
 def test_top_level_holds_only_the_design_card():

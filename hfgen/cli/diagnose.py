@@ -1,0 +1,31 @@
+"""`hfgen diagnose`: why one model's images are blurred."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from hfgen.cli.options import Verbs, add_measurement, add_verb, measurement
+
+
+def register(verbs: Verbs) -> None:
+    """Add the verb's parser."""
+    verb = add_verb(verbs, "diagnose", run, "find out why a model's images are blurred, or that they aren't")
+    verb.add_argument("model", metavar="MODEL", help="a run's folder, a checkpoint's, or org/name[@revision]")
+    verb.add_argument("--out", type=Path, required=True, help="folder for diagnosis.json and waterfall.png")
+    verb.add_argument("--budget", choices=("small", "full"), default="small", help="of the interventions (%(default)s)")
+    verb.add_argument("--resolution", type=int, help="for autoencoders of any size (their own)")
+    add_measurement(verb, n=None)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Intervene on one model and say what blurs it."""
+    from hfgen.diagnosis import diagnose
+
+    options = {**measurement(arguments), "resolution": arguments.resolution, "budget": arguments.budget}
+    document = diagnose(arguments.model, arguments.data, out=arguments.out, **options)
+    for entry in document["ranking"]:
+        print(f"{entry['cause']:<24} {entry['score']:.2f} of {entry['of']}")
+    for sentence in document["advice"]:
+        print(f"- {sentence}")
+    print(arguments.out / "waterfall.png")

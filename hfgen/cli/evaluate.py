@@ -1,0 +1,55 @@
+"""`hfgen evaluate`: measure a model, or images that anything made."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from hfgen.cli.options import Verbs, add_measurement, add_verb, measurement
+from hfgen.errors import SettingsError
+
+
+def register(verbs: Verbs) -> None:
+    """Add the verb's parser."""
+    verb = add_verb(
+        verbs,
+        "evaluate",
+        run,
+        "measure a model, or images that anything made, on held-out images",
+        usage="hfgen evaluate MODEL|--samples DATA --data DATA --out DIR [...]\n"
+        "       hfgen evaluate --verify DIR|ORG/NAME",
+    )
+    verb.add_argument("model", metavar="MODEL", nargs="?", help="a run's folder, a checkpoint's or org/name[@revision]")
+    verb.add_argument("--samples", metavar="DATA", help="generated images instead of a model: a folder or a Hub id")
+    verb.add_argument("--samples_split", default="all", help="split of the samples (%(default)s)")
+    verb.add_argument("--resolution", type=int, help="for samples, and autoencoders of any size (their own)")
+    help = "measure an evaluation dataset again and compare: what evaluate wrote, or a published org/name[@revision]"
+    verb.add_argument("--verify", metavar="DIR", help=help)
+    verb.add_argument("--out", type=Path, help="folder for record.json and dataset/")
+    add_measurement(verb, data_required=False)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure one model or somebody's images, or verify an evaluation."""
+    given = [name for name in ("model", "samples", "verify") if getattr(arguments, name) is not None]
+    if len(given) != 1:
+        raise SettingsError("model: give MODEL, --samples DATA or --verify DIR, only one of them")
+    if arguments.verify is not None:
+        from hfgen.evaluation.verification import verify
+
+        print(f"{arguments.verify}: {verify(arguments.verify)} numbers are the same, bit for bit")
+        return
+    for name in ("data", "out"):
+        if getattr(arguments, name) is None:
+            raise SettingsError(f"{name}: evaluate needs --{name}; see `hfgen evaluate --help`")
+    from hfgen.evaluation import run as evaluation
+
+    options = {**measurement(arguments), "resolution": arguments.resolution, "out": arguments.out}
+    if arguments.samples is not None:
+        options["samples_split"] = arguments.samples_split
+        found = evaluation.evaluate_samples(arguments.samples, arguments.data, **options)
+    else:
+        found = evaluation.evaluate(arguments.model, arguments.data, **options)
+    for name, entry in found.record["metrics"].items():
+        print(f"{name:<34} {entry['value']:>9.4g}   [{entry['low']:.4g}, {entry['high']:.4g}]")
+    print(arguments.out / "record.json")

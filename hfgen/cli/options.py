@@ -1,0 +1,92 @@
+"""What several verbs share: their parsers, options and ways to print."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+
+from hfgen.errors import SettingsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+SMALL_IMAGES = ("refuse", "pad", "upscale")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, whose complaints are one line like every other."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the complaint.
+
+        Raises:
+            SettingsError: always.
+        """
+        raise SettingsError(f"{message}; see `{self.prog} --help`")
+
+
+def add_verb(
+    verbs: Verbs, name: str, run: Callable[[argparse.Namespace], int | None], help: str, **options: Any
+) -> argparse.ArgumentParser:
+    """The parser of a verb, whose arguments `run` takes."""
+    verb = verbs.add_parser(name, help=help, description=help, **options)
+    verb.set_defaults(run=run, parser=verb)
+    return verb
+
+
+def add_data(verb: argparse.ArgumentParser, default: str | None = None, *, required: bool = True) -> None:
+    """Where images are from."""
+    help = "glyphs, stacked, a folder of images or parquet files, or a Hub id"
+    verb.add_argument("--data", default=default, required=required and default is None, help=help)
+    verb.add_argument("--skip_damaged", action="store_true", help="leave damaged images out and count them")
+
+
+def add_split(verb: argparse.ArgumentParser) -> None:
+    """Which of them, and what becomes of small ones."""
+    verb.add_argument("--split", default="test", help="split of the data (%(default)s)")
+    verb.add_argument("--small_images", choices=SMALL_IMAGES, default="refuse", help="images below the resolution")
+
+
+def add_measurement(verb: argparse.ArgumentParser, *, data_required: bool = True, n: int | None = 2000) -> None:
+    """All that a measurement on images takes."""
+    add_data(verb, required=data_required)
+    add_split(verb)
+    most = "the budget's" if n is None else n
+    verb.add_argument("--n", type=int, default=n, help=f"held-out images, and samples ({most})")
+    verb.add_argument("--seed", type=int, default=0, help="chooses the images and draws the samples (%(default)s)")
+    help = "embedded (trained on the data), inception, or an image network of transformers: a folder or a Hub id"
+    verb.add_argument("--extractor", default="embedded", help=help)
+
+
+def measurement(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The values of `add_measurement`, without DATA."""
+    names = ("split", "n", "seed", "small_images", "skip_damaged", "extractor")
+    return {name: getattr(arguments, name) for name in names}
+
+
+def at_least_one(n: int) -> None:
+    """Refuse to make no image.
+
+    Raises:
+        SettingsError: n is below 1.
+    """
+    if n < 1:
+        raise SettingsError(f"n: {n} images can't be drawn; give 1 or more")
+
+
+def save_grid(images: Tensor, path: Path) -> None:
+    """Write uint8 images (N, C, R, R) as a grid of 8 columns, small ones enlarged, and print its path."""
+    from hfgen.images import grid, write_png
+
+    write_png(path, grid(images, columns=8, zoom=max(1, 128 // images.shape[-1])))
+    print(path)
+
+
+def print_findings(findings: Iterable[tuple[str, str]]) -> None:
+    """A line for each name and what was found."""
+    for name, finding in findings:
+        print(f"{name:<24} {finding}")

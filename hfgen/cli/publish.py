@@ -1,0 +1,72 @@
+"""`hfgen publish`: a model, a dataset or a Space, as one commit."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hfgen.cli.options import Verbs, add_verb, print_findings
+
+
+def register(verbs: Verbs) -> None:
+    """Add the verb's parser."""
+    verb = add_verb(verbs, "publish", run, "put a model, a dataset or a Space on the Hub, as one commit")
+    help = "a run, an evaluation's folder or a Space's; or glyphs or stacked, drawn as a dataset"
+    verb.add_argument("folder", metavar="DIR", type=Path, help=help)
+    verb.add_argument("--to", required=True, metavar="ORG/NAME", help="the repository; it is made if it isn't there")
+    verb.add_argument("--dry_run", action="store_true", help="list files, sizes and the card, without the network")
+    verb.add_argument("--private", action="store_true", help="make the repository private")
+    verb.add_argument("--revision", metavar="BRANCH", default="main", help="branch to write to (%(default)s)")
+    verb.add_argument("--create_pr", action="store_true", help="open a pull request instead")
+    verb.add_argument("--collection", metavar="NAME", help="title or slug of a collection to put it into")
+    verb.add_argument("--license", help="identifier such as apache-2.0 (what the README says)")
+    verb.add_argument("--record", type=Path, help="a model's record.json, where it isn't in DIR")
+    verb.add_argument("--diagnosis", type=Path, help="likewise its diagnosis.json")
+    verb.add_argument("--study", type=Path, help="study.json, whose verdicts a model's card tells")
+    verb.add_argument("--models", nargs="+", metavar="ORG/NAME", help="what a Space shows, each pinned to its commit")
+    verb.add_argument("--data", help="where a Space's examples are from (what its first model was measured on)")
+    verb.add_argument("--results", type=Path, metavar="DIR", help="comparison.json or study.json for a Space to show")
+    verb.add_argument("--resolution", type=int, default=32, help="of glyphs and stacked (%(default)s)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Publish a folder, or say what that would do."""
+    from hfgen.publishing import plan, publish
+
+    to = arguments.to
+    said = {name: getattr(arguments, name) for name in ("license", "record", "diagnosis", "study")}
+    with _published_folder(arguments) as folder:
+        if arguments.dry_run:
+            planned = plan(folder, to, **said)
+            print(f"{planned.kind} {to}")
+            print_findings((name, f"{size:,} bytes") for name, size in planned.sizes.items())
+            print(planned.card)
+            return
+        where = {name: getattr(arguments, name) for name in ("private", "revision", "create_pr", "collection")}
+        published = publish(folder, to, **said, **where)
+    print(f"{published.url} {published.commit}" + ("" if published.changed else " (nothing had changed)"))
+
+
+@contextmanager
+def _published_folder(arguments: argparse.Namespace) -> Iterator[Path]:
+    """The folder as it is, or one made for the occasion: a Space of models, or a built-in set."""
+    import tempfile
+
+    source = arguments.folder
+    is_built_in = str(source) in ("glyphs", "stacked") and not source.exists()
+    if not is_built_in and arguments.models is None:
+        yield source
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / source.name
+        if is_built_in:
+            from hfgen.data.export import export
+
+            export(str(source), folder, arguments.resolution)
+        else:
+            from hfgen.space.assemble import assemble
+
+            assemble(source, arguments.models, folder, data=arguments.data, results=arguments.results)
+        yield folder

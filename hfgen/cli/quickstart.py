@@ -1,0 +1,26 @@
+"""`hfgen quickstart`: the main job, end to end."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from hfgen.cli.options import Verbs, add_data, add_verb
+
+
+def register(verbs: Verbs) -> None:
+    """Add the verb's parser."""
+    verb = add_verb(verbs, "quickstart", run, "train a VAE, a VQ-VAE and a GAN on the same data and compare them")
+    verb.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="folder for everything (%(default)s)")
+    verb.add_argument("--max_images", type=int, help="images that each model sees (its recipe's)")
+    verb.add_argument("--n", type=int, default=2000, help="held-out images, and samples (%(default)s)")
+    add_data(verb, default="glyphs")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the main job."""
+    from hfgen.quickstart import quickstart
+
+    options = {name: getattr(arguments, name) for name in ("max_images", "n", "skip_damaged")}
+    report = quickstart(arguments.data, arguments.out, **options)
+    print(f"open {report}")

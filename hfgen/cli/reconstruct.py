@@ -1,0 +1,47 @@
+"""`hfgen reconstruct`: images above their reconstructions."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from hfgen.cli.options import Verbs, add_data, add_split, add_verb, at_least_one, save_grid
+from hfgen.errors import ModelError
+
+
+def register(verbs: Verbs) -> None:
+    """Add the verb's parser."""
+    verb = add_verb(verbs, "reconstruct", run, "show images above their reconstructions")
+    verb.add_argument("model", metavar="MODEL", help="a run's folder, a checkpoint's, or org/name[@revision]")
+    verb.add_argument("--n", type=int, default=32, help="how many images (%(default)s)")
+    verb.add_argument("--out", type=Path, default=Path("grid.png"), help="PNG file (%(default)s)")
+    add_data(verb)
+    add_split(verb)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Save a grid: rows of images, and under each its reconstruction."""
+    import torch
+
+    import hfgen
+    from hfgen.data import batch_indices, open_store
+    from hfgen.images import to_float, unit_to_uint8
+
+    at_least_one(arguments.n)
+    pipeline = hfgen.load(arguments.model)
+    if not pipeline.can_reconstruct:
+        raise ModelError(f"model: {arguments.model} is a {pipeline.family} without encoder; give a VAE or a VQ-VAE")
+    store = open_store(
+        arguments.data,
+        split=arguments.split,
+        resolution=pipeline.sample_size,
+        channels=pipeline.channels,
+        small_images=arguments.small_images,
+        skip_damaged=arguments.skip_damaged,
+        condition=pipeline.paired_with,
+    )
+    inputs = store.images[batch_indices(len(store), 0, min(arguments.n, len(store)), 0)]
+    originals = inputs[:, : store.channels]
+    output = pipeline.reconstruct(to_float(inputs), output_type="pt").images
+    rows = [row for pair in zip(originals.split(8), unit_to_uint8(output).split(8), strict=True) for row in pair]
+    save_grid(torch.cat(rows), arguments.out)

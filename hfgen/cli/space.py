@@ -1,0 +1,35 @@
+"""`hfgen space`: models in the browser, on this machine."""
+
+from __future__ import annotations
+
+import argparse
+
+from hfgen.cli.options import Verbs, add_verb
+from hfgen.errors import UserError
+
+
+def register(verbs: Verbs) -> None:
+    """Add the verb's parser."""
+    verb = add_verb(
+        verbs, "space", run, "show models in the browser: reconstruct, generate, why they are blurred, compare"
+    )
+    help = "runs' folders, checkpoints' or org/name[@revision]; by default those of `hfgen quickstart`"
+    verb.add_argument("models", metavar="MODEL", nargs="*", help=help)
+    verb.add_argument("--data", help="where examples are from (what the models were measured on, or glyphs)")
+    verb.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s: this machine only)")
+    verb.add_argument("--port", type=int, help="port to listen on (7860, or the next free one)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Serve the Space until Ctrl-C."""
+    from importlib.util import find_spec
+
+    if find_spec("gradio") is None:
+        raise UserError("gradio: it isn't installed, and the Space needs it; pip install 'hfgen[space]'")
+    from hfgen.space.shelf import open_shelf, quickstart_models
+
+    models = arguments.models or quickstart_models()
+    from hfgen.space.interface import launch
+
+    shelf = open_shelf(models, arguments.data)
+    launch(shelf, server_name=arguments.host, server_port=arguments.port)

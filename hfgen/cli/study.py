@@ -1,0 +1,29 @@
+"""`hfgen study`: claims, decided by experiment."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from hfgen.cli.options import Verbs, add_verb
+
+
+def register(verbs: Verbs) -> None:
+    """Add the verb's parser."""
+    verb = add_verb(
+        verbs, "study", run, "put what people say about blur to the test: train small models, decide claim by claim"
+    )
+    verb.add_argument("claims", metavar="CLAIM", nargs="*", help="names of studies; an unknown one lists them (all)")
+    verb.add_argument("--budget", choices=("smoke", "full"), default="full", help="smoke decides nothing (%(default)s)")
+    verb.add_argument("--data", default="glyphs", help="what models are trained on, at 16 px (%(default)s)")
+    verb.add_argument("--out", type=Path, required=True, help="folder for study.json, report.html, figures/ and cells/")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Decide on claims by experiment."""
+    from hfgen.studies import run_studies
+
+    document = run_studies(arguments.claims, arguments.out, data=arguments.data, budget=arguments.budget)
+    for row in document["verdicts"]:
+        print(f"{row['verdict']:<13} {row['study']}: {row['claim']}\n{'':<13} {row['number']}")
+    print(f"open {arguments.out / 'report.html'}")

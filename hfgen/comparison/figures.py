@@ -2,50 +2,18 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hfgen.reporting.charts import ink, model_style, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe & Ito's colours for all kinds of colour vision, without black and yellow.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_MARKERS = "osD^vP"
-_PAPER = {"light": "#ffffff", "dark": "#15161a"}
-_INK = {"light": "#1b1b1f", "dark": "#ececf1"}
 _SHADE: dict[str, Any] = {"alpha": 0.18, "color": "#808080", "lw": 0, "zorder": 0}
 _WEAKEST = 1e-4
 _HIGH_FREQUENCY = 0.25
-
-
-@contextmanager
-def theme(name: str) -> Iterator[None]:
-    """Draw for a `light` or a `dark` page."""
-    import matplotlib
-
-    ink = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK[name])
-    paper = dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), _PAPER[name])
-    with matplotlib.rc_context({**ink, **paper}):
-        yield
-
-
-def encode(figure: Figure, kind: str = "png") -> bytes:
-    """`png` or `svg`; the same bytes whenever the same figure is encoded."""
-    import matplotlib
-
-    buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "hfgen"}):
-        metadata = {"Date": None} if kind == "svg" else None
-        figure.savefig(buffer, format=kind, dpi=200, metadata=metadata, facecolor=figure.get_facecolor())
-    return buffer.getvalue()
-
-
-def palette(index: int) -> tuple[str, str]:
-    """Colour and marker of the `index`-th thing in a chart."""
-    return _COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)]
 
 
 def spectra(comparison: dict[str, Any]) -> Figure:
@@ -187,29 +155,6 @@ def _lines(comparison: dict[str, Any]) -> list[_Line]:
     ]
 
 
-def model_style(models: Iterable[str], model: str) -> tuple[str, str]:
-    """The colour and marker of one of the models, the same in every chart."""
-    return palette(list(models).index(model))
-
-
-def ink() -> Any:
-    """The theme's colour of text and lines."""
-    import matplotlib
-
-    return matplotlib.rcParams["text.color"]
-
-
 def _new_figure(height: float) -> tuple[Figure, Axes]:
     figure, (axes,) = new_axes(1, 4.5, height)
     return figure, axes
-
-
-def new_axes(count: int, width: float = 3.6, height: float = 3.2) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` charts side by side, each so many inches large."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(count * width, height), layout="constrained")
-    row = [figure.add_subplot(1, count, place + 1) for place in range(count)]
-    for axes in row:
-        axes.spines[["top", "right"]].set_visible(False)
-    return figure, row

@@ -1,4 +1,4 @@
-"""Which pictures show where models fail, and where they differ most; never the best ones alone."""
+"""Which pictures are shown: the first ones, failures, and where models differ most; never the best ones alone."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from hfgen.comparison.differences import Features, psnr_by_image, reconstructed
-from hfgen.comparison.pictures import MOST_IMAGES, Strip, error_levels, error_maps
 from hfgen.evaluation.run import Evaluation
+from hfgen.reporting.pictures import MOST_IMAGES, Strip, error_levels, error_maps
 
 _MOST_PAIRS = 3
 _ROWS = 512
@@ -111,3 +111,16 @@ def _originals(evaluations: dict[str, Evaluation]) -> Tensor:
 
 def _pixels(images: Tensor) -> Tensor:
     return images.flatten(1).float()
+
+
+def strips(evaluations: dict[str, Evaluation]) -> list[Strip]:
+    """The first held-out images, their reconstructions model by model, then as many samples of each model."""
+    originals = next(iter(evaluations.values())).originals
+    rows = [Strip("real, held out", originals)]
+    rows += [
+        Strip(f"{name}: reconstructions", evaluation.reconstructions)
+        for name, evaluation in evaluations.items()
+        if evaluation.reconstructions is not None
+    ]
+    rows += [Strip(f"{name}: samples", evaluation.samples) for name, evaluation in evaluations.items()]
+    return [Strip(row.label, row.images[:MOST_IMAGES]) for row in rows]

@@ -8,8 +8,8 @@ from itertools import chain
 from typing import Any
 
 from hfgen.metrics import Estimate
+from hfgen.reporting.numbers import Estimates, estimates, number, overlap, percent
 
-Estimates = dict[str, Estimate]
 Pairs = list[dict[str, Any]]
 
 # Power ratios up to this far from 1, though measurable, are called slight.
@@ -17,7 +17,6 @@ _SLIGHT = 1.15
 # How far from 1 the averaging identity may be and still hold: small VAEs and VQ-VAEs gave .92 to 1.05.
 _HOLDS = 0.1
 _LITTLE = 0.5
-_MOST_DECIMALS = 6
 
 
 def read(comparison: dict[str, Any]) -> list[str]:
@@ -31,37 +30,6 @@ def read(comparison: dict[str, Any]) -> list[str]:
         *map(_psnr_pair, differences["psnr"]),
         _answer(models, differences),
     ]
-
-
-def number(estimate: Estimate) -> str:
-    """`0.43 [0.41, 0.46]`: one or two significant digits of the interval's half-width."""
-    value, low, high = _rounded(estimate, 1)
-    return f"{value} [{low}, {high}]"
-
-
-def percent(estimate: Estimate) -> str:
-    """`43 % [41, 46]`."""
-    value, low, high = _rounded(estimate, 100)
-    return f"{value} % [{low}, {high}]"
-
-
-def overlap(first: Estimate, second: Estimate) -> bool:
-    """Whether the intervals share a point."""
-    return first.low <= second.high and second.low <= first.high
-
-
-def _rounded(estimate: Estimate, scale: float) -> list[str]:
-    half = scale * (estimate.high - estimate.low) / 2
-    decimals = _MOST_DECIMALS if half <= 0 else -math.floor(math.log10(half / 1.5))
-    decimals = min(max(decimals, 0), _MOST_DECIMALS)
-    parts = (scale * x for x in (estimate.value, estimate.low, estimate.high))
-    # Adding 0.0 turns -0.0 into 0.0.
-    return [f"{round(part, decimals) + 0.0:.{decimals}f}" for part in parts]
-
-
-def estimates(metrics: dict[str, dict[str, Any]]) -> Estimates:
-    """Metrics as a record holds them."""
-    return {name: Estimate(**fields) for name, fields in metrics.items()}
 
 
 def _model(name: str, metrics: Estimates, baseline: Estimates) -> list[str]:

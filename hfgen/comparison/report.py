@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from functools import partial
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hfgen.comparison.figures import charts, encode, ends_of_spectra, theme
+from hfgen.comparison.figures import charts, ends_of_spectra
 from hfgen.comparison.galleries import Gallery
-from hfgen.comparison.glossary import METRICS
-from hfgen.comparison.pictures import Strip, png, strip_picture
-from hfgen.comparison.reading import number
 from hfgen.metrics import Estimate
+from hfgen.reporting.glossary import METRICS
+from hfgen.reporting.numbers import number
+from hfgen.reporting.pages import both_themes, data_uri, fill
+from hfgen.reporting.pictures import Strip, png, strip_picture
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 
 class _Words(NamedTuple):
@@ -47,32 +46,11 @@ def render(comparison: dict[str, Any], rows: list[Strip], failures: list[Gallery
     )
 
 
-def fill(template: str, **values: Any) -> str:
-    """The page of a template of the package, with the style that all of them share."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    texts = (files("hfgen").joinpath(name).read_text(encoding="utf-8") for name in (template, "comparison/report.css"))
-    page, style = texts
-    return environment.from_string(page).render(style=style, **values)
-
-
-def both_themes(draw: Callable[[], Figure]) -> dict[str, str]:
-    """What `draw` gives, as the sources of an image on a light and on a dark page."""
-    sources = {}
-    for page in ("light", "dark"):
-        with theme(page):
-            sources[page] = _data_uri(encode(draw()))
-    return sources
-
-
 def _strip(strip: Strip) -> dict[str, Any]:
     picture = strip_picture(strip)
     return {
         "label": strip.label,
-        "source": _data_uri(png(picture)),
+        "source": data_uri(png(picture)),
         "width": picture.width,
         "height": picture.height,
         "alt": f"{len(strip.images)} pictures in a row ({strip.label})",
@@ -204,7 +182,3 @@ def _costs(comparison: dict[str, Any]) -> list[dict[str, str]]:
 
 def _spread(values: dict[str, float], unit: float) -> str:
     return "{:.3g} [{:.3g}, {:.3g}]".format(*(values[key] / unit for key in ("median", "lowest", "highest")))
-
-
-def _data_uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()

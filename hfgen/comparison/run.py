@@ -8,9 +8,8 @@ from typing import Any
 import torch
 
 from hfgen.comparison.differences import Features, differences, features_of, perception_distortion
-from hfgen.comparison.figures import charts, encode, theme
-from hfgen.comparison.galleries import Gallery, galleries
-from hfgen.comparison.pictures import MOST_IMAGES, png, sheet, strips
+from hfgen.comparison.figures import charts
+from hfgen.comparison.galleries import Gallery, galleries, strips
 from hfgen.comparison.protocol import check_same_protocol, version_notes
 from hfgen.comparison.reading import read
 from hfgen.comparison.report import render
@@ -18,6 +17,8 @@ from hfgen.errors import UserError
 from hfgen.evaluation.run import Evaluation, write_dataset
 from hfgen.files import write_bytes, write_json, write_text
 from hfgen.images import to_pil
+from hfgen.reporting.charts import encode, theme
+from hfgen.reporting.pictures import MOST_IMAGES, png, sheet
 
 SCHEMA = 1
 # Names in comparison.json's `spectrum`, and folders beside those of the models.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from hfgen.comparison.reading import number, overlap, percent
 from hfgen.diagnosis.data_quality import DataQuality, compressed
 from hfgen.metrics import Estimate
+from hfgen.reporting.numbers import number, overlap, percent
 
 SHARP = 0.3
 """Images that lack, or have too much of, less than this share of the high-frequency power are called sharp."""

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from hfgen import metrics
-from hfgen.comparison.figures import encode as encode_picture
 from hfgen.data import batch_indices, open_store
 from hfgen.diagnosis.advice import advise, rank
 from hfgen.diagnosis.attribution import PAIRED, attribute
@@ -30,6 +29,7 @@ from hfgen.images import write_png
 from hfgen.metrics import Estimate
 from hfgen.pipelines import ImagePipeline, load
 from hfgen.pipelines.loading import resolve_folder
+from hfgen.reporting.charts import encode as encode_picture
 
 _MOST_TRAINING, _TRAINING_PIXELS = 4096, 2**26
 _FEWEST = 20

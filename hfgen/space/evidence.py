@@ -6,9 +6,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hfgen.comparison.figures import encode, ends_of_spectra, high_frequency, model_style, spectra
-from hfgen.comparison.reading import number
+from hfgen.comparison.figures import ends_of_spectra, high_frequency, spectra
 from hfgen.metrics import Estimate
+from hfgen.reporting.charts import encode, model_style
+from hfgen.reporting.numbers import number
 from hfgen.space import markup
 from hfgen.space.shelf import Model, Shelf, results_of
 

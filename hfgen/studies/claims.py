@@ -7,8 +7,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from hfgen.comparison.reading import number
 from hfgen.metrics import Estimate, bootstrap_mean, clustered
+from hfgen.reporting.numbers import number
 from hfgen.studies.cells import Cell, Trained
 
 Verdict = Literal["supported", "contradicted", "undecided"]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from hfgen.comparison.figures import ink, new_axes, palette
-from hfgen.comparison.report import both_themes, fill
+from hfgen.reporting.charts import ink, new_axes, palette
+from hfgen.reporting.pages import both_themes, fill
 from hfgen.studies.claims import Panel, Study, in_words
 
 if TYPE_CHECKING:

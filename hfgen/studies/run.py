@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from hfgen.comparison.figures import encode, theme
-from hfgen.comparison.reading import estimates
 from hfgen.data import open_store
 from hfgen.documents import RECORD, STUDY
 from hfgen.errors import UserError
 from hfgen.files import read_json, write_bytes, write_json, write_text
+from hfgen.reporting.charts import encode, theme
+from hfgen.reporting.numbers import estimates
 from hfgen.studies import bottleneck, codebook, critic, interpolation, likelihood, loss, modes, noise, translation
 from hfgen.studies.cells import BUDGETS, RESOLUTION, Budget, Trained, cell_folder, config_of, make
 from hfgen.studies.claims import Measured, Results, Study, in_words, over_seeds

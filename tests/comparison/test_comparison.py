@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from hfgen import metrics
-from hfgen.comparison.reading import number, read
+from hfgen.comparison.reading import read
 from hfgen.comparison.run import compare
 from hfgen.data.glyphs import draw
 from hfgen.errors import UserError
@@ -25,6 +25,7 @@ from hfgen.evaluation.run import Evaluation, evaluate
 from hfgen.families import FAMILIES
 from hfgen.images import to_pil
 from hfgen.metrics import Estimate
+from hfgen.reporting.numbers import number
 
 SIDE, ZOOM, SHOWN, HELD_OUT = 16, 6, 12, 60
 TINY = {"width": 16, "max_width": 16, "latent_channels": 4}

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from hfgen.comparison.differences import Features, features_of, perception_distortion
 from hfgen.comparison.galleries import galleries
-from hfgen.comparison.pictures import error_levels, error_maps
 from hfgen.data.glyphs import draw
 from hfgen.evaluation.run import Evaluation
+from hfgen.reporting.pictures import error_levels, error_maps
 
 N, SIDE = 30, 16
 RECORD = {"protocol": {"seed": 0, "neighbours": 5, "extractor": {"id": "hfgen-classifier-v1/none", "sha256": "0"}}}

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hfgen.comparison.reading import number, percent, read
+from hfgen.comparison.reading import read
 from hfgen.metrics import Estimate
+from hfgen.reporting.numbers import number, percent
 
 
 def _near(value: float, half: float = 0.02) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hfgen.evaluation.run import Evaluation
 from hfgen.images import grid
 from hfgen.metrics import luma
 
@@ -33,19 +32,6 @@ class Strip:
 
     label: str
     images: Tensor
-
-
-def strips(evaluations: dict[str, Evaluation]) -> list[Strip]:
-    """The first held-out images, their reconstructions model by model, then as many samples of each model."""
-    originals = next(iter(evaluations.values())).originals
-    rows = [Strip("real, held out", originals)]
-    rows += [
-        Strip(f"{name}: reconstructions", evaluation.reconstructions)
-        for name, evaluation in evaluations.items()
-        if evaluation.reconstructions is not None
-    ]
-    rows += [Strip(f"{name}: samples", evaluation.samples) for name, evaluation in evaluations.items()]
-    return [Strip(row.label, row.images[:MOST_IMAGES]) for row in rows]
 
 
 def error_levels(originals: Tensor, reconstructions: Tensor) -> Tensor:

@@ -1,0 +1,68 @@
+"""What all charts share: themes, colours and marks of models, axes, encoding. Drawn with Matplotlib."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe & Ito's colours for all kinds of colour vision, without black and yellow.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_MARKERS = "osD^vP"
+_PAPER = {"light": "#ffffff", "dark": "#15161a"}
+_INK = {"light": "#1b1b1f", "dark": "#ececf1"}
+
+
+@contextmanager
+def theme(name: str) -> Iterator[None]:
+    """Draw for a `light` or a `dark` page."""
+    import matplotlib
+
+    ink = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK[name])
+    paper = dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), _PAPER[name])
+    with matplotlib.rc_context({**ink, **paper}):
+        yield
+
+
+def encode(figure: Figure, kind: str = "png") -> bytes:
+    """`png` or `svg`; the same bytes whenever the same figure is encoded."""
+    import matplotlib
+
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "hfgen"}):
+        metadata = {"Date": None} if kind == "svg" else None
+        figure.savefig(buffer, format=kind, dpi=200, metadata=metadata, facecolor=figure.get_facecolor())
+    return buffer.getvalue()
+
+
+def palette(index: int) -> tuple[str, str]:
+    """Colour and marker of the `index`-th thing in a chart."""
+    return _COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)]
+
+
+def model_style(models: Iterable[str], model: str) -> tuple[str, str]:
+    """The colour and marker of one of the models, the same in every chart."""
+    return palette(list(models).index(model))
+
+
+def ink() -> Any:
+    """The theme's colour of text and lines."""
+    import matplotlib
+
+    return matplotlib.rcParams["text.color"]
+
+
+def new_axes(count: int, width: float = 3.6, height: float = 3.2) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` charts side by side, each so many inches large."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(count * width, height), layout="constrained")
+    row = [figure.add_subplot(1, count, place + 1) for place in range(count)]
+    for axes in row:
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, row

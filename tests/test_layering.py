@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 LAYERS = [
-    ("errors", "seeds", "bars"),
+    ("errors", "extras", "seeds", "bars"),
     ("files",),
     ("documents", "folders"),
     ("images",),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 from pathlib import Path
 
 from hfgen.cli.options import Verbs, add_data, add_verb
@@ -19,8 +21,12 @@ def register(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the main job."""
-    from hfgen.quickstart import quickstart
+    from hfgen.quickstart import MODELS, quickstart
 
     options = {name: getattr(arguments, name) for name in ("max_images", "n", "skip_damaged")}
     report = quickstart(arguments.data, arguments.out, **options)
+    models = " ".join(shlex.quote(str(arguments.out / name)) for name in MODELS)
+    activate = os.environ.get("HFGEN_ACTIVATE")
+    then = f"{activate} && " if activate else ""
+    print(f"then, for example: {then}hfgen space {models}")
     print(f"open {report}")

@@ -6,6 +6,7 @@ import argparse
 
 from hfgen.cli.options import Verbs, add_verb
 from hfgen.errors import UserError
+from hfgen.extras import install_command
 
 
 def register(verbs: Verbs) -> None:
@@ -25,7 +26,7 @@ def run(arguments: argparse.Namespace) -> None:
     from importlib.util import find_spec
 
     if find_spec("gradio") is None:
-        raise UserError("gradio: it isn't installed, and the Space needs it; pip install 'hfgen[space]'")
+        raise UserError(f"gradio: it isn't installed, and the Space needs it; {install_command('space')}")
     from hfgen.space.shelf import open_shelf, quickstart_models
 
     models = arguments.models or quickstart_models()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hfgen.errors import UserError
+from hfgen.extras import install_command
 from hfgen.files import read_json, sha256, write_json
 from hfgen.images import to_float
 from hfgen.metrics.checks import check_images
@@ -91,7 +92,7 @@ class InceptionExtractor(Extractor):
         except ImportError as error:
             raise UserError(
                 f"extractor: inception needs torch-fidelity ({str(error).splitlines()[0]}); "
-                "pip install 'hfgen[inception]' beside a torchvision that fits your torch, or use another extractor"
+                f"{install_command('inception')} beside a torchvision that fits your torch, or use another extractor"
             ) from None
         except OSError as error:
             raise UserError(f"extractor: the weights of inception can't be had ({error}); go online once") from None

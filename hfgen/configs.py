@@ -13,6 +13,9 @@ from hfgen.families import FAMILIES
 from hfgen.recipes import recipe_names, recipe_path
 from hfgen.training.config import RunConfig
 
+_BOOLEANS = ("true", "false", "yes", "no")
+_SEE = "`hfgen train RECIPE --help` lists them"
+
 
 def load_config(recipe: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a recipe by name, or a YAML file of the same form, and apply overrides.
@@ -35,6 +38,46 @@ def load_config(recipe: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise UserError(_explain(str(error), parser)) from None
     fields = chosen.as_dict()
     return RunConfig(family=family, model=FAMILIES[family](**fields.pop("model")), **fields)
+
+
+def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words of a command line: those that are no settings (recipes), and settings as `--name=value`.
+
+    Both come in any order; a setting's value follows it or its `=`. One that needs no value (`--skip_damaged`) takes
+    the next word only if that is true or false.
+    """
+    options = [action for action in config_parser(next(iter(FAMILIES)))._actions if action.nargs == "?"]
+    flags = {name for action in options for name in action.option_strings}
+    others: list[str] = []
+    settings: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if not _is_option(word):
+            others.append(word)
+            continue
+        takes_next = "=" not in word and bool(rest) and not _is_option(rest[0])
+        if takes_next and (word not in flags or rest[0].lower() in _BOOLEANS):
+            word = f"{word}={rest.pop(0)}"
+        settings.append(word)
+    return others, settings
+
+
+def refuse_unknown(settings: Sequence[str]) -> None:
+    """Refuse what no family has, where no recipe says which family is meant.
+
+    Raises:
+        UserError: one of them is unknown; it is named.
+    """
+    known = {name for family in FAMILIES for action in config_parser(family)._actions for name in action.option_strings}
+    for name in (setting.partition("=")[0] for setting in settings):
+        if name not in known:
+            raise UserError(f"{name.lstrip('-')}: no such setting{_closest(name, sorted(known))}; {_SEE}")
+
+
+def _is_option(word: str) -> bool:
+    """Whether a word begins like an option and isn't a negative number."""
+    return re.match(r"-(?!\.?\d|inf|$)", word) is not None
 
 
 def config_parser(family: str) -> Any:
@@ -90,7 +133,7 @@ def _explain(message: str, parser: Any) -> str:
         key = next(filter(None, unknown.groups())).split("=")[0].lstrip("-")
         prefix = "model." if line.startswith("Group 'model'") else ""
         keys = [action.dest for action in parser._actions]
-        return f"{prefix}{key}: no such setting{_closest(prefix + key, keys)}; `hfgen train RECIPE --help` lists them"
+        return f"{prefix}{key}: no such setting{_closest(prefix + key, keys)}; {_SEE}"
     line = line.replace("<class '", "").replace("'>", "").replace("typing.", "")
     return line.replace('Parser key "', "").replace('": ', ": ", 1)
 

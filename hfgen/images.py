@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hfgen.errors import SettingsError
 from hfgen.files import write_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
+
+logger = logging.getLogger("hfgen")
+
+_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+_OPTIONS: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}
+_LONGEST = {"JPEG": 65_535, "WEBP": 16_383}
+"""What the formats' headers can say."""
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -65,4 +74,32 @@ def write_png(path: Path, image: Image.Image) -> None:
     """Save a picture whole, or not at all."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
+    write_bytes(path, buffer.getvalue())
+
+
+def picture_format(path: Path) -> str:
+    """Pillow's name of the format that a file's ending asks for.
+
+    Raises:
+        SettingsError: the ending is none of those that are written.
+    """
+    if path.suffix.lower() not in _FORMATS:
+        raise SettingsError(f"out: {path} has no ending that is written; give one of {', '.join(_FORMATS)}")
+    return _FORMATS[path.suffix.lower()]
+
+
+def write_picture(path: Path, image: Image.Image) -> None:
+    """Save a picture in the format of its ending, whole or not at all. PNG and WebP keep every pixel, JPEG doesn't.
+
+    Raises:
+        SettingsError: the ending is none of those that are written, or the format has no room for the picture.
+    """
+    kind = picture_format(path)
+    if max(image.size) > _LONGEST.get(kind, max(image.size)):
+        size = " x ".join(map(str, image.size))
+        raise SettingsError(f"out: {kind} holds {_LONGEST[kind]} pixels a side, not {size}; give a name in .png")
+    if kind == "JPEG":
+        logger.info("%s is JPEG, which loses detail; a name in .png keeps every pixel", path)
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **_OPTIONS.get(kind, {}))
     write_bytes(path, buffer.getvalue())

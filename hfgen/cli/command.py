@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import errno
 import logging
 import os
@@ -17,6 +18,18 @@ from hfgen.training.interrupts import Interrupted
 
 _VERBS = (quickstart, train, sample, reconstruct, evaluate, compare, publish, diagnose, study, space, doctor)
 
+# What the system answers to a wrong path, wherever it is opened.
+_OF_USERS = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EXDEV,
+)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 2 a user's mistake, 130 Ctrl-C, 141 a closed pipe."""
@@ -27,9 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault("TQDM_MININTERVAL", "10")
     try:
         arguments, extra = _parser().parse_known_args(argv)
-        if extra and not getattr(arguments, "takes_settings", False):
-            raise SettingsError(f"{extra[0]}: no such argument; see `hfgen {arguments.verb} --help`")
-        arguments.overrides = extra
+        _place(extra, arguments)
         return arguments.run(arguments) or 0
     except Interrupted as interrupted:
         print(f"hfgen: {interrupted}", file=sys.stderr)
@@ -42,10 +53,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read the output has seen enough; Python would complain once more when it flushes at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
+    except ModuleNotFoundError as error:
+        if (error.name or "hfgen").partition(".")[0] == "hfgen":
             raise
-        return _fail(f"out: the disk is full ({error.filename or 'while writing'}); free some space, then repeat", 2)
+        return _fail(f"{error.name}: this package isn't installed; `hfgen doctor` says what is missing", 2)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = error.filename or "while writing"
+            return _fail(f"out: the disk is full ({where}); free some space, then repeat", 2)
+        if error.errno not in _OF_USERS:
+            raise
+        return _fail(f"{error.filename}: {error.strerror}; check this path and its permissions, then repeat", 2)
+
+
+def _place(extra: list[str], arguments: argparse.Namespace) -> None:
+    """Give a verb what argparse left over: `train` its settings, `compare A --out DIR B` its second model.
+
+    Raises:
+        SettingsError: the verb takes nothing of the kind; the first one is named.
+    """
+    takes = getattr(arguments, "takes", None)
+    unknown = next((word for word in extra if takes is None or (takes != "settings" and word.startswith("-"))), None)
+    if unknown is not None:
+        options = [name for name in arguments.parser._option_string_actions if name.startswith("--")]
+        near = difflib.get_close_matches(unknown.partition("=")[0], options, 1, 0.6)
+        meant = f" (did you mean {near[0]}?)" if near else ""
+        raise SettingsError(f"{unknown}: no such argument{meant}; see `hfgen {arguments.verb} --help`")
+    if takes is not None:
+        setattr(arguments, takes, [*getattr(arguments, takes, []), *extra])
 
 
 def _fail(message: str, code: int) -> int:

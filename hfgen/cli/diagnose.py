@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from hfgen.cli.options import Verbs, add_measurement, add_verb, measurement
+from hfgen.cli.options import Verbs, add_measurement, add_out, add_verb, measurement
 
 
 def register(verbs: Verbs) -> None:
     """Add the verb's parser."""
     verb = add_verb(verbs, "diagnose", run, "find out why a model's images are blurred, or that they aren't")
     verb.add_argument("model", metavar="MODEL", help="a run's folder, a checkpoint's, or org/name[@revision]")
-    verb.add_argument("--out", type=Path, required=True, help="folder for diagnosis.json and waterfall.png")
+    add_out(verb, "folder for diagnosis.json and waterfall.png", required=True)
     verb.add_argument("--budget", choices=("small", "full"), default="small", help="of the interventions (%(default)s)")
     verb.add_argument("--resolution", type=int, help="for autoencoders of any size (their own)")
     add_measurement(verb, n=None)

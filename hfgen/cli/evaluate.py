@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from hfgen.cli.options import Verbs, add_measurement, add_verb, measurement
+from hfgen.cli.options import Verbs, add_measurement, add_out, add_verb, measurement
 from hfgen.errors import SettingsError
 
 
@@ -25,7 +24,7 @@ def register(verbs: Verbs) -> None:
     verb.add_argument("--resolution", type=int, help="for samples, and autoencoders of any size (their own)")
     help = "measure an evaluation dataset again and compare: what evaluate wrote, or a published org/name[@revision]"
     verb.add_argument("--verify", metavar="DIR", help=help)
-    verb.add_argument("--out", type=Path, help="folder for record.json and dataset/")
+    add_out(verb, "folder for record.json and dataset/")
     add_measurement(verb, data_required=False)
 
 

@@ -18,7 +18,10 @@ SMALL_IMAGES = ("refuse", "pad", "upscale")
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, whose complaints are one line like every other."""
+    """argparse, whose complaints are one line like every other, and which guesses no option from its beginning."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{"allow_abbrev": False, **options})
 
     def error(self, message: str) -> NoReturn:
         """Raise the complaint.
@@ -36,6 +39,29 @@ def add_verb(
     verb = verbs.add_parser(name, help=help, description=help, **options)
     verb.set_defaults(run=run, parser=verb)
     return verb
+
+
+def add_out(verb: argparse.ArgumentParser, help: str, *, default: str | None = None, required: bool = False) -> None:
+    """The folder that a verb writes; it is checked while the command line is read, before any work."""
+    verb.add_argument("--out", type=_output_folder, default=default, required=required, metavar="DIR", help=help)
+
+
+def add_picture(verb: argparse.ArgumentParser) -> None:
+    """The picture that a verb writes; checked likewise."""
+    help = "file in .png, .jpg or .webp (%(default)s)"
+    verb.add_argument("--out", type=_output_picture, default="grid.png", metavar="FILE", help=help)
+
+
+def _output_folder(text: str) -> Path:
+    from hfgen.outputs import output_folder
+
+    return output_folder(text)
+
+
+def _output_picture(text: str) -> Path:
+    from hfgen.outputs import output_picture
+
+    return output_picture(text)
 
 
 def add_data(verb: argparse.ArgumentParser, default: str | None = None, *, required: bool = True) -> None:
@@ -80,9 +106,9 @@ def at_least_one(n: int) -> None:
 
 def save_grid(images: Tensor, path: Path) -> None:
     """Write uint8 images (N, C, R, R) as a grid of 8 columns, small ones enlarged, and print its path."""
-    from hfgen.images import grid, write_png
+    from hfgen.images import grid, write_picture
 
-    write_png(path, grid(images, columns=8, zoom=max(1, 128 // images.shape[-1])))
+    write_picture(path, grid(images, columns=8, zoom=max(1, 128 // images.shape[-1])))
     print(path)
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-from pathlib import Path
 
-from hfgen.cli.options import Verbs, add_data, add_verb
+from hfgen.cli.options import Verbs, add_data, add_out, add_verb
 
 
 def register(verbs: Verbs) -> None:
     """Add the verb's parser."""
     verb = add_verb(verbs, "quickstart", run, "train a VAE, a VQ-VAE and a GAN on the same data and compare them")
-    verb.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="folder for everything (%(default)s)")
+    add_out(verb, "folder for everything (%(default)s)", default="runs/quickstart")
     verb.add_argument("--max_images", type=int, help="images that each model sees (its recipe's)")
     verb.add_argument("--n", type=int, default=2000, help="held-out images, and samples (%(default)s)")
     add_data(verb, default="glyphs")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from hfgen.cli.options import Verbs, add_verb, at_least_one, save_grid
+from hfgen.cli.options import Verbs, add_picture, add_verb, at_least_one, save_grid
 from hfgen.errors import ModelError
 
 
@@ -15,7 +14,7 @@ def register(verbs: Verbs) -> None:
     verb.add_argument("model", metavar="MODEL", help="a run's folder, a checkpoint's, or org/name[@revision]")
     verb.add_argument("--n", type=int, default=64, help="how many images (%(default)s)")
     verb.add_argument("--seed", type=int, default=0, help="seed of the images (%(default)s)")
-    verb.add_argument("--out", type=Path, default=Path("grid.png"), help="PNG file (%(default)s)")
+    add_picture(verb)
 
 
 def run(arguments: argparse.Namespace) -> None:

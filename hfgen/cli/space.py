@@ -14,6 +14,7 @@ def register(verbs: Verbs) -> None:
     verb = add_verb(
         verbs, "space", run, "show models in the browser: reconstruct, generate, why they are blurred, compare"
     )
+    verb.set_defaults(takes="models")
     help = "runs' folders, checkpoints' or org/name[@revision]; by default those of `hfgen quickstart`"
     verb.add_argument("models", metavar="MODEL", nargs="*", help=help)
     verb.add_argument("--data", help="where examples are from (what the models were measured on, or glyphs)")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from hfgen.cli.options import Verbs, add_verb
+from hfgen.cli.options import Verbs, add_out, add_verb
 
 
 def register(verbs: Verbs) -> None:
@@ -13,10 +12,11 @@ def register(verbs: Verbs) -> None:
     verb = add_verb(
         verbs, "study", run, "put what people say about blur to the test: train small models, decide claim by claim"
     )
+    verb.set_defaults(takes="claims")
     verb.add_argument("claims", metavar="CLAIM", nargs="*", help="names of studies; an unknown one lists them (all)")
     verb.add_argument("--budget", choices=("smoke", "full"), default="full", help="smoke decides nothing (%(default)s)")
     verb.add_argument("--data", default="glyphs", help="what models are trained on, at 16 px (%(default)s)")
-    verb.add_argument("--out", type=Path, required=True, help="folder for study.json, report.html, figures/ and cells/")
+    add_out(verb, "folder for study.json, report.html, figures/ and cells/", required=True)
 
 
 def run(arguments: argparse.Namespace) -> None:

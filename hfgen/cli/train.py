@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hfgen.cli.options import Verbs, add_verb, print_findings
+from hfgen.cli.options import Verbs, add_out, add_verb, print_findings
 from hfgen.errors import SettingsError
 from hfgen.recipes import recipe_names, recipe_summary
 
@@ -24,13 +24,13 @@ def register(verbs: Verbs) -> None:
         "train a recipe; any of its settings can be overridden",
         add_help=False,
         usage="hfgen train RECIPE|--config FILE [--out DIR] [--resume auto|never] [--SETTING VALUE ...]",
-        epilog="recipes:\n" + "\n".join(f"  {name:<20} {recipe_summary(name)}" for name in recipe_names()),
+        epilog="RECIPE is one of these; with --help after it, all its settings are listed:\n"
+        + "\n".join(f"  {name:<20} {recipe_summary(name)}" for name in recipe_names()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verb.set_defaults(takes_settings=True)
-    verb.add_argument("recipe", nargs="?", help="a recipe's name; with --help, all its settings are listed")
+    verb.set_defaults(takes="settings")
     verb.add_argument("--config", type=Path, help="a YAML file like the recipes, instead of a name")
-    verb.add_argument("--out", type=Path, help="the run's folder (runs/RECIPE)")
+    add_out(verb, "the run's folder (runs/RECIPE)")
     verb.add_argument("--resume", choices=("auto", "never"), default="auto", help="auto continues the run in --out")
     verb.add_argument("--dry_run", action="store_true", help="print networks, phases and settings, and train nothing")
     verb.add_argument("--push_to_hub", action="store_true", help="publish the finished run to --hub_model_id")
@@ -44,19 +44,23 @@ def register(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train a recipe, or list its settings."""
-    if arguments.help and arguments.recipe is None:
+    if arguments.help and not arguments.settings and arguments.config is None:
         arguments.parser.print_help()
         return 0
-    if (arguments.recipe is None) == (arguments.config is None):
-        raise SettingsError(
-            "recipe: give a recipe's name or --config FILE, one of them; `hfgen train --help` lists recipes"
-        )
-    from hfgen.configs import describe_config, load_config
+    from hfgen.configs import describe_config, load_config, refuse_unknown, split_words
 
+    recipes, settings = split_words(arguments.settings)
+    if len(recipes) + (arguments.config is not None) != 1:
+        refuse_unknown(settings)
+        given = f", not {', '.join(recipes)}" if recipes else ""
+        raise SettingsError(
+            f"recipe: give a recipe's name or --config FILE, one of them{given}; `hfgen train --help` lists recipes"
+        )
+    recipe = arguments.config or recipes[0]
     if arguments.help:
-        print(describe_config(arguments.recipe))
+        print(describe_config(recipe))
         return 0
-    config = load_config(arguments.config or arguments.recipe, arguments.overrides)
+    config = load_config(recipe, settings)
     if arguments.job:
         return _train_elsewhere(arguments, config.as_dict())
     if arguments.dry_run:
@@ -64,9 +68,10 @@ def run(arguments: argparse.Namespace) -> int:
 
         print_findings(plan(config))
         return 0
+    from hfgen.outputs import output_folder
     from hfgen.training.loop import train
 
-    out = arguments.out or Path("runs") / (arguments.recipe or arguments.config.stem)
+    out = arguments.out or output_folder(f"runs/{Path(recipe).stem}")
     main_process = os.environ.get("RANK", "0") == "0"
     push = _checkpoint_push(arguments) if main_process else None
     folder = train(config, out, resume=arguments.resume, on_checkpoint=push)

@@ -22,7 +22,7 @@ from hfgen.reporting.pictures import MOST_IMAGES, png, sheet
 
 SCHEMA = 1
 # Names in comparison.json's `spectrum`, and folders beside those of the models.
-_RESERVED = ("frequencies", "real", "dataset", "figures")
+RESERVED = ("frequencies", "real", "dataset", "figures")
 
 
 def compare(
@@ -61,7 +61,7 @@ def _check(evaluations: dict[str, Evaluation]) -> None:
     if not evaluations:
         raise UserError("models: none given; name at least one")
     for name in evaluations:
-        if name in _RESERVED:
+        if name in RESERVED:
             raise UserError(f"models: {name} can't be a model's name here; rename its folder")
     check_same_protocol({name: evaluation.record for name, evaluation in evaluations.items()})
     (first, mine), *others = evaluations.items()

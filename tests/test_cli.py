@@ -1,45 +1,18 @@
 """The command as a user meets it: real processes, real files, one-line errors."""
 
-import contextlib
-import io
-import os
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from commands import here, hfgen, refused
 from PIL import Image
 from tiny import COMMON, TINY
 
-from hfgen.cli import main
 from hfgen.configs import load_config
 from hfgen.training.checkpoints import load_checkpoint
-
-
-def hfgen(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "hfgen", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
-
-
-def here(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """The same without a new process, which takes seconds to import what it needs."""
-    out, error = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
-        code = main([*map(str, arguments)])
-    return subprocess.CompletedProcess(arguments, code, out.getvalue(), error.getvalue())
-
-
-def refused(*arguments: object, run: Callable[..., subprocess.CompletedProcess[str]] = hfgen) -> str:
-    """The one line of a refusal: exit code 2, nothing else on the screen."""
-    done = run(*arguments)
-    lines = [line for line in done.stderr.splitlines() if not line.startswith("hfgen: error: ")]
-    assert done.returncode == 2, done.stderr
-    assert not lines and not done.stdout, (lines, done.stdout)
-    (line,) = done.stderr.splitlines()
-    return line.removeprefix("hfgen: error: ")
 
 
 def train_tiny_vae(data: Path, out: Path) -> list[str]:
@@ -166,6 +139,13 @@ def test_sample_and_reconstruct_write_the_grids(trained: Path, family: str, glyp
         done = here(*arguments)
         assert done.returncode == 0, done.stderr
         assert Image.open(tmp_path / "samples.png").size == (8 * 130 - 2, 2 * 130 - 2)
+        for name, kind in (("grid.jpg", "JPEG"), ("grid.JPEG", "JPEG"), ("grid.webp", "WEBP")):
+            done = here(*arguments[:-1], tmp_path / name)
+            assert done.returncode == 0, done.stderr
+            written = Image.open(tmp_path / name)
+            assert written.format == kind
+            if kind == "WEBP":
+                assert written.convert("RGB").tobytes() == Image.open(tmp_path / "samples.png").convert("RGB").tobytes()
     arguments = ["reconstruct", trained, "--data", glyph_folder, "--n=8", "--out", tmp_path / "pairs.png"]
     if family == "gan":
         assert "is a gan without encoder" in refused(*arguments, run=here)
@@ -219,12 +199,6 @@ def test_a_wrong_extractor_is_one_line(glyph_folder: Path, tmp_path: Path):
     options = ["--samples", glyph_folder, "--samples_split=train", "--data", glyph_folder, "--n=40"]
     line = refused("evaluate", *options, "--out", tmp_path, "--extractor=./nowhere")
     assert line.startswith("extractor: ./nowhere is no folder")
-
-
-def test_doctor_says_what_this_machine_can_do():
-    done = hfgen("doctor")
-    assert done.returncode == 0
-    assert {"python", "torch", "device", "training", "cache"} <= {line.split()[0] for line in done.stdout.splitlines()}
 
 
 def test_debug_shows_the_traceback():

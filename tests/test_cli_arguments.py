@@ -1,0 +1,175 @@
+"""What is typed: any order of words, unknown options, outputs that can't be written, models of one name."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from commands import here, refused
+from PIL import Image
+
+from hfgen.cli.compare import distinct_names
+from hfgen.errors import SettingsError
+from hfgen.images import grid, write_picture
+
+SMALL = ("16", "64", "False")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("vae-glyphs --batch_size 16 --max_images 64", SMALL),
+        ("--batch_size 16 vae-glyphs --max_images=64", SMALL),
+        ("--max_images 64 --batch_size=16 vae-glyphs", SMALL),
+        ("--max_images 9 --max_images 64 --batch_size 16 --config FILE", SMALL),
+        ("--config FILE --max_images 64 --batch_size 16", SMALL),
+        ("--max_images 64 --config=FILE --batch_size 16 --skip_damaged", ("16", "64", "True")),
+        ("--skip_damaged vae-glyphs --max_images 64 --batch_size 16", ("16", "64", "True")),
+        ("--skip_damaged false vae-glyphs --max_images 64 --batch_size 16", SMALL),
+        ("--max_images 64 --skip_damaged true --batch_size 16 vae-glyphs", ("16", "64", "True")),
+    ],
+)
+def test_options_and_the_recipe_stand_in_any_order(words: str, expected: tuple[str, ...], tmp_path: Path):
+    (tmp_path / "run.yaml").write_text("family: vae\nresolution: 16\n")
+    done = here("train", "--dry_run", *words.replace("FILE", str(tmp_path / "run.yaml")).split())
+    assert done.returncode == 0, done.stderr
+    found = dict(line.split(None, 1) for line in done.stdout.splitlines() if len(line.split(None, 1)) == 2)
+    assert tuple(found[name] for name in ("batch_size", "max_images", "skip_damaged")) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--colour red vae-glyphs", "colour: no such setting"),
+        ("--colour vae-glyphs", "colour: no such setting"),
+        ("vae-glyphs --max-images 5", "max-images: no such setting (did you mean max_images?)"),
+        ("vae-glyphs --resum never", "resum: no such setting"),
+        (
+            "vae-glyphs gan-glyphs",
+            "recipe: give a recipe's name or --config FILE, one of them, not vae-glyphs, gan-glyphs",
+        ),
+        ("--max_images 5", "recipe: give a recipe's name or --config FILE, one of them;"),
+        ("vae-glyphs --model.kl_weight -1", "model.kl_weight: -1.0 is negative"),
+        ("--model.kl_weight -.5 vae-glyphs", "model.kl_weight: -0.5 is negative"),
+        ("--max_images -1e3 vae-glyphs", "max_images: Expected a int. Got value: -1000.0"),
+        ("vae-glyphs --max_images", "max_images"),
+    ],
+)
+def test_a_setting_that_cant_be_is_refused_by_name(words: str, message: str):
+    assert message in refused("train", *words.split(), run=here)
+
+
+def test_help_after_a_config_file_lists_its_familys_settings(tmp_path: Path):
+    (tmp_path / "run.yaml").write_text("family: vqvae\n")
+    assert "--model.codes" in here("train", "--help", "--config", tmp_path / "run.yaml").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("sample x --see 3", "--see: no such argument (did you mean --seed?)"),
+        ("diagnose x --data glyphs --out OUT y", "y: no such argument"),
+        ("evaluate x --dat glyphs", "--dat: no such argument (did you mean --data?)"),
+        ("compare x --out OUT y --colour z", "--colour: no such argument"),
+        ("compare x --out OUT /nowhere/y", "data: none given, and x holds no record.json"),
+        ("study loss --out OUT nois", "nois"),
+    ],
+)
+def test_what_a_verb_doesnt_take_is_named(words: str, message: str, tmp_path: Path):
+    assert message in refused(*words.replace("OUT", str(tmp_path / "out")).split(), run=here)
+    assert not list(tmp_path.iterdir())
+
+
+FOLDERS = {
+    "file": "is a file; give a folder",
+    "link": "is a file; give a folder",
+    "file/below": "is a file; choose another --out",
+    "file/far/below": "is a file; choose another --out",
+    "x" * 260: "can't be written (File name too long)",
+    "x" * 250: "can't be written (File name too long)",
+    "/proc/nope/x": "can't be written (",
+}
+PICTURES = {
+    "folder": "is a folder; give a file, such as --out",
+    "grid": "has no ending that is written; give one of .png, .jpg, .jpeg, .webp",
+    "grid.gif": "has no ending that is written",
+    "/dev/null": "has no ending that is written",
+    "pipe.png": "is no regular file",
+    "file/below.png": "is a file; choose another --out",
+    "x" * 260 + ".png": "can't be written (File name too long)",
+    "/proc/nope/x.png": "can't be written (",
+}
+WRITING = {
+    "quickstart": (),
+    "train": ("vae-glyphs",),
+    "evaluate": ("/nowhere", "--data=glyphs"),
+    "compare": ("/nowhere", "--data=glyphs"),
+    "diagnose": ("/nowhere", "--data=glyphs"),
+    "study": (),
+    "sample": ("/nowhere",),
+    "reconstruct": ("/nowhere", "--data=glyphs"),
+}
+
+
+@pytest.mark.parametrize("verb", WRITING)
+def test_an_output_that_cant_be_written_is_refused_before_the_work(verb: str, tmp_path: Path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    os.mkfifo(tmp_path / "pipe.png")
+    before = sorted(tmp_path.rglob("*"))
+    for name, message in (PICTURES if verb in ("sample", "reconstruct") else FOLDERS).items():
+        if name.startswith("/proc") and not Path("/proc/self").exists():
+            continue
+        line = refused(verb, *WRITING[verb], f"--out={tmp_path / name}", run=here)
+        assert line.startswith("out: ") and message in line, line
+    assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_folder_without_permission_is_one_line(tmp_path: Path):
+    (tmp_path / "closed").mkdir(mode=0o500)
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    line = refused("sample", "/nowhere", f"--out={tmp_path / 'closed' / 'grid.png'}", run=here)
+    assert "can't be written (Permission denied)" in line
+
+
+def test_a_picture_that_a_format_has_no_room_for_is_refused(tmp_path: Path):
+    tall = grid(torch.zeros(1, 1, 70_000, 2, dtype=torch.uint8), columns=1)
+    for name in ("grid.jpg", "grid.webp"):
+        with pytest.raises(SettingsError, match=r"pixels a side, not 2 x 70000; give a name in \.png"):
+            write_picture(tmp_path / name, tall)
+    assert not list(tmp_path.iterdir())
+    write_picture(tmp_path / "grid.PNG", tall)
+    assert Image.open(tmp_path / "grid.PNG").format == "PNG"
+
+
+@pytest.mark.parametrize(
+    ("models", "names"),
+    [
+        (["runs/a/vae", "runs/b/vae"], ["a-vae", "b-vae"]),
+        (["runs/a/vae/pretrained", "runs/b/vae/"], ["a-vae", "b-vae"]),
+        (["org1/vae", "org2/vae", "org2/gan"], ["org1-vae", "org2-vae", "gan"]),
+        (["runs/a/vae", "org1/vae"], ["a-vae", "org1-vae"]),
+        (["org1/vae@v1", "org1/vae@v2"], ["vae@v1", "vae@v2"]),
+        (["org1/vae@refs/pr/1", "org1/vae"], ["vae@refs-pr-1", "vae"]),
+        (["org1/models/x/vae", "org1/models/y/vae"], ["x-vae", "y-vae"]),
+        (["x/1/a/vae", "x/2/a/vae"], ["1-a-vae", "2-a-vae"]),
+        (["runs/a/dataset", "runs/a/vae"], ["a-dataset", "vae"]),
+        (["runs/a/vae", "runs/b/../b/vae"], ["a-vae", "b-vae"]),
+    ],
+)
+def test_compared_models_are_told_apart(
+    models: list[str], names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("runs/a/vae/pretrained", "runs/b/vae", "runs/a/dataset"):
+        Path(folder).mkdir(parents=True)
+    assert distinct_names(models) == names
+
+
+def test_a_model_that_is_given_twice_is_refused(tmp_path: Path):
+    (tmp_path / "vae" / "pretrained").mkdir(parents=True)
+    again = [tmp_path / "vae", tmp_path / "vae" / "pretrained", "--data=glyphs", f"--out={tmp_path / 'out'}"]
+    assert "is given twice; give each once" in refused("compare", *again, run=here)
+    assert not (tmp_path / "out").exists()

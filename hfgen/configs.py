@@ -103,6 +103,8 @@ def describe_config(recipe: str | Path) -> str:
 
 def _recipe_file(name: str) -> Path:
     if name not in recipe_names():
+        if Path(name).is_file():
+            raise UserError(f"recipe: {name} is a file; give it as --config {name}")
         raise UserError(f"recipe: {name!r} is unknown{_closest(name, recipe_names())}; `hfgen train --help` lists them")
     return recipe_path(name)
 

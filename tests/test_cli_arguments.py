@@ -1,6 +1,7 @@
 """What is typed: any order of words, unknown options, outputs that can't be written, models of one name."""
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,22 @@ def test_options_and_the_recipe_stand_in_any_order(words: str, expected: tuple[s
 )
 def test_a_setting_that_cant_be_is_refused_by_name(words: str, message: str):
     assert message in refused("train", *words.split(), run=here)
+
+
+def test_a_file_in_a_recipes_place_is_told_how_it_is_given(tmp_path: Path):
+    (tmp_path / "run.yaml").write_text("family: vae\n")
+    assert f"give it as --config {tmp_path / 'run.yaml'}" in refused("train", tmp_path / "run.yaml", run=here)
+
+
+def test_an_address_that_cant_be_listened_on_is_one_line_before_models_are_loaded():
+    pytest.importorskip("gradio")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"port: {port} of 127.0.0.1 can't be listened on" in refused(
+            "space", "/nowhere", f"--port={port}", run=here
+        )
+    assert "port: 70000 isn't between 1 and 65535" in refused("space", "/nowhere", "--port=70000", run=here)
+    assert "host: 192.0.2.1 can't be listened on" in refused("space", "/nowhere", "--host=192.0.2.1", run=here)
 
 
 def test_help_after_a_config_file_lists_its_familys_settings(tmp_path: Path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from hfgen.cli.options import Verbs, add_verb
-from hfgen.errors import UserError
+from hfgen.errors import SettingsError, UserError
 from hfgen.extras import install_command
 
 
@@ -28,6 +28,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     if find_spec("gradio") is None:
         raise UserError(f"gradio: it isn't installed, and the Space needs it; {install_command('space')}")
+    _check_address(arguments.host, arguments.port)
     from hfgen.space.shelf import open_shelf, quickstart_models
 
     models = arguments.models or quickstart_models()
@@ -35,3 +36,20 @@ def run(arguments: argparse.Namespace) -> None:
 
     shelf = open_shelf(models, arguments.data)
     launch(shelf, server_name=arguments.host, server_port=arguments.port)
+
+
+def _check_address(host: str, port: int | None) -> None:
+    """Refuse an address that can't be listened on, before models are loaded.
+
+    Raises:
+        SettingsError: the host isn't this machine's, or the port is taken or none.
+    """
+    import socket
+
+    if port is not None and not 0 < port < 65_536:
+        raise SettingsError(f"port: {port} isn't between 1 and 65535; choose another --port")
+    try:
+        socket.create_server((host, port or 0), reuse_port=False).close()
+    except OSError as error:
+        where = f"host: {host}" if port is None else f"port: {port} of {host}"
+        raise SettingsError(f"{where} can't be listened on ({error.strerror}); choose another") from None

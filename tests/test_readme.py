@@ -1,0 +1,116 @@
+"""README.md: every block of bash and Python, pasted in order into one shell, as a newcomer does.
+
+The data and the models are tiny: a `hfgen` before the real one adds options (TOY), and changes nothing else. The
+environment is that of `scripts/quickstart.sh`, finished already, so that nothing is downloaded. Only `scripts/test.sh`,
+which runs these tests, is left out.
+"""
+
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+RUN = ("bash", "python")
+SHOWN = ("text", "bibtex", "yaml", "json")
+
+TOY = {
+    "quickstart": ["--max_images=64", "--n=24"],
+    "train": ["--max_images=64", "--batch_size=16"],
+    "evaluate": ["--n=24"],
+    "compare": ["--n=24"],
+    "diagnose": ["--n=24"],
+}
+
+# `hfgen space` serves until Ctrl-C: here the page is fetched, then the server gets that Ctrl-C.
+COMMAND = """#!{python}
+import os, re, signal, subprocess, sys, urllib.request
+
+words = sys.argv[1:]
+real = [sys.executable, "-m", "hfgen", *words, *{toy!r}.get(words[0], [])]
+if words[0] != "space":
+    sys.exit(subprocess.call(real))
+server = subprocess.Popen([*real, "--port", os.environ["SPACE_PORT"]], stdout=subprocess.PIPE, text=True)
+address = next(found[0] for line in server.stdout if (found := re.search(r"http://[0-9.]+:[0-9]+", line)))
+page = urllib.request.urlopen(address).read().decode()
+server.send_signal(signal.SIGINT)
+assert "gradio" in page.lower() and server.wait(60) == 130
+print("served", address)
+"""
+
+
+def blocks() -> list[tuple[str, str]]:
+    """(language, text) of each fenced block, in order."""
+    found = re.findall(r"^```([^\n]*)\n(.*?)^```$", README.read_text(), flags=re.DOTALL | re.MULTILINE)
+    assert all(language in (*RUN, *SHOWN) for language, _ in found), [language for language, _ in found]
+    return found
+
+
+def pasted() -> str:
+    """The blocks as one session of bash, which ends at the first line that fails."""
+    lines = ["set -e -o pipefail"]
+    for language, text in blocks():
+        if language == "python":
+            lines.append(f"python - <<'END OF BLOCK'\n{text}END OF BLOCK")
+        elif language == "bash":
+            lines += [line for line in text.splitlines() if not line.startswith("bash scripts/test.sh")]
+        lines.append(f"echo 'done: block {len(lines)}'")
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A checkout whose environment is finished: `.venv` sees the packages of the one that runs the tests."""
+    folder = tmp_path / "hfgen"
+    folder.mkdir()
+    for name in ("scripts", "pyproject.toml", "constraints.txt", "README.md", "spaces"):
+        (folder / name).symlink_to(ROOT / name)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / ".venv"], check=True)
+    site = next((folder / ".venv").glob("lib/python*/site-packages"))
+    (site / "these.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
+    command = folder / ".venv" / "bin" / "hfgen"
+    command.write_text(COMMAND.format(python=folder / ".venv" / "bin" / "python", toy=TOY))
+    command.chmod(0o755)
+    stamp = subprocess.check_output("cat pyproject.toml constraints.txt | cksum", shell=True, text=True, cwd=folder)
+    (folder / ".venv" / "installed-space").write_text(f"{stamp.strip()} {folder}\n")
+    return folder
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def test_every_block_works_when_pasted_in_order(clone: Path, free_port: int):
+    pytest.importorskip("gradio")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SPACE_PORT": str(free_port), "HF_HUB_OFFLINE": "1"}
+    environment["OMP_NUM_THREADS"] = "1"
+    session = subprocess.run(
+        ["bash"], input=pasted(), capture_output=True, text=True, cwd=clone, env=environment, timeout=540
+    )
+    assert session.returncode == 0, session.stdout[-2000:] + session.stderr[-3000:]
+    assert session.stdout.count("done: block") == len(blocks()) and "served http" in session.stdout
+    assert (clone / "runs" / "quickstart" / "report.html").is_file()
+    for option in re.findall(r"--out (\S+)", pasted()):
+        assert (clone / option).exists(), option
+
+
+def test_what_quickstart_prints_at_its_end_works_when_pasted(clone: Path):
+    """From the checkout and from elsewhere, where the path is given in full."""
+    for here, expected in ((clone, "source .venv/bin/activate"), (clone.parent, f"source {clone}/.venv/bin/activate")):
+        script = clone / "scripts" / "quickstart.sh"
+        said = subprocess.run(["bash", "-x", script, "--help"], capture_output=True, text=True, cwd=here)
+        assert said.returncode == 0, said.stderr
+        assert f"HFGEN_ACTIVATE={shlex.quote(expected)}" in said.stderr
+        path = "unset PATH; PATH=/usr/bin:/bin; " + expected + " && command -v hfgen"
+        found = subprocess.run(["bash", "-c", path], capture_output=True, text=True, cwd=here, check=True)
+        assert found.stdout.strip() == str(clone / ".venv" / "bin" / "hfgen")

@@ -1,6 +1,5 @@
 """A folder or a Hub dataset, read with `datasets` -> the decoded images of one split, a chunk at a time.
 
-A dataset whose only split is `train` is divided, by a fixed seed: `test` is a tenth of it, `train` the rest.
 Labels are the column `label`, `labels` or `fine_label`, where it holds classes or integers; -1 is unknown.
 """
 
@@ -17,16 +16,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from hfgen.bars import without_bars
 from hfgen.data.decode import DamagedImage, Rules, SmallImages, decode, read
-from hfgen.data.tables import Batch, Table, open_table
+from hfgen.data.splits import choose
+from hfgen.data.tables import Batch, open_table
 from hfgen.errors import UserError
 from hfgen.images import from_pil
-from hfgen.seeds import derive_seed
 
 if TYPE_CHECKING:
     from datasets import DatasetBuilder, Features
@@ -36,9 +34,7 @@ _SPLIT_FOLDERS = {"train": "train", "val": "validation", "validation": "validati
 _IMAGE_COLUMNS = ("image", "img")
 _LABEL_COLUMNS = ("label", "labels", "fine_label")
 _LOOKED_AT = 16
-
-ALL = "all"
-"""The split that is the whole of an undivided dataset."""
+_REMEDY = "check that it is whole, the connection, and that the disk isn't full"
 
 
 @dataclass(frozen=True)
@@ -75,16 +71,16 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Part:
-    """One split: its shape (N, C, R, R) before any image is left out, and how to get the images."""
+    """One split: its shape (N, C, R, R) before any image is left out, and how to get the images.
+
+    `split` is the split that is really used; `notes` say, a line each, what was chosen, dropped or guessed.
+    """
 
     shape: tuple[int, int, int, int]
     label_names: list[str] | None
     chunks: Iterator[Chunk]
-
-
-def no_split(name: str, split: str, splits: list[str]) -> UserError:
-    """The error for a split that DATA hasn't."""
-    return UserError(f"split: {name} has no split {split!r}; use {' or '.join(splits)}")
+    split: str
+    notes: list[str] = dataclasses.field(default_factory=list)
 
 
 def open_folder(name: str, folder: Path, request: Request) -> Part:
@@ -137,10 +133,11 @@ def open_part(name: str, builder: DatasetBuilder, request: Request) -> Part:
         UserError: it can't be read, has no such split, no image column or, while the chunks are drawn, an
             image that the request refuses.
     """
-    remedy = "check that it is whole, the connection, and that the disk isn't full"
+    remedy = _REMEDY
     table = _attempt(name, remedy, lambda: open_table(builder))
     columns = _columns(name, table.features, request)
-    whole, rows = _attempt(name, remedy, lambda: _rows(name, table, request.split))
+    choice = _attempt(name, remedy, lambda: choose(name, table.splits, table.count, request.split))
+    whole, rows = choice.whole, choice.rows
     channels = request.channels
     if channels == "auto":
         first = table.batches(whole, rows[:_LOOKED_AT], columns)
@@ -152,7 +149,24 @@ def open_part(name: str, builder: DatasetBuilder, request: Request) -> Part:
     shape = (len(rows), channels + request.condition_channels, request.resolution, request.resolution)
     batches = table.batches(whole, rows, columns)
     read_on = partial(_attempt, name, remedy, lambda: next(batches, None))
-    return Part(shape, label_names, _chunks(name, iter(read_on, None), rules, request.skip_damaged))
+    chunks = _chunks(name, iter(read_on, None), rules, request.skip_damaged)
+    return Part(shape, label_names, chunks, choice.split, [choice.note] if choice.note else [])
+
+
+def count_rows(name: str, builder: DatasetBuilder, split: str) -> tuple[str, int]:
+    """The split that is used where `split` is asked for, and its number of rows; no image is decoded.
+
+    Raises:
+        DataError: it can't be read, or has no such split.
+    """
+
+    def count() -> tuple[str, int]:
+        with without_bars("datasets"):
+            table = open_table(builder)
+        choice = choose(name, table.splits, table.count, split)
+        return choice.split, len(choice.rows)
+
+    return _attempt(name, _REMEDY, count)
 
 
 def stored_side(data: str, split: str) -> int:
@@ -168,7 +182,8 @@ def stored_side(data: str, split: str) -> int:
     with without_bars("datasets"):
         table = open_table(folder_builder(folder) if folder.is_dir() else hub_builder(name, revision or None))
     columns = {"image": _columns(data, table.features, Request(split, 8, "auto", "refuse", False))["image"]}
-    whole, rows = _rows(data, table, split)
+    choice = choose(data, table.splits, table.count, split)
+    whole, rows = choice.whole, choice.rows
     (_, first), *_ = table.batches(whole, rows[:1], columns)
     try:
         return min(read(first["image"][0]).size)
@@ -189,30 +204,6 @@ def _attempt(name: str, remedy: str, call: Callable[[], Any]) -> Any:
         cause = error.__cause__ if isinstance(error, DatasetGenerationError) and error.__cause__ else error
         reason = str(cause).strip().partition("\n")[0]
         raise UserError(f"data: {name} can't be loaded ({type(cause).__name__}: {reason}); {remedy}") from error
-
-
-def _rows(name: str, table: Table, split: str) -> tuple[str, np.ndarray]:
-    """The table's split that holds the asked one, and which of its rows are the asked split's."""
-    if table.splits == ["train"] and split in ("train", "test"):
-        whole = "train"
-        held_out = _held_out(table.count(whole))
-        rows = np.flatnonzero(held_out if split == "test" else ~held_out)
-    elif split in table.splits or (split == ALL and len(table.splits) == 1):
-        whole = table.splits[0] if split == ALL else split
-        rows = np.arange(table.count(whole))
-    else:
-        raise no_split(name, split, table.splits)
-    if not len(rows):
-        raise UserError(f"data: {name} has no image for the split {split!r}; add images")
-    return whole, rows
-
-
-def _held_out(count: int) -> np.ndarray:
-    """Which rows of an undivided dataset are its test split: bool (count,), a tenth of them, at least one."""
-    order = np.argsort(np.random.PCG64(derive_seed("held out")).random_raw(count), kind="stable")
-    held_out = np.zeros(count, bool)
-    held_out[order[: max(1, count // 10)]] = True
-    return held_out
 
 
 def no_condition(name: str, condition: str, columns: Iterable[str]) -> UserError:

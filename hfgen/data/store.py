@@ -28,7 +28,7 @@ from hfgen.data.sources import Source, find
 from hfgen.errors import UserError
 from hfgen.files import atomic_folder, cache_dir, read_json, write_json
 
-_FORMAT = 1
+_FORMAT = 2
 _QUIET_BELOW = 5_000
 
 logger = logging.getLogger("hfgen")
@@ -45,12 +45,13 @@ class ImageStore:
         label_names: the name of each class, where the data gives names.
         fingerprint: SHA-256 (hex) of the pixels, the labels and the shape.
         source: DATA as given; for a Hub id, with the commit as its revision.
-        split: the split's name.
+        split: the split that was really used: `validation`, say, where `test` was asked for and isn't there.
         resolution: R, in pixels.
         channels: C: 1 (grey) or 3 (RGB).
         skipped: how many damaged images were left out.
         condition_channels: channels of the images that condition these; 0 where none were asked for.
         mapping: the cache's file, where the images are mapped from it; it ends with their pixels.
+        notes: a line each: what of the data was converted, left out or guessed.
     """
 
     images: Tensor
@@ -64,6 +65,7 @@ class ImageStore:
     skipped: int
     condition_channels: int = 0
     mapping: mmap.mmap | None = field(default=None, repr=False, compare=False)
+    notes: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -143,6 +145,18 @@ def open_store(
     return open_source(find(data), request)
 
 
+def split_size(data: str, split: str = "test") -> tuple[str, int]:
+    """The split that serves where `split` is asked for, and how many images it has; none is decoded.
+
+    An undivided dataset has a `test` split, the tenth that is held out; where there is no `test`, `validation`
+    serves. Damaged images count, since none is looked at.
+
+    Raises:
+        DataError: DATA or the split isn't there.
+    """
+    return find(data).count(split)
+
+
 def open_source(source: Source, request: Request) -> ImageStore:
     """`open_store` of a source that was found already."""
     key = hashlib.sha256(repr((_FORMAT, source.state, request)).encode()).hexdigest()[:32]
@@ -159,8 +173,8 @@ def open_source(source: Source, request: Request) -> ImageStore:
         raise UserError(f"cache: {folder} can't be written ({error}); free space, or set HFGEN_CACHE") from error
     if store is None:
         raise UserError(f"cache: {folder} changed while it was read; run again")
-    if store.skipped:
-        logger.warning("%s: damaged images left out of %s: %d", source.name, request.split, store.skipped)
+    for note in store.notes:
+        logger.warning("%s: %s", source.name, note)
     return store
 
 
@@ -182,9 +196,14 @@ def _write(folder: Path, source: Source, request: Request) -> None:
             f"{free / 1e9:.1f} GB; lower the resolution, free space, or set HFGEN_CACHE"
         )
     with atomic_folder(folder) as temporary:
-        meta = {"source": source.name, "split": request.split, "label_names": part.label_names}
+        meta = {"source": source.name, "split": part.split, "label_names": part.label_names}
         extent = {"condition_channels": request.condition_channels, **_write_arrays(temporary, part)}
-        write_json(temporary / "meta.json", {**meta, **extent})
+        write_json(temporary / "meta.json", {**meta, **extent, "notes": [*part.notes, *_skipped(part, extent)]})
+
+
+def _skipped(part: Part, extent: dict[str, Any]) -> list[str]:
+    skipped = extent["skipped"]
+    return [f"damaged images left out of {part.split}: {skipped}"] if skipped else []
 
 
 def _write_arrays(folder: Path, part: Part) -> dict[str, Any]:
@@ -247,6 +266,7 @@ def _read(folder: Path, source: str) -> ImageStore | None:
             skipped=meta["skipped"],
             condition_channels=meta["condition_channels"],
             mapping=mapping,
+            notes=meta["notes"],
         )
     except (UserError, OSError, EOFError, ValueError, TypeError, KeyError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOMEM:

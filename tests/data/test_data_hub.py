@@ -111,7 +111,8 @@ def test_what_does_not_fit_the_disk_is_streamed_into_the_same_store(tmp_path: Pa
         streamed = opened(tmp_path / "small", "full", *asked, "v", hub=hub, code=STREAM, **own)
     assert [line.split()[0] for line in whole] == (["270", "30"] if splits == ["train"] else ["300", "300"])
     assert streamed[:2] == whole
-    assert streamed[2] == f"UserError split: org/name has no split 'v'; use {' or '.join(splits)}"
+    there = "train, test or all" if splits == ["train"] else "train or validation"
+    assert streamed[2] == f"UserError split: org/name has no split 'v'; use {there}"
     kept = {name: list((tmp_path / name).rglob("*.arrow")) for name in ("home", "small")}
     assert kept["home"] and not kept["small"]
     assert not [path for path in (tmp_path / "small").rglob("*") if path.is_file() and path.stat().st_size > 9_000]

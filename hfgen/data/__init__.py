@@ -2,7 +2,7 @@
 
 from hfgen.data.batches import batch_indices
 from hfgen.data.glyphs import CLASSES, FACTORS, FONTS, SPLIT_SIZES, Glyphs, draw
-from hfgen.data.store import ImageStore, open_store, split_size
+from hfgen.data.store import ImageStore, open_store, split_size, stored_side
 
 __all__ = [
     "CLASSES",
@@ -15,4 +15,5 @@ __all__ = [
     "draw",
     "open_store",
     "split_size",
+    "stored_side",
 ]

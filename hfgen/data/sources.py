@@ -69,11 +69,11 @@ def find(data: str, config_name: str | None = None) -> Source:
     return _find_on_hub(data, config_name)
 
 
-def _table_source(name: str, state: str, open_: Callable[[], Opened]) -> Source:
-    """A source that is opened once, and only when something of it is asked for."""
+def _table_source(name: str, state: str, open_: Callable[[], Opened], found: str | None = None) -> Source:
+    """A source that is opened once, and only when something of it is asked for; errors call it `name`."""
     opened = cache(open_)
     return Source(
-        name,
+        found or name,
         state,
         lambda request: open_part(name, opened(), request),
         lambda split: count_rows(name, opened().table, split),
@@ -105,7 +105,7 @@ def _find_on_hub(data: str, config_name: str | None) -> Source:
     builder = hub_builder(name, revision or None, config_name)
     state = f"{name} {builder.hash} {builder.config.name}"
     found = f"{name}@{builder.hash}"
-    return _table_source(found, state, lambda: Opened(attempt(name, lambda: open_table(builder)), []))
+    return _table_source(name, state, lambda: Opened(attempt(name, lambda: open_table(builder)), []), found)
 
 
 def _open_built_in(name: str, request: Request) -> Part:

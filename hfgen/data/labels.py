@@ -66,7 +66,8 @@ def classes_of(column: str, counts: Mapping[Any, int]) -> tuple[Classes | None, 
     # Words are names of classes without a word more.
     renumbered = all(isinstance(key, int) and not isinstance(key, bool) for key in distinct)
     renumbered = renumbered and distinct != list(range(len(distinct)))
-    notes = [f"labels {_shown(names)} of {column} became classes 0 to {len(names) - 1}"] if renumbered else []
+    became = f"classes 0 to {len(names) - 1}" if len(names) > 1 else "class 0"
+    notes = [f"labels {_shown(names)} of {column} became {became}"] if renumbered else []
     return Classes(names, numbers), notes
 
 

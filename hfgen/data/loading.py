@@ -20,7 +20,7 @@ from hfgen.data.columns import Columns, as_stored, choose_columns
 from hfgen.data.decode import DamagedImage, Decoded, Rules, SmallImages, Stored, decode_and_tell, read
 from hfgen.data.folders import Opened, load_builder
 from hfgen.data.labels import Classes, classes_of
-from hfgen.data.splits import choose
+from hfgen.data.splits import canonical, choose
 from hfgen.data.tables import Batch, Table
 from hfgen.errors import DataError, UserError
 from hfgen.images import from_pil
@@ -181,6 +181,9 @@ def _classes(table: Table, columns: Columns) -> tuple[Classes | None, list[str]]
     if columns.label_field is not None:
         feature = feature[columns.label_field]
     if (names := getattr(feature, "names", None)) is not None:
+        if len(names) > 1 and all(map(canonical, names)):
+            # `datasets` takes them for classes where the images of train/ and test/ have none.
+            return None, [f"labels are left out: {', '.join(names)} are splits, not classes"]
         return Classes(list(names)), []
     called = column if columns.label_field is None else f"{column}.{columns.label_field}"
     return classes_of(called, table.values(column, columns.label_field))

@@ -14,17 +14,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from hfgen.bars import without_bars
 from hfgen.data import glyphs
 from hfgen.data.columns import no_condition
 from hfgen.data.folders import Opened, open_path
+from hfgen.data.layout import find_splits
 from hfgen.data.loading import Chunk, Part, Request, attempt, count_rows, hub_builder, open_part, shorter_side
 from hfgen.data.splits import no_split
 from hfgen.data.tables import open_table
 from hfgen.errors import DataError, SettingsError
 from hfgen.files import folder_state
+
+if TYPE_CHECKING:
+    from datasets import DatasetBuilder
 
 _BUILT_IN = ("glyphs", "stacked")
 _CHUNK = 128
@@ -103,9 +108,29 @@ def _find_on_hub(data: str, config_name: str | None) -> Source:
         forms = f"{', '.join(_BUILT_IN)}, a folder of images or parquet files, or a Hub id org/name[@revision]"
         raise DataError(f"data: {data!r} is none of: {forms}; use one of these")
     builder = hub_builder(name, revision or None, config_name)
+    _refuse_mixture(name, builder)
     state = f"{name} {builder.hash} {builder.config.name}"
     found = f"{name}@{builder.hash}"
     return _table_source(name, state, lambda: Opened(attempt(name, lambda: open_table(builder)), []), found)
+
+
+def _refuse_mixture(name: str, builder: DatasetBuilder) -> None:
+    """Refuse splits that `datasets` takes for one, since it doesn't know their names (`Train/`, `Test/`).
+
+    Raises:
+        DataError: it says what to do.
+    """
+    files = builder.config.data_files or {}
+    if list(map(str, files)) != ["train"]:
+        return
+    # hf://datasets/org/name@commit/path
+    paths = [PurePosixPath(str(file).partition("@")[2].partition("/")[2]) for file in files["train"]]
+    splits = find_splits(name, paths, sharded=builder.name != "imagefolder").splits
+    if len(splits) > 1:
+        raise DataError(
+            f"data: {name} has files of {' and '.join(splits)} by their names, which `datasets` takes for one split; "
+            f"run `hf download {name} --repo-type dataset --local-dir DIR`, and name DIR"
+        )
 
 
 def _open_built_in(name: str, request: Request) -> Part:

@@ -20,7 +20,7 @@ from hfgen.errors import UserError
 for data in sys.argv[1:]:
     try:
         store = open_store(data, resolution=8)
-        print(len(store), store.source, store.revision)
+        print(len(store), store.source, store.revision, *(["labels"] if store.labels is not None else []))
     except UserError as error:
         print("UserError", error)
 """
@@ -129,3 +129,17 @@ def test_a_stream_that_breaks_is_one_line_and_leaves_nothing(tmp_path: Path) -> 
         (line,) = opened(tmp_path / "home", "full", "train", hub=hub, code=STREAM, **own)
     assert re.match(r"UserError data: org/name can't be loaded \(.*\); check that it is whole, the connection", line)
     assert not list((tmp_path / "streamed").rglob("images.npy"))
+
+
+@pytest.mark.parametrize(("splits", "line"), [(("train", "test"), r"20 org/name@\w+ \w+"), (("Train", "Test"), None)])
+def test_splits_are_no_classes_and_are_not_mixed(splits: tuple[str, str], line: str | None, tmp_path: Path) -> None:
+    for split in splits:
+        (tmp_path / "repo" / split).mkdir(parents=True)
+        for index in range(20):
+            Image.new("L", (8, 8), index).save(tmp_path / "repo" / split / f"{index:02d}.png")
+    with served(tmp_path) as hub:
+        (printed,) = opened(tmp_path / "home", "org/name", hub=hub)
+    refused = (
+        r"UserError data: org/name has files of train and test by their names, which .*; run `hf download org/name"
+    )
+    assert re.fullmatch(line or f"{refused}.*", printed), printed

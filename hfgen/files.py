@@ -29,17 +29,27 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def folder_state(folder: Path) -> str:
-    """A hash of the place, and of every visible file's name, size and time of change."""
-    digest = hashlib.sha256(repr(str(folder.resolve())).encode())
+def visible_files(folder: Path) -> Iterator[Path]:
+    """All files below a folder in order, through links but not around in circles; hidden ones are left out."""
+    around: dict[str, set[tuple[int, int]]] = {}
     for root, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            path = Path(root, name)
-            if not name.startswith(".") and path.exists():
-                stat = path.stat()
-                row = [str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns]
-                digest.update(json.dumps(row).encode())
+        stat, outer = Path(root).stat(), around.pop(root, set())
+        own = (stat.st_dev, stat.st_ino)
+        folders[:] = [] if own in outer else sorted(name for name in folders if not name.startswith("."))
+        around |= {str(Path(root, name)): outer | {own} for name in folders}
+        if own not in outer:
+            yield from (Path(root, name) for name in sorted(files) if not name.startswith("."))
+
+
+def folder_state(folder: Path) -> str:
+    """A hash of the place, and of every visible file's name, size and times of change."""
+    digest = hashlib.sha256(repr(str(folder.resolve())).encode())
+    for path in visible_files(folder):
+        if path.exists():
+            # The time of the last change of the content alone may be set by whoever copies a file.
+            stat = path.stat()
+            row = [str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+            digest.update(json.dumps(row).encode())
     return digest.hexdigest()
 
 

@@ -69,6 +69,9 @@ def add_data(verb: argparse.ArgumentParser, default: str | None = None, *, requi
     help = "glyphs, stacked, a folder of images or parquet files, or a Hub id"
     verb.add_argument("--data", default=default, required=required and default is None, help=help)
     verb.add_argument("--skip_damaged", action="store_true", help="leave damaged images out and count them")
+    verb.add_argument("--image_column", metavar="NAME", help="the column of images, where the data have several")
+    verb.add_argument("--label_column", metavar="NAME", help="the column of labels, likewise; none leaves them out")
+    verb.add_argument("--config_name", metavar="NAME", help="the configuration, where the data's card declares several")
 
 
 def add_split(verb: argparse.ArgumentParser) -> None:
@@ -86,6 +89,11 @@ def add_measurement(verb: argparse.ArgumentParser, *, data_required: bool = True
     verb.add_argument("--seed", type=int, default=0, help="chooses the images and draws the samples (%(default)s)")
     help = "embedded (trained on the data), inception, or an image network of transformers: a folder or a Hub id"
     verb.add_argument("--extractor", default="embedded", help=help)
+
+
+def columns(arguments: argparse.Namespace) -> dict[str, str | None]:
+    """Which part of a dataset is meant, as `hfgen.data.open_store` takes it."""
+    return {name: getattr(arguments, name) for name in ("image_column", "label_column", "config_name")}
 
 
 def measurement(arguments: argparse.Namespace) -> dict[str, Any]:

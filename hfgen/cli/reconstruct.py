@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from hfgen.cli.options import Verbs, add_data, add_picture, add_split, add_verb, at_least_one, save_grid
+from hfgen.cli.options import Verbs, add_data, add_picture, add_split, add_verb, at_least_one, columns, save_grid
 from hfgen.errors import ModelError
 
 
@@ -38,6 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
         small_images=arguments.small_images,
         skip_damaged=arguments.skip_damaged,
         condition=pipeline.paired_with,
+        **columns(arguments),
     )
     inputs = store.images[batch_indices(len(store), 0, min(arguments.n, len(store)), 0)]
     originals = inputs[:, : store.channels]

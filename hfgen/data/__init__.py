@@ -2,7 +2,7 @@
 
 from hfgen.data.batches import batch_indices
 from hfgen.data.glyphs import CLASSES, FACTORS, FONTS, SPLIT_SIZES, Glyphs, draw
-from hfgen.data.store import ImageStore, open_store
+from hfgen.data.store import ImageStore, open_store, split_size, stored_side
 
 __all__ = [
     "CLASSES",
@@ -14,4 +14,6 @@ __all__ = [
     "batch_indices",
     "draw",
     "open_store",
+    "split_size",
+    "stored_side",
 ]

@@ -3,7 +3,7 @@
 In order: the EXIF orientation is applied; 16-bit grey is scaled to 8 bits; transparency is laid on white;
 palette, CMYK and the rest become RGB; the square of the shorter side is cut from the centre, converted to the
 asked channels, and brought to the resolution with Lanczos (Pillow's, which antialiases). An image that has
-the resolution already keeps its pixels.
+the resolution already keeps its pixels. An array is taken as it is, if its pixels are whole numbers.
 """
 
 from __future__ import annotations
@@ -11,14 +11,21 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from hfgen.errors import UserError
+from hfgen.errors import DataError
 
 SmallImages = Literal["refuse", "pad", "upscale"]
+
+Stored: TypeAlias = "Mapping[str, Any] | np.ndarray | None"
+"""`{"bytes": ..., "path": ...}` (bytes first), or pixels (H, W), (H, W, C) or (C, H, W)."""
+
+_GREY_MODES = ("1", "L", "LA", "La")
+_LOSSLESS_MODES = (*_GREY_MODES, "P", "PA", "RGB", "RGBA", "RGBX", "RGBa")
 
 
 class DamagedImage(Exception):
@@ -34,47 +41,98 @@ class Rules:
     small_images: SmallImages
 
 
-def read(stored: Mapping[str, Any] | None) -> Image.Image:
-    """Load `{"bytes": ..., "path": ...}` (bytes first) as mode L where the image is grey, else RGB.
+@dataclass(frozen=True)
+class Decoded:
+    """An image, and what was done to it.
+
+    Attributes:
+        image: Of mode L or RGB.
+        was_grey: Whether it was stored without colour.
+        changes: What its pixels lost, in words.
+        peak: The highest level of a 16-bit image; else None.
+    """
+
+    image: Image.Image
+    was_grey: bool
+    changes: tuple[str, ...] = ()
+    peak: int | None = None
+
+
+def read(stored: Stored) -> Image.Image:
+    """Load what is stored as mode L where the image is grey, else RGB.
 
     Raises:
         DamagedImage: also for an image beyond Pillow's limit against decompression bombs.
     """
+    return _read(stored).image
+
+
+def decode(stored: Stored, name: str, rules: Rules) -> Image.Image:
+    """The square image (mode L or RGB) of the rules' resolution; `name` is for the error.
+
+    Raises:
+        DamagedImage: see `read`.
+        DataError: the shorter side is below the resolution and small images are refused.
+    """
+    return decode_and_tell(stored, name, rules).image
+
+
+def decode_and_tell(stored: Stored, name: str, rules: Rules) -> Decoded:
+    """`decode`, with what was done to the image."""
+    found = _read(stored)
+    image, changes = found.image, [*found.changes]
+    side = min(image.size)
+    if side < rules.resolution and rules.small_images == "refuse":
+        raise DataError(
+            f"resolution: {name} is {image.width} x {image.height} pixels, smaller than {rules.resolution}; "
+            "lower the resolution, or pass --small_images pad or --small_images upscale"
+        )
+    if image.width != image.height:
+        changes.append("cropped to the centre square")
+    mode = "L" if rules.channels == 1 else "RGB"
+    if image.mode != mode:
+        changes.append("grey, converted to RGB" if mode == "RGB" else "in colour, converted to grey")
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    square = image.crop((left, top, left + side, top + side)).convert(mode)
+    if side < rules.resolution:
+        changes.append(f"smaller than {rules.resolution} px, " + _SMALL[rules.small_images])
+    if side < rules.resolution and rules.small_images == "pad":
+        square = _pad(square, rules.resolution)
+    elif side != rules.resolution:
+        square = square.resize((rules.resolution, rules.resolution), Image.Resampling.LANCZOS)
+    return Decoded(square, found.was_grey, tuple(changes), found.peak)
+
+
+_SMALL = {"pad": "padded", "upscale": "enlarged"}
+
+
+def _read(stored: Stored) -> Decoded:
     if stored is None:
         raise DamagedImage("there is no image")
     try:
+        if isinstance(stored, np.ndarray):
+            return _from_array(stored)
+        if stored["bytes"] is None and Path(stored["path"]).suffix.lower() == ".npy":
+            return _from_array(np.load(stored["path"], allow_pickle=False))
         with Image.open(io.BytesIO(stored["bytes"]) if stored["bytes"] is not None else stored["path"]) as image:
             _refuse_bomb(image)
-            return _to_grey_or_rgb(ImageOps.exif_transpose(image))
+            changes = ["of several frames, of which the first is used"] if getattr(image, "n_frames", 1) > 1 else []
+            return _to_grey_or_rgb(ImageOps.exif_transpose(image), changes)
     except DamagedImage:
         raise
     except UnidentifiedImageError as error:
+        if _is_pointer(stored):
+            raise DamagedImage("it is a pointer of Git LFS; run `git lfs pull`") from error
         raise DamagedImage("no image format that Pillow knows") from error
     except Exception as error:  # On damaged bytes Pillow's plugins raise almost anything.
         raise DamagedImage(str(error) or type(error).__name__) from error
 
 
-def decode(stored: Mapping[str, Any] | None, name: str, rules: Rules) -> Image.Image:
-    """The square image (mode L or RGB) of the rules' resolution; `name` is for the error.
-
-    Raises:
-        DamagedImage: see `read`.
-        UserError: the shorter side is below the resolution and small images are refused.
-    """
-    image = read(stored)
-    side = min(image.size)
-    if side < rules.resolution and rules.small_images == "refuse":
-        raise UserError(
-            f"resolution: {name} is {image.width} x {image.height} pixels, smaller than {rules.resolution}; "
-            "lower the resolution, or pass --small_images pad or --small_images upscale"
-        )
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = image.crop((left, top, left + side, top + side)).convert("L" if rules.channels == 1 else "RGB")
-    if side < rules.resolution and rules.small_images == "pad":
-        return _pad(square, rules.resolution)
-    if side == rules.resolution:
-        return square
-    return square.resize((rules.resolution, rules.resolution), Image.Resampling.LANCZOS)
+def _is_pointer(stored: Stored) -> bool:
+    if not isinstance(stored, Mapping):
+        return False
+    start = stored["bytes"] if stored["bytes"] is not None else Path(stored["path"]).read_bytes()
+    return start[:40].startswith(b"version https://git-lfs")
 
 
 def _refuse_bomb(image: Image.Image) -> None:
@@ -85,24 +143,45 @@ def _refuse_bomb(image: Image.Image) -> None:
         )
 
 
-def _to_grey_or_rgb(image: Image.Image) -> Image.Image:
+def _to_grey_or_rgb(image: Image.Image, changes: list[str]) -> Decoded:
     if image.mode.startswith("I"):
-        return _from_16_bit(image)
+        return _from_16_bit(np.asarray(image), changes)
     if image.mode == "F":
         raise DamagedImage("its pixels are floating-point numbers of unknown range")
-    mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
+    if image.mode not in _LOSSLESS_MODES:
+        changes.append(f"{image.mode}, converted to RGB")
+    mode = "L" if image.mode in _GREY_MODES else "RGB"
     if image.has_transparency_data:
         image = image.convert("RGBA")
+        if np.asarray(image.getchannel("A")).min() < 255:
+            changes.append("transparent, laid on white")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert(mode)
+    return Decoded(image.convert(mode), mode == "L", tuple(changes))
 
 
-def _from_16_bit(image: Image.Image) -> Image.Image:
+def _from_16_bit(pixels: np.ndarray, changes: list[str]) -> Decoded:
     # Pillow's own conversion clips at 255. Mode I is also what its older versions give for 16-bit PNG.
-    wide = np.asarray(image).astype(np.int64)
+    wide = pixels.astype(np.int64)
     if wide.min() < 0 or wide.max() > 65535:
         raise DamagedImage("its pixels are 32-bit integers of unknown range")
-    return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
+    image = Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
+    return Decoded(image, True, (*changes, "of 16 bits, scaled to 8"), int(wide.max()))
+
+
+def _from_array(pixels: np.ndarray) -> Decoded:
+    """An image of pixels (H, W), (H, W, C) or (C, H, W), C 1, 3 or 4."""
+    changes: list[str] = []
+    if pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4) and pixels.shape[0] in (1, 3, 4):
+        pixels = pixels.transpose(1, 2, 0)
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)) or not pixels.size:
+        raise DamagedImage(f"an array of shape {pixels.shape} is no image")
+    if pixels.dtype == np.uint16 and pixels.ndim == 2:
+        return _from_16_bit(pixels, changes)
+    if pixels.dtype.kind not in "ui" or (pixels.dtype != np.uint8 and (pixels.min() < 0 or pixels.max() > 255)):
+        raise DamagedImage(f"its pixels are {pixels.dtype}; give uint8, 0 to 255")
+    return _to_grey_or_rgb(Image.fromarray(np.ascontiguousarray(pixels, np.uint8)), changes)
 
 
 def _pad(square: Image.Image, resolution: int) -> Image.Image:

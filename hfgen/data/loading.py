@@ -1,8 +1,4 @@
-"""A folder or a Hub dataset, read with `datasets` -> the decoded images of one split, a chunk at a time.
-
-A dataset whose only split is `train` is divided, by a fixed seed: `test` is a tenth of it, `train` the rest.
-Labels are the column `label`, `labels` or `fine_label`, where it holds classes or integers; -1 is unknown.
-"""
+"""A table -> the decoded images of one split, a chunk at a time, and what was done to them."""
 
 from __future__ import annotations
 
@@ -10,35 +6,34 @@ import dataclasses
 import itertools
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from hfgen.bars import without_bars
-from hfgen.data.decode import DamagedImage, Rules, SmallImages, decode, read
-from hfgen.data.tables import Batch, Table, open_table
-from hfgen.errors import UserError
+from hfgen.data.columns import Columns, as_stored, choose_columns
+from hfgen.data.decode import DamagedImage, Decoded, Rules, SmallImages, Stored, decode_and_tell, read
+from hfgen.data.folders import Opened, load_builder
+from hfgen.data.labels import Classes, classes_of
+from hfgen.data.splits import canonical, choose
+from hfgen.data.tables import Batch, Table
+from hfgen.errors import DataError, UserError
 from hfgen.images import from_pil
-from hfgen.seeds import derive_seed
 
 if TYPE_CHECKING:
-    from datasets import DatasetBuilder, Features
-    from PIL import Image
+    from datasets import DatasetBuilder
 
-_SPLIT_FOLDERS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
-_IMAGE_COLUMNS = ("image", "img")
-_LABEL_COLUMNS = ("label", "labels", "fine_label")
 _LOOKED_AT = 16
+_REMEDY = "check that it is whole, the connection, and that the disk isn't full"
 
-ALL = "all"
-"""The split that is the whole of an undivided dataset."""
+
+class ColourFound(Exception):
+    """An image in colour, after the first ones let the channels be 1."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +49,8 @@ class Request:
     small_images: SmallImages
     skip_damaged: bool
     condition: tuple[str, int] | None = None
+    image_column: str | None = None
+    label_column: str | None = None
 
     @property
     def condition_channels(self) -> int:
@@ -65,118 +62,103 @@ class Request:
 class Chunk:
     """uint8 (n, C, R, R), int64 (n,) or None, and how many damaged images were left out.
 
-    The channels of an image's condition, where one is asked for, follow its own.
+    The channels of an image's condition, where one is asked for, follow its own. `changes` counts what was done to
+    the images, in words; `peak` is the highest level of those of 16 bits, None where there are none.
     """
 
     images: Tensor
     labels: Tensor | None
     skipped: int
+    changes: Counter[str] = dataclasses.field(default_factory=Counter)
+    peak: int | None = None
 
 
 @dataclass(frozen=True)
 class Part:
-    """One split: its shape (N, C, R, R) before any image is left out, and how to get the images."""
+    """One split: its shape (N, C, R, R) before any image is left out, and how to get the images.
+
+    `split` is the split that is really used; `notes` say, a line each, what was chosen, left out or guessed. Drawing
+    `chunks` may raise `ColourFound`, where the channels were found out.
+    """
 
     shape: tuple[int, int, int, int]
     label_names: list[str] | None
     chunks: Iterator[Chunk]
+    split: str
+    notes: list[str] = dataclasses.field(default_factory=list)
 
 
-def no_split(name: str, split: str, splits: list[str]) -> UserError:
-    """The error for a split that DATA hasn't."""
-    return UserError(f"split: {name} has no split {split!r}; use {' or '.join(splits)}")
-
-
-def open_folder(name: str, folder: Path, request: Request) -> Part:
-    """`open_part` of a folder of images or of parquet files; without the bars of `datasets`: it takes no time."""
-    with without_bars("datasets"):
-        return open_part(name, folder_builder(folder), request)
-
-
-def folder_builder(folder: Path) -> DatasetBuilder:
-    """The reader of a folder of images or of parquet files.
-
-    Top folders named train, val or validation, and test are splits, where two of them or no others exist.
-    """
-    from datasets import load_dataset_builder
-    from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
-
-    suffixes = {path.suffix.lower() for path in folder.rglob("*") if path.is_file()}
-    if ".parquet" in suffixes or not suffixes.intersection(ImageFolder.EXTENSIONS):
-        return _attempt(str(folder), "check its files", lambda: load_dataset_builder(str(folder)))
-    top = {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
-    splits = top & _SPLIT_FOLDERS.keys()
-    # Explicit: by default `datasets` makes a file called cats/test_3.png a split of its own.
-    files = {"train": "**"}
-    if splits and (len(splits) > 1 or splits == top):
-        files = {_SPLIT_FOLDERS[name]: f"{name}/**" for name in sorted(splits)}
-    return _attempt(
-        str(folder),
-        "check its files",
-        lambda: load_dataset_builder("imagefolder", data_dir=str(folder), data_files=files),
-    )
-
-
-def hub_builder(name: str, revision: str | None) -> DatasetBuilder:
+def hub_builder(name: str, revision: str | None, config_name: str | None) -> DatasetBuilder:
     """The reader of a Hub dataset; its `hash` is the commit. Nothing is downloaded yet but the card."""
-    from datasets import load_dataset_builder
-
     label = f"{name}@{revision}" if revision else name
     remedy = "there is no folder of that name; for the Hub, check the name, the connection and `hf auth login`"
-    builder = _attempt(label, remedy, lambda: load_dataset_builder(name, revision=revision))
+    builder = attempt(label, lambda: load_builder(name, name, config_name, revision=revision), remedy)
     # Without the Hub, `datasets` falls back to whatever commit it has kept.
     if re.fullmatch(r"[0-9a-f]{40}", revision or "") and builder.hash != revision:
-        raise UserError(f"data: {label} can't be reached, only {builder.hash} is kept here; go online")
+        raise DataError(f"data: {label} can't be reached, only {builder.hash} is kept here; go online")
     return builder
 
 
-def open_part(name: str, builder: DatasetBuilder, request: Request) -> Part:
-    """One split of what the builder reads; `name` is for errors.
+def open_part(name: str, opened: Opened, request: Request) -> Part:
+    """One split of a table; `name` is for errors.
 
     Raises:
-        UserError: it can't be read, has no such split, no image column or, while the chunks are drawn, an
+        DataError: it can't be read, has no such split, no image column or, while the chunks are drawn, an
             image that the request refuses.
+        SettingsError: a column that the request names isn't there.
+        ColourFound: while the chunks are drawn: see `Part`.
     """
-    remedy = "check that it is whole, the connection, and that the disk isn't full"
-    table = _attempt(name, remedy, lambda: open_table(builder))
-    columns = _columns(name, table.features, request)
-    whole, rows = _attempt(name, remedy, lambda: _rows(name, table, request.split))
+    table = opened.table
+    condition = request.condition[0] if request.condition else None
+    columns = choose_columns(name, table.features, request.image_column, request.label_column, condition)
+    choice = attempt(name, lambda: choose(name, table.splits, table.count, request.split))
+    classes, notes = attempt(name, lambda: _classes(table, columns))
+    if "label" in columns.names and classes is None:
+        del columns.names["label"]
+    batches = partial(_batches, table, choice.whole, columns=columns, classes=classes)
     channels = request.channels
     if channels == "auto":
-        first = table.batches(whole, rows[:_LOOKED_AT], columns)
-        channels = _attempt(name, remedy, lambda: _channels(stored for _, batch in first for stored in batch["image"]))
+        first = batches(choice.rows[:_LOOKED_AT])
+        channels = attempt(name, lambda: _channels(stored for _, batch in first for stored in batch["image"]))
     rules = {"image": Rules(request.resolution, channels, request.small_images)}
     if request.condition:
         rules["condition"] = dataclasses.replace(rules["image"], channels=request.condition_channels)
-    label_names = getattr(table.features[columns["label"]], "names", None) if "label" in columns else None
-    shape = (len(rows), channels + request.condition_channels, request.resolution, request.resolution)
-    batches = table.batches(whole, rows, columns)
-    read_on = partial(_attempt, name, remedy, lambda: next(batches, None))
-    return Part(shape, label_names, _chunks(name, iter(read_on, None), rules, request.skip_damaged))
+    shape = (len(choice.rows), channels + request.condition_channels, request.resolution, request.resolution)
+    rows = batches(choice.rows)
+    read_on = partial(attempt, name, lambda: next(rows, None))
+    strict = request.channels == "auto" and channels == 1
+    chunks = _chunks(name, iter(read_on, None), rules, request.skip_damaged, grey_only=strict)
+    notes = [*opened.notes, *columns.notes, *notes, *([choice.note] if choice.note else [])]
+    return Part(shape, classes.names if classes else None, chunks, choice.split, notes)
 
 
-def stored_side(data: str, split: str) -> int:
-    """The shorter side, in pixels, of the first image that a folder or a Hub dataset holds.
+def count_rows(name: str, table: Table, split: str) -> tuple[str, int]:
+    """The split that is used where `split` is asked for, and its number of rows; no image is decoded.
 
     Raises:
-        UserError: it is neither, or can't be read.
+        DataError: it can't be read, or has no such split.
     """
-    folder = Path(data).expanduser()
-    if not folder.is_dir() and not re.fullmatch(r"\w[\w.-]*/[\w.-]+(@\S+)?", data):
-        raise UserError(f"samples: {data!r} is no folder of images or parquet files, nor a Hub id; give one")
-    name, _, revision = data.partition("@")
-    with without_bars("datasets"):
-        table = open_table(folder_builder(folder) if folder.is_dir() else hub_builder(name, revision or None))
-    columns = {"image": _columns(data, table.features, Request(split, 8, "auto", "refuse", False))["image"]}
-    whole, rows = _rows(data, table, split)
-    (_, first), *_ = table.batches(whole, rows[:1], columns)
+    choice = attempt(name, lambda: choose(name, table.splits, table.count, split))
+    return choice.split, len(choice.rows)
+
+
+def shorter_side(name: str, table: Table, split: str, image_column: str | None) -> int:
+    """The shorter side, in pixels, of the first image of a split.
+
+    Raises:
+        DataError: there is no such split, or the image can't be read.
+    """
+    columns = choose_columns(name, table.features, image_column, None, None)
+    choice = attempt(name, lambda: choose(name, table.splits, table.count, split))
+    rows = table.batches(choice.whole, choice.rows[:1], {"image": columns.names["image"]})
+    (_, first), *_ = attempt(name, lambda: list(rows))
     try:
-        return min(read(first["image"][0]).size)
+        return min(read(as_stored(first["image"][0])).size)
     except DamagedImage as error:
-        raise UserError(f"samples: the first image of {data} can't be read ({error}); give --resolution") from None
+        raise DataError(f"samples: the first image of {name} can't be read ({error}); give --resolution") from None
 
 
-def _attempt(name: str, remedy: str, call: Callable[[], Any]) -> Any:
+def attempt(name: str, call: Callable[[], Any], remedy: str = _REMEDY) -> Any:
     """What `datasets` answers, with any failure as one line."""
     from datasets.exceptions import DatasetGenerationError
 
@@ -188,79 +170,39 @@ def _attempt(name: str, remedy: str, call: Callable[[], Any]) -> Any:
         # This one says only that something went wrong.
         cause = error.__cause__ if isinstance(error, DatasetGenerationError) and error.__cause__ else error
         reason = str(cause).strip().partition("\n")[0]
-        raise UserError(f"data: {name} can't be loaded ({type(cause).__name__}: {reason}); {remedy}") from error
+        raise DataError(f"data: {name} can't be loaded ({type(cause).__name__}: {reason}); {remedy}") from error
 
 
-def _rows(name: str, table: Table, split: str) -> tuple[str, np.ndarray]:
-    """The table's split that holds the asked one, and which of its rows are the asked split's."""
-    if table.splits == ["train"] and split in ("train", "test"):
-        whole = "train"
-        held_out = _held_out(table.count(whole))
-        rows = np.flatnonzero(held_out if split == "test" else ~held_out)
-    elif split in table.splits or (split == ALL and len(table.splits) == 1):
-        whole = table.splits[0] if split == ALL else split
-        rows = np.arange(table.count(whole))
-    else:
-        raise no_split(name, split, table.splits)
-    if not len(rows):
-        raise UserError(f"data: {name} has no image for the split {split!r}; add images")
-    return whole, rows
+def _classes(table: Table, columns: Columns) -> tuple[Classes | None, list[str]]:
+    """What the values of the label's column mean, over all splits."""
+    if (column := columns.names.get("label")) is None:
+        return None, []
+    feature = table.features[column]
+    if columns.label_field is not None:
+        feature = feature[columns.label_field]
+    if (names := getattr(feature, "names", None)) is not None:
+        if len(names) > 1 and all(map(canonical, names)):
+            # `datasets` takes them for classes where the images of train/ and test/ have none.
+            return None, [f"labels are left out: {', '.join(names)} are splits, not classes"]
+        return Classes(list(names)), []
+    called = column if columns.label_field is None else f"{column}.{columns.label_field}"
+    return classes_of(called, table.values(column, columns.label_field))
 
 
-def _held_out(count: int) -> np.ndarray:
-    """Which rows of an undivided dataset are its test split: bool (count,), a tenth of them, at least one."""
-    order = np.argsort(np.random.PCG64(derive_seed("held out")).random_raw(count), kind="stable")
-    held_out = np.zeros(count, bool)
-    held_out[order[: max(1, count // 10)]] = True
-    return held_out
+def _batches(table: Table, split: str, rows: Any, *, columns: Columns, classes: Classes | None) -> Iterator[Batch]:
+    """Batches of `image` and `condition` as `decode` takes them, and of `label` as numbers of classes."""
+    for numbers, batch in table.batches(split, rows, columns.names):
+        found: dict[str, list[Any]] = {}
+        for column, cells in batch.items():
+            if column != "label":
+                found[column] = [as_stored(cell) for cell in cells]
+            elif classes is not None:
+                field = columns.label_field
+                found[column] = [classes.number(cell if field is None else (cell or {}).get(field)) for cell in cells]
+        yield numbers, found
 
 
-def no_condition(name: str, condition: str, columns: Iterable[str]) -> UserError:
-    """The error for pairs that DATA hasn't."""
-    return UserError(
-        f"condition: {name} has no column of images {condition!r} beside the images to make, only "
-        f"{', '.join(columns)}; name one with --model.condition, or give paired data"
-    )
-
-
-def _columns(name: str, features: Features, request: Request) -> dict[str, str]:
-    """The columns to read, by our names `image`, `label` where there is one, `condition` where it is asked for."""
-    from datasets import Image as ImageFeature
-
-    images = [column for column, feature in features.items() if isinstance(feature, ImageFeature)]
-    columns = {}
-    if request.condition:
-        condition = request.condition[0]
-        if condition not in images or len(images) < 2:
-            raise no_condition(name, condition, features)
-        images.remove(condition)
-        columns["condition"] = condition
-    columns["image"] = _image_column(name, images, features)
-    if label := _label_column(features):
-        columns["label"] = label
-    return columns
-
-
-def _image_column(name: str, columns: list[str], features: Features) -> str:
-    if not columns:
-        raise UserError(
-            f"data: {name} has no column of images, only {', '.join(features)}; name a folder of images, "
-            "or a dataset whose viewer shows them"
-        )
-    return next((column for column in _IMAGE_COLUMNS if column in columns), columns[0])
-
-
-def _label_column(features: Features) -> str | None:
-    from datasets import ClassLabel, Value
-
-    for column in _LABEL_COLUMNS:
-        feature = features.get(column)
-        if isinstance(feature, ClassLabel) or (isinstance(feature, Value) and "int" in feature.dtype):
-            return column
-    return None
-
-
-def _channels(images: Iterable[dict[str, Any] | None]) -> int:
+def _channels(images: Iterable[Stored]) -> int:
     """1 where all the readable images are grey, else 3."""
     modes = set()
     for stored in images:
@@ -271,39 +213,42 @@ def _channels(images: Iterable[dict[str, Any] | None]) -> int:
     return 1 if modes == {"L"} else 3
 
 
-def _chunks(name: str, batches: Iterable[Batch], rules: dict[str, Rules], skip_damaged: bool) -> Iterator[Chunk]:
+def _chunks(
+    name: str, batches: Iterable[Batch], rules: dict[str, Rules], skip_damaged: bool, *, grey_only: bool
+) -> Iterator[Chunk]:
     """The rows in order, decoded in threads by the rules of their columns: Pillow works outside Python's lock."""
 
-    def attempt(row: int, stored: dict[str, Any] | None, rule: Rules) -> Image.Image | None:
-        in_file = stored is not None and stored["bytes"] is None
-        place = stored["path"] if stored and in_file else f"{name}, row {row},"
+    def decode_one(row: int, stored: Stored, rule: Rules) -> Decoded | None:
+        in_file = isinstance(stored, dict) and stored["bytes"] is None
+        place = stored["path"] if isinstance(stored, dict) and in_file else f"{name}, row {row},"
         try:
-            return decode(stored, place, rule)
+            return decode_and_tell(stored, place, rule)
         except DamagedImage as error:
             if skip_damaged:
                 return None
-            raise UserError(f"data: {place} can't be read ({error}); mend it, or pass --skip_damaged") from error
+            raise DataError(f"data: {place} can't be read ({error}); fix it, or pass --skip_damaged") from error
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for numbers, batch in batches:
             decoded = {
-                column: list(pool.map(attempt, numbers, batch[column], itertools.repeat(rule)))
+                column: list(pool.map(decode_one, numbers, batch[column], itertools.repeat(rule)))
                 for column, rule in rules.items()
             }
+            if grey_only and not all(image.was_grey for image in decoded["image"] if image is not None):
+                raise ColourFound
             yield _chunk(decoded, batch.get("label"), rules)
 
 
-def _chunk(
-    decoded: dict[str, list[Image.Image | None]], labels: list[int | None] | None, rules: dict[str, Rules]
-) -> Chunk:
+def _chunk(decoded: dict[str, list[Decoded | None]], labels: list[int] | None, rules: dict[str, Rules]) -> Chunk:
     """Whole rows only: an image without its condition is left out too."""
     rows = list(zip(*decoded.values(), strict=True))
     kept = [index for index, row in enumerate(rows) if all(image is not None for image in row)]
-    pixels = torch.cat([_pixels([decoded[column][index] for index in kept], rule) for column, rule in rules.items()], 1)
-    if labels is None:
-        return Chunk(pixels, None, len(rows) - len(kept))
-    known = [-1 if label is None else label for label in labels]
-    return Chunk(pixels, torch.tensor(known, dtype=torch.int64)[kept], len(rows) - len(kept))
+    images = {column: [found for index in kept if (found := decoded[column][index])] for column in rules}
+    pixels = torch.cat([_pixels([one.image for one in images[column]], rule) for column, rule in rules.items()], 1)
+    changes = Counter(change for one in images["image"] for change in one.changes)
+    peaks = [one.peak for one in images["image"] if one.peak is not None]
+    numbers = None if labels is None else torch.tensor(labels, dtype=torch.int64)[kept]
+    return Chunk(pixels, numbers, len(rows) - len(kept), changes, max(peaks, default=None))
 
 
 def _pixels(images: list[Any], rule: Rules) -> Tensor:

@@ -1,24 +1,35 @@
 """What DATA names.
 
-`glyphs` or `stacked`; an existing folder of images (class folders give labels) or of parquet files, with or
-without a dataset card; or a Hub id `org/name[@revision]`.
+`glyphs` or `stacked`; an existing folder of images (class folders give labels), of parquet or Arrow files, of arrays or
+of archives, with or without a dataset card; one such file; or a Hub id `org/name[@revision]`.
 
 The built-in names win over a folder of that name (write `./glyphs`), and a folder over a Hub id.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
+from hfgen.bars import without_bars
 from hfgen.data import glyphs
-from hfgen.data.loading import Chunk, Part, Request, hub_builder, no_condition, no_split, open_folder, open_part
-from hfgen.errors import UserError
+from hfgen.data.columns import no_condition
+from hfgen.data.folders import Opened, open_path
+from hfgen.data.layout import find_splits
+from hfgen.data.loading import Chunk, Part, Request, attempt, count_rows, hub_builder, open_part, shorter_side
+from hfgen.data.splits import no_split
+from hfgen.data.tables import open_table
+from hfgen.errors import DataError, SettingsError
 from hfgen.files import folder_state
+
+if TYPE_CHECKING:
+    from datasets import DatasetBuilder
 
 _BUILT_IN = ("glyphs", "stacked")
 _CHUNK = 128
@@ -32,59 +43,119 @@ class Source:
         name: DATA as given; for a Hub id, with the resolved commit as its revision.
         state: a text that changes with the content.
         open: gives one split.
+        count: gives the split that is used where another may be asked for, and its number of images, undecoded.
+        side: gives the shorter side of a split's first image, of a column if one is named.
     """
 
     name: str
     state: str
     open: Callable[[Request], Part]
+    count: Callable[[str], tuple[str, int]]
+    side: Callable[[str, str | None], int] | None = None
 
 
-def find(data: str) -> Source:
+def find(data: str, config_name: str | None = None) -> Source:
     """The source that DATA names. A Hub id is resolved to its commit; no image is fetched or decoded yet.
 
     Raises:
-        UserError: DATA has none of the forms, or isn't there.
+        DataError: DATA has none of the forms, or isn't there.
+        SettingsError: it has no configuration of that name, or several and none is named.
     """
     if data in _BUILT_IN:
+        if config_name is not None:
+            raise SettingsError(f"config_name: {data} has no configurations; leave it out")
         # Matplotlib brings the fonts, Pillow the FreeType that draws them.
         drawn_by = f"pillow {version('pillow')} matplotlib {version('matplotlib')}"
         state = f"{data} {glyphs.VERSION} {drawn_by}"
-        return Source(data, state, partial(_open_built_in, data))
-    folder = Path(data).expanduser()
-    if data and folder.is_dir():
-        state = folder_state(folder)
-        return Source(data, state, partial(open_folder, data, folder))
-    if data and folder.exists():
-        raise UserError(f"data: {data} is a file; name the folder that holds it")
-    return _find_on_hub(data)
+        return Source(data, state, partial(_open_built_in, data), partial(_count_built_in, data))
+    path = Path(data).expanduser()
+    if data and path.exists():
+        return _table_source(data, f"{_state(path)} {config_name}", lambda: _open_local(data, path, config_name))
+    return _find_on_hub(data, config_name)
 
 
-def _find_on_hub(data: str) -> Source:
+def _table_source(name: str, state: str, open_: Callable[[], Opened], found: str | None = None) -> Source:
+    """A source that is opened once, and only when something of it is asked for; errors call it `name`."""
+    opened = cache(open_)
+    return Source(
+        found or name,
+        state,
+        lambda request: open_part(name, opened(), request),
+        lambda split: count_rows(name, opened().table, split),
+        lambda split, column: shorter_side(name, opened().table, split, column),
+    )
+
+
+def _state(path: Path) -> str:
+    if path.is_dir():
+        return folder_state(path)
+    stat = path.stat()
+    row = (str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    return hashlib.sha256(repr(row).encode()).hexdigest()
+
+
+def _open_local(name: str, path: Path, config_name: str | None) -> Opened:
+    # It takes no time that a bar would have to show.
+    with without_bars("datasets"):
+        return attempt(name, lambda: open_path(name, path, config_name), "check its files")
+
+
+def _find_on_hub(data: str, config_name: str | None) -> Source:
     name, _, revision = data.partition("@")
     if data.startswith((".", "/", "~")) or "\\" in data or name.count("/") > 1:
-        raise UserError(f"data: no such folder {data}; check the path")
+        raise DataError(f"data: no such folder {data}; check the path")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+(@\S+)?", data):
         forms = f"{', '.join(_BUILT_IN)}, a folder of images or parquet files, or a Hub id org/name[@revision]"
-        raise UserError(f"data: {data!r} is none of: {forms}; use one of these")
-    builder = hub_builder(name, revision or None)
+        raise DataError(f"data: {data!r} is none of: {forms}; use one of these")
+    builder = hub_builder(name, revision or None, config_name)
+    _refuse_mixture(name, builder)
     state = f"{name} {builder.hash} {builder.config.name}"
-    return Source(f"{name}@{builder.hash}", state, partial(open_part, name, builder))
+    found = f"{name}@{builder.hash}"
+    return _table_source(name, state, lambda: Opened(attempt(name, lambda: open_table(builder)), []), found)
+
+
+def _refuse_mixture(name: str, builder: DatasetBuilder) -> None:
+    """Refuse splits that `datasets` takes for one, since it doesn't know their names (`Train/`, `Test/`).
+
+    Raises:
+        DataError: it says what to do.
+    """
+    files = builder.config.data_files or {}
+    if list(map(str, files)) != ["train"]:
+        return
+    # hf://datasets/org/name@commit/path
+    paths = [PurePosixPath(str(file).partition("@")[2].partition("/")[2]) for file in files["train"]]
+    splits = find_splits(name, paths, sharded=builder.name != "imagefolder").splits
+    if len(splits) > 1:
+        raise DataError(
+            f"data: {name} has files of {' and '.join(splits)} by their names, which `datasets` takes for one split; "
+            f"run `hf download {name} --repo-type dataset --local-dir DIR`, and name DIR"
+        )
 
 
 def _open_built_in(name: str, request: Request) -> Part:
     channels = 1 if name == "glyphs" else 3
     if request.channels not in ("auto", channels):
-        raise UserError(f"channels: {name} has {channels}, not {request.channels}; use {channels} or auto")
-    if request.split not in glyphs.SPLIT_SIZES:
-        raise no_split(name, request.split, list(glyphs.SPLIT_SIZES))
+        raise SettingsError(f"channels: {name} has {channels}, not {request.channels}; use {channels} or auto")
+    for option, known in (("image_column", ("image",)), ("label_column", ("label", "none"))):
+        if (asked := getattr(request, option)) not in (None, *known):
+            raise SettingsError(f"{option}: {name} has no column {asked!r}; use {' or '.join(known)}")
     if request.condition:
         raise no_condition(name, request.condition[0], ("image", "label"))
-    count = glyphs.SPLIT_SIZES[request.split]
+    _, count = _count_built_in(name, request.split)
     label_names = list(glyphs.CLASSES) if name == "glyphs" else [f"{mode:03d}" for mode in range(1000)]
+    labelled = request.label_column != "none"
 
     def chunks() -> Iterator[Chunk]:
         for start in range(0, count, _CHUNK):
             drawn = glyphs.draw(name, request.split, start, min(_CHUNK, count - start), request.resolution)
-            yield Chunk(drawn.images, drawn.labels, skipped=0)
+            yield Chunk(drawn.images, drawn.labels if labelled else None, skipped=0)
 
-    return Part((count, channels, request.resolution, request.resolution), label_names, chunks())
+    shape = (count, channels, request.resolution, request.resolution)
+    return Part(shape, label_names if labelled else None, chunks(), request.split)
+
+
+def _count_built_in(name: str, split: str) -> tuple[str, int]:
+    if split not in glyphs.SPLIT_SIZES:
+        raise no_split(name, split, list(glyphs.SPLIT_SIZES))
+    return split, glyphs.SPLIT_SIZES[split]

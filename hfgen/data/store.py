@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import logging
@@ -10,6 +11,7 @@ import mmap
 import os
 import re
 import warnings
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, get_args
@@ -22,14 +24,16 @@ from tqdm import tqdm
 
 from hfgen.data.decode import SmallImages
 from hfgen.data.glyphs import SMALLEST
+from hfgen.data.labels import missing_classes
 from hfgen.data.limits import free_disk, free_memory
-from hfgen.data.loading import Part, Request
+from hfgen.data.loading import ColourFound, Part, Request
 from hfgen.data.sources import Source, find
-from hfgen.errors import UserError
+from hfgen.errors import DataError, SettingsError, UserError
 from hfgen.files import atomic_folder, cache_dir, read_json, write_json
 
-_FORMAT = 1
+_FORMAT = 2
 _QUIET_BELOW = 5_000
+_FEW_BITS = 14
 
 logger = logging.getLogger("hfgen")
 
@@ -45,12 +49,13 @@ class ImageStore:
         label_names: the name of each class, where the data gives names.
         fingerprint: SHA-256 (hex) of the pixels, the labels and the shape.
         source: DATA as given; for a Hub id, with the commit as its revision.
-        split: the split's name.
+        split: the split that was really used: `validation`, say, where `test` was asked for and isn't there.
         resolution: R, in pixels.
         channels: C: 1 (grey) or 3 (RGB).
         skipped: how many damaged images were left out.
         condition_channels: channels of the images that condition these; 0 where none were asked for.
         mapping: the cache's file, where the images are mapped from it; it ends with their pixels.
+        notes: a line each: what of the data was converted, left out or guessed.
     """
 
     images: Tensor
@@ -64,6 +69,7 @@ class ImageStore:
     skipped: int
     condition_channels: int = 0
     mapping: mmap.mmap | None = field(default=None, repr=False, compare=False)
+    notes: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -119,28 +125,59 @@ def open_store(
     small_images: SmallImages = "refuse",
     skip_damaged: bool = False,
     condition: tuple[str, int] | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    config_name: str | None = None,
 ) -> ImageStore:
     """Open DATA, decoded by the rules of `hfgen.data.decode`: at the first time only, then from the cache.
 
     Args:
         data: see `hfgen.data.sources`; a dataset whose only split is `train` gives a tenth of it, by a fixed
-            seed, as `test`, and the rest as `train`.
-        split: the split's name.
+            seed, as `test`, and the rest as `train`. Where there is no `test`, `validation` serves.
+        split: the split's name; `all` is the whole of an undivided dataset.
         resolution: side of the square images, in pixels.
-        channels: 1, 3, or `auto`: 1 where the split's first 16 images are grey, else 3.
+        channels: 1, 3, or `auto`: 1 where all of the split's images are grey, else 3.
         small_images: what to do with an image whose shorter side is below the resolution: refuse it, pad it
             with its border's median colour (pixels untouched), or upscale it.
         skip_damaged: leave out, count and log the images that can't be read, instead of refusing the data.
         condition: a column of images that condition the others, row by row, and their channels (1 or 3). They are
             brought to the resolution by the same rules, whatever size each has.
+        image_column: the column of images, where a dataset has several.
+        label_column: the column of labels, likewise, or the one of metadata; `none` leaves labels out.
+        config_name: the configuration, where a dataset card declares several.
 
     Raises:
-        UserError: a field has no such value; DATA, its split or an image is missing, damaged or too small;
-            the cache can't be written.
+        DataError: DATA, its split or an image is missing, damaged or too small; the cache can't be written.
+        SettingsError: a field has no such value, or DATA no such column or configuration.
     """
-    request = Request(split, resolution, channels, small_images, skip_damaged, condition)
+    columns = {"image_column": image_column, "label_column": label_column}
+    request = Request(split, resolution, channels, small_images, skip_damaged, condition, **columns)
     _check(request)
-    return open_source(find(data), request)
+    return open_source(find(data, config_name), request)
+
+
+def split_size(data: str, split: str = "test", *, config_name: str | None = None) -> tuple[str, int]:
+    """The split that serves where `split` is asked for, and how many images it has; none is decoded.
+
+    An undivided dataset has a `test` split, the tenth that is held out; where there is no `test`, `validation`
+    serves. Damaged images count, since none is looked at.
+
+    Raises:
+        DataError: DATA or the split isn't there.
+        SettingsError: `config_name` is no configuration of DATA, or it has several and none is named.
+    """
+    return find(data, config_name).count(split)
+
+
+def stored_side(data: str, split: str, *, image_column: str | None = None, config_name: str | None = None) -> int:
+    """The shorter side, in pixels, of the first image that a folder, a file or a Hub dataset holds.
+
+    Raises:
+        DataError: it is none of them, or can't be read.
+    """
+    if (side := find(data, config_name).side) is None:
+        raise DataError(f"samples: {data!r} is no folder of images or parquet files, nor a Hub id; give one")
+    return side(split, image_column)
 
 
 def open_source(source: Source, request: Request) -> ImageStore:
@@ -156,33 +193,40 @@ def open_source(source: Source, request: Request) -> ImageStore:
                 _write(folder, source, request)
                 store = _read(folder, source.name)
     except OSError as error:
-        raise UserError(f"cache: {folder} can't be written ({error}); free space, or set HFGEN_CACHE") from error
+        raise DataError(f"cache: {folder} can't be written ({error}); free space, or set HFGEN_CACHE") from error
     if store is None:
-        raise UserError(f"cache: {folder} changed while it was read; run again")
-    if store.skipped:
-        logger.warning("%s: damaged images left out of %s: %d", source.name, request.split, store.skipped)
+        raise DataError(f"cache: {folder} changed while it was read; run again")
+    for note in store.notes:
+        logger.warning("%s: %s", source.name, note)
     return store
 
 
 def _check(request: Request) -> None:
     if request.resolution < SMALLEST:
-        raise UserError(f"resolution: {request.resolution} is too small; use {SMALLEST} or more")
+        raise SettingsError(f"resolution: {request.resolution} is too small; use {SMALLEST} or more")
     if request.channels not in (1, 3, "auto"):
-        raise UserError(f"channels: {request.channels!r} is unknown; use 1, 3 or auto")
+        raise SettingsError(f"channels: {request.channels!r} is unknown; use 1, 3 or auto")
     if request.small_images not in get_args(SmallImages):
-        raise UserError(f"small_images: {request.small_images!r} is unknown; use refuse, pad or upscale")
+        raise SettingsError(f"small_images: {request.small_images!r} is unknown; use refuse, pad or upscale")
 
 
 def _write(folder: Path, source: Source, request: Request) -> None:
+    try:
+        _write_part(folder, source, request)
+    except ColourFound:
+        _write_part(folder, source, dataclasses.replace(request, channels=3))
+
+
+def _write_part(folder: Path, source: Source, request: Request) -> None:
     part = source.open(request)
     size, free = math.prod(part.shape), free_disk(folder)
     if size > free:
-        raise UserError(
+        raise DataError(
             f"cache: {source.name} at {request.resolution} px takes {size / 1e9:.1f} GB, and {folder.parent} has "
             f"{free / 1e9:.1f} GB; lower the resolution, free space, or set HFGEN_CACHE"
         )
     with atomic_folder(folder) as temporary:
-        meta = {"source": source.name, "split": request.split, "label_names": part.label_names}
+        meta = {"source": source.name, "split": part.split, "label_names": part.label_names}
         extent = {"condition_channels": request.condition_channels, **_write_arrays(temporary, part)}
         write_json(temporary / "meta.json", {**meta, **extent})
 
@@ -190,6 +234,8 @@ def _write(folder: Path, source: Source, request: Request) -> None:
 def _write_arrays(folder: Path, part: Part) -> dict[str, Any]:
     """Write images.npy and, where there are labels, labels.npy; returns what describes them."""
     labels: list[np.ndarray] = []
+    changes: Counter[str] = Counter()
+    peaks: list[int] = []
     kept = skipped = 0
     digest = hashlib.sha256()
     bar = tqdm(total=part.shape[0], desc="decoding", unit="img", disable=part.shape[0] <= _QUIET_BELOW)
@@ -201,6 +247,9 @@ def _write_arrays(folder: Path, part: Part) -> dict[str, Any]:
             digest.update(pixels)
             kept += len(chunk.images)
             skipped += chunk.skipped
+            changes += chunk.changes
+            if chunk.peak is not None:
+                peaks.append(chunk.peak)
             if chunk.labels is not None:
                 labels.append(chunk.labels.numpy())
             bar.update(len(chunk.images) + chunk.skipped)
@@ -208,13 +257,32 @@ def _write_arrays(folder: Path, part: Part) -> dict[str, Any]:
         file.seek(0)
         _write_header(file, shape)
     if not kept:
-        raise UserError(f"data: none of its {skipped} images can be read; mend them")
+        raise DataError(f"data: none of its {skipped} images can be read; fix them")
+    notes = [*part.notes, *_changes(changes, kept, max(peaks, default=None))]
+    if skipped:
+        notes.append(f"damaged images left out of {part.split}: {skipped}")
     if labels:
         all_labels = np.concatenate(labels)
         np.save(folder / "labels.npy", all_labels)
         digest.update(all_labels.tobytes())
+        notes += missing_classes(part.split, part.label_names, all_labels.tolist())
     digest.update(repr(shape).encode())
-    return {"shape": shape, "labelled": bool(labels), "skipped": skipped, "fingerprint": digest.hexdigest()}
+    facts = {"labelled": bool(labels), "skipped": skipped, "notes": notes}
+    return {"shape": shape, "fingerprint": digest.hexdigest(), **facts}
+
+
+def _changes(changes: Counter[str], kept: int, peak: int | None) -> list[str]:
+    """A line on each thing that was done to the images."""
+    notes = [
+        f"all {kept} images: {change}" if count == kept else f"{count} of {kept} images: {change}"
+        for change, count in changes.most_common()
+    ]
+    if peak is not None and peak.bit_length() <= _FEW_BITS:
+        notes.append(
+            f"the images of 16 bits reach level {peak} of 65535 only, {peak.bit_length()} bits: they come out dark; "
+            f"save them multiplied by {2 ** (16 - peak.bit_length())}"
+        )
+    return notes
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
@@ -247,10 +315,11 @@ def _read(folder: Path, source: str) -> ImageStore | None:
             skipped=meta["skipped"],
             condition_channels=meta["condition_channels"],
             mapping=mapping,
+            notes=meta["notes"],
         )
     except (UserError, OSError, EOFError, ValueError, TypeError, KeyError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOMEM:
-            raise UserError(f"cache: {folder} can't be mapped ({error}); raise the limit `ulimit -v`") from error
+            raise DataError(f"cache: {folder} can't be mapped ({error}); raise the limit `ulimit -v`") from error
         return None
 
 

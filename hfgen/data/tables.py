@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from hfgen.bars import without_bars
 from hfgen.data.limits import free_disk
 
 if TYPE_CHECKING:
-    from datasets import DatasetBuilder, Features
+    from datasets import Dataset, DatasetBuilder, Features
 
 Batch = tuple[np.ndarray, dict[str, list[Any]]]
 """Row numbers (n,), and n values of each column that was asked for, under our name for it; images undecoded."""
@@ -32,6 +34,9 @@ class Table(Protocol):
 
     def batches(self, split: str, rows: np.ndarray, columns: Mapping[str, str]) -> Iterator[Batch]:
         """The asked rows (ascending), in order; `columns` maps our names to the table's."""
+
+    def values(self, column: str, field: str | None = None) -> Counter[Any]:
+        """How often each value of a column, or of a field of its structures, occurs in all splits."""
 
 
 def open_table(builder: DatasetBuilder) -> Table:
@@ -58,14 +63,13 @@ def _locate(files: list[str]) -> tuple[Any, list[str]]:
     return url_to_fs(files[0])[0], [url_to_fs(file)[1] for file in files]
 
 
-class Prepared:
-    """All splits, downloaded and copied to Arrow files by `datasets`."""
+class Loaded:
+    """Splits that `datasets` holds already: in memory, or as Arrow files."""
 
-    def __init__(self, builder: DatasetBuilder) -> None:
-        builder.download_and_prepare()
-        self._tables = builder.as_dataset()
-        self.features = next(iter(self._tables.values())).features
-        self.splits = list(self._tables)
+    def __init__(self, tables: Mapping[str, Dataset]) -> None:
+        self._tables = tables
+        self.features = next(iter(tables.values())).features
+        self.splits = list(tables)
 
     def count(self, split: str) -> int:
         """See `Table`."""
@@ -77,6 +81,21 @@ class Prepared:
         for start in range(0, len(rows), BATCH):
             numbers = rows[start : start + BATCH]
             yield numbers, table[numbers]
+
+    def values(self, column: str, field: str | None = None) -> Counter[Any]:
+        """See `Table`."""
+        counts: Counter[Any] = Counter()
+        for table in self._tables.values():
+            counts += _counted(table.select_columns([column]).with_format("arrow")[:].column(0), field)
+        return counts
+
+
+class Prepared(Loaded):
+    """All splits, downloaded and copied to Arrow files by `datasets`."""
+
+    def __init__(self, builder: DatasetBuilder) -> None:
+        builder.download_and_prepare()
+        super().__init__(builder.as_dataset())
 
 
 class Streamed:
@@ -117,13 +136,37 @@ class Streamed:
                 return
             first = stop
 
+    def values(self, column: str, field: str | None = None) -> Counter[Any]:
+        """See `Table`; of all files that one column is read."""
+        import pyarrow.parquet as pq
+
+        counts: Counter[Any] = Counter()
+        for files in self._files.values():
+            system, paths = _locate(files)
+            for path in paths:
+                with system.open(path, "rb") as file:
+                    counts += _counted(pq.read_table(file, columns=[column]).column(0), field)
+        return counts
+
+
+def _counted(column: Any, field: str | None) -> Counter[Any]:
+    import pyarrow.compute as pc
+
+    found = pc.value_counts(pc.struct_field(column, field) if field else column)
+    # A Counter's sum drops nothing: each count is positive.
+    return Counter({row["values"]: row["counts"] for row in found.to_pylist()})
+
 
 def _undecoded(table: Any, columns: Mapping[str, str]) -> Any:
     """Only the asked columns, under our names; images as bytes and path."""
-    from datasets import Image
+    from datasets import Image, List
 
     table = table.select_columns(list(columns.values()))
     for column in columns.values():
-        if isinstance(table.features[column], Image):
+        feature = table.features[column]
+        if isinstance(feature, Image):
             table = table.cast_column(column, Image(decode=False))
+        elif isinstance(feature, List) and isinstance(feature.feature, Image):
+            with without_bars("datasets"):
+                table = table.cast_column(column, List(Image(decode=False)))
     return table.rename_columns({theirs: ours for ours, theirs in columns.items() if theirs != ours})

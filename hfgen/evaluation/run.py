@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from hfgen import metrics
-from hfgen.data import batch_indices, open_store
-from hfgen.data.loading import stored_side
+from hfgen.data import batch_indices, open_store, stored_side
 from hfgen.documents import RECORD
 from hfgen.errors import UserError
 from hfgen.evaluation.card import dataset_card

@@ -19,7 +19,10 @@ class RunConfig:
         family: Name of the family; `model` holds its settings.
         model: The family's settings.
         data: Hub id, folder of images or parquet files, `glyphs` or `stacked`.
-        split: Split to train on.
+        image_column: Column of images, where the data have several; empty: the first that is called like one.
+        label_column: Column of labels, likewise; none leaves them out.
+        config_name: Configuration, where the data's card declares several.
+        split: Split to train on; all takes the whole of an undivided set.
         resolution: Side of the square images, in pixels.
         channels: 1 (grey), 3 (RGB) or auto (what the images are).
         small_images: What becomes of images smaller than the resolution.
@@ -43,6 +46,9 @@ class RunConfig:
     family: str
     model: Family
     data: str = "glyphs"
+    image_column: str = ""
+    label_column: str = ""
+    config_name: str = ""
     split: str = "train"
     resolution: int = 32
     channels: Literal["auto", "1", "3"] = "auto"

@@ -80,6 +80,9 @@ def _open_data(config: RunConfig) -> ImageStore:
         small_images=config.small_images,
         skip_damaged=config.skip_damaged,
         condition=getattr(config.model, "paired_with", None),
+        image_column=config.image_column or None,
+        label_column=config.label_column or None,
+        config_name=config.config_name or None,
     )
 
 

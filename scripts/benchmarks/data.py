@@ -186,6 +186,6 @@ def _random_source(count: int) -> Source:
 
     def open_part(request: Request) -> Part:
         shape = (3, request.resolution, request.resolution)
-        return Part((count, *shape), None, chunks(shape))
+        return Part((count, *shape), None, chunks(shape), request.split)
 
-    return Source("random pixels", f"random {count}", open_part)
+    return Source("random pixels", f"random {count}", open_part, lambda split: (split, count))

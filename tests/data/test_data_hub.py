@@ -20,7 +20,7 @@ from hfgen.errors import UserError
 for data in sys.argv[1:]:
     try:
         store = open_store(data, resolution=8)
-        print(len(store), store.source, store.revision)
+        print(len(store), store.source, store.revision, *(["labels"] if store.labels is not None else []))
     except UserError as error:
         print("UserError", error)
 """
@@ -111,7 +111,8 @@ def test_what_does_not_fit_the_disk_is_streamed_into_the_same_store(tmp_path: Pa
         streamed = opened(tmp_path / "small", "full", *asked, "v", hub=hub, code=STREAM, **own)
     assert [line.split()[0] for line in whole] == (["270", "30"] if splits == ["train"] else ["300", "300"])
     assert streamed[:2] == whole
-    assert streamed[2] == f"UserError split: org/name has no split 'v'; use {' or '.join(splits)}"
+    there = "train, test or all" if splits == ["train"] else "train or validation"
+    assert streamed[2] == f"UserError split: org/name has no split 'v'; use {there}"
     kept = {name: list((tmp_path / name).rglob("*.arrow")) for name in ("home", "small")}
     assert kept["home"] and not kept["small"]
     assert not [path for path in (tmp_path / "small").rglob("*") if path.is_file() and path.stat().st_size > 9_000]
@@ -128,3 +129,17 @@ def test_a_stream_that_breaks_is_one_line_and_leaves_nothing(tmp_path: Path) -> 
         (line,) = opened(tmp_path / "home", "full", "train", hub=hub, code=STREAM, **own)
     assert re.match(r"UserError data: org/name can't be loaded \(.*\); check that it is whole, the connection", line)
     assert not list((tmp_path / "streamed").rglob("images.npy"))
+
+
+@pytest.mark.parametrize(("splits", "line"), [(("train", "test"), r"20 org/name@\w+ \w+"), (("Train", "Test"), None)])
+def test_splits_are_no_classes_and_are_not_mixed(splits: tuple[str, str], line: str | None, tmp_path: Path) -> None:
+    for split in splits:
+        (tmp_path / "repo" / split).mkdir(parents=True)
+        for index in range(20):
+            Image.new("L", (8, 8), index).save(tmp_path / "repo" / split / f"{index:02d}.png")
+    with served(tmp_path) as hub:
+        (printed,) = opened(tmp_path / "home", "org/name", hub=hub)
+    refused = (
+        r"UserError data: org/name has files of train and test by their names, which .*; run `hf download org/name"
+    )
+    assert re.fullmatch(line or f"{refused}.*", printed), printed

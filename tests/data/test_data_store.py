@@ -145,7 +145,7 @@ def test_images_keep_their_order_across_chunks(tmp_path: Path) -> None:
 def test_the_second_opening_does_not_decode(tmp_path: Path) -> None:
     import datasets
 
-    write_images(tmp_path / "set", 12)
+    write_parquet(tmp_path / "set", {"train": 12})
     first = open_store(str(tmp_path / "set"), resolution=8)
     written = [path.stat().st_mtime_ns for path in entries()[0].iterdir()]
     shutil.rmtree(datasets.config.HF_DATASETS_CACHE)

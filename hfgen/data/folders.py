@@ -254,13 +254,13 @@ def _linked(targets: dict[str, Path]) -> Path:
 
 
 def _empty_folders(folder: Path) -> list[str]:
-    """A line on class folders that hold nothing: one would look for their class in vain."""
+    """A line on folders that hold nothing: one would look for their class or split in vain."""
     empty = [
         Path(root).relative_to(folder)
         for root, folders, files in os.walk(folder)
         if not folders and not files and root != str(folder) and not Path(root).name.startswith(".")
     ]
-    return [f"{_listed(sorted(empty))} is empty: no class"] if empty else []
+    return [f"empty folders: {_listed(sorted(empty))}"] if empty else []
 
 
 def _listed(paths: Sequence[Any]) -> str:

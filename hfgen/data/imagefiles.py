@@ -69,8 +69,7 @@ def _loaded(columns: dict[str, list[Any]], splits: dict[str, list[int]], further
     features = datasets.Features()
     for column, values in columns.items():
         is_image = column == "image" or column in further
-        columns[column] = values if is_image else typed(values)
-        features[column] = datasets.Image() if is_image else _value(columns[column])
+        features[column] = datasets.Image() if is_image else _value(values)
         if features[column] == datasets.Value("string"):
             columns[column] = [None if value is None else str(value) for value in values]
     rows = {
@@ -92,7 +91,7 @@ def _value(values: list[Any]) -> Any:
 
 def _metadata_columns(folder: Path, metadata: Metadata, paths: Sequence[PurePosixPath]) -> dict[str, list[Any]]:
     rows = [metadata.rows.get(path, {}) for path in paths]
-    columns = {name: [row.get(name) for row in rows] for name in columns_of(metadata.rows) if name != "image"}
+    columns = {name: typed([row.get(name) for row in rows]) for name in columns_of(metadata.rows) if name != "image"}
     for name in metadata.images:
         columns[name] = [None if path is None else str(folder / path) for path in columns[name]]
     return columns

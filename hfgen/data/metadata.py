@@ -60,6 +60,8 @@ def read_metadata(folder: Path, tables: Sequence[PurePosixPath], paths: Sequence
         frame = _read(folder / table, required=table.stem == _DEFINING)
         column, index = _file_column(frame, table, below) if frame is not None and below else (None, {})
         if frame is None or column is None:
+            if frame is not None and _is_ambiguous(frame, below):
+                notes.append(f"{table} isn't used: several images have the names in it; write paths")
             if table.stem == _DEFINING and below:
                 raise DataError(f"data: {folder / table} names no image beside it; write their paths into file_name")
             continue
@@ -77,8 +79,8 @@ def read_metadata(folder: Path, tables: Sequence[PurePosixPath], paths: Sequence
         if absent:
             notes.append(f"{len(absent)} rows of {table} name no image and are left out")
     if not rows:
-        return None
-    defining = any(table.stem == _DEFINING for table in used)
+        return Metadata({}, (), False, notes) if notes else None
+    defining = bool(rows) and any(table.stem == _DEFINING for table in used)
     shown = {row[name] for row in rows.values() for name in further}
     if lacking := len([path for path in paths if path not in rows and path not in shown]):
         what = "left out" if defining else "kept, without labels"
@@ -154,6 +156,13 @@ def _file_column(
         if hits > share:
             best, share = name, hits
     return best, index
+
+
+def _is_ambiguous(frame: pd.DataFrame, paths: Sequence[PurePosixPath]) -> bool:
+    """Whether a column holds files' names, and each of them is that of several images."""
+    counts = Counter(path.name for path in paths)
+    texts = [{str(value) for value in frame[name].head(_LOOKED_AT)} for name in frame.columns]
+    return any(values and all(counts[value] > 1 for value in values) for values in texts)
 
 
 class _Index(dict[str, PurePosixPath]):

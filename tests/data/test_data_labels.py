@@ -198,6 +198,20 @@ def test_what_metadata_and_images_lack_is_said(tmp_path: Path) -> None:
         open_store(str(tmp_path / "a"), resolution=8)
 
 
+def test_names_of_several_images_are_said(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        write_pictures(tmp_path / split, 3)
+    (tmp_path / "labels.csv").write_text(rows_of("file,label", "000.png,1", "001.png,2", "002.png,1"))
+    store = open_store(str(tmp_path), resolution=8)
+    assert store.labels is None and any("labels.csv isn't used: several images" in note for note in store.notes)
+
+
+def test_folders_of_numbers_keep_their_names_and_order(tmp_path: Path) -> None:
+    for index in range(12):
+        write_pictures(tmp_path / str(index), 2)
+    assert open_store(str(tmp_path), resolution=8).label_names == [str(index) for index in range(12)]
+
+
 def test_metadata_may_name_the_conditions(tmp_path: Path) -> None:
     write_pictures(tmp_path / "photo", 6)
     write_pictures(tmp_path / "sketch", 6, BLUE)
@@ -228,7 +242,7 @@ def test_folders_that_tell_no_class_are_said(tmp_path: Path) -> None:
     deep, uneven, loose = (open_store(str(tmp_path / name), resolution=8) for name in ("deep", "uneven", "loose"))
     assert deep.label_names == ["one", "two"]
     assert "labels are the names of the innermost folders, one, two" in deep.notes
-    assert "c is empty: no class" in deep.notes
+    assert "empty folders: c" in deep.notes
     assert uneven.label_names == ["a", "b"]
     assert "labels are the names of the outermost folders, a, b" in uneven.notes
     assert loose.labels is None

@@ -64,6 +64,20 @@ def test_lists_of_declared_images_give_the_first(tmp_path: Path) -> None:
     assert np.array_equal(pixels_of(tmp_path).numpy(), PIXELS)
 
 
+def test_streamed_labels_are_those_that_were_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hfgen.data import tables
+
+    for name, labels in (("train.parquet", [7, 5]), ("test.parquet", [9, None])):
+        write_table(tmp_path / "set", name, image=CONTENT, note=["x"] * COUNT, label=labels * (COUNT // 2))
+    prepared = {split: open_store(str(tmp_path / "set"), split=split, resolution=8) for split in ("train", "test")}
+    monkeypatch.setenv("HFGEN_CACHE", str(tmp_path / "other"))
+    monkeypatch.setattr("hfgen.data.folders.open_table", tables.Streamed)
+    for split, store in prepared.items():
+        streamed = open_store(str(tmp_path / "set"), split=split, resolution=8)
+        assert streamed.fingerprint == store.fingerprint and streamed.label_names == ["5", "7", "9"]
+        assert streamed.notes == store.notes
+
+
 @pytest.mark.parametrize(
     ("column", "message"),
     [

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -93,10 +94,11 @@ def test_every_dependency_is_imported():
 def test_what_a_message_tells_to_install_has_no_name_that_no_index_knows():
     assert install_command("space") == f"pip install '{PROJECT['optional-dependencies']['space'][0]}'"
     assert "torch-fidelity" in install_command("inception")
-    texts = [*ROOT.glob("hfgen/**/*.py"), *ROOT.glob("spaces/**/*"), ROOT / "README.md", *ROOT.glob("scripts/*.sh")]
-    for path in (path for path in texts if path.is_file()):
-        assert "pip install 'hfgen[" not in path.read_text(errors="replace"), path
-        assert "pip install hfgen" not in path.read_text(errors="replace"), path
+    texts = [path for name in ("hfgen", "scripts", "spaces") for path in (ROOT / name).rglob("*")]
+    texts = [path for path in [ROOT / "README.md", *texts] if path.suffix in (".py", ".md", ".sh", ".txt")]
+    for path in texts:
+        after = re.findall(r"pip install ['\"]?hfgen\S*\s*(.)", path.read_text(errors="replace"))
+        assert all(sign == "@" for sign in after), f"{path}: no index has hfgen; give a git address or a checkout"
 
 
 def test_one_line_installs_it_from_a_git_address(tmp_path: Path):
@@ -106,7 +108,7 @@ def test_one_line_installs_it_from_a_git_address(tmp_path: Path):
     pytest.importorskip("setuptools")
     target = tmp_path / "site"
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
-    line = f"hfgen[space] @ git+file://localhost{ROOT}"
+    line = f"hfgen[space] @ git+{ROOT.as_uri().replace('file://', 'file://localhost')}"
     done = subprocess.run([*command, "--target", str(target), line], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (target / "hfgen" / "py.typed").is_file() and (target / "hfgen" / "recipes" / "vae-glyphs.yaml").is_file()

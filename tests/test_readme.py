@@ -95,7 +95,7 @@ def test_every_block_works_when_pasted_in_order(clone: Path, free_port: int):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SPACE_PORT": str(free_port), "HF_HUB_OFFLINE": "1"}
     environment["OMP_NUM_THREADS"] = "1"
     session = subprocess.run(
-        ["bash"], input=pasted(), capture_output=True, text=True, cwd=clone, env=environment, timeout=540
+        ["bash"], input=pasted(), capture_output=True, text=True, cwd=clone, env=environment, timeout=590
     )
     assert session.returncode == 0, session.stdout[-2000:] + session.stderr[-3000:]
     assert session.stdout.count("done: block") == len(blocks()) and "served http" in session.stdout

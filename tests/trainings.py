@@ -23,7 +23,7 @@ _FORKS.set_forkserver_preload(
         "accelerate.tracking",
         "hfgen.cli",
         "hfgen.configs",
-        "hfgen.training.loop",
+        "hfgen.training.train",
         *(f"hfgen.families.{family}" for family in TINY),
     ]
 )

@@ -66,7 +66,7 @@ class ALI:
                 self.lr_discriminator,
                 betas,
                 watch=lambda means: discriminator_warning(means["loss"], means["margin"]),
-                whole=True,
+                unsharded=True,
             ),
         ]
 

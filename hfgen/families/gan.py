@@ -128,7 +128,7 @@ class GAN:
                 (0.0, 0.99),
                 lr_end=self.lr_end,
                 watch=lambda means: discriminator_warning(means["loss"], means["margin"]),
-                whole=True,
+                unsharded=True,
             ),
         ]
 

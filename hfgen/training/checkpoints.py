@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from hfgen.bars import without_bars
 from hfgen.errors import UserError
 from hfgen.files import atomic_folder, read_json, remove_folder, remove_leftovers, sha256, write_json
-from hfgen.training.sharding import scatter
+from hfgen.training.fsdp import shard_like
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -130,7 +130,7 @@ def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
     state: dict[int, dict[str, Tensor]] = {}
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     like = {name: parameters[int(name.split(".", 1)[0])] for name in tensors}
-    for name, value in scatter(tensors, like).items():
+    for name, value in shard_like(tensors, like).items():
         index, key = name.split(".", 1)
         if value.shape == like[name].shape:
             # In its parameter's memory format: fused AdamW pairs the two by address.
@@ -146,7 +146,7 @@ def load_network(name: str, network: nn.Module, tensors: Mapping[str, Tensor]) -
         UserError: keys or shapes differ; they are named.
     """
     try:
-        network.load_state_dict(scatter(tensors, network.state_dict()), strict=True)
+        network.load_state_dict(shard_like(tensors, network.state_dict()), strict=True)
     except RuntimeError as error:
         text = " ".join(str(error).split())
         raise UserError(f"checkpoint of {name} doesn't fit this run: {text}; choose another --out") from None

@@ -1,4 +1,4 @@
-"""What a family hands to the loop: networks, the phases of a step, and a pipeline."""
+"""What a family hands to the trainer: networks, the phases of a step, and a pipeline."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Phase:
             frozen networks learn ahead of it.
         fit: (the averages, first), called before they are published: what of them is measured on images instead of
             learnt. `first(n)` yields batches (b, C, R, R) in [-1, 1] of the first n images that the run sees.
-        whole: Whether FSDP leaves what it trains unsharded: some loss calls `torch.autograd.grad` through it.
+        unsharded: Whether FSDP leaves what it trains unsharded: some loss calls `torch.autograd.grad` through it.
     """
 
     name: str
@@ -118,7 +118,7 @@ class Phase:
     watch: Callable[[Mapping[str, float]], str | None] | None = None
     start: Callable[[Networks, ImageStore], None] | None = None
     fit: Callable[[Networks, Callable[[int], Iterator[Tensor]]], None] | None = None
-    whole: bool = False
+    unsharded: bool = False
 
 
 class Family(Protocol):

@@ -53,7 +53,7 @@ class Trackers:
             logger.warning("log_with: %s failed (%s); log.jsonl goes on", config.log_with, " ".join(str(error).split()))
             accelerator.log_with = []
 
-    def finish(self) -> None:
+    def close(self) -> None:
         """Flush and close."""
         if self._started:
             self._accelerator.end_training()

@@ -52,13 +52,14 @@ def _keep_start(sources: list[Path], copies: list[Path]) -> None:
 
 def _train(data: Path, outs: list[Path]) -> None:
     """What each process of a launch does: train, and write down what it holds in the end."""
-    from hfgen.training.loop import Trainer, train
+    from hfgen.training.train import train
+    from hfgen.training.trainer import Trainer
 
     held = []
-    advance = Trainer.advance
+    step = Trainer.step
 
     def noted(trainer: Trainer) -> None:
-        advance(trainer)
+        step(trainer)
         moments = [entry[key] for o in trainer.optimizers.values() for entry in o.state.values() for key in _MOMENTS]
         weights, averages = (
             [parameter for network in networks.values() for parameter in network.parameters()]
@@ -66,7 +67,7 @@ def _train(data: Path, outs: list[Path]) -> None:
         )
         held[:] = [_bytes(weights), _bytes(averages), _bytes(moments)]
 
-    Trainer.advance = noted
+    Trainer.step = noted
     for out in outs:
         train(tiny_config(out.name, data, *FEW_STEPS), out)
         (out / f"held.{os.environ.get('RANK', 0)}.json").write_text(json.dumps(held))
@@ -77,9 +78,9 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
     """The memory behind this process's part of the tensors."""
-    from hfgen.training.sharding import share
+    from hfgen.training.fsdp import local
 
-    memories = (share(tensor).untyped_storage() for tensor in tensors)
+    memories = (local(tensor).untyped_storage() for tensor in tensors)
     return sum({memory.data_ptr(): memory.nbytes() for memory in memories}.values())
 
 
@@ -126,7 +127,7 @@ def test_each_process_holds_half(name: str, runs: Path):
 )
 def test_other_kinds_of_fsdp_are_refused(variable: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch):
     from hfgen.errors import UserError
-    from hfgen.training.sharding import asked
+    from hfgen.training.fsdp import asked
 
     assert not asked()
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")

@@ -10,7 +10,7 @@ from hfgen.training.config import RunConfig
 from hfgen.training.devices import choose_kernels
 
 
-def plan(config: RunConfig) -> Iterator[tuple[str, str]]:
+def dry_run(config: RunConfig) -> Iterator[tuple[str, str]]:
     """(what, finding), one line each.
 
     Raises:

@@ -21,7 +21,9 @@ def averaged_pipeline(trainer: Trainer) -> Any:
     averages = _full_averages(trainer)
     if not trainer.accelerator.is_main_process:
         return None
-    with torch.no_grad(), torch.random.fork_rng(), trainer.autocast():
+    # The GPU that it computes on, not all there are.
+    devices = [trainer.device] if trainer.device.type == "cuda" else []
+    with torch.no_grad(), torch.random.fork_rng(devices), trainer.autocast():
         for phase in trainer.phases:
             if phase.fit is not None:
                 phase.fit(averages, partial(first_images, trainer))
@@ -45,7 +47,7 @@ def _full_averages(trainer: Trainer) -> dict[str, nn.Module]:
     tensors = {name: fsdp.full_tensors(net.state_dict(), keep=main) for name, net in trainer.averages.items()}
     if not main:
         return {}
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         networks = config.model.build(config.resolution, store.channels, store.classes)
     for name, network in networks.items():
         checkpoints.load_network(name, network.to(trainer.device).eval(), tensors[name])

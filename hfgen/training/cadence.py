@@ -19,7 +19,9 @@ from hfgen.files import atomic_folder, write_text
 from hfgen.images import grid, unit_to_uint8, write_png
 from hfgen.training import checkpoints
 from hfgen.training.averaged_pipeline import averaged_pipeline, first_images
+from hfgen.training.folders import record_computed
 from hfgen.training.meters import Reading
+from hfgen.training.processes import decide, send_state
 from hfgen.training.trackers import Trackers
 from hfgen.training.trainer import Trainer
 from hfgen.training.warm_start import learn_ahead
@@ -41,12 +43,17 @@ class Cadence:
         self.trackers = Trackers(trainer.accelerator)
         self.collapsed: set[str] = set()
         self.line_started = time.perf_counter()
+        self.saved_at: int | None = None
 
     def begin(self) -> tqdm[NoReturn]:
-        """Say how the run computes, and show how far it is."""
+        """Say how the run computes and keep it in its record; show how far it is."""
         trainer = self.trainer
+        how = trainer.computes()
         if self.main:
-            logger.info("%s; images on %s", trainer.kernels, trainer.store.images.device.type)
+            shared = f"; {how['processes']} processes{', FSDP2' if how['fsdp'] else ''}"
+            place = trainer.store.images.device.type
+            logger.info("%s%s; images on %s", trainer.kernels, shared if how["processes"] != 1 else "", place)
+            record_computed(self.out, trainer.images_seen, how)
         self.line_started = time.perf_counter()
         seen, last = trainer.images_seen, trainer.last_image
         return tqdm(total=last, initial=seen, unit="img", disable=not self.main, desc=self.out.name)
@@ -80,7 +87,7 @@ class Cadence:
             return
         means = {name: reading.mean for name, reading in readings.items() if math.isfinite(reading.mean)}
         skipped = {f"{name}/nonfinite": reading.nonfinite for name, reading in readings.items() if reading.nonfinite}
-        self.warn(means, readings)
+        self.warn(readings)
         _append_line(self.out / "log.jsonl", {"images": images, **means, **skipped})
         _append_line(self.out / "speed.jsonl", {"images": images, "seconds": round(seconds, 3), "processes": processes})
         self.trackers.log(self.config, self.out, {**means, **skipped}, images)
@@ -89,7 +96,7 @@ class Cadence:
         """The terms since the last line.
 
         Raises:
-            UserError: one wasn't finite, and the run doesn't skip such steps.
+            UserError: one was non-finite, and the run doesn't skip such steps.
         """
         readings = self.trainer.meters.read(self.trainer.accelerator.gather)
         bad = [(reading.first_step, name) for name, reading in readings.items() if reading.first_step is not None]
@@ -97,7 +104,7 @@ class Cadence:
             # A term explains more than the gradient that it spoilt.
             first, name = min(bad, key=lambda pair: (pair[0], pair[1].endswith("/gradient_norm")))
             raise UserError(
-                f"{name} wasn't finite at step {first} (image {first * self.config.batch_size}); "
+                f"{name} was non-finite at step {first} (image {first * self.config.batch_size}); "
                 f"{self._newest()}: repeat the command with --on_nonfinite skip, or in another --out with a smaller "
                 "learning rate or --precision fp32"
             )
@@ -105,17 +112,20 @@ class Cadence:
 
     def _newest(self) -> str:
         folders = checkpoints.checkpoint_folders(self.out / "checkpoints")
-        return f"the checkpoint of image {int(folders[-1].name)} stands" if folders else "there is no checkpoint yet"
+        return f"the newest checkpoint is of image {int(folders[-1].name)}" if folders else "there is no checkpoint yet"
 
-    def warn(self, means: dict[str, float], readings: dict[str, Reading]) -> None:
+    def warn(self, readings: dict[str, Reading]) -> None:
         """Say what was skipped, and what has collapsed for two lines in a row."""
         for name, reading in readings.items():
             if reading.nonfinite:
                 steps = reading.nonfinite
-                logger.warning("%s wasn't finite in %d steps before image %d", name, steps, self.trainer.images_seen)
+                logger.warning("%s was non-finite in %d steps before image %d", name, steps, self.trainer.images_seen)
         for phase in self.trainer.phases:
-            own = {n.removeprefix(f"{phase.name}/"): v for n, v in means.items() if n.startswith(f"{phase.name}/")}
-            text = phase.watch(own) if phase.watch is not None and own else None
+            begin = f"{phase.name}/"
+            own = {name.removeprefix(begin): r.mean for name, r in readings.items() if name.startswith(begin)}
+            # A term without a finite value says nothing of a collapse, and has been told.
+            tells = own and all(map(math.isfinite, own.values()))
+            text = phase.watch(own) if phase.watch is not None and tells else None
             if text is None:
                 self.collapsed.discard(phase.name)
             elif phase.name in self.collapsed:
@@ -129,7 +139,7 @@ class Cadence:
         """What would be published now; None but in the main process.
 
         Raises:
-            UserError: a value that wasn't finite went into it.
+            UserError: a non-finite value went into it.
         """
         self._read()
         return averaged_pipeline(self.trainer)
@@ -145,11 +155,12 @@ class Cadence:
     # Checkpoints.
 
     def save(self) -> None:
-        """Write a checkpoint; only the main process does, and none that a value which wasn't finite went into."""
-        self.write_checkpoint(self.pipeline())
+        """Write a checkpoint, unless this step has one; none that a non-finite value went into."""
+        if self.saved_at != self.trainer.images_seen:
+            self.write_checkpoint(self.pipeline())
 
     def write_checkpoint(self, pipeline: Any) -> None:
-        """Write one around this pipeline."""
+        """Write one around this pipeline, in the main process."""
         images, parent = self.trainer.images_seen, self.out / "checkpoints"
         state = self.trainer.state()
         if self.main:
@@ -158,16 +169,22 @@ class Cadence:
             checkpoints.drop_old(parent, self.config.keep_checkpoints)
             if self.on_checkpoint is not None:
                 self.on_checkpoint(folder, images)
+        self.saved_at = images
         self.trainer.accelerator.wait_for_everyone()
 
     def resume(self) -> None:
-        """Continue from the newest whole checkpoint; where there is none, learn what comes before the first step."""
-        trainer = self.trainer
-        found = checkpoints.newest_checkpoint(self.out / "checkpoints")
-        if found is None:
-            learn_ahead(trainer.phases, trainer.networks, trainer.averages, trainer.store, trainer.accelerator)
+        """Continue from the newest whole checkpoint; where there is none, learn what comes before the first step.
+
+        The main process reads it and sends it to the others, which may see another disk.
+        """
+        trainer, accelerator = self.trainer, self.trainer.accelerator
+        found = checkpoints.newest_checkpoint(self.out / "checkpoints") if self.main else None
+        images = decide(accelerator, lambda: found[0] if found is not None else None)
+        if images is None:
+            learn_ahead(trainer.phases, trainer.networks, trainer.averages, trainer.store, accelerator)
         else:
-            trainer.load(*found)
+            trainer.load(images, send_state(accelerator, found[1] if found is not None else None))
+            self.saved_at = images
         if self.main:
             for name in ("log.jsonl", "speed.jsonl"):
                 _keep_lines(self.out / name, trainer.images_seen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
@@ -18,14 +19,30 @@ def compile_networks(
         gradients: Mode, or off -> each phase's gradient, flat, by the phase's name.
 
     Returns:
-        What is wrong with the compiled gradients, in words, or None.
+        What is wrong with compilation or its gradients, in words, or None.
     """
     eager = gradients("off")
     for network in networks.values():
         for module in (network, *network.children()):
             module.compile(mode=mode)
-    for name, gradient in gradients(mode).items():
-        error = float((gradient - eager[name]).norm() / eager[name].norm())
-        if error > 0.1:
-            return f"torch.compile gives {name} a gradient that is {error:.0%} off the eager one"
+    try:
+        compiled = gradients(mode)
+    # Dynamo, Inductor, Triton, a C++ compiler that isn't there: each has its own.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return f"torch.compile fails ({reason[:200]})"
+    for name, gradient in compiled.items():
+        fault = _fault(gradient, eager[name])
+        if fault is not None:
+            return f"torch.compile gives {name} a gradient that is {fault}"
     return None
+
+
+def _fault(gradient: Tensor, eager: Tensor) -> str | None:
+    """What is wrong with a compiled gradient, or None; where the eager one is non-finite, nothing can be told."""
+    if not eager.isfinite().all():
+        return None
+    if not gradient.isfinite().all():
+        return "non-finite, unlike the eager one"
+    error, norm = float((gradient - eager).norm()), float(eager.norm())
+    return None if error <= 0.1 * norm else f"{error / norm if norm else math.inf:.0%} off the eager one"

@@ -6,32 +6,18 @@ variables that its launcher sets count all the same. Checkpoints hold full tenso
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from hfgen.errors import UserError
+from hfgen.training.launcher import fsdp_asked
 from hfgen.training.phases import Loss, Networks, Phase, Step
 
 
 def asked() -> bool:
-    """Whether the launcher asked for FSDP.
-
-    Raises:
-        UserError: it asked for a kind that isn't done here.
-    """
-    started = torch.distributed.is_available() and torch.distributed.is_initialized()
-    if not started or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() != "true":
-        return False
-    version = os.environ.get("FSDP_VERSION", "1")
-    if version != "2":
-        raise UserError(f"fsdp_version: {version} isn't supported; launch with --fsdp_version 2")
-    for name in ("offload_params", "activation_checkpointing"):
-        if os.environ.get(f"FSDP_{name.upper()}", "false").lower() == "true":
-            raise UserError(f"fsdp_{name}: true isn't supported; launch without it")
-    return True
+    """Whether the launcher asked for FSDP, and there are processes that it could shard over."""
+    return fsdp_asked() and torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 class FSDPRoot(nn.Module):

@@ -66,6 +66,7 @@ class Step:
         index: Number of the step, from 0.
         progress: Share of the run's images already seen, in [0, 1).
         gather: Joins a tensor (n, ...) over the processes, in their order; no gradient flows through it.
+        join: Joins a tensor (n, ...) too, with its gradient, and says where this process's lies in it; None in one.
         carry: What a phase leaves for the phases after it in the same step.
     """
 
@@ -76,6 +77,7 @@ class Step:
     index: int
     progress: float
     gather: Callable[[Tensor], Tensor] = lambda tensor: tensor
+    join: Callable[[Tensor], tuple[Tensor, slice]] | None = None
     carry: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
 

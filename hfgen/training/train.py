@@ -9,8 +9,9 @@ from pathlib import Path
 from hfgen.data import ImageStore, open_store
 from hfgen.training.cadence import Cadence, OnCheckpoint
 from hfgen.training.config import RunConfig
-from hfgen.training.folders import claim_folder, sole_run
+from hfgen.training.folders import claim_folder, is_finished, sole_run
 from hfgen.training.interrupts import Interrupts
+from hfgen.training.processes import check_alike, decide
 from hfgen.training.trackers import make_accelerator
 from hfgen.training.trainer import Trainer
 
@@ -21,27 +22,35 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", on_checkpoint: 
     """Train until `config.max_images` were seen and return `out`/pretrained.
 
     Repeating the call continues from the newest whole checkpoint and ends with the same bits as a run that was
-    never interrupted; a finished run returns at once. The main process calls `on_checkpoint` with the folder and
-    the images seen of each checkpoint that it wrote.
+    never interrupted; a finished run returns at once, without a look at its data. The main process decides which, and
+    calls `on_checkpoint` with the folder and the images seen of each checkpoint that it wrote.
 
     Raises:
-        UserError: bad data or settings, `out` holds another run, or a loss isn't finite.
+        UserError: bad data or settings, `out` holds another run, or a non-finite loss.
         Interrupted: Ctrl-C or SIGTERM arrived; the state was saved.
     """
     accelerator = make_accelerator(config, out)
-    # Every process builds its trainer before the folder is claimed: settings that can't work leave no trace.
-    trainer = Trainer(config, open_data(config), accelerator)
-    cadence = Cadence(trainer, out, on_checkpoint)
     main = accelerator.is_main_process
-    with sole_run(out) if main else contextlib.nullcontext():
+    if decide(accelerator, lambda: is_finished(out, config, resume)):
         if main:
-            claim_folder(out, config, trainer.store, resume)
-        accelerator.wait_for_everyone()
-        if (out / "pretrained").is_dir():
             logger.info("%s is finished already", out)
-            return out / "pretrained"
+        return out / "pretrained"
+    # Every process builds its trainer before the folder is claimed: settings that can't work leave no trace.
+    store = open_data(config)
+    check_alike(accelerator, store.fingerprint, f"data: {config.data} isn't the same in every process; give them one")
+    trainer = Trainer(config, store, accelerator)
+    cadence = Cadence(trainer, out, on_checkpoint)
+    with contextlib.ExitStack() as held:
+
+        def claim() -> None:
+            held.enter_context(sole_run(out))
+            claim_folder(out, config, store, resume)
+
+        decide(accelerator, claim)
         cadence.resume()
-        with cadence.begin() as bar, Interrupts(accelerator) as interrupts, contextlib.closing(cadence.trackers):
+        bar = held.enter_context(cadence.begin())
+        interrupts = held.enter_context(Interrupts(accelerator))
+        with contextlib.closing(cadence.trackers):
             while trainer.images_seen < trainer.last_image:
                 trainer.step()
                 cadence.after_step()

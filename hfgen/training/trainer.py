@@ -20,10 +20,12 @@ from hfgen.seeds import derive_seed
 from hfgen.training import checkpoints, fsdp
 from hfgen.training.compile_check import compile_networks
 from hfgen.training.config import RunConfig
-from hfgen.training.devices import choose_kernels
+from hfgen.training.devices import choose_kernels, describe
 from hfgen.training.ema import EMA, make_averages
+from hfgen.training.launcher import agree_with_launcher
 from hfgen.training.meters import Meters
 from hfgen.training.phases import Draws, Loss, Phase, Step
+from hfgen.training.processes import decide, gather_values, join, send_networks
 from hfgen.training.schedules import learning_rate_factor
 from hfgen.training.warm_start import start_from
 
@@ -57,7 +59,9 @@ class Trainer:
                 "choose a multiple"
             )
         self.device = accelerator.device
-        self.kernels = choose_kernels(self.device, config.precision, config.compiled)
+        precision, self.compiled_asked = agree_with_launcher(config)
+        chosen = decide(accelerator, lambda: choose_kernels(self.device, precision, self.compiled_asked))
+        self.kernels = dataclasses.replace(chosen, device=self.device)
         self.last_image = math.ceil(config.max_images / config.batch_size) * config.batch_size
         self.images_seen = 0
         self.networks = self._build(store)
@@ -76,13 +80,17 @@ class Trainer:
 
     def _build(self, store: ImageStore) -> dict[str, nn.Module]:
         config = self.config
-        with torch.random.fork_rng():
-            torch.manual_seed(derive_seed("weights", config.seed))
+        with torch.random.fork_rng(devices=[]):
+            # The CPU's generator alone, where networks are built: torch.manual_seed reseeds every GPU's too.
+            torch.default_generator.manual_seed(derive_seed("weights", config.seed))
             networks = config.model.build(config.resolution, store.channels, store.classes)
         if config.start_from:
-            start_from(config.start_from, networks)
+            decide(self.accelerator, lambda: start_from(config.start_from, networks))
         for network in networks.values():
-            network.to(self.device).to(memory_format=self.kernels.memory_format)  # type: ignore[call-overload]
+            network.to(self.device)
+        send_networks(self.accelerator, networks)
+        for network in networks.values():
+            network.to(memory_format=self.kernels.memory_format)  # type: ignore[call-overload]
         return networks
 
     def _optimizer(self, phase: Phase) -> torch.optim.Optimizer:
@@ -105,27 +113,37 @@ class Trainer:
         return self.accelerator.prepare_model(_PhaseModule(phase, self.networks))
 
     def _compile(self) -> None:
-        """Compile, if the kernels say so and its gradients are right.
+        """Compile, if the kernels say so and its gradients are right in every process.
 
         Raises:
-            SettingsError: they aren't, and compilation was asked for.
+            SettingsError: it fails or they aren't, and compilation was asked for.
         """
         if self.kernels.compiled == "off":
             return
         fault = compile_networks(self.networks, self.kernels.compiled, self._gradients)
-        if fault is not None and self.config.compiled != "auto":
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad()
+        fault = next(filter(None, gather_values(self.accelerator, fault)), None)
+        if fault is None:
+            return
+        if self.compiled_asked != "auto":
             raise SettingsError(f"compiled: {fault}; use --compiled off")
-        if fault is not None:
+        if self.accelerator.is_main_process:
             logger.warning("%s; it stays off", fault)
-            self.kernels = dataclasses.replace(self.kernels, compiled="off")
+        self.kernels = dataclasses.replace(self.kernels, compiled="off")
 
     def _gradients(self, mode: str) -> dict[str, Tensor]:
-        """Each phase's gradient at the first step, flat, by this mode of torch.compile or, if off, without it."""
-        step, gradients = self.begin_step(), {}
+        """Each phase's gradient of the first batch, flat, by this mode of torch.compile or, if off, without it.
+
+        At the run's end, where every term counts; in this process alone, whose compiler may be the only one to fail.
+        """
+        progress, gradients = 1 - self.config.batch_size / self.last_image, {}
+        step = dataclasses.replace(self.begin_step(), progress=progress, gather=lambda tensor: tensor, join=None)
         for phase in self.phases:
             self.train_only(phase)
+            module = self.modules[phase.name]
             with self.computing(mode):
-                loss = self.modules[phase.name](step)
+                loss = getattr(module, "module", module)(step)
             loss.total.backward()
             found = [parameter.grad for parameter in self._trained_by(phase) if parameter.grad is not None]
             gradients[phase.name] = torch.cat([gradient.flatten() for gradient in found])
@@ -175,6 +193,7 @@ class Trainer:
             index=self.images_seen // config.batch_size,
             progress=self.images_seen / self.last_image,
             gather=accelerator.gather,
+            join=join if processes > 1 else None,
         )
 
     def batch(self) -> tuple[Tensor, Tensor | None]:
@@ -224,7 +243,13 @@ class Trainer:
     def _trained_by(self, phase: Phase) -> list[nn.Parameter]:
         return [parameter for name in phase.trains for parameter in self.trainable[name]]
 
-    # Its state, for checkpoints.
+    # Its state, for checkpoints, and how it computes, for the record.
+
+    def computes(self) -> dict[str, str | int | bool]:
+        """What the run's numbers depend on beside its config, as JSON values."""
+        kernels, processes = self.kernels, self.accelerator.num_processes
+        kind = {"device": describe(self.device).partition(",")[0], "precision": kernels.precision}
+        return {**kind, "compiled": kernels.compiled, "processes": processes, "fsdp": self.fsdp is not None}
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Everything that the next step depends on, beside the config and the clock."""
@@ -241,7 +266,7 @@ class Trainer:
         """Put `state` of that moment back.
 
         Raises:
-            UserError: it is of other networks.
+            SettingsError: it is of other networks.
         """
         self.images_seen = images_seen
         for kind, networks in (("network", self.networks), ("average", self.averages)):

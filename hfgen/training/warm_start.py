@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from hfgen.data import ImageStore
-from hfgen.errors import UserError
+from hfgen.errors import ModelError
 from hfgen.pipelines import load
-from hfgen.training.fsdp import is_sharded
 from hfgen.training.phases import Phase
+from hfgen.training.processes import send_networks
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -21,20 +21,20 @@ def start_from(model: str, networks: Mapping[str, nn.Module]) -> None:
     """Load the networks that a published model and this run have in common.
 
     Raises:
-        UserError: there are none, or one is built otherwise.
+        ModelError: there are none, or one is built otherwise.
     """
     pipeline = load(model)
     # What has no weights isn't learnt but fitted, and will be again.
     learnt = [name for name in pipeline.component_names if has_weights(getattr(pipeline, name))]
     common = [name for name in learnt if name in networks and has_weights(networks[name])]
     if not common:
-        raise UserError(f"start_from: {model} is a {pipeline.family}, with no network that this run trains")
+        raise ModelError(f"start_from: {model} is a {pipeline.family}, with no network that this run trains")
     for name in common:
         try:
             networks[name].load_state_dict(getattr(pipeline, name).state_dict(), strict=True)
         except RuntimeError as error:
             text = " ".join(str(error).split())
-            raise UserError(f"start_from: {name} of {model} is built otherwise ({text}); set model.* alike") from None
+            raise ModelError(f"start_from: {name} of {model} is built otherwise ({text}); set model.* alike") from None
         copy_latent_statistics(getattr(pipeline, name), networks[name])
 
 
@@ -58,15 +58,11 @@ def learn_ahead(
     accelerator: Accelerator,
 ) -> None:
     """Let the main process learn what frozen networks learn before the first step, and send it to the others."""
-    from accelerate.utils import broadcast
-
     hooks = [phase.start for phase in phases if phase.start is not None]
     if not hooks:
         return
     for hook in hooks if accelerator.is_main_process else ():
         hook(networks, store)
+    send_networks(accelerator, networks)
     for name, network in networks.items():
-        for tensor in network.state_dict().values():
-            if not is_sharded(tensor):
-                broadcast(tensor)
         averages[name].load_state_dict(network.state_dict())

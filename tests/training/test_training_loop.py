@@ -1,6 +1,7 @@
 """The loop: what it trains, freezes, writes and refuses."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,11 @@ from tiny import tiny_config
 
 import hfgen
 from hfgen.errors import UserError
+from hfgen.training.averaged_pipeline import averaged_pipeline
 from hfgen.training.cadence import Cadence
 from hfgen.training.checkpoints import load_checkpoint, newest_checkpoint
+from hfgen.training.interrupts import Interrupted
+from hfgen.training.meters import Reading
 from hfgen.training.phases import Draws, Loss, Phase, Step
 from hfgen.training.train import open_data, train
 from hfgen.training.trainer import Trainer
@@ -128,6 +132,13 @@ def test_a_finished_run_is_not_trained_again(trained: Path, family: str, glyph_f
     assert before == ((trained / "run.json").stat().st_mtime_ns, (trained / "log.jsonl").stat().st_mtime_ns)
 
 
+@pytest.mark.parametrize("family", ["vae"], indirect=True, scope="session")
+def test_a_finished_run_opens_no_data_and_builds_nothing(trained: Path, glyph_folder: Path, monkeypatch):
+    monkeypatch.setattr("hfgen.training.train.open_data", lambda config: pytest.fail("opened the data"))
+    monkeypatch.setattr("hfgen.training.train.Trainer", lambda *_: pytest.fail("built the networks"))
+    assert train(tiny_config("vae", glyph_folder), trained) == trained / "pretrained"
+
+
 def test_another_run_in_the_folder_is_refused_and_named(trained: Path, family: str, glyph_folder: Path):
     with pytest.raises(UserError, match=r"holds another run \(seed is 0 there, 3 here\); choose another --out"):
         train(tiny_config(family, glyph_folder, "--seed=3"), trained)
@@ -140,6 +151,21 @@ def test_a_folder_with_something_else_is_refused(glyph_folder: Path, tmp_path: P
     with pytest.raises(UserError, match="isn't an empty folder and holds no run"):
         train(tiny_config("vae", glyph_folder), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+@pytest.mark.parametrize("family", ["vae"], indirect=True, scope="session")
+def test_a_folder_is_refused_before_the_data_is_opened(trained: Path, glyph_folder: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("hfgen.training.train.open_data", lambda config: pytest.fail("opened the data"))
+    config, path = tiny_config("vae", glyph_folder), tmp_path / "file"
+    path.write_text("dear")
+    for out in (path, path / "run", path / "deep" / "run"):
+        with pytest.raises(UserError, match=f"out: {path} isn't a folder; choose another --out"):
+            train(config, out)
+    with pytest.raises(UserError, match="isn't an empty folder and holds no run"):
+        train(config, tmp_path)
+    with pytest.raises(UserError, match="holds another run"):
+        train(tiny_config("vae", glyph_folder, "--seed=3"), trained)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 class Overflowing(torch.autograd.Function):
@@ -169,7 +195,7 @@ def overflow_at(trainer: Trainer, step: int) -> None:
 def test_a_loss_that_is_not_finite_stops_with_its_name_and_step(glyph_folder: Path, tmp_path: Path):
     config = tiny_config("vae", glyph_folder, "--model.lr=1e30", "--warmup_images=0")
     message = (
-        r"vae/(kl|mse|nll) wasn't finite at step 1 \(image 16\); there is no checkpoint yet: repeat .*--on_nonfinite"
+        r"vae/(kl|mse|nll) was non-finite at step 1 \(image 16\); there is no checkpoint yet: repeat .*--on_nonfinite"
     )
     with pytest.raises(UserError, match=message):
         train(config, tmp_path / "run")
@@ -205,17 +231,64 @@ def test_skipped_updates_are_counted_and_told(glyph_folder: Path, tmp_path: Path
         cadence.after_step()
     first, second = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
     assert first["vae/gradient_norm/nonfinite"] == 1 and "vae/gradient_norm/nonfinite" not in second
-    assert "vae/gradient_norm wasn't finite in 1 steps before image 32" in caplog.text
+    assert "vae/gradient_norm was non-finite in 1 steps before image 32" in caplog.text
 
 
-def test_stopping_names_the_checkpoint_that_stands_and_skipping_goes_on_from_it(glyph_folder: Path, tmp_path: Path):
+@pytest.mark.parametrize("family", ["vqvae", "gan"])
+def test_a_line_without_a_finite_term_is_told_and_the_run_goes_on(
+    family: str, glyph_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    trainer = make_trainer(family, glyph_folder, "--on_nonfinite=skip")
+    cadence = Cadence(trainer, tmp_path)
+    with torch.no_grad():
+        next(trainer.networks[trainer.phases[0].trains[0]].parameters()).fill_(torch.nan)
+    while trainer.images_seen < 32:
+        trainer.step()
+        cadence.after_step()
+    name = {"vqvae": "vqvae/mse", "gan": "generator/loss"}[family]
+    (line,) = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
+    assert line[f"{name}/nonfinite"] == 2 and name not in line
+    assert f"{name} was non-finite in 2 steps before image 32" in caplog.text and "collapsed" not in caplog.text
+
+
+def test_a_signal_at_a_due_checkpoint_saves_once(glyph_folder: Path, tmp_path: Path):
+    saved = []
+
+    def stop(folder: Path, images: int) -> None:
+        saved.append((images, folder.stat().st_ino))
+        signal.raise_signal(signal.SIGTERM)
+
+    config = tiny_config("vae", glyph_folder, "--keep_checkpoints=1")
+    for end in (48, 96):
+        with pytest.raises(Interrupted, match=f"stopped and saved at {end} images"):
+            train(config, tmp_path / "run", on_checkpoint=stop)
+        (folder,) = (tmp_path / "run" / "checkpoints").iterdir()
+        assert saved == [(end, folder.stat().st_ino)]
+        saved.clear()
+    assert train(config, tmp_path / "run").is_dir()
+
+
+def test_building_and_publishing_leave_the_callers_random_numbers_alone(
+    glyph_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """On one device, too: to fork the state of every GPU makes a context on each."""
+    forked, fork = [], torch.random.fork_rng
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices=None, **_: (forked.append(devices), fork([]))[1])
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    averaged_pipeline(make_trainer("vae", glyph_folder))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert len(forked) > 1 and all(devices == [] for devices in forked)
+
+
+def test_stopping_names_the_newest_checkpoint_and_skipping_goes_on_from_it(glyph_folder: Path, tmp_path: Path):
     from hfgen.training.folders import claim_folder
 
     trainer = make_trainer("vae", glyph_folder)
     claim_folder(tmp_path, trainer.config, trainer.store, "auto")
     cadence = Cadence(trainer, tmp_path)
     overflow_at(trainer, 3)
-    with pytest.raises(UserError, match=r"at step 3 \(image 48\); the checkpoint of image 48 stands"):
+    with pytest.raises(UserError, match=r"at step 3 \(image 48\); the newest checkpoint is of image 48"):
         while True:
             trainer.step()
             cadence.after_step()
@@ -228,7 +301,7 @@ def test_a_collapse_is_told_once_it_lasts(glyph_folder: Path, tmp_path: Path, ca
     cadence = Cadence(make_trainer("vqvae", glyph_folder), tmp_path)
     for perplexity, told in ((1.5, False), (9.0, False), (1.5, False), (1.25, True), (9.0, False)):
         caplog.clear()
-        cadence.warn({"vqvae/perplexity": perplexity}, {})
+        cadence.warn({"vqvae/perplexity": Reading(perplexity, 0, None)})
         assert ("the codebook has collapsed: 1.2 of 16 codes" in caplog.text) == told
 
 

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: temporary name, fsync, rename."""
+"""Files that are whole or absent: temporary name, fsync, rename; with the permissions that the umask leaves."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,17 +57,16 @@ def folder_state(folder: Path) -> str:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file that is never seen half-written."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.tmp")
+    temporary = _unused(path, "tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
+        temporary.replace(path)
         _fsync(path.parent)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -101,13 +101,14 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     An older `target` is replaced: for an instant it stands under a hidden name, never half-written.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.tmp"))
+    temporary = _unused(target, "tmp")
+    temporary.mkdir()
     try:
         yield temporary
+        _apply_umask(temporary)
         _fsync_tree(temporary)
-        temporary.chmod(0o755)
         if target.exists():
-            old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.old"))
+            old = _unused(target, "old")
             target.replace(old)
             temporary.replace(target)
             shutil.rmtree(old)
@@ -130,9 +131,28 @@ def remove_leftovers(folder: Path) -> None:
 
 def remove_folder(folder: Path) -> None:
     """Remove a folder that is whole until it is gone: killed halfway, its rest stands under a hidden name."""
-    hidden = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old"))
+    hidden = _unused(folder, "old")
     folder.replace(hidden)
     shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _unused(path: Path, kind: str) -> Path:
+    """A hidden name beside `path`. Not tempfile's: what it makes is closed to everybody else, whatever the umask."""
+    return path.with_name(f".{path.name}.{kind}{secrets.token_hex(8)}")
+
+
+def _apply_umask(folder: Path) -> None:
+    """Open what is in a folder as far as new files are: safetensors writes 0600, copies keep their source's mode.
+
+    The umask shows in a new file: to read it is to set it, in every thread.
+    """
+    probe = folder / ".umask"
+    probe.touch(exist_ok=False)
+    file_mode, folder_mode = probe.stat().st_mode, folder.stat().st_mode
+    probe.unlink()
+    for path in folder.rglob("*"):
+        if not path.is_symlink():
+            path.chmod(stat.S_IMODE(folder_mode if path.is_dir() else file_mode))
 
 
 def _fsync_tree(folder: Path) -> None:
@@ -142,7 +162,13 @@ def _fsync_tree(folder: Path) -> None:
 
 
 def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+    if os.name == "nt":
+        # Windows opens no folder, and syncs no file that is open for reading only.
+        if path.is_dir():
+            return
+        handle = os.open(path, os.O_RDWR)
+    else:
+        handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -10,7 +10,7 @@ from hfgen.evaluation.run import evaluate
 from hfgen.evaluation.timing import measure_costs
 from hfgen.files import read_json
 from hfgen.pipelines import load
-from hfgen.training.loop import train
+from hfgen.training.train import train
 
 MODELS = {"vae": "vae-glyphs", "vqvae": "vqvae-glyphs", "gan": "gan-glyphs"}
 

@@ -44,7 +44,7 @@ def family(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def trained(family: str, glyph_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished tiny run."""
-    from hfgen.training.loop import train
+    from hfgen.training.train import train
 
     out = tmp_path_factory.mktemp("runs") / family
     train(tiny_config(family, glyph_folder), out)

@@ -1,6 +1,9 @@
 """Files are whole or absent; pixels survive every conversion."""
 
 import json
+import os
+import shutil
+import stat
 from pathlib import Path
 
 import pytest
@@ -37,6 +40,30 @@ def test_a_folder_is_replaced_whole(tmp_path: Path):
         with atomic_folder(tmp_path / "out") as temporary:
             write_text(temporary / name, name)
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "two.txt"]
+
+
+@pytest.mark.parametrize(("umask", "file_mode", "folder_mode"), [(0o022, 0o644, 0o755), (0o027, 0o640, 0o750)])
+def test_what_is_written_has_the_permissions_that_the_umask_leaves(
+    umask: int, file_mode: int, folder_mode: int, tmp_path: Path
+):
+    from safetensors.torch import save_file
+
+    before = os.umask(umask)
+    try:
+        write_text(tmp_path / "one.txt", "one")
+        (tmp_path / "closed").mkdir(mode=0o700)
+        with atomic_folder(tmp_path / "out") as temporary:
+            (temporary / "inner").mkdir()
+            save_file({"weight": torch.zeros(1)}, temporary / "inner" / "weights.safetensors")
+            shutil.copytree(tmp_path / "closed", temporary / "copy")
+    finally:
+        os.umask(before)
+    files, folders = [tmp_path / "one.txt"], [tmp_path / "out"]
+    for path in (tmp_path / "out").rglob("*"):
+        (folders if path.is_dir() else files).append(path)
+    assert [path.name for path in files] == ["one.txt", "weights.safetensors"] and len(folders) == 3
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {file_mode}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folders} == {folder_mode}
 
 
 def test_sha256_of_a_known_file(tmp_path: Path):

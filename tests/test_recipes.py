@@ -12,8 +12,8 @@ import hfgen
 from hfgen.configs import load_config
 from hfgen.recipes import recipe_names, recipe_path, recipe_summary
 from hfgen.training.checkpoints import load_checkpoint
-from hfgen.training.loop import train
-from hfgen.training.plan import plan
+from hfgen.training.dry_run import dry_run
+from hfgen.training.train import train
 
 
 def shrunk(name: str, data: Path, *overrides: str):
@@ -51,7 +51,7 @@ def pair_folder(glyph_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def test_a_recipe_says_what_it_is_and_can_be_planned(name: str):
     config = load_config(name)
     assert len(recipe_summary(name)) > 20
-    findings = dict(plan(config))
+    findings = dict(dry_run(config))
     assert findings["family"] == config.family == name.split("-")[0]
     assert any("parameters" in finding for finding in findings.values())
     written = recipe_path(name).read_text().splitlines()[1]

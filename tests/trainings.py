@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tiny import COMMON, TINY, tiny_config
@@ -23,7 +23,7 @@ _FORKS.set_forkserver_preload(
         "accelerate.tracking",
         "hfgen.cli",
         "hfgen.configs",
-        "hfgen.training.loop",
+        "hfgen.training.train",
         *(f"hfgen.families.{family}" for family in TINY),
     ]
 )
@@ -38,7 +38,15 @@ Moment = Sequence[tuple[str, str]]
 class Training:
     """`hfgen train` in one process, or in several that share the steps as under `accelerate launch`."""
 
-    def __init__(self, arguments: Sequence[str], processes: int = 1, die_before: Moment = ()) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        processes: int = 1,
+        die_before: Moment = (),
+        by_rank: Sequence[Sequence[str]] = (),
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start it; `by_rank` are further arguments of each process, `variables` of the launcher's environment."""
         (out,) = (argument.removeprefix("--out=") for argument in arguments if argument.startswith("--out="))
         self.out, self.log = Path(out), Path(f"{out}.log")
         shared = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1"}
@@ -46,9 +54,14 @@ class Training:
         environments = [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
         if processes == 1:
             environments = [{"ACCELERATE_USE_CPU": "true"}]
+        own = [list(more) for more in by_rank] or [[]] * processes
         self.ranks = [
-            _FORKS.Process(target=_train, args=(list(arguments), environment, self.log, die_before), daemon=True)
-            for environment in environments
+            _FORKS.Process(
+                target=_train,
+                args=([*arguments, *more], {**environment, **(variables or {})}, self.log, die_before),
+                daemon=True,
+            )
+            for environment, more in zip(environments, own, strict=True)
         ]
         for rank in self.ranks:
             rank.start()

@@ -64,12 +64,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.job:
         return _train_elsewhere(arguments, config.as_dict())
     if arguments.dry_run:
-        from hfgen.training.plan import plan
+        from hfgen.training.dry_run import dry_run
 
-        print_findings(plan(config))
+        print_findings(dry_run(config))
         return 0
     from hfgen.outputs import output_folder
-    from hfgen.training.loop import train
+    from hfgen.training.train import train
 
     out = arguments.out or output_folder(f"runs/{Path(recipe).stem}")
     main_process = os.environ.get("RANK", "0") == "0"

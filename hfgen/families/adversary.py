@@ -119,7 +119,7 @@ class Adversary:
             after=self._move_scores if self.lecam_weight else None,
             watch=lambda means: discriminator_warning(means["loss"], means["margin"]),
             start=_learn_features if self.perceptual == "embedded" else None,
-            whole=True,
+            unsharded=True,
         )
 
     def _judged(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 from torch import nn
 
@@ -66,13 +67,13 @@ class ALI:
                 self.lr_discriminator,
                 betas,
                 watch=lambda means: discriminator_warning(means["loss"], means["margin"]),
-                whole=True,
+                unsharded=True,
             ),
         ]
 
     def _loss(self, networks: Networks, step: Step) -> Loss:
         """Both sides make their pairs look like the other's (equation 3, with the relativistic loss)."""
-        vae, discriminator = networks["vae"], networks["discriminator"]
+        vae, discriminator = networks["vae"], partial(networks["discriminator"], join=step.join)
         posterior = vae.encode(step.images).latent_dist
         inferred = (posterior.mean + posterior.std * step.draws.normal(tuple(posterior.mean.shape))).float()
         latents = step.draws.normal(tuple(inferred.shape))
@@ -82,7 +83,7 @@ class ALI:
         return Loss(total, {"loss": total.detach()})
 
     def _discriminator_loss(self, networks: Networks, step: Step) -> Loss:
-        discriminator = networks["discriminator"]
+        discriminator = partial(networks["discriminator"], join=step.join)
         encoder, generator = (step.images, step.carry["inferred"]), (step.carry["generated"], step.carry["latents"])
         scores = discriminator(*encoder), discriminator(*generator)
         gamma = lazy(self.penalty, self.penalty_every, step.index)

@@ -128,7 +128,7 @@ class GAN:
                 (0.0, 0.99),
                 lr_end=self.lr_end,
                 watch=lambda means: discriminator_warning(means["loss"], means["margin"]),
-                whole=True,
+                unsharded=True,
             ),
         ]
 
@@ -154,6 +154,8 @@ class GAN:
 
     def _judge(self, networks: Networks, step: Step) -> Callable[[Tensor], Tensor]:
         discriminator = networks["discriminator"]
+        if self.network == "shared":
+            discriminator = partial(discriminator, join=step.join)
         return partial(discriminator, class_labels=step.labels) if self.conditional else discriminator
 
     def _augment(self, images: Tensor, step: Step) -> Tensor:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
+
+Join = Callable[[Tensor], tuple[Tensor, slice]]
+"""(n, ...) -> what all processes gave (N, ...), and where this one's lies in it."""
+
+GROUP = 4
+"""Neighbouring images whose variety is seen together."""
 
 
 class Score(nn.Module):
@@ -36,6 +43,9 @@ class ImageDiscriminator(nn.Module):
     (DCGAN's; Radford et al., 1511.06434), without normalisation, so that a gradient penalty stays per image. There a
     channel with the standard deviation over neighbouring images (Karras et al., 1710.10196) lets it see missing
     variety. With `classes`, it scores an image as one of its class.
+
+    Neighbours are groups of four of the whole batch. `join`, where processes share it, joins a tensor (n, ...) over
+    them, with its gradient, and says where theirs lies in it; it is called where groups lie in more than one process.
     """
 
     def __init__(self, channels: int, resolution: int, width: int, max_width: int, classes: int = 0) -> None:
@@ -56,22 +66,29 @@ class ImageDiscriminator(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def forward(self, images: Tensor, class_labels: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor, class_labels: Tensor | None = None, join: Join | None = None) -> Tensor:
         """Score the images, of classes (N,) where there are any; the batch is seen in groups of four neighbours."""
-        return self.score(self.features(images), class_labels)
+        return self.score(self.features(images, join), class_labels)
 
-    def features(self, images: Tensor) -> Tensor:
+    def features(self, images: Tensor, join: Join | None = None) -> Tensor:
         """What the score is read from (N, `feature_count`)."""
         features = self.layers(images)
-        features = torch.cat([features, _group_deviation(features)], 1)
+        if join is None or len(features) % GROUP == 0:
+            deviation = _group_deviation(features)
+        else:
+            batch, own = join(features)
+            deviation = _group_deviation(batch)[own]
+        features = torch.cat([features, deviation], 1)
         return leaky_relu(self.mix(features), 0.2).flatten(1)
 
 
-def _group_deviation(features: Tensor, group: int = 4) -> Tensor:
-    """Mean standard deviation over each group of neighbours, as one more channel (N, 1, H, W), in fp32."""
+def _group_deviation(features: Tensor) -> Tensor:
+    """Mean standard deviation over each group of neighbours, as one more channel (N, 1, H, W), in fp32.
+
+    It is near 0 where the groups don't divide the batch.
+    """
     count, _, height, width = features.shape
-    if count % group:
-        group = 1
+    group = 1 if count % GROUP else GROUP
     with torch.autocast(features.device.type, enabled=False):
         groups = features.float().reshape(count // group, group, -1)
         deviation = groups.var(1, correction=0).add(1e-8).sqrt().mean(1)

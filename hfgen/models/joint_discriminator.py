@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
-from hfgen.models.discriminator import ImageDiscriminator, Score
+from hfgen.models.discriminator import ImageDiscriminator, Join, Score
 
 
 class JointDiscriminator(ImageDiscriminator):
@@ -27,8 +27,8 @@ class JointDiscriminator(ImageDiscriminator):
                 nn.init.kaiming_normal_(module.weight, a=0.2)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, images: Tensor, latents: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, images: Tensor, latents: Tensor, join: Join | None = None) -> Tensor:  # type: ignore[override]
         """Score the pairs; the images are seen in groups of four neighbours."""
-        seen = leaky_relu(self.hidden(self.features(images)), 0.2)
+        seen = leaky_relu(self.hidden(self.features(images, join)), 0.2)
         features = torch.cat([seen, leaky_relu(self.latent(latents.flatten(1)), 0.2)], 1)
         return self.score(leaky_relu(self.joint(features), 0.2), None)

@@ -18,7 +18,7 @@ from hfgen.evaluation.run import Evaluation, evaluate
 from hfgen.metrics import Estimate
 from hfgen.pipelines import ImagePipeline, load
 from hfgen.training.config import RunConfig
-from hfgen.training.loop import train
+from hfgen.training.train import train
 
 RESOLUTION = 16
 _CACHE = 1

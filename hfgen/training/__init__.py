@@ -1,1 +1,1 @@
-"""The training engine: one loop for every family."""
+"""The training engine: one step for every family."""

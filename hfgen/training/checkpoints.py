@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from hfgen.bars import without_bars
-from hfgen.errors import UserError
+from hfgen.errors import ModelError, SettingsError, UserError
 from hfgen.files import atomic_folder, read_json, remove_folder, remove_leftovers, sha256, write_json
-from hfgen.training.sharding import scatter
+from hfgen.training.fsdp import shard_like
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -59,19 +59,19 @@ def load_checkpoint(folder: Path) -> tuple[int, dict[str, dict[str, Tensor]]]:
     """Read (images seen, state) back.
 
     Raises:
-        UserError: a file is missing or differs from its checksum; the message names it.
+        ModelError: a file is missing or differs from its checksum; the message names it.
     """
     record = _read_record(folder)
     for name, digest in record["sha256"].items():
         path = folder / name
         if not path.is_file():
-            raise UserError(f"{path} is missing")
+            raise ModelError(f"{path} is missing")
         if sha256(path) != digest:
-            raise UserError(f"{path} is damaged: its checksum differs from the one it was saved with")
+            raise ModelError(f"{path} is damaged: its checksum differs from the one it was saved with")
     try:
         state = {path.stem: load_file(path) for path in sorted((folder / "training_state").glob("*.safetensors"))}
     except SafetensorError as error:
-        raise UserError(f"{folder} is damaged: {error}") from None
+        raise ModelError(f"{folder} is damaged: {error}") from None
     return record["images_seen"], state
 
 
@@ -79,15 +79,15 @@ def _read_record(folder: Path) -> dict[str, Any]:
     """state.json, which no checksum guards: its form and the folder's name do.
 
     Raises:
-        UserError: it isn't what `save_checkpoint` wrote.
+        ModelError: it isn't what `save_checkpoint` wrote.
     """
     path = folder / "training_state" / "state.json"
     record = read_json(path)
     if not isinstance(record, dict) or not isinstance(record.get("sha256"), dict):
-        raise UserError(f"{path} is damaged: it lists no checksums")
+        raise ModelError(f"{path} is damaged: it lists no checksums")
     images = record.get("images_seen")
     if not isinstance(images, int) or f"{images:012d}" != folder.name:
-        raise UserError(f"{path} is damaged: its images_seen, {images!r}, isn't its folder's name")
+        raise ModelError(f"{path} is damaged: its images_seen, {images!r}, isn't its folder's name")
     return record
 
 
@@ -130,7 +130,7 @@ def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
     state: dict[int, dict[str, Tensor]] = {}
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     like = {name: parameters[int(name.split(".", 1)[0])] for name in tensors}
-    for name, value in scatter(tensors, like).items():
+    for name, value in shard_like(tensors, like).items():
         index, key = name.split(".", 1)
         if value.shape == like[name].shape:
             # In its parameter's memory format: fused AdamW pairs the two by address.
@@ -143,10 +143,10 @@ def load_network(name: str, network: nn.Module, tensors: Mapping[str, Tensor]) -
     """Load strictly.
 
     Raises:
-        UserError: keys or shapes differ; they are named.
+        SettingsError: keys or shapes differ; they are named.
     """
     try:
-        network.load_state_dict(scatter(tensors, network.state_dict()), strict=True)
+        network.load_state_dict(shard_like(tensors, network.state_dict()), strict=True)
     except RuntimeError as error:
         text = " ".join(str(error).split())
-        raise UserError(f"checkpoint of {name} doesn't fit this run: {text}; choose another --out") from None
+        raise SettingsError(f"checkpoint of {name} doesn't fit this run: {text}; choose another --out") from None

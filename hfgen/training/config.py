@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Literal
 
-from hfgen.errors import UserError
+from hfgen.errors import SettingsError
 
 if TYPE_CHECKING:
     from hfgen.training.phases import Family
@@ -33,7 +33,7 @@ class RunConfig:
         seed: Seed of weights, order and noise.
         precision: auto takes bf16 where the machine computes in it.
         compiled: Mode of torch.compile; auto compiles on a GPU, reduce-overhead adds CUDA graphs.
-        on_nonfinite: stop, or skip the update and count it, where a gradient isn't finite.
+        on_nonfinite: stop, or skip the update and count it, where a gradient is non-finite.
         log_with: Trackers beside log.jsonl; all takes every one that is installed.
         warmup_images: Images over which each phase's learning rate rises from 0.
         ema_half_life: Images after which an old weight counts half in the published average.
@@ -80,12 +80,12 @@ class RunConfig:
             "ema_half_life",
         ):
             if getattr(self, name) < 1:
-                raise UserError(f"{name}: {getattr(self, name)} is too small; give 1 or more")
+                raise SettingsError(f"{name}: {getattr(self, name)} is too small; give 1 or more")
         for name in ("warmup_images", "sample_every", "checkpoint_every", "seed"):
             if getattr(self, name) < 0:
-                raise UserError(f"{name}: {getattr(self, name)} is negative; give 0 or more")
+                raise SettingsError(f"{name}: {getattr(self, name)} is negative; give 0 or more")
         if getattr(self.model, "freeze_encoder", False) and not self.start_from:
-            raise UserError("model.freeze_encoder: true keeps random weights; give start_from MODEL, or false")
+            raise SettingsError("model.freeze_encoder: true keeps random weights; give start_from MODEL, or false")
 
     def as_dict(self) -> dict[str, Any]:
         """The run as JSON values."""

@@ -7,8 +7,6 @@ from importlib.util import find_spec
 
 import torch
 
-from hfgen.data import ImageStore
-
 
 @dataclasses.dataclass(frozen=True)
 class Kernels:
@@ -66,13 +64,3 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, {torch.cuda.mem_get_info(device)[1] / 2**30:.0f} GiB"
     return f"CPU, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
-
-
-def resident(store: ImageStore, device: torch.device) -> ImageStore:
-    """The store with its uint8 images on a GPU if they fill at most half of what is free there, else as it is.
-
-    Batches are then gathered without crossing the bus.
-    """
-    if device.type != "cuda" or store.images.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
-        return store
-    return dataclasses.replace(store, images=store.images.to(device), mapping=None)

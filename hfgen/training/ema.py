@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from hfgen.training.sharding import share
+from hfgen.training.fsdp import local
 
 
 def make_averages(networks: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
@@ -16,7 +16,7 @@ def make_averages(networks: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
     return {name: copy.deepcopy(network).requires_grad_(False).eval() for name, network in networks.items()}
 
 
-class Follower:
+class EMA:
     """Moves an average towards its network; it lists their tensors once, since to walk the modules takes milliseconds.
 
     Args:
@@ -25,7 +25,7 @@ class Follower:
     """
 
     def __init__(self, average: nn.Module, network: nn.Module) -> None:
-        self._parameters = [[share(p) for p in module.parameters()] for module in (average, network)]
+        self._parameters = [[local(p) for p in module.parameters()] for module in (average, network)]
         self._buffers = list(zip(average.buffers(), network.buffers(), strict=True))
 
     @torch.no_grad()

@@ -3,19 +3,41 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from hfgen.data import ImageStore
-from hfgen.errors import UserError
+from hfgen.errors import SettingsError
 from hfgen.files import read_json, remove_leftovers, write_json
 from hfgen.training.config import RunConfig
 
+logger = logging.getLogger("hfgen")
+
+LOCK = ".lock"
+"""File in the run's folder that its main process holds."""
+
 _MAY_CHANGE = ("on_nonfinite", "log_with", "keep_checkpoints")
 """Settings that a repeated command may change: no bit of the weights so far depends on them."""
+
+
+def is_finished(out: Path, config: RunConfig, resume: str) -> bool:
+    """Whether `out` holds this very run, finished. The data isn't opened, so its fingerprint isn't compared.
+
+    Raises:
+        SettingsError: it holds another run, or this one, which shall not be resumed; or it can't be a run's folder.
+    """
+    _check_place(out)
+    path = out / "run.json"
+    if not path.is_file():
+        return False
+    before = read_json(path)
+    _check(out, before, {"schema": 1, "config": config.as_dict(), "data_fingerprint": _fingerprint(before)}, resume)
+    return (out / "pretrained").is_dir()
 
 
 @contextlib.contextmanager
@@ -23,54 +45,99 @@ def sole_run(out: Path) -> Iterator[None]:
     """Keep every other process from training in `out` meanwhile; the system lets go for one that is killed.
 
     Raises:
-        UserError: another one trains there, for instance what a killed launcher left behind.
+        SettingsError: another one trains there, for instance what a killed launcher left behind; or it can't be a
+            run's folder.
     """
-    if out.exists() and not out.is_dir():
-        raise UserError(f"out: {out} isn't a folder; choose another --out")
+    _check_place(out)
     out.mkdir(parents=True, exist_ok=True)
-    handle = os.open(out, os.O_RDONLY)
+    lock = FileLock(out / LOCK, timeout=0)
     try:
-        # Where the file system has no locks, the run goes on without.
-        with contextlib.suppress(OSError):
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"out: another process trains in {out} now; wait for it or end it") from None
+        lock.acquire()
+    except Timeout:
+        raise SettingsError(f"out: another process trains in {out} now; wait for it or end it") from None
+    except (OSError, NotImplementedError):
+        logger.warning("out: the file system of %s has no locks; start no second run there", out)
+    try:
         yield
     finally:
-        os.close(handle)
+        lock.release()
 
 
 def claim_folder(out: Path, config: RunConfig, store: ImageStore, resume: str) -> None:
     """Write `out`/run.json, or check that it describes this very run; then remove what killed runs left there.
 
     Raises:
-        UserError: `out` isn't empty and holds no run, or holds a run that differs; the first difference is named.
+        SettingsError: `out` holds a run that differs; the first difference is named.
     """
-    settings = config.as_dict()
-    run = {"schema": 1, "config": settings, "data_fingerprint": store.fingerprint}
-    path = out / "run.json"
+    run = {"schema": 1, "config": config.as_dict(), "data_fingerprint": store.fingerprint}
+    path, before = out / "run.json", {}
     if path.is_file():
         before = read_json(path)
-        free = {key: before["config"].get(key) for key in _MAY_CHANGE}
-        difference = _first_difference(before, _as_json({**run, "config": {**settings, **free}}))
-        if difference is not None:
-            raise UserError(f"out: {out} holds another run ({difference}); choose another --out")
-        if resume == "never":
-            raise UserError(f"out: {out} holds this run already; choose another --out, or --resume auto to go on")
-        if before != _as_json(run):
-            write_json(path, run)
-    elif out.exists() and not _is_free(out):
-        raise UserError(f"out: {out} isn't an empty folder and holds no run; choose another --out")
-    else:
+        _check(out, before, run, resume)
+    run["computed"] = _computed(before)
+    if before != _as_json(run):
         write_json(path, run)
     for folder in (out, out / "checkpoints", out / "samples"):
         remove_leftovers(folder)
 
 
+def record_computed(out: Path, images_seen: int, how: Mapping[str, Any]) -> None:
+    """Add to `out`/run.json how the run computes from `images_seen` on; a change is told.
+
+    `computed` lists {from, device, precision, ...}; what was recorded for images that are seen again is dropped.
+    """
+    run = read_json(out / "run.json")
+    before = [entry for entry in _computed(run) if entry["from"] < images_seen]
+    last = {key: value for key, value in before[-1].items() if key != "from"} if before else None
+    if last == how:
+        computed = before
+    else:
+        computed = [*before, {"from": images_seen, **how}]
+        if last is not None:
+            changes = (f"{key} {last.get(key)} before, {how[key]} now" for key in how if last.get(key) != how[key])
+            logger.warning("from image %d on the run computes otherwise: %s", images_seen, "; ".join(changes))
+    if computed != _computed(run):
+        write_json(out / "run.json", {**run, "computed": computed})
+
+
+def _check_place(out: Path) -> None:
+    """Refuse what can't be a run's folder, before anything is written."""
+    place = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not place.is_dir():
+        raise SettingsError(f"out: {place} isn't a folder; choose another --out")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise SettingsError(f"out: {place} can't be written to; choose another --out")
+    if place == out and not (out / "run.json").is_file() and not _is_free(out):
+        raise SettingsError(f"out: {out} isn't an empty folder and holds no run; choose another --out")
+
+
+def _check(out: Path, before: dict[str, Any], run: dict[str, Any], resume: str) -> None:
+    """Refuse another run than the one `before`, and this one where it shall not be resumed."""
+    settings = before.get("config", {}) if isinstance(before, dict) else None
+    if not isinstance(settings, dict):
+        raise SettingsError(f"out: {out / 'run.json'} is damaged: it holds no settings; choose another --out")
+    free = {key: settings.get(key) for key in _MAY_CHANGE}
+    told = {key: value for key, value in before.items() if key != "computed"}
+    difference = _first_difference(told, _as_json({**run, "config": {**run["config"], **free}}))
+    if difference is not None:
+        raise SettingsError(f"out: {out} holds another run ({difference}); choose another --out")
+    if resume == "never":
+        raise SettingsError(f"out: {out} holds this run already; choose another --out, or --resume auto to go on")
+
+
+def _fingerprint(run: Any) -> Any:
+    return run.get("data_fingerprint") if isinstance(run, dict) else None
+
+
+def _computed(run: Any) -> list[dict[str, Any]]:
+    """The entries of a run.json that can be read."""
+    entries = run.get("computed") if isinstance(run, dict) else None
+    return [entry for entry in entries or [] if isinstance(entry, dict) and isinstance(entry.get("from"), int)]
+
+
 def _is_free(out: Path) -> bool:
-    """Whether `out` is a folder without anything but a run.json that was never finished."""
-    return out.is_dir() and all(path.name.startswith(".run.json.tmp") for path in out.iterdir())
+    """Whether `out` is a folder without anything but its lock, and a run.json that was never finished."""
+    return out.is_dir() and all(path.name.startswith((LOCK, ".run.json.tmp")) for path in out.iterdir())
 
 
 def _as_json(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a family hands to the loop: networks, the phases of a step, and a pipeline."""
+"""What a family hands to the trainer: networks, the phases of a step, and a pipeline."""
 
 from __future__ import annotations
 
@@ -66,6 +66,7 @@ class Step:
         index: Number of the step, from 0.
         progress: Share of the run's images already seen, in [0, 1).
         gather: Joins a tensor (n, ...) over the processes, in their order; no gradient flows through it.
+        join: Joins a tensor (n, ...) too, with its gradient, and says where this process's lies in it; None in one.
         carry: What a phase leaves for the phases after it in the same step.
     """
 
@@ -76,6 +77,7 @@ class Step:
     index: int
     progress: float
     gather: Callable[[Tensor], Tensor] = lambda tensor: tensor
+    join: Callable[[Tensor], tuple[Tensor, slice]] | None = None
     carry: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
 
@@ -101,7 +103,7 @@ class Phase:
             frozen networks learn ahead of it.
         fit: (the averages, first), called before they are published: what of them is measured on images instead of
             learnt. `first(n)` yields batches (b, C, R, R) in [-1, 1] of the first n images that the run sees.
-        whole: Whether FSDP leaves what it trains unsharded: some loss calls `torch.autograd.grad` through it.
+        unsharded: Whether FSDP leaves what it trains unsharded: some loss calls `torch.autograd.grad` through it.
     """
 
     name: str
@@ -118,7 +120,7 @@ class Phase:
     watch: Callable[[Mapping[str, float]], str | None] | None = None
     start: Callable[[Networks, ImageStore], None] | None = None
     fit: Callable[[Networks, Callable[[int], Iterator[Tensor]]], None] | None = None
-    whole: bool = False
+    unsharded: bool = False
 
 
 class Family(Protocol):

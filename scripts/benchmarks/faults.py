@@ -121,7 +121,7 @@ def _diagnose(name: str, job: Job, budget: str, out: Path) -> list[dict[str, Any
 
 def _train(recipe: str, *overrides: str, job: Job, data: str, out: Path, images: int | None = None) -> None:
     from hfgen.configs import load_config
-    from hfgen.training.loop import train
+    from hfgen.training.train import train
 
     own = (f"--data={data}", f"--seed={job.seed}", f"--max_images={images or job.images}", f"--log_every={job.images}")
     train(load_config(f"{recipe}-glyphs", [*_COMMON, *own, *overrides]), out)

@@ -28,8 +28,9 @@ from benchmarks.peers import PYTHAE_FAMILIES, pythae_loop
 from hfgen.configs import load_config
 from hfgen.data import open_store
 from hfgen.images import to_float
+from hfgen.training.cadence import Cadence
 from hfgen.training.devices import choose_kernels, describe
-from hfgen.training.loop import Trainer
+from hfgen.training.trainer import Trainer
 
 SAME, BEST, PEER = 0.95, 0.90, 1.8
 """The least that hfgen's rate may be, over a bare loop's, over the best variant's, and over pythae's."""
@@ -87,7 +88,7 @@ def _compare(
         from accelerate import Accelerator
 
         out = Path(folder)
-        trainer = Trainer(config, store, Accelerator(cpu=device.type == "cpu"), out)
+        trainer = Trainer(config, store, Accelerator(cpu=device.type == "cpu"))
         same = BareLoop(config, images, own.precision, own.memory_format)
         best, best_name = _best(config, images, own)
         loops: dict[str, Callable[[int], None]] = {"hfgen": _times(trainer.step), "bare": _times(same.step)}
@@ -97,7 +98,7 @@ def _compare(
             loops["pythae"] = pythae_loop(config, images, out / "pythae").steps
         count = _steps_for(arguments.seconds, same.step)
         seconds = _rounds(loops, count, arguments.rounds, device)
-        around = _seconds_around(trainer) * count * config.batch_size
+        around = _seconds_around(Cadence(trainer, out)) * count * config.batch_size
         flops = _flops(same.step) * count
     hfgen = [value + around for value in seconds["hfgen"]]
     rate = count * config.batch_size / statistics.median(hfgen)
@@ -179,19 +180,19 @@ def _rounds(
     return seconds
 
 
-def _seconds_around(trainer: Trainer) -> float:
+def _seconds_around(cadence: Cadence) -> float:
     """Seconds an image that logs, sample grids and checkpoints take at their normal cadence."""
-    config = trainer.config
+    trainer, config = cadence.trainer, cadence.config
     if config.sample_every != config.checkpoint_every:
         raise ValueError("a grid and a checkpoint that fall together share a pipeline; this recipe's don't")
 
     def draw_and_save() -> None:
-        pipeline = trainer._pipeline()
-        trainer._sample(pipeline)
-        trainer._save(pipeline)
+        pipeline = cadence.pipeline()
+        cadence.draw(pipeline)
+        cadence.write_checkpoint(pipeline)
 
     total = 0.0
-    for act, every in ((trainer._log, config.log_every), (draw_and_save, config.checkpoint_every)):
+    for act, every in ((cadence.log, config.log_every), (draw_and_save, config.checkpoint_every)):
         trainer.step()
         total += statistics.median(_seconds(act, trainer.device) for _ in range(3)) / every
     return total

@@ -49,16 +49,18 @@ def test_pairs_stay_together_through_shuffled_batches(tmp_path: Path) -> None:
 def test_the_loops_batches_and_previews_are_pairs(tmp_path: Path) -> None:
     from accelerate import Accelerator
 
-    from hfgen.training.loop import Trainer, _open_data
+    from hfgen.training.averaged_pipeline import averaged_pipeline, first_images
+    from hfgen.training.train import open_data
+    from hfgen.training.trainer import Trainer
 
     write_pairs(tmp_path / "set")
     config = tiny_config("pix2pix", tmp_path / "set", "--model.condition=drawing", "--model.condition_channels=1")
-    trainer = Trainer(config, _open_data(config), Accelerator(), tmp_path / "run")
-    images, _ = trainer._batch()
+    trainer = Trainer(config, open_data(config), Accelerator())
+    images, _ = trainer.batch()
     assert images.shape == (16, 4, 16, 16)
     torch.testing.assert_close(images[:, 3:], -images[:, :1])
     trainer.step()
-    preview = trainer._pipeline().preview(torch.cat(list(trainer._first(20))), torch.Generator())
+    preview = averaged_pipeline(trainer).preview(torch.cat(list(first_images(trainer, 20))), torch.Generator())
     assert preview.shape == (20, 3, 16, 16)
 
 

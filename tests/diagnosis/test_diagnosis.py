@@ -66,7 +66,7 @@ def _stop(*_: object):
 def vae(glyph_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny import tiny_config
 
-    from hfgen.training.loop import train
+    from hfgen.training.train import train
 
     out = tmp_path_factory.mktemp("runs") / "vae"
     train(tiny_config("vae", glyph_folder), out)

@@ -12,16 +12,18 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from test_training_loop import make_trainer
+from test_training_loop import backward, make_trainer
 from tiny import tiny_config
 
 import hfgen
 from hfgen.errors import UserError
 from hfgen.families import FAMILIES
 from hfgen.recipes import recipe_names
-from hfgen.training.ema import Follower
-from hfgen.training.loop import Trainer, train
-from hfgen.training.plan import plan
+from hfgen.training.cadence import Cadence
+from hfgen.training.dry_run import dry_run
+from hfgen.training.ema import EMA
+from hfgen.training.train import train
+from hfgen.training.trainer import Trainer
 
 BOTH = pytest.mark.parametrize("family", ["vaegan", "vqgan"])
 AUTOENCODER = {"vaegan": "vae", "vqgan": "vqvae"}
@@ -64,10 +66,10 @@ def same(before: dict[str, torch.Tensor], network: torch.nn.Module) -> bool:
 def test_each_phase_reaches_all_of_its_own_network_and_none_of_the_others(
     family: str, settings: list[str], glyph_folder: Path, tmp_path: Path
 ):
-    trainer = begun(make_trainer(family, glyph_folder, tmp_path, *settings))
-    step = trainer._begin_step()
+    trainer = begun(make_trainer(family, glyph_folder, *settings))
+    step = trainer.begin_step()
     for phase in trainer.phases[:2]:
-        loss = trainer._backward(phase, step)
+        loss = backward(trainer, phase, step)
         assert phase.name == "discriminator" or "adversarial" in loss.terms
         for name, network in trainer.networks.items():
             wanted = trainer.trainable[name] if name in phase.trains else []
@@ -85,8 +87,8 @@ def test_the_perceptual_terms_gradient_reaches_encoder_and_decoder(
     found = {}
     for weight in (0, 1000):
         settings = [f"--precision={precision}", f"--model.perceptual={backbone}", f"--model.perceptual_weight={weight}"]
-        trainer = make_trainer(family, glyph_folder, tmp_path, *settings)
-        loss = trainer._backward(trainer.phases[0], trainer._begin_step())
+        trainer = make_trainer(family, glyph_folder, *settings)
+        loss = backward(trainer, trainer.phases[0], trainer.begin_step())
         network = trainer.networks[AUTOENCODER[family]]
         found[weight] = [network.encoder.conv_in.weight.grad, network.decoder.conv_out.weight.grad]
         assert 0 < loss.terms["perceptual"] < 4 and not loss.terms["perceptual"].requires_grad
@@ -96,12 +98,12 @@ def test_the_perceptual_terms_gradient_reaches_encoder_and_decoder(
 
 @BOTH
 def test_the_average_of_the_autoencoder_moves_once_a_step(family: str, glyph_folder: Path, tmp_path: Path, monkeypatch):
-    trainer = begun(make_trainer(family, glyph_folder, tmp_path))
+    trainer = begun(make_trainer(family, glyph_folder))
     moved = []
-    update = Follower.update
-    monkeypatch.setattr(Follower, "update", lambda follower, *rest: (moved.append(follower), update(follower, *rest)))
+    update = EMA.update
+    monkeypatch.setattr(EMA, "update", lambda ema, *rest: (moved.append(ema), update(ema, *rest)))
     trainer.step()
-    assert len(moved) == 2 and trainer.followers[AUTOENCODER[family]] in moved
+    assert len(moved) == 2 and trainer.emas[AUTOENCODER[family]] in moved
 
 
 @BOTH
@@ -110,7 +112,7 @@ def test_the_perceptual_network_never_moves_and_is_never_published(
     family: str, kind: str, backbone: Path, glyph_folder: Path, tmp_path: Path
 ):
     perceptual = backbone if kind == "backbone" else kind
-    trainer = begun(make_trainer(family, glyph_folder, tmp_path, f"--model.perceptual={perceptual}"))
+    trainer = begun(make_trainer(family, glyph_folder, f"--model.perceptual={perceptual}"))
     network = trainer.networks["perceptual"]
     before = copy(network)
     trainer.step()
@@ -118,7 +120,7 @@ def test_the_perceptual_network_never_moves_and_is_never_published(
     assert same(before, network) and not any(parameter.requires_grad for parameter in network.parameters())
     held = {id(p) for o in trainer.optimizers.values() for group in o.param_groups for p in group["params"]}
     assert held.isdisjoint(map(id, network.parameters()))
-    trainer.save()
+    Cadence(trainer, tmp_path).save()
     (folder,) = (tmp_path / "checkpoints").glob("*/pretrained")
     assert {path.name for path in folder.iterdir() if path.is_dir()} <= {"vae", "vqvae", "prior"}
 
@@ -126,25 +128,25 @@ def test_the_perceptual_network_never_moves_and_is_never_published(
 def test_the_embedded_network_is_learnt_before_the_first_step_and_kept_by_checkpoints(
     glyph_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    trainer = make_trainer("vqgan", glyph_folder, tmp_path)
+    trainer = make_trainer("vqgan", glyph_folder)
     random = copy(trainer.networks["perceptual"])
-    trainer.resume()
+    Cadence(trainer, tmp_path).resume()
     assert not same(random, trainer.networks["perceptual"])
     learnt = copy(trainer.networks["perceptual"])
     assert same(learnt, trainer.averages["perceptual"])
     trainer.step()
-    trainer.save()
-    resumed = make_trainer("vqgan", glyph_folder, tmp_path)
-    monkeypatch.setattr(Trainer, "_start", lambda trainer: pytest.fail("learnt again"))
-    resumed.resume()
+    Cadence(trainer, tmp_path).save()
+    resumed = make_trainer("vqgan", glyph_folder)
+    monkeypatch.setattr("hfgen.training.cadence.learn_ahead", lambda *_: pytest.fail("learnt again"))
+    Cadence(resumed, tmp_path).resume()
     assert same(learnt, resumed.networks["perceptual"])
 
 
 def test_the_network_that_trains_is_not_the_one_that_judges(glyph_folder: Path, tmp_path: Path):
     from hfgen.metrics import embedded_extractor
 
-    trainer = make_trainer("vqgan", glyph_folder, tmp_path)
-    trainer.resume()
+    trainer = make_trainer("vqgan", glyph_folder)
+    Cadence(trainer, tmp_path).resume()
     store = trainer.store
     judge = embedded_extractor(store.images, store.labels, store.fingerprint, cache=tmp_path)
     ours, theirs = trainer.networks["perceptual"].classifier.state_dict(), judge._classifier.network.state_dict()
@@ -156,7 +158,7 @@ def test_scores_are_averaged_after_the_discriminators_update_and_resumed(
     family: str, glyph_folder: Path, tmp_path: Path
 ):
     settings = ["--model.lecam_weight=0.5", "--model.lecam_decay=0.5", "--model.adversarial_begin=0"]
-    trainer = make_trainer(family, glyph_folder, tmp_path, *settings)
+    trainer = make_trainer(family, glyph_folder, *settings)
     scores, seen = trainer.networks["scores"], []
     discriminator = trainer.phases[1]
     assert discriminator.name == "discriminator"
@@ -169,16 +171,16 @@ def test_scores_are_averaged_after_the_discriminators_update_and_resumed(
         weight = (1, 0.5)[index]
         for value, old, new in zip((scores.real, scores.fake), before, seen[-2:], strict=True):
             assert value.item() == pytest.approx(old + weight * (new - old), abs=1e-6)
-    trainer.save()
-    resumed = make_trainer(family, glyph_folder, tmp_path, *settings)
-    resumed.resume()
+    Cadence(trainer, tmp_path).save()
+    resumed = make_trainer(family, glyph_folder, *settings)
+    Cadence(resumed, tmp_path).resume()
     assert same(copy(scores), resumed.networks["scores"]) and scores.real != 0
 
 
 def test_the_relativistic_terms_pair_each_image_with_its_reconstruction(glyph_folder: Path, tmp_path: Path):
     settings = ["--model.adversarial_loss=relativistic", "--model.adaptive=false", "--model.adversarial_warmup=0"]
-    trainer = begun(make_trainer("vaegan", glyph_folder, tmp_path, *settings))
-    step = trainer._begin_step()
+    trainer = begun(make_trainer("vaegan", glyph_folder, *settings))
+    step = trainer.begin_step()
     generator = trainer.phases[0].loss(trainer.networks, step).terms["adversarial"]
     real, fake = (trainer.networks["discriminator"](x) for x in (step.images, step.carry["reconstructions"]))
     assert generator.item() == pytest.approx(torch.log1p((real - fake).exp()).mean().item(), rel=1e-4)
@@ -188,7 +190,7 @@ def test_the_relativistic_terms_pair_each_image_with_its_reconstruction(glyph_fo
 
 
 def test_a_vqgans_adversary_rests_while_the_prior_learns(glyph_folder: Path, tmp_path: Path):
-    trainer = begun(make_trainer("vqgan", glyph_folder, tmp_path), 48)
+    trainer = begun(make_trainer("vqgan", glyph_folder), 48)
     before = {name: copy(trainer.networks[name]) for name in ("vqvae", "discriminator", "scores", "prior")}
     trainer.step()
     assert [name for name, old in before.items() if not same(old, trainer.networks[name])] == ["prior"]
@@ -198,7 +200,7 @@ def test_a_frozen_encoder_keeps_its_bits_and_its_latents(glyph_folder: Path, tmp
     start = train(tiny_config("vae", glyph_folder), tmp_path / "start")
     statistics = hfgen.load(start).vae.config.scaling_factor
     settings = [f"--start_from={start}", "--model.freeze_encoder=true", "--model.adversarial_begin=0"]
-    trainer = make_trainer("vaegan", glyph_folder, tmp_path / "tuned", *settings)
+    trainer = make_trainer("vaegan", glyph_folder, *settings)
     for _ in range(3):
         trainer.step()
     old = hfgen.load(start).vae.state_dict()
@@ -207,7 +209,7 @@ def test_a_frozen_encoder_keeps_its_bits_and_its_latents(glyph_folder: Path, tmp
         moved = {key.split(".")[0] for key, value in new.items() if not torch.equal(value, old[key])}
         assert moved == {"decoder", "post_quant_conv"}
         assert all(torch.equal(new[key], old[key]) for key in new if key.startswith(("encoder", "quant_conv")))
-    trainer.save()
+    Cadence(trainer, tmp_path / "tuned").save()
     assert hfgen.load(tmp_path / "tuned").vae.config.scaling_factor == statistics != 1
 
 
@@ -248,7 +250,7 @@ def test_fine_tuning_recipes_are_complete(recipe: str):
     from hfgen.configs import load_config
 
     config = load_config(recipe)
-    findings = dict(plan(config))
+    findings = dict(dry_run(config))
     assert config.start_from and "AutoencoderKL, 83,653,863 parameters" in findings["vae"]
     assert config.model.freeze_encoder == recipe.endswith("decoder")
 

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_training_loop import make_trainer
+from test_training_loop import backward, make_trainer
 
 import hfgen
 from hfgen.errors import UserError
 from hfgen.families.gan import GAN
+from hfgen.training.averaged_pipeline import averaged_pipeline
 from hfgen.training.phases import Draws, Step
 
 SMALL = {"latent_channels": 4, "max_width": 16, "discriminator_width": 8, "discriminator_max_width": 16}
@@ -37,10 +38,10 @@ VARIANTS = [
 
 @pytest.mark.parametrize("overrides", VARIANTS)
 def test_each_phase_reaches_its_network_and_no_other(overrides: list[str], glyph_folder: Path, tmp_path: Path):
-    trainer = make_trainer("gan", glyph_folder, tmp_path, *overrides)
-    step = trainer._begin_step()
+    trainer = make_trainer("gan", glyph_folder, *overrides)
+    step = trainer.begin_step()
     for phase, other in zip(trainer.phases, ("discriminator", "gan"), strict=True):
-        trainer._backward(phase, step)
+        backward(trainer, phase, step)
         assert all(p.grad is not None for p in trainer.networks[phase.trains[0]].parameters())
         assert all(p.grad is None for p in trainer.networks[other].parameters())
         trainer.optimizers[phase.name].zero_grad()
@@ -104,9 +105,9 @@ def test_classes_change_images_and_scores():
 @pytest.mark.parametrize("network", ["shared", "r3"])
 def test_a_conditional_run_is_published_with_its_classes(network: str, glyph_folder: Path, tmp_path: Path):
     overrides = ["--model.conditional=true", f"--model.network={network}", "--model.discriminator_width=16"]
-    trainer = make_trainer("gan", glyph_folder, tmp_path, *overrides)
+    trainer = make_trainer("gan", glyph_folder, *overrides)
     trainer.step()
-    published = trainer._pipeline()
+    published = averaged_pipeline(trainer)
     published.save_pretrained(tmp_path / "model")
     loaded = hfgen.load(tmp_path / "model")
     assert loaded.num_classes == 3

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_training_loop import make_trainer
+from test_training_loop import backward, make_trainer
 
 from hfgen.errors import UserError
 from hfgen.families.pix2pix import Pix2Pix
@@ -35,12 +35,12 @@ def gradients(network: torch.nn.Module) -> list:
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_each_phase_leaves_the_other_network_without_gradient(objective: str, glyph_folder: Path, tmp_path: Path):
-    trainer = make_trainer("pix2pix", glyph_folder, tmp_path, f"--model.objective={objective}")
-    step = trainer._begin_step()
+    trainer = make_trainer("pix2pix", glyph_folder, f"--model.objective={objective}")
+    step = trainer.begin_step()
     assert [phase.name for phase in trainer.phases] == ["translator", "discriminator"][: len(trainer.networks)]
     assert len(trainer.networks) == (1 if objective == "l1" else 2)
     for phase in trainer.phases:
-        trainer._backward(phase, step)
+        backward(trainer, phase, step)
         for name, network in trainer.networks.items():
             assert all((gradient is not None) == (name in phase.trains) for gradient in gradients(network))
         trainer.optimizers[phase.name].zero_grad()

@@ -11,7 +11,7 @@ from tiny import tiny_config
 
 from hfgen.errors import UserError
 from hfgen.training.checkpoints import checkpoint_folders, load_checkpoint, newest_checkpoint
-from hfgen.training.loop import train
+from hfgen.training.train import train
 
 
 def truncate(content: bytes) -> bytes:

@@ -12,6 +12,7 @@ import pytest
 from trainings import Moment, Training, tiny_arguments
 
 from hfgen.training.checkpoints import checkpoint_folders, load_checkpoint
+from hfgen.training.folders import LOCK
 
 # Log lines, sample grids and checkpoints fall on different images, so that sums go through checkpoints.
 RUN = ("--max_images=320", "--checkpoint_every=32", "--log_every=48", "--sample_every=160")
@@ -54,7 +55,7 @@ def newest(out: Path) -> str:
 
 
 def leftovers(out: Path) -> list[str]:
-    return [str(path.relative_to(out)) for path in out.rglob(".*")]
+    return [str(path.relative_to(out)) for path in out.rglob(".*") if path != out / LOCK]
 
 
 def assert_visible_is_whole(out: Path) -> None:
@@ -138,7 +139,7 @@ def test_killed_while_it_saves(glyph_folder: Path, tmp_path: Path, whole: Whole)
 
 MOMENTS: dict[str, Moment] = {
     "the folder is claimed": [("os.rename", r"/run\.json'")],
-    "a line is logged, the checkpoint isn't begun": [("tempfile.mkdtemp", r"/\.0+64\.tmp")],
+    "a line is logged, the checkpoint isn't begun": [("os.mkdir", r"/\.0+64\.tmp")],
     "a resume cuts the log": [("os.rename", r"/log\.jsonl'")],
     "log.jsonl has a line that speed.jsonl has not": [("open", r"/log\.jsonl', 'a'"), ("open", r"/speed\.jsonl', 'a'")],
     "a checkpoint's checksums are taken": [("open", r"/\.0+64\.tmp.*/optimizer")],
@@ -162,6 +163,28 @@ def test_killed_at_every_delicate_moment(glyph_folder: Path, tmp_path: Path, who
     assert leftovers(out) != []
     start("vae", glyph_folder, out, *RUN).finish()
     assert_same(out, whole("vae", 1, *RUN))
+
+
+LAST_CHECKPOINT: dict[str, Moment] = {
+    "the next one is being written": [("os.mkdir", r"/\.0+64\.tmp")],
+    "the next one is whole and not renamed": [("os.rename", r"/\.0+64\.tmp.*/0+64'")],
+    "the next one is there, and the last is to be removed": [("os.rename", r"/0+32'.*\.old")],
+    "the last is hidden": [("shutil.rmtree", r"/\.0+64\.old")],
+    "the last is half removed": [("shutil.rmtree", r"/\.0+96\.old"), ("os.remove", ""), ("os.remove", "")],
+    "the pipeline is being published": [("shutil.copytree", r"/\.pretrained\.tmp")],
+}
+"""Kills of a run that keeps one checkpoint, in its order, after its first one."""
+
+
+def test_a_run_that_keeps_one_checkpoint_always_has_one(glyph_folder: Path, tmp_path: Path, whole: Whole):
+    out, settings = tmp_path / "run", (*RUN, "--keep_checkpoints=1")
+    for name, moment in LAST_CHECKPOINT.items():
+        training = start("vae", glyph_folder, out, *settings, die_before=moment)
+        assert training.codes() == [-signal.SIGKILL], f"never came to where {name}: {training.tail()}"
+        assert names(out) != [], name
+        assert_visible_is_whole(out)
+    start("vae", glyph_folder, out, *settings).finish()
+    assert_same(out, whole("vae", 1, *settings))
 
 
 @pytest.mark.parametrize("rank", [0, 1])

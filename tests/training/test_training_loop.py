@@ -1,6 +1,7 @@
 """The loop: what it trains, freezes, writes and refuses."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,24 +10,38 @@ from tiny import tiny_config
 
 import hfgen
 from hfgen.errors import UserError
+from hfgen.training.averaged_pipeline import averaged_pipeline
+from hfgen.training.cadence import Cadence
 from hfgen.training.checkpoints import load_checkpoint, newest_checkpoint
-from hfgen.training.loop import Trainer, _open_data, train
-from hfgen.training.phases import Draws, Phase, Step
+from hfgen.training.interrupts import Interrupted
+from hfgen.training.meters import Reading
+from hfgen.training.phases import Draws, Loss, Phase, Step
+from hfgen.training.train import open_data, train
+from hfgen.training.trainer import Trainer
 
 
-def make_trainer(family: str, data: Path, out: Path, *overrides: str) -> Trainer:
+def make_trainer(family: str, data: Path, *overrides: str) -> Trainer:
     from accelerate import Accelerator
 
     config = tiny_config(family, data, "--precision=fp32", *overrides)
-    return Trainer(config, _open_data(config), Accelerator(), out)
+    return Trainer(config, open_data(config), Accelerator())
+
+
+def backward(trainer: Trainer, phase: Phase, step: Step) -> Loss:
+    """A phase's loss, whose gradient is then in the networks that it trains."""
+    trainer.train_only(phase)
+    with trainer.computing("off"):
+        loss = trainer.modules[phase.name](step)
+    loss.total.backward()
+    return loss
 
 
 def test_every_loss_reaches_the_parameters_it_should_and_no_others(family: str, glyph_folder: Path, tmp_path: Path):
-    trainer = make_trainer(family, glyph_folder, tmp_path)
-    images, labels = trainer._batch()
+    trainer = make_trainer(family, glyph_folder)
+    images, labels = trainer.batch()
     step = Step(images, labels, Draws(0, 0, torch.device("cpu")), trainer.averages, index=0, progress=0.0)
     for phase in trainer.phases:
-        trainer._train_only(phase)
+        trainer.train_only(phase)
         trainer.modules[phase.name](step).total.backward()
         for name, network in trainer.networks.items():
             for key, parameter in network.named_parameters():
@@ -38,17 +53,17 @@ def test_every_loss_reaches_the_parameters_it_should_and_no_others(family: str, 
 
 
 def test_what_build_froze_is_never_moved_by_a_gradient(glyph_folder: Path, tmp_path: Path):
-    trainer = make_trainer("vqvae", glyph_folder, tmp_path)
+    trainer = make_trainer("vqvae", glyph_folder)
     weight = trainer.networks["vqvae"].quantize.embedding.weight
     for phase in trainer.phases:
-        trainer._train_only(phase)
+        trainer.train_only(phase)
         assert not weight.requires_grad
     held = {id(p) for o in trainer.optimizers.values() for group in o.param_groups for p in group["params"]}
     assert id(weight) not in held
 
 
 def test_a_resting_phase_leaves_its_networks_alone(glyph_folder: Path, tmp_path: Path):
-    trainer = make_trainer("vqvae", glyph_folder, tmp_path)
+    trainer = make_trainer("vqvae", glyph_folder)
     before = {key: value.clone() for key, value in trainer.networks["prior"].state_dict().items()}
     trainer.step()
     assert all(torch.equal(before[key], value) for key, value in trainer.networks["prior"].state_dict().items())
@@ -60,7 +75,7 @@ def test_a_resting_phase_leaves_its_networks_alone(glyph_folder: Path, tmp_path:
 
 
 def test_weights_and_averages_stay_fp32_under_bf16(family: str, glyph_folder: Path, tmp_path: Path):
-    trainer = make_trainer(family, glyph_folder, tmp_path, "--precision=bf16")
+    trainer = make_trainer(family, glyph_folder, "--precision=bf16")
     trainer.step()
     for networks in (trainer.networks, trainer.averages):
         assert all(p.dtype == torch.float32 for net in networks.values() for p in net.parameters())
@@ -70,7 +85,7 @@ def test_weights_and_averages_stay_fp32_under_bf16(family: str, glyph_folder: Pa
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(family: str, glyph_folder: Path, tmp_path: Path):
-    runs = [make_trainer(family, glyph_folder, tmp_path, f"--seed={seed}") for seed in (0, 0, 1)]
+    runs = [make_trainer(family, glyph_folder, f"--seed={seed}") for seed in (0, 0, 1)]
     for trainer in runs:
         torch.rand(3)  # the global generator plays no part
         trainer.step()
@@ -81,12 +96,12 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(family: str, 
 
 
 def test_a_step_resumed_from_a_checkpoint_equals_the_step_that_went_on(family: str, glyph_folder: Path, tmp_path: Path):
-    trainer = make_trainer(family, glyph_folder, tmp_path)
+    trainer = make_trainer(family, glyph_folder)
     for _ in range(3):
         trainer.step()
-    trainer.save()
-    resumed = make_trainer(family, glyph_folder, tmp_path)
-    resumed.resume()
+    Cadence(trainer, tmp_path).save()
+    resumed = make_trainer(family, glyph_folder)
+    Cadence(resumed, tmp_path).resume()
     assert resumed.images_seen == trainer.images_seen == 48
     for _ in range(2):
         trainer.step()
@@ -117,6 +132,13 @@ def test_a_finished_run_is_not_trained_again(trained: Path, family: str, glyph_f
     assert before == ((trained / "run.json").stat().st_mtime_ns, (trained / "log.jsonl").stat().st_mtime_ns)
 
 
+@pytest.mark.parametrize("family", ["vae"], indirect=True, scope="session")
+def test_a_finished_run_opens_no_data_and_builds_nothing(trained: Path, glyph_folder: Path, monkeypatch):
+    monkeypatch.setattr("hfgen.training.train.open_data", lambda config: pytest.fail("opened the data"))
+    monkeypatch.setattr("hfgen.training.train.Trainer", lambda *_: pytest.fail("built the networks"))
+    assert train(tiny_config("vae", glyph_folder), trained) == trained / "pretrained"
+
+
 def test_another_run_in_the_folder_is_refused_and_named(trained: Path, family: str, glyph_folder: Path):
     with pytest.raises(UserError, match=r"holds another run \(seed is 0 there, 3 here\); choose another --out"):
         train(tiny_config(family, glyph_folder, "--seed=3"), trained)
@@ -129,6 +151,21 @@ def test_a_folder_with_something_else_is_refused(glyph_folder: Path, tmp_path: P
     with pytest.raises(UserError, match="isn't an empty folder and holds no run"):
         train(tiny_config("vae", glyph_folder), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+@pytest.mark.parametrize("family", ["vae"], indirect=True, scope="session")
+def test_a_folder_is_refused_before_the_data_is_opened(trained: Path, glyph_folder: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("hfgen.training.train.open_data", lambda config: pytest.fail("opened the data"))
+    config, path = tiny_config("vae", glyph_folder), tmp_path / "file"
+    path.write_text("dear")
+    for out in (path, path / "run", path / "deep" / "run"):
+        with pytest.raises(UserError, match=f"out: {path} isn't a folder; choose another --out"):
+            train(config, out)
+    with pytest.raises(UserError, match="isn't an empty folder and holds no run"):
+        train(config, tmp_path)
+    with pytest.raises(UserError, match="holds another run"):
+        train(tiny_config("vae", glyph_folder, "--seed=3"), trained)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 class Overflowing(torch.autograd.Function):
@@ -158,14 +195,14 @@ def overflow_at(trainer: Trainer, step: int) -> None:
 def test_a_loss_that_is_not_finite_stops_with_its_name_and_step(glyph_folder: Path, tmp_path: Path):
     config = tiny_config("vae", glyph_folder, "--model.lr=1e30", "--warmup_images=0")
     message = (
-        r"vae/(kl|mse|nll) wasn't finite at step 1 \(image 16\); there is no checkpoint yet: repeat .*--on_nonfinite"
+        r"vae/(kl|mse|nll) was non-finite at step 1 \(image 16\); there is no checkpoint yet: repeat .*--on_nonfinite"
     )
     with pytest.raises(UserError, match=message):
         train(config, tmp_path / "run")
 
 
 def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(family: str, glyph_folder: Path, tmp_path: Path):
-    trainer = make_trainer(family, glyph_folder, tmp_path, "--on_nonfinite=skip")
+    trainer = make_trainer(family, glyph_folder, "--on_nonfinite=skip")
     overflow_at(trainer, 1)
     trainer.step()
     before = {name: {k: v.clone() for k, v in net.state_dict().items()} for name, net in trainer.networks.items()}
@@ -186,34 +223,85 @@ def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(family: str, gly
 
 
 def test_skipped_updates_are_counted_and_told(glyph_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    trainer = make_trainer("vae", glyph_folder, tmp_path, "--on_nonfinite=skip")
+    trainer = make_trainer("vae", glyph_folder, "--on_nonfinite=skip")
+    cadence = Cadence(trainer, tmp_path)
     overflow_at(trainer, 1)
     while trainer.images_seen < 64:
-        trainer.advance()
+        trainer.step()
+        cadence.after_step()
     first, second = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
     assert first["vae/gradient_norm/nonfinite"] == 1 and "vae/gradient_norm/nonfinite" not in second
-    assert "vae/gradient_norm wasn't finite in 1 steps before image 32" in caplog.text
+    assert "vae/gradient_norm was non-finite in 1 steps before image 32" in caplog.text
 
 
-def test_stopping_names_the_checkpoint_that_stands_and_skipping_goes_on_from_it(glyph_folder: Path, tmp_path: Path):
+@pytest.mark.parametrize("family", ["vqvae", "gan"])
+def test_a_line_without_a_finite_term_is_told_and_the_run_goes_on(
+    family: str, glyph_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    trainer = make_trainer(family, glyph_folder, "--on_nonfinite=skip")
+    cadence = Cadence(trainer, tmp_path)
+    with torch.no_grad():
+        next(trainer.networks[trainer.phases[0].trains[0]].parameters()).fill_(torch.nan)
+    while trainer.images_seen < 32:
+        trainer.step()
+        cadence.after_step()
+    name = {"vqvae": "vqvae/mse", "gan": "generator/loss"}[family]
+    (line,) = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
+    assert line[f"{name}/nonfinite"] == 2 and name not in line
+    assert f"{name} was non-finite in 2 steps before image 32" in caplog.text and "collapsed" not in caplog.text
+
+
+def test_a_signal_at_a_due_checkpoint_saves_once(glyph_folder: Path, tmp_path: Path):
+    saved = []
+
+    def stop(folder: Path, images: int) -> None:
+        saved.append((images, folder.stat().st_ino))
+        signal.raise_signal(signal.SIGTERM)
+
+    config = tiny_config("vae", glyph_folder, "--keep_checkpoints=1")
+    for end in (48, 96):
+        with pytest.raises(Interrupted, match=f"stopped and saved at {end} images"):
+            train(config, tmp_path / "run", on_checkpoint=stop)
+        (folder,) = (tmp_path / "run" / "checkpoints").iterdir()
+        assert saved == [(end, folder.stat().st_ino)]
+        saved.clear()
+    assert train(config, tmp_path / "run").is_dir()
+
+
+def test_building_and_publishing_leave_the_callers_random_numbers_alone(
+    glyph_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """On one device, too: to fork the state of every GPU makes a context on each."""
+    forked, fork = [], torch.random.fork_rng
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices=None, **_: (forked.append(devices), fork([]))[1])
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    averaged_pipeline(make_trainer("vae", glyph_folder))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert len(forked) > 1 and all(devices == [] for devices in forked)
+
+
+def test_stopping_names_the_newest_checkpoint_and_skipping_goes_on_from_it(glyph_folder: Path, tmp_path: Path):
     from hfgen.training.folders import claim_folder
 
-    trainer = make_trainer("vae", glyph_folder, tmp_path)
+    trainer = make_trainer("vae", glyph_folder)
     claim_folder(tmp_path, trainer.config, trainer.store, "auto")
+    cadence = Cadence(trainer, tmp_path)
     overflow_at(trainer, 3)
-    with pytest.raises(UserError, match=r"at step 3 \(image 48\); the checkpoint of image 48 stands"):
+    with pytest.raises(UserError, match=r"at step 3 \(image 48\); the newest checkpoint is of image 48"):
         while True:
-            trainer.advance()
+            trainer.step()
+            cadence.after_step()
     go_on = tiny_config("vae", glyph_folder, "--precision=fp32", "--on_nonfinite=skip")
     assert train(go_on, tmp_path).is_dir()
     assert json.loads((tmp_path / "run.json").read_text())["config"]["on_nonfinite"] == "skip"
 
 
 def test_a_collapse_is_told_once_it_lasts(glyph_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    trainer = make_trainer("vqvae", glyph_folder, tmp_path)
+    cadence = Cadence(make_trainer("vqvae", glyph_folder), tmp_path)
     for perplexity, told in ((1.5, False), (9.0, False), (1.5, False), (1.25, True), (9.0, False)):
         caplog.clear()
-        trainer._warn({"vqvae/perplexity": perplexity}, {})
+        cadence.warn({"vqvae/perplexity": Reading(perplexity, 0, None)})
         assert ("the codebook has collapsed: 1.2 of 16 codes" in caplog.text) == told
 
 
@@ -221,11 +309,11 @@ def test_a_collapse_is_told_once_it_lasts(glyph_folder: Path, tmp_path: Path, ca
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(
     damage: str, glyph_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    trainer = make_trainer("vae", glyph_folder, tmp_path)
+    trainer = make_trainer("vae", glyph_folder)
     trainer.step()
-    trainer.save()
+    Cadence(trainer, tmp_path).save()
     trainer.step()
-    trainer.save()
+    Cadence(trainer, tmp_path).save()
     path = tmp_path / "checkpoints" / "000000000032" / "training_state" / "optimizer.vae.safetensors"
     content = bytearray(path.read_bytes())
     if damage == "truncate":
@@ -243,12 +331,12 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(
 
 
 def test_a_checkpoint_of_another_network_names_the_keys(glyph_folder: Path, tmp_path: Path):
-    trainer = make_trainer("vae", glyph_folder, tmp_path)
+    trainer = make_trainer("vae", glyph_folder)
     trainer.step()
-    trainer.save()
-    wider = make_trainer("vae", glyph_folder, tmp_path, "--model.max_width=32")
+    Cadence(trainer, tmp_path).save()
+    wider = make_trainer("vae", glyph_folder, "--model.max_width=32")
     with pytest.raises(UserError, match=r"checkpoint of vae doesn't fit this run: .*size mismatch for encoder"):
-        wider.resume()
+        Cadence(wider, tmp_path).resume()
 
 
 def test_a_batch_that_processes_cannot_share_is_refused(glyph_folder: Path, tmp_path: Path):
@@ -257,11 +345,11 @@ def test_a_batch_that_processes_cannot_share_is_refused(glyph_folder: Path, tmp_
 
     config = tiny_config("vae", glyph_folder)
     with pytest.raises(UserError, match="batch_size: 16 can't be shared by 3 processes"):
-        Trainer(config, _open_data(config), Three(), tmp_path)  # type: ignore[arg-type]
+        Trainer(config, open_data(config), Three())  # type: ignore[arg-type]
 
 
 def test_a_run_starts_from_the_networks_of_a_published_model(trained: Path, family: str, glyph_folder: Path, tmp_path):
-    trainer = make_trainer(family, glyph_folder, tmp_path, f"--start_from={trained}")
+    trainer = make_trainer(family, glyph_folder, f"--start_from={trained}")
     pipeline = hfgen.load(trained)
     parts = {name: part for name in pipeline.component_names if (part := getattr(pipeline, name)) is not None}
     for name, part in parts.items():
@@ -274,13 +362,13 @@ def test_a_run_starts_from_the_networks_of_a_published_model(trained: Path, fami
 @pytest.mark.parametrize("family", ["vae"], indirect=True, scope="session")
 def test_a_start_that_does_not_fit_is_refused(trained: Path, glyph_folder: Path, tmp_path: Path):
     with pytest.raises(UserError, match=r"start_from: vae of .* is built otherwise .*size mismatch"):
-        make_trainer("vae", glyph_folder, tmp_path, f"--start_from={trained}", "--model.latent_channels=8")
+        make_trainer("vae", glyph_folder, f"--start_from={trained}", "--model.latent_channels=8")
     with pytest.raises(UserError, match="is a vae, with no network that this run trains"):
-        make_trainer("gan", glyph_folder, tmp_path, f"--start_from={trained}")
+        make_trainer("gan", glyph_folder, f"--start_from={trained}")
 
 
 def test_what_is_measured_on_images_is_published(glyph_folder: Path, tmp_path: Path):
-    trainer = make_trainer("vae", glyph_folder, tmp_path)
+    trainer = make_trainer("vae", glyph_folder)
     seen = []
 
     def fit(averages, first):
@@ -289,7 +377,7 @@ def test_what_is_measured_on_images_is_published(glyph_folder: Path, tmp_path: P
 
     trainer.phases = [*trainer.phases, Phase("measured", (), lambda networks, step: None, 0.0, fit=fit, begin=1.0)]
     trainer.step()
-    trainer.save()
+    Cadence(trainer, tmp_path).save()
     assert hfgen.load(tmp_path / "checkpoints" / "000000000016").vae.decoder.conv_out.bias.eq(1).all()
     trainer.images_seen = 0
-    assert seen[0].shape == (70, 1, 16, 16) and torch.equal(seen[0][:16], trainer._batch()[0])
+    assert seen[0].shape == (70, 1, 16, 16) and torch.equal(seen[0][:16], trainer.batch()[0])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from hfgen.training.ema import Follower, make_averages
+from hfgen.training.ema import EMA, make_averages
 from hfgen.training.phases import Draws
 from hfgen.training.schedules import learning_rate_factor, ramp
 
@@ -19,7 +19,7 @@ def test_an_old_weight_counts_half_after_the_half_life():
     with torch.no_grad():
         network.weight.add_(1.0)
     for step in range(8):
-        Follower(average, network).update(images=16, images_seen=10_000 + 16 * step, half_life=128)
+        EMA(average, network).update(images=16, images_seen=10_000 + 16 * step, half_life=128)
     torch.testing.assert_close(average.weight - old, torch.full((2, 2), 0.5))
 
 
@@ -29,7 +29,7 @@ def test_early_averages_forget_fast_and_buffers_are_copied():
     with torch.no_grad():
         network.weight.fill_(3.0)
         network.running_mean.fill_(7.0)
-    Follower(average, network).update(images=64, images_seen=64, half_life=10**6)
+    EMA(average, network).update(images=64, images_seen=64, half_life=10**6)
     assert average.weight.sub(3).abs().max() < 0.01 and average.running_mean.eq(7).all()
 
 

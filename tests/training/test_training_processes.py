@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -98,6 +99,71 @@ def test_a_signal_saves_and_says_how_to_go_on(number: signal.Signals, code: int,
     (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
     assert json.loads((checkpoint / "training_state" / "state.json").read_text())["images_seen"] == int(checkpoint.name)
     assert not (tmp_path / "run" / "pretrained").exists()
+
+
+SHARES_OF_TWO = ("--batch_size=4", "--max_images=12", "--warmup_images=4", "--log_every=4", "--checkpoint_every=8")
+
+
+@pytest.mark.parametrize("family", ["ali", "gan"], scope="session")
+def test_two_processes_see_the_groups_that_one_sees(family: str, glyph_folder: Path, tmp_path: Path):
+    """The discriminator's groups of four neighbours reach over shares of two."""
+    for name, processes in (("one", 1), ("two", 2)):
+        arguments = tiny_arguments(family, glyph_folder, tmp_path / name, "--precision=fp32", *SHARES_OF_TWO)
+        Training(arguments, processes).finish()
+    first, second = ([json.loads(line) for line in (tmp_path / name / "log.jsonl").open()] for name in ("one", "two"))
+    # The first step's numbers depend on the weights' draw alone: r1 and r2 on second derivatives across processes.
+    assert {"discriminator/r1", "discriminator/r2", "discriminator/margin"} < first[0].keys()
+    assert second[0] == pytest.approx(first[0], rel=1e-4, abs=1e-6)
+    for one, two in zip(first, second, strict=True):
+        assert two == pytest.approx(one, rel=2e-2, abs=1e-3)
+    assert_learnt_alike(tmp_path / "two", tmp_path / "one", family)
+
+
+def test_the_main_process_decides_where_a_run_goes_on(glyph_folder: Path, tmp_path: Path):
+    """Only its disk has the checkpoint; what the other finds on its own is no news."""
+    one, resumed, other = tmp_path / "one", tmp_path / "resumed", tmp_path / "other"
+    Training(tiny_arguments("vae", glyph_folder, one, *FEW_STEPS)).finish()
+    shutil.copytree(one, resumed)
+    shutil.rmtree(resumed / "pretrained")
+    shutil.rmtree(resumed / "checkpoints" / "000000000048")
+    training = Training(tiny_arguments("vae", glyph_folder, resumed, *FEW_STEPS), 2, by_rank=[[], [f"--out={other}"]])
+    training.finish()
+    assert [json.loads(line)["processes"] for line in (resumed / "speed.jsonl").open()] == [1, 1, 2]
+    assert_learnt_alike(resumed, one, "vae")
+    assert not other.exists()
+    assert "processes 1 before, 2 now" in training.tail()
+    computed = json.loads((resumed / "run.json").read_text())["computed"]
+    assert [(entry["from"], entry["processes"]) for entry in computed] == [(0, 1), (32, 2)]
+
+
+def test_the_main_process_decides_what_is_finished(glyph_folder: Path, tmp_path: Path):
+    done, new = tmp_path / "done", tmp_path / "new"
+    Training(tiny_arguments("vae", glyph_folder, done, *FEW_STEPS)).finish()
+    before = (done / "run.json").stat().st_mtime_ns
+    arguments = tiny_arguments("vae", glyph_folder, new, *FEW_STEPS)
+    Training(arguments, 2, by_rank=[[], [f"--out={done}"]]).finish()
+    assert (new / "pretrained" / "model_index.json").is_file()
+    finished = Training(tiny_arguments("vae", glyph_folder, done, *FEW_STEPS), 2, by_rank=[[], [f"--out={tmp_path}"]])
+    finished.finish()
+    assert "is finished already" in finished.tail() and before == (done / "run.json").stat().st_mtime_ns
+
+
+def test_the_main_processs_refusal_is_everybodys(glyph_folder: Path, tmp_path: Path):
+    (tmp_path / "letter").mkdir()
+    (tmp_path / "letter" / "letter.txt").write_text("dear")
+    training = Training(tiny_arguments("vae", glyph_folder, tmp_path / "letter", *FEW_STEPS), 2)
+    assert training.codes() == [2, 2], training.tail()
+    assert "Traceback" not in training.tail()
+    assert [path.name for path in (tmp_path / "letter").iterdir()] == ["letter.txt"]
+
+
+def test_processes_that_see_other_data_are_refused(glyph_folder: Path, tmp_path: Path):
+    shutil.copytree(glyph_folder, tmp_path / "less")
+    next((tmp_path / "less" / "train").rglob("*.png")).unlink()
+    arguments = tiny_arguments("vae", glyph_folder, tmp_path / "run", *FEW_STEPS)
+    training = Training(arguments, 2, by_rank=[[], [f"--data={tmp_path / 'less'}"]])
+    assert training.codes() == [2, 2], training.tail()
+    assert "isn't the same in every process" in training.tail() and not (tmp_path / "run").exists()
 
 
 def test_two_processes_learn_what_one_learns(family: str, glyph_folder: Path, tmp_path: Path):

@@ -9,10 +9,11 @@ from tiny import tiny_config
 
 from hfgen.data import open_store
 from hfgen.errors import UserError
-from hfgen.training.devices import choose_kernels, resident
-from hfgen.training.loop import train
+from hfgen.training.devices import choose_kernels
 from hfgen.training.meters import Meters, Reading
 from hfgen.training.trackers import Trackers, make_accelerator
+from hfgen.training.train import train
+from hfgen.training.trainer import move_to_gpu
 
 
 def test_tensorboard_gets_the_lines_of_the_log(glyph_folder: Path, tmp_path: Path):
@@ -44,7 +45,7 @@ def test_a_tracker_that_is_missing_or_fails_only_warns(
     assert "log_with: tensorboard failed" in caplog.text and "log.jsonl goes on" in caplog.text
     caplog.clear()
     trackers.log(config, tmp_path, {"loss": 1.0}, 64)
-    trackers.finish()
+    trackers.close()
     assert not caplog.text
 
 
@@ -56,7 +57,7 @@ def test_what_is_chosen_follows_what_is_asked(glyph_folder: Path):
     assert choose_kernels(cpu, "bf16").memory_format == torch.contiguous_format
     assert str(choose_kernels(cpu, "fp32")).endswith("fp32, channels_last, no torch.compile, fused AdamW")
     store = open_store(str(glyph_folder), resolution=16)
-    assert resident(store, cpu) is store
+    assert move_to_gpu(store, cpu) is store
 
 
 def test_meters_add_up_over_steps_and_processes():

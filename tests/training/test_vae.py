@@ -11,8 +11,10 @@ from trainings import Training, tiny_arguments
 import hfgen
 from hfgen.errors import UserError
 from hfgen.families.vae import VAE, fit_latents
-from hfgen.training.loop import Trainer
+from hfgen.training.averaged_pipeline import averaged_pipeline, first_images
+from hfgen.training.cadence import Cadence
 from hfgen.training.phases import Draws, Step
+from hfgen.training.trainer import Trainer
 
 LIKELIHOODS = ["gaussian", "learned", "calibrated", "laplace", "logistic"]
 
@@ -33,7 +35,7 @@ def step_at(progress: float = 0.5) -> Step:
 
 def saved(trainer: Trainer) -> dict[str, dict]:
     """What a checkpoint would hold of the averages, copied."""
-    trainer._pipeline()
+    averaged_pipeline(trainer)
     return {name: {key: v.clone() for key, v in net.state_dict().items()} for name, net in trainer.averages.items()}
 
 
@@ -86,11 +88,11 @@ def test_two_processes_learn_the_variance_that_one_learns(likelihood: str, glyph
 
 def test_a_resumed_run_fits_the_mixture_that_one_without_a_break_fits(glyph_folder: Path, tmp_path: Path):
     settings = ("--model.prior=mixture", "--model.prior_components=3", "--model.likelihood=learned")
-    trainer = make_trainer("vae", glyph_folder, tmp_path, *settings)
+    trainer = make_trainer("vae", glyph_folder, *settings)
     trainer.step()
-    trainer.save()
-    resumed = make_trainer("vae", glyph_folder, tmp_path, *settings)
-    resumed.resume()
+    Cadence(trainer, tmp_path).save()
+    resumed = make_trainer("vae", glyph_folder, *settings)
+    Cadence(resumed, tmp_path).resume()
     for one in (trainer, resumed):
         one.step()
     first, second = saved(trainer), saved(resumed)
@@ -101,11 +103,11 @@ def test_a_resumed_run_fits_the_mixture_that_one_without_a_break_fits(glyph_fold
 
 
 def test_prior_and_statistics_are_those_of_the_latents_and_are_published(glyph_folder: Path, tmp_path: Path):
-    trainer = make_trainer("vae", glyph_folder, tmp_path, "--model.latent_size=2", "--model.prior=gaussian")
+    trainer = make_trainer("vae", glyph_folder, "--model.latent_size=2", "--model.prior=gaussian")
     trainer.step()
-    trainer.save()
+    Cadence(trainer, tmp_path).save()
     pipe = hfgen.load(tmp_path / "checkpoints" / "000000000016")
-    images, config = torch.cat(list(trainer._first(100))), pipe.vae.config
+    images, config = torch.cat(list(first_images(trainer, 100))), pipe.vae.config
     with torch.no_grad():
         posterior = pipe.vae.encode(images).latent_dist
     latents = posterior.sample(torch.Generator().manual_seed(0))

@@ -27,7 +27,7 @@ def step_at(progress: float = 0.0) -> Step:
 
 
 def test_the_adversary_rests_until_it_begins(glyph_folder: Path, tmp_path: Path):
-    trainer = make_trainer("vaegan", glyph_folder, tmp_path, "--model.adversarial_begin=0.5")
+    trainer = make_trainer("vaegan", glyph_folder, "--model.adversarial_begin=0.5")
     before = {key: value.clone() for key, value in trainer.networks["discriminator"].state_dict().items()}
     for _ in range(3):
         trainer.step()

@@ -11,6 +11,7 @@ import hfgen
 from hfgen.errors import UserError
 from hfgen.families.vqvae import VQVAE
 from hfgen.pipelines import VQVAEPipeline
+from hfgen.training.averaged_pipeline import averaged_pipeline
 from hfgen.training.phases import Draws, Step
 
 SMALL = {"codes": 16, "max_width": 16, "prior_width": 16, "prior_layers": 1, "prior_heads": 2}
@@ -40,10 +41,10 @@ def overrides(settings: dict) -> list[str]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_published_model_quantises_as_training_does(kind: str, glyph_folder: Path, tmp_path: Path):
-    trainer = make_trainer("vqvae", glyph_folder, tmp_path, *overrides(KINDS[kind]))
+    trainer = make_trainer("vqvae", glyph_folder, *overrides(KINDS[kind]))
     for _ in range(3):
         trainer.step()
-    step = trainer._begin_step()
+    step = trainer.begin_step()
     # The trained encoder in the published model's place, so that only the quantisation can differ.
     averages = trainer.averages["vqvae"]
     averages.encoder.load_state_dict(trainer.networks["vqvae"].encoder.state_dict())
@@ -52,7 +53,7 @@ def test_the_published_model_quantises_as_training_does(kind: str, glyph_folder:
     averages.decoder.load_state_dict(trainer.networks["vqvae"].decoder.state_dict())
     with torch.no_grad():
         trained, _, _ = trainer.config.model._reconstruction(trainer.networks, step)
-    trainer._pipeline().save_pretrained(tmp_path / "published")
+    averaged_pipeline(trainer).save_pretrained(tmp_path / "published")
     vqvae = hfgen.load(tmp_path / "published").vqvae
     with torch.no_grad():
         latents = vqvae.encode(step.images).latents
@@ -64,7 +65,7 @@ def test_the_published_model_quantises_as_training_does(kind: str, glyph_folder:
 
 
 def test_codes_of_unit_length_stay_so_when_published(glyph_folder: Path, tmp_path: Path):
-    trainer = make_trainer("vqvae", glyph_folder, tmp_path, "--model.code_distance=cosine")
+    trainer = make_trainer("vqvae", glyph_folder, "--model.code_distance=cosine")
     for _ in range(4):
         trainer.step()
     codebook = trainer.averages["vqvae"].quantize.embedding.weight
@@ -75,7 +76,7 @@ def test_codes_of_unit_length_stay_so_when_published(glyph_folder: Path, tmp_pat
 
 
 def test_the_codebook_is_averaged_once(glyph_folder: Path, tmp_path: Path):
-    trainer = make_trainer("vqvae", glyph_folder, tmp_path)
+    trainer = make_trainer("vqvae", glyph_folder)
     for _ in range(3):
         trainer.step()
     pair = [networks["vqvae"].quantize.embedding.weight for networks in (trainer.networks, trainer.averages)]
@@ -83,7 +84,7 @@ def test_the_codebook_is_averaged_once(glyph_folder: Path, tmp_path: Path):
 
 
 def test_a_grid_never_moves(glyph_folder: Path, tmp_path: Path):
-    trainer = make_trainer("vqvae", glyph_folder, tmp_path, *overrides(KINDS["fsq"]))
+    trainer = make_trainer("vqvae", glyph_folder, *overrides(KINDS["fsq"]))
     grid = trainer.networks["vqvae"].quantize.embedding.weight.clone()
     for _ in range(3):
         trainer.step()
@@ -135,10 +136,10 @@ def test_a_conditional_prior_learns_its_classes():
 
 
 def test_a_conditional_run_trains_and_samples_each_class(glyph_folder: Path, tmp_path: Path):
-    trainer = make_trainer("vqvae", glyph_folder, tmp_path, CONDITIONAL)
+    trainer = make_trainer("vqvae", glyph_folder, CONDITIONAL)
     trainer.images_seen = 48
     trainer.step()
-    pipe = trainer._pipeline()
+    pipe = averaged_pipeline(trainer)
     assert pipe.classes == 3
     assert pipe(batch_size=2, class_labels=[2, 0], guidance_scale=1.5, output_type="pt").images.shape == (2, 1, 16, 16)
 

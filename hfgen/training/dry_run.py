@@ -8,13 +8,14 @@ import torch
 
 from hfgen.training.config import RunConfig
 from hfgen.training.devices import choose_kernels
+from hfgen.training.launcher import agree_with_launcher
 
 
-def plan(config: RunConfig) -> Iterator[tuple[str, str]]:
+def dry_run(config: RunConfig) -> Iterator[tuple[str, str]]:
     """(what, finding), one line each.
 
     Raises:
-        UserError: no networks can be built from the settings.
+        UserError: no networks can be built from the settings, or the launcher contradicts them.
     """
     # DATA isn't opened: what only it can say is assumed.
     channels, classes = (3 if config.channels == "auto" else int(config.channels)), 1000
@@ -29,7 +30,7 @@ def plan(config: RunConfig) -> Iterator[tuple[str, str]]:
     steps = -(-config.max_images // config.batch_size)
     yield "steps", f"{steps:,} of {config.batch_size} images of {channels} x {config.resolution} x {config.resolution}"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    yield "kernels", str(choose_kernels(device, config.precision, config.compiled))
+    yield "kernels", str(choose_kernels(device, *agree_with_launcher(config)))
     for name, value in config.as_dict().items():
         for key, inner in value.items() if isinstance(value, dict) else (("", value),):
             yield f"{name}.{key}".rstrip("."), str(inner)

@@ -1,44 +1,30 @@
-"""FSDP2: each process keeps a share of the weights, and of their gradients, moments and averages.
+"""FSDP2: each process keeps a shard of the weights, and of their gradients, moments and averages.
 
 `accelerate launch --use_fsdp --fsdp_version 2` chooses it. On CPUs, where Accelerate's own state says MULTI_CPU, the
-variables that its launcher sets count all the same. Checkpoints hold whole tensors, as without FSDP.
+variables that its launcher sets count all the same. Checkpoints hold full tensors, as without FSDP.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from hfgen.errors import UserError
+from hfgen.training.launcher import fsdp_asked
 from hfgen.training.phases import Loss, Networks, Phase, Step
 
 
 def asked() -> bool:
-    """Whether the launcher asked for FSDP.
-
-    Raises:
-        UserError: it asked for a kind that isn't done here.
-    """
-    started = torch.distributed.is_available() and torch.distributed.is_initialized()
-    if not started or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() != "true":
-        return False
-    version = os.environ.get("FSDP_VERSION", "1")
-    if version != "2":
-        raise UserError(f"fsdp_version: {version} isn't supported; launch with --fsdp_version 2")
-    for name in ("offload_params", "activation_checkpointing"):
-        if os.environ.get(f"FSDP_{name.upper()}", "false").lower() == "true":
-            raise UserError(f"fsdp_{name}: true isn't supported; launch without it")
-    return True
+    """Whether the launcher asked for FSDP, and there are processes that it could shard over."""
+    return fsdp_asked() and torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
-class Sharded(nn.Module):
+class FSDPRoot(nn.Module):
     """Networks and averages under one root, which every phase runs in: FSDP2 knows one root a module.
 
     What a ModuleList or Sequential holds is gathered while it computes; what lies between is gathered for the whole
-    phase, so that losses may call `encode` and `decode`. Two kinds of weights stay whole in every process: those
+    phase, so that losses may call `encode` and `decode`. Two kinds of weights stay unsharded in every process: those
     that `build` froze, which have no moments and which `Phase.after` may write, and those of phases that say so.
     """
 
@@ -53,14 +39,14 @@ class Sharded(nn.Module):
         self.registered = nn.ModuleList([*networks.values(), *averages.values()])
         # FSDP2 refuses weights in channels_last.
         self.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        unsharded = {name for phase in phases if phase.whole for name in phase.trains}
+        unsharded = {name for phase in phases if phase.unsharded for name in phase.trains}
         kept: set[nn.Parameter] = set()
         for name, network in networks.items():
             for pair in zip(network.parameters(), averages[name].parameters(), strict=True):
                 kept.update(pair if name in unsharded or not pair[0].requires_grad else ())
         mesh = init_device_mesh(device, (torch.distributed.get_world_size(),))
         for block in _blocks(self):
-            if any(not _is_shared(parameter) for parameter in set(block.parameters()) - kept):
+            if any(not is_sharded(parameter) for parameter in set(block.parameters()) - kept):
                 fully_shard(block, mesh=mesh, ignored_params=kept)
         fully_shard(self, mesh=mesh, ignored_params=kept)
 
@@ -76,45 +62,45 @@ def _blocks(root: nn.Module) -> Iterator[nn.Module]:
             yield from module.children()
 
 
-def _is_shared(tensor: Tensor) -> bool:
+def is_sharded(tensor: Tensor) -> bool:
     """Whether it is a DTensor, told by its method: not every build of torch has torch.distributed."""
     return hasattr(tensor, "full_tensor")
 
 
-def mean_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Average over the processes the gradients of weights that stayed whole; FSDP2 did the others."""
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Average over the processes the gradients of unsharded weights; FSDP2 did the others."""
     for parameter in parameters:
-        if parameter.grad is not None and not _is_shared(parameter):
+        if parameter.grad is not None and not is_sharded(parameter):
             torch.distributed.all_reduce(parameter.grad)
             parameter.grad /= torch.distributed.get_world_size()
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """The tensor with every process's share; all processes must ask together."""
-    return tensor.full_tensor() if _is_shared(tensor) else tensor  # type: ignore[attr-defined]
+def full(tensor: Tensor) -> Tensor:
+    """The tensor with every process's shard; all processes must ask together."""
+    return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
 
 
-def share(tensor: Tensor) -> Tensor:
+def local(tensor: Tensor) -> Tensor:
     """What of a tensor lies in this process; the same memory."""
-    return tensor.to_local() if _is_shared(tensor) else tensor  # type: ignore[attr-defined]
+    return tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
 
 
-def gather(tensors: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:
-    """`whole` tensors on the CPU, one after another; none where this process doesn't `keep` them."""
-    gathered = ((name, whole(tensor.detach())) for name, tensor in tensors.items())
+def full_tensors(tensors: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:
+    """`full` tensors on the CPU, one after another; none where this process doesn't `keep` them."""
+    gathered = ((name, full(tensor.detach())) for name, tensor in tensors.items())
     return {name: tensor.cpu() for name, tensor in gathered if keep}
 
 
-def scatter(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Whole tensors, which every process has read, cut to this process's share where `like` is shared."""
+def shard_like(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Full tensors, which every process has, cut to this process's shard where `like` is sharded."""
 
     def cut(tensor: Tensor, model: Tensor) -> Tensor:
-        if not _is_shared(model) or model.shape != tensor.shape:
+        if not is_sharded(model) or model.shape != tensor.shape:
             return tensor
         from torch.distributed.tensor import distribute_tensor
 
         mesh, placements = model.device_mesh, model.placements  # type: ignore[attr-defined]
-        # A clone: in some versions of torch the share is a view, which keeps the whole tensor's memory.
+        # A clone: in some versions of torch the shard is a view, which keeps the full tensor's memory.
         return distribute_tensor(tensor.to(model.device), mesh, placements, src_data_rank=None).clone()
 
     return {name: cut(tensor, like.get(name, tensor)) for name, tensor in tensors.items()}

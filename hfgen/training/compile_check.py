@@ -1,0 +1,48 @@
+"""torch.compile, and whether its gradients are those of eager networks: Inductor's can be wrong without a word."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from torch import Tensor, nn
+
+
+def compile_networks(
+    networks: Mapping[str, nn.Module], mode: str, gradients: Callable[[str], dict[str, Tensor]]
+) -> str | None:
+    """Compile in place, child by child: losses call `encode` and `decode`, which a compiled whole would miss.
+
+    Args:
+        networks: What is compiled.
+        mode: Of torch.compile.
+        gradients: Mode, or off -> each phase's gradient, flat, by the phase's name.
+
+    Returns:
+        What is wrong with compilation or its gradients, in words, or None.
+    """
+    eager = gradients("off")
+    for network in networks.values():
+        for module in (network, *network.children()):
+            module.compile(mode=mode)
+    try:
+        compiled = gradients(mode)
+    # Dynamo, Inductor, Triton, a C++ compiler that isn't there: each has its own.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return f"torch.compile fails ({reason[:200]})"
+    for name, gradient in compiled.items():
+        fault = _fault(gradient, eager[name])
+        if fault is not None:
+            return f"torch.compile gives {name} a gradient that is {fault}"
+    return None
+
+
+def _fault(gradient: Tensor, eager: Tensor) -> str | None:
+    """What is wrong with a compiled gradient, or None; where the eager one is non-finite, nothing can be told."""
+    if not eager.isfinite().all():
+        return None
+    if not gradient.isfinite().all():
+        return "non-finite, unlike the eager one"
+    error, norm = float((gradient - eager).norm()), float(eager.norm())
+    return None if error <= 0.1 * norm else f"{error / norm if norm else math.inf:.0%} off the eager one"

@@ -1,0 +1,91 @@
+"""torch.compile that fails or is wrong: eager with a warning where nobody asked for it, else an error."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from test_training_loop import make_trainer
+from torch import Tensor, nn
+
+from hfgen.errors import SettingsError
+from hfgen.training import trainer as trainer_module
+from hfgen.training.compile_check import _fault, compile_networks
+from hfgen.training.devices import choose_kernels
+
+
+class WrongOnceCompiled(nn.Module):
+    """A weight whose compiled gradient is the eager one times a factor."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.weight, self.factor = nn.Parameter(torch.ones(3)), factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight * (self.factor if torch.compiler.is_compiling() else 1.0)
+
+
+def fault_of(network: nn.Module) -> str | None:
+    def gradients(mode: str) -> dict[str, Tensor]:
+        network.zero_grad()
+        with torch.compiler.set_stance("force_eager" if mode == "off" else "default"):
+            network(torch.arange(3.0)).sum().backward()
+        return {"phase": network.weight.grad.clone()}
+
+    return compile_networks({"network": network}, "default", gradients)
+
+
+def test_gradients_that_are_right_pass():
+    assert fault_of(WrongOnceCompiled(1.0)) is None
+
+
+@pytest.mark.parametrize(
+    ("factor", "words"),
+    [(2.0, "100% off the eager one"), (float("nan"), "non-finite"), (float("inf"), "non-finite")],
+)
+def test_gradients_that_are_wrong_are_told(factor: float, words: str):
+    assert words in fault_of(WrongOnceCompiled(factor))
+
+
+def test_what_the_eager_gradient_cannot_tell():
+    zero, one, bad = torch.zeros(2), torch.ones(2), torch.full((2,), torch.nan)
+    assert _fault(zero, zero) is None and _fault(one, zero) == "inf% off the eager one"
+    assert _fault(bad, bad) is None and _fault(one, bad) is None
+    assert _fault(bad, one) == "non-finite, unlike the eager one"
+
+
+@pytest.fixture
+def no_compiler(monkeypatch: pytest.MonkeyPatch):
+    """A machine whose C++ compiler Inductor doesn't find."""
+    import torch._inductor.config as inductor
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(inductor.cpp, "cxx", ("/nowhere/g++",))
+    monkeypatch.setattr(inductor, "force_disable_caches", True)
+    yield
+    torch._dynamo.reset()
+
+
+def test_a_compiler_that_fails_is_an_error_where_it_was_asked_for(no_compiler: None, glyph_folder: Path):
+    with pytest.raises(SettingsError, match=r"compiled: torch\.compile fails \(.*\); use --compiled off"):
+        make_trainer("vae", glyph_folder, "--compiled=default")
+
+
+def test_a_compiler_that_fails_stays_off_where_nobody_asked(
+    no_compiler: None, glyph_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    eager = make_trainer("vae", glyph_folder, "--compiled=off")
+
+    # On a GPU, auto compiles.
+    def as_on_a_gpu(*arguments: object) -> object:
+        return dataclasses.replace(choose_kernels(*arguments), compiled="default")
+
+    monkeypatch.setattr(trainer_module, "choose_kernels", as_on_a_gpu)
+    trainer = make_trainer("vae", glyph_folder)
+    assert trainer.kernels.compiled == "off" and trainer.computes()["compiled"] == "off"
+    assert "torch.compile fails" in caplog.text and "it stays off" in caplog.text
+    for _ in range(2):
+        trainer.step()
+        eager.step()
+    one, other = (t.networks["vae"].state_dict() for t in (trainer, eager))
+    assert all(torch.equal(one[key], other[key]) for key in one)

@@ -2,6 +2,7 @@
 
 from hfgen.metrics.backbones import BackboneExtractor, InceptionExtractor, load_extractor, named_extractor
 from hfgen.metrics.bins import NDB, ndb
+from hfgen.metrics.collector import Collector
 from hfgen.metrics.dependent import (
     coverage_difference,
     kernel_distance_difference,
@@ -56,6 +57,7 @@ __all__ = [
     "AveragingIdentity",
     "BackboneExtractor",
     "CodebookUse",
+    "Collector",
     "EmbeddedExtractor",
     "Estimate",
     "Extractor",

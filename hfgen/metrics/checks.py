@@ -19,7 +19,7 @@ def check_images(images: Tensor, name: str) -> None:
 
 def check_finite(values: Tensor, name: str) -> None:
     """Refuse NaN and infinity."""
-    if not values.isfinite().all():
+    if values.is_floating_point() and not values.isfinite().all():
         raise UserError(f"{name}: NaN or infinity found; check the model or the images behind them")
 
 

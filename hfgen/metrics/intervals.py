@@ -189,7 +189,8 @@ def _resamples(size: int, generator: torch.Generator) -> Iterator[Tensor]:
 
 def _percentiles(value: float, resampled: Tensor, n: int) -> Estimate:
     low, high = resampled.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return Estimate(value, low, high, n)
+    # Of equal values, resamples differ from the value by rounding.
+    return Estimate(value, min(low, value), max(high, value), n)
 
 
 def normal_estimate(value: float, error: float, n: int) -> Estimate:

@@ -25,9 +25,8 @@ def mse(x: Tensor, y: Tensor) -> Tensor:
     Raises:
         UserError: shapes that differ or are neither, an empty set, NaN or infinity.
     """
-    x, y = _pair(x, y)
-    squares = (x - y).square()
-    return squares.mean() if x.ndim == 2 else squares.mean((1, 2, 3))
+    _check_pair(x, y)
+    return _in_batches(lambda a, b: (a - b).square().mean((1, 2, 3)), x, y)
 
 
 def psnr(x: Tensor, y: Tensor, data_range: float) -> Tensor:
@@ -55,7 +54,7 @@ def ssim(x: Tensor, y: Tensor, data_range: float) -> Tensor:
         UserError: as `mse`, or a side under 11 pixels.
     """
     _check_range(data_range)
-    x, y = _pair(x, y)
+    _check_pair(x, y)
     _check_side(x, "ssim", _WINDOW, "mse")
     return _in_batches(lambda a, b: _similarity(a, b, data_range)[0], x, y)
 
@@ -69,7 +68,7 @@ def ms_ssim(x: Tensor, y: Tensor, data_range: float) -> Tensor:
         UserError: as `mse`, or a side under 176 pixels, where the fifth scale is smaller than the window.
     """
     _check_range(data_range)
-    x, y = _pair(x, y)
+    _check_pair(x, y)
     _check_side(x, "ms_ssim", _SMALLEST_MULTISCALE, "ssim")
     return _in_batches(lambda a, b: _multiscale_similarity(a, b, data_range), x, y)
 
@@ -117,11 +116,11 @@ def _window(size: int) -> Tensor:
 
 
 def _in_batches(score: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
-    """A score per image; what it takes in memory doesn't grow with the set."""
+    """A score per image, in float64; what it takes in memory doesn't grow with the set."""
     first, second = (images if images.ndim == 4 else images[None, None] for images in (x, y))
     batch = max(1, _NUMBERS // first[0].numel())
     pairs = zip(first.split(batch), second.split(batch), strict=True)
-    scores = torch.cat([score(a, b) for a, b in pairs])
+    scores = torch.cat([score(a.double(), b.double()) for a, b in pairs])
     return scores if x.ndim == 4 else scores.squeeze(0)
 
 
@@ -131,14 +130,13 @@ def _check_side(images: Tensor, name: str, least: int, instead: str) -> None:
         raise UserError(f"{name}: images of {size} are too small; use {least} x {least} or more, or {instead}")
 
 
-def _pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _check_pair(x: Tensor, y: Tensor) -> None:
     if x.shape != y.shape:
         raise UserError(f"y: shape {tuple(y.shape)} against {tuple(x.shape)} of x; give pairs of one size")
     if x.ndim not in (2, 4) or x.numel() == 0:
         raise UserError(f"x: shape {tuple(x.shape)}; give a non-empty (N, C, H, W) or one (H, W)")
     check_finite(x, "x")
     check_finite(y, "y")
-    return x.double(), y.double()
 
 
 def _check_range(data_range: float) -> None:

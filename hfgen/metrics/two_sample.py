@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from hfgen.errors import UserError
 from hfgen.metrics.checks import check_feature_pair
 from hfgen.metrics.intervals import Estimate, wilson
 
@@ -22,7 +23,8 @@ def two_sample_test(real: Tensor, fake: Tensor, *, seed: int) -> Estimate:
     neighbours, the paper's other choice, see little in dozens of dimensions at a few thousand images.
 
     Raises:
-        UserError: not two sets of one width, fewer than four images, NaN or infinity.
+        UserError: not two sets of one width, fewer than four images, NaN or infinity, or features whose numbers are
+            too large for a classifier.
     """
     real, fake = check_feature_pair(real, fake, at_least=4)
     size = min(len(real), len(fake))
@@ -36,6 +38,8 @@ def two_sample_test(real: Tensor, fake: Tensor, *, seed: int) -> Estimate:
     squares, test_squares = _standardised(train.square(), train.square(), test.square())
     weights = _fit(torch.cat([train, squares], 1), half)
     scores = torch.cat([test, test_squares], 1) @ weights[:-1] + weights[-1]
+    if not scores.isfinite().all():
+        raise UserError("fake: the classifier's scores overflow; use features of a usual size")
     is_fake = torch.arange(len(scores), device=scores.device) >= len(scores) // 2
     return wilson(float(((scores > 0) == is_fake).double().mean()), len(scores))
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding, one_hot
+from torch.nn.functional import embedding
 
 
 class Quantised(NamedTuple):
@@ -83,9 +83,12 @@ class CodebookAverage(nn.Module):
 
         A code is dead when its average count is below a tenth of a fair share, as nearly all are at the first call.
         """
-        used = one_hot(codes, len(codebook)).to(latents.dtype)
-        self.counts.lerp_(used.sum(0), 1 - decay)
-        self.totals.lerp_(used.T @ latents, 1 - decay)
+        # Not `one_hot`: its M x K numbers are gigabytes at thousands of codes.
+        ones = torch.ones(len(codes), dtype=self.counts.dtype, device=codes.device)
+        used = torch.zeros_like(self.counts).index_add_(0, codes, ones)
+        sums = torch.zeros_like(self.totals).index_add_(0, codes, latents.to(self.totals))
+        self.counts.lerp_(used, 1 - decay)
+        self.totals.lerp_(sums, 1 - decay)
         fair = len(latents) / len(codebook)
         dead = self.counts < 0.1 * fair
         self.counts[dead] = fair

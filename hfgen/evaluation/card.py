@@ -64,6 +64,8 @@ def dataset_card(record: dict[str, Any], columns: list[str]) -> str:
             "|---|---|---|",
             *rows,
             "",
+            *(f"- {note}" for note in record.get("notes", [])),
+            *([""] if record.get("notes") else []),
             "`hfgen evaluate --verify .` in this folder measures the images again and compares bit for bit.",
             "",
         ]

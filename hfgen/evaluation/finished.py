@@ -38,7 +38,8 @@ def read_evaluation(folder: Path) -> Evaluation:
     record, dataset = RECORD.read(folder / "record.json"), folder / "dataset"
     columns = read_dataset(dataset, (*_IMAGES, "label", "seed"))
     extractor = load_extractor(dataset / "extractor")
-    count, missing = record["data"]["n"], [name for name in ("original", "sample") if name not in columns]
+    needed = ("original", "sample") if "sample" in record["spectrum"] else ("original",)
+    count, missing = record["data"]["n"], [name for name in needed if name not in columns]
     odd = [name for name in _IMAGES if name in columns and len(columns[name]) != count and name != "other"]
     if missing or odd or extractor.sha256 != record["protocol"]["extractor"]["sha256"]:
         reason = f"{', '.join(missing + odd)}: not {count} images" if missing or odd else "another extractor"
@@ -48,7 +49,7 @@ def read_evaluation(folder: Path) -> Evaluation:
         columns["original"],
         columns.get("label"),
         columns.get("reconstruction"),
-        columns["sample"],
+        columns.get("sample"),
         columns["seed"].tolist() if "seed" in columns else [],
         columns.get("other"),
         extractor,

@@ -12,6 +12,7 @@ from torch import Tensor
 from hfgen import metrics
 from hfgen.errors import UserError
 from hfgen.metrics import Estimate
+from hfgen.metrics.checks import check_finite
 
 NEIGHBOURS = 5
 _MOST_BINS, _IMAGES_PER_BIN = 100, 10
@@ -32,7 +33,7 @@ class RealImages:
         spectrum: Of `images`.
         sharpness: Of `images`, (n,) by name.
         baseline: `others` held against `images`, as samples are.
-        notes: What the baseline lacks, and why.
+        notes: What was converted or guessed of the data, and what the baseline lacks; a line each.
     """
 
     images: Tensor
@@ -51,7 +52,7 @@ class RealImages:
 class Measured:
     """The record's `metrics`, `baseline` and `spectrum`, and per-image numbers (n,) by column of the dataset.
 
-    `notes`: what was left out, and why.
+    `notes`: those of the real images, then what was left out and why.
     """
 
     record: dict[str, Any]
@@ -62,7 +63,11 @@ class Measured:
 def real_images(
     images: Tensor, others: Tensor, labels: Tensor | None, extractor: metrics.Extractor, seed: int
 ) -> RealImages:
-    """Describe the held-out images, and hold the others against them."""
+    """Describe the held-out images, and hold the others against them.
+
+    Raises:
+        UserError: the extractor's features aren't finite, or the images are too small for a spectrum.
+    """
     facts: dict[str, Any] = {
         "images": images,
         "labels": labels,
@@ -73,6 +78,7 @@ def real_images(
         "spectrum": metrics.power_spectrum(images),
         "sharpness": metrics.sharpness(images),
     }
+    check_finite(facts["features"], f"extractor: features of {extractor.id}")
     found = metrics.Collector("baseline: ")
     spectrum = metrics.power_spectrum(others)
     _set_metrics(found, RealImages(**facts, baseline={}), others, spectrum, facts["other_features"], seed)
@@ -105,7 +111,7 @@ def measure(
     """
     for name, images in (("reconstructions", reconstructions), ("samples", samples)):
         if images is not None:
-            check_alike(real.images, images, name)
+            _check_alike(real.images, images, name)
     found, columns = metrics.Collector(), {}
     bands = {"real": _band_means(real.spectrum)}
     if samples is not None:
@@ -127,7 +133,7 @@ def measure(
     return Measured(record, columns, [*real.notes, *found.notes])
 
 
-def check_alike(real: Tensor, images: Tensor, name: str) -> None:
+def _check_alike(real: Tensor, images: Tensor, name: str) -> None:
     """Refuse images (M, C, H, W) that can't be compared with the real ones, whatever the metric would make of them.
 
     Raises:

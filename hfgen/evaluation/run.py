@@ -12,20 +12,22 @@ import torch
 from torch import Tensor
 
 from hfgen import metrics
-from hfgen.data import batch_indices, open_store, stored_side
 from hfgen.documents import RECORD
-from hfgen.errors import UserError
+from hfgen.errors import SettingsError
 from hfgen.evaluation.card import dataset_card
 from hfgen.evaluation.dataset import write_dataset
-from hfgen.evaluation.measurement import NEIGHBOURS, HeldOut, held_out_images, measure
-from hfgen.evaluation.workspace import fill, gather, workspace
+from hfgen.evaluation.held_out import HeldOut, choose_n, held_out_images
+from hfgen.evaluation.measurement import NEIGHBOURS, measure
+from hfgen.evaluation.workspace import fill, workspace
 from hfgen.files import folder_state, write_text
 from hfgen.images import to_float, unit_to_uint8
 from hfgen.pipelines import ImagePipeline, load
+from hfgen.pipelines.finite import check_images, counted, finite_outputs
 from hfgen.pipelines.loading import resolve_folder
 from hfgen.seeds import derive_seed
 
 _BATCH, _BATCH_PIXELS = 250, 2**18
+_HELD_OUT = "held-out image"
 _LIBRARIES = ("hfgen", "torch", "diffusers", "transformers", "datasets", "scipy")
 
 SmallImages = Literal["refuse", "pad", "upscale"]
@@ -40,7 +42,8 @@ class Evaluation:
         originals: Held-out images.
         labels: Their classes (n,), or None.
         reconstructions: Their reconstructions, or None where the model has no encoder.
-        samples: Generated images, one a seed; the reconstructions, where the model draws nothing from noise alone.
+        samples: Generated images, one a seed; the translations of the held-out conditions, where the model needs a
+            condition; None where it draws nothing.
         seeds: Seeds of the samples: `torch.Generator().manual_seed(seed)` draws that one image again. Else [].
         others: Training images that the baseline and memorisation are measured with, at most n.
         extractor: The judge.
@@ -51,7 +54,7 @@ class Evaluation:
     originals: Tensor
     labels: Tensor | None
     reconstructions: Tensor | None
-    samples: Tensor
+    samples: Tensor | None
     seeds: list[int]
     others: Tensor | None = None
     extractor: metrics.Extractor | None = None
@@ -63,7 +66,7 @@ def evaluate(
     data: str,
     *,
     split: str = "test",
-    n: int = 2000,
+    n: int | None = None,
     seed: int = 0,
     small_images: SmallImages = "refuse",
     skip_damaged: bool = False,
@@ -71,17 +74,20 @@ def evaluate(
     resolution: int | None = None,
     out: Path | None = None,
 ) -> Evaluation:
-    """Measure a model on `n` held-out images, chosen by `seed`, and on `n` samples.
+    """Measure a model on `n` held-out images, chosen by `seed`, and on `n` samples; by default all, up to 2000.
 
     Set metrics compare the samples with the held-out images in the features of `extractor`: `embedded`, a small
     classifier trained on the data's train split; `inception`; or an image network of transformers, a folder or
     `org/name[@revision]`. `baseline` compares as many training images with the held-out ones. Interrupted, the same
     call continues with the images that `out` holds. `resolution` is the model's own, but for autoencoders of any size.
 
+    What was converted, guessed or left out is a line each in the record's `notes`.
+
     Raises:
-        UserError: the model, the data or the extractor can't be had, the split has fewer than `n` images, or `out` is
-            taken.
+        UserError: the model, the data or the extractor can't be loaded, the split has fewer than `n` images, `out` is
+            taken, or the model gives NaN or infinity.
     """
+    n = choose_n(data, split, n)
     folder = resolve_folder(model)
     pipeline = load(folder)
     pipeline.set_progress_bar_config(disable=True)
@@ -105,67 +111,26 @@ def evaluate(
         "parameters": pipeline.parameter_count,
         "codebook_size": pipeline.codebook_size,
     }
-    record = _protocol(facts, real, data, seed)
-    _check_out(out, record)
-    seeds = [derive_seed("sample", seed, index) for index in range(n)] if pipeline.can_sample else []
+    record = protocol_of(facts, real, data, seed)
+    check_out(out, record)
+    count = len(real.images)
+    seeds = [derive_seed("sample", seed, index) for index in range(count)] if pipeline.can_sample else []
     with workspace(out, {**record, "weights": folder_state(folder)}) as partial_results:
         reconstructions, samples, encodings = _make(pipeline, real, seeds, partial_results)
-        evaluation = _finish(record, real, reconstructions, samples, seeds, encodings)
+        notes = [] if samples is not None else [f"samples: a model of family {pipeline.family} draws none"]
+        evaluation = finish(record, real, reconstructions, samples, seeds, encodings, notes)
         if out is not None:
             save_evaluation(evaluation, out, real)
     return evaluation
 
 
-def evaluate_samples(
-    samples: str,
-    data: str,
-    *,
-    samples_split: str = "all",
-    split: str = "test",
-    n: int = 2000,
-    seed: int = 0,
-    small_images: SmallImages = "refuse",
-    skip_damaged: bool = False,
-    extractor: str = "embedded",
-    resolution: int | None = None,
-    out: Path | None = None,
-) -> Evaluation:
-    """Measure `n` images that somebody else made, a DATA of its own, against held-out images of `data`.
-
-    `resolution` is that of the first image by default. Arguments and errors are those of `evaluate`.
-    """
-    resolution = resolution or stored_side(samples, samples_split)
-    settings: dict[str, Any] = {"small_images": small_images, "skip_damaged": skip_damaged}
-    store = open_store(samples, split=samples_split, resolution=resolution, **settings)
-    if n > len(store):
-        raise UserError(f"n: {n} images asked of the {len(store)} in {samples}; give at most {len(store)}")
-    real = held_out_images(
-        data,
-        split=split,
-        n=n,
-        seed=seed,
-        resolution=resolution,
-        channels=store.channels,
-        extractor=extractor,
-        **settings,
-    )
-    facts = {"id": samples, "revision": store.revision, "family": "samples", "parameters": None, "codebook_size": None}
-    record = _protocol(facts, real, data, seed)
-    _check_out(out, record)
-    images = gather(store.gather, batch_indices(len(store), 0, n, seed), store.images.shape[1:])
-    evaluation = _finish(record, real, None, images, [], {})
-    if out is not None:
-        save_evaluation(evaluation, out, real)
-    return evaluation
-
-
 def _resolution(pipeline: ImagePipeline, asked: int | None) -> int:
     if asked not in (None, pipeline.sample_size) and not pipeline.any_size:
-        raise UserError(f"resolution: {asked}, but the model's images have {pipeline.sample_size} pixels; leave it out")
+        raise SettingsError(f"resolution: {asked}, but the model's images have {pipeline.sample_size} pixels; leave it out")
     return asked or pipeline.sample_size
 
 
-def _protocol(model: dict[str, Any], real: HeldOut, data: str, seed: int) -> dict[str, Any]:
+def protocol_of(model: dict[str, Any], real: HeldOut, data: str, seed: int) -> dict[str, Any]:
     """The record, but for what is measured."""
     store = real.store
     return {
@@ -177,6 +142,7 @@ def _protocol(model: dict[str, Any], real: HeldOut, data: str, seed: int) -> dic
             "split": store.split,
             "n": len(real.images),
             "resolution": store.resolution,
+            "channels": store.channels,
             "fingerprint": store.fingerprint,
         },
         "protocol": {
@@ -190,7 +156,7 @@ def _protocol(model: dict[str, Any], real: HeldOut, data: str, seed: int) -> dic
 
 def _make(
     pipeline: ImagePipeline, real: HeldOut, seeds: list[int], folder: Path
-) -> tuple[Tensor | None, Tensor, dict[str, Tensor]]:
+) -> tuple[Tensor | None, Tensor | None, dict[str, Tensor]]:
     """Reconstructions, samples and encodings, batch by batch; what `folder` holds already isn't made again."""
     count, batch = len(real.inputs), _batch_size(real.store.resolution)
     step = partial(fill, folder, count=count, batch=batch)
@@ -198,17 +164,17 @@ def _make(
     if pipeline.can_reconstruct:
         reconstructions = step(
             "reconstructions",
-            make=lambda rows: {"images": reconstruct(pipeline, real.inputs[rows])},
+            make=lambda rows: {"images": reconstruct(pipeline, real.inputs[rows], rows.start)},
             what="reconstructing",
         )["images"]
     if encode(pipeline, real.inputs[:1]):
-        encodings = step("encodings", make=lambda rows: encode(pipeline, real.inputs[rows]), what="encoding")
+        encodings = step("encodings", make=lambda rows: encode(pipeline, real.inputs[rows], rows.start), what="encoding")
     if not seeds:
-        assert reconstructions is not None, "a pipeline samples or reconstructs"
-        return reconstructions, reconstructions, encodings
+        # An autoencoder's reconstructions aren't samples: judged as such, they would cover and match all by themselves.
+        return reconstructions, reconstructions if pipeline.translates else None, encodings
 
     def draw(rows: slice) -> dict[str, Tensor]:
-        return {"images": generate(pipeline, seeds[rows])}
+        return {"images": generate(pipeline, seeds[rows], rows.start)}
 
     samples = step("samples", make=draw, what="sampling")
     return reconstructions, samples["images"], encodings
@@ -218,36 +184,50 @@ def _batch_size(resolution: int) -> int:
     return max(1, min(_BATCH, _BATCH_PIXELS // resolution**2))
 
 
-def generate(pipeline: ImagePipeline, seeds: list[int]) -> Tensor:
-    """One image a seed, whatever the batches: uint8 (n, C, R, R)."""
+def generate(pipeline: ImagePipeline, seeds: list[int], start: int = 0) -> Tensor:
+    """One image a seed, whatever the batches: uint8 (n, C, R, R).
+
+    Raises:
+        NonFinite: the model gives NaN or infinity; samples are counted from `start`.
+    """
     images = []
     for first in range(0, len(seeds), batch := _batch_size(pipeline.sample_size)):
         generators = [torch.Generator().manual_seed(seed) for seed in seeds[first : first + batch]]
-        output = pipeline(batch_size=len(generators), generator=generators, output_type="pt")
+        with counted("sample", start + first), finite_outputs(pipeline):
+            output = pipeline(batch_size=len(generators), generator=generators, output_type="pt")
+            check_images(output.images)
         images.append(unit_to_uint8(output.images))
     return torch.cat(images)
 
 
-def reconstruct(pipeline: ImagePipeline, inputs: Tensor) -> Tensor:
+def reconstruct(pipeline: ImagePipeline, inputs: Tensor, start: int = 0) -> Tensor:
     """Reconstructions of uint8 images (n, C, R, R), uint8 too.
 
     Raises:
-        UserError: images of a size that the model can't take.
+        SettingsError: images of a size that the model can't take.
+        NonFinite: the model gives NaN or infinity; images are counted from `start`.
     """
-    try:
-        outputs = (
-            pipeline.reconstruct(to_float(part), output_type="pt").images
-            for part in inputs.split(_batch_size(inputs.shape[-1]))
-        )
-        return torch.cat([unit_to_uint8(images) for images in outputs])
-    except ValueError as error:
-        raise UserError(f"resolution: {error}") from None
+    images = []
+    for first in range(0, len(inputs), batch := _batch_size(inputs.shape[-1])):
+        with counted(_HELD_OUT, start + first), finite_outputs(pipeline):
+            try:
+                output = pipeline.reconstruct(to_float(inputs[first : first + batch]), output_type="pt").images
+            except ValueError as error:
+                raise SettingsError(f"resolution: {error}") from None
+            check_images(output)
+        images.append(unit_to_uint8(output))
+    return torch.cat(images)
 
 
-def encode(pipeline: ImagePipeline, inputs: Tensor) -> dict[str, Tensor]:
-    """What the encoder says of uint8 images: `posterior_mean` (n, D) and `rate_bits` (n,), or `codes` (n, L)."""
+def encode(pipeline: ImagePipeline, inputs: Tensor, start: int = 0) -> dict[str, Tensor]:
+    """What the encoder says of uint8 images: `posterior_mean` (n, D) and `rate_bits` (n,), or `codes` (n, L).
+
+    Raises:
+        NonFinite: as `reconstruct`.
+    """
     images, found = to_float(inputs), {}
-    posterior, codes = pipeline.posterior(images), pipeline.codes(images)
+    with counted(_HELD_OUT, start), finite_outputs(pipeline):
+        posterior, codes = pipeline.posterior(images), pipeline.codes(images)
     if posterior is not None:
         mean, log_variance = posterior
         found = {"posterior_mean": mean.flatten(1), "rate_bits": metrics.kl_bits(mean, log_variance)}
@@ -256,33 +236,39 @@ def encode(pipeline: ImagePipeline, inputs: Tensor) -> dict[str, Tensor]:
     return found
 
 
-def _finish(
+def finish(
     record: dict[str, Any],
     real: HeldOut,
     reconstructions: Tensor | None,
-    samples: Tensor,
+    samples: Tensor | None,
     seeds: list[int],
     encodings: dict[str, Tensor],
+    notes: list[str],
 ) -> Evaluation:
+    """Measure the images, uint8 (n, C, R, R), and complete the record; `notes` come before what the measures say."""
     measured = measure(
         real, reconstructions, samples, record["protocol"]["seed"], encodings, record["model"]["codebook_size"]
     )
     columns = {**measured.columns, **encodings}
-    complete = {**record, **measured.record}
+    complete = {**record, **measured.record, "notes": [*notes, *measured.notes]}
     return Evaluation(
         complete, real.images, real.labels, reconstructions, samples, seeds, real.others, real.extractor, columns
     )
 
 
-def _check_out(out: Path | None, record: dict[str, Any]) -> None:
-    """Refuse a folder that holds the record of another model or other data."""
+def check_out(out: Path | None, record: dict[str, Any]) -> None:
+    """Refuse a folder that holds the record of another model or other data.
+
+    Raises:
+        SettingsError: it does.
+    """
     if out is None or not (out / "record.json").exists():
         return
     before = RECORD.read(out / "record.json")
     for field in ("model", "data"):
         was = before[field]["id"]
         if was != record[field]["id"]:
-            raise UserError(f"out: {out} holds the record of another {field} ({was}); choose another --out")
+            raise SettingsError(f"out: {out} holds the record of another {field} ({was}); choose another --out")
 
 
 def save_evaluation(evaluation: Evaluation, out: Path, real: HeldOut) -> None:
@@ -290,7 +276,8 @@ def save_evaluation(evaluation: Evaluation, out: Path, real: HeldOut) -> None:
     columns: dict[str, Any] = {"original": evaluation.originals}
     if evaluation.reconstructions is not None:
         columns["reconstruction"] = evaluation.reconstructions
-    columns["sample"] = evaluation.samples
+    if evaluation.samples is not None:
+        columns["sample"] = evaluation.samples
     if evaluation.others is not None:
         columns["other"] = evaluation.others
     if evaluation.seeds:

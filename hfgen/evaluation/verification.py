@@ -47,12 +47,12 @@ def verify(place: str | Path) -> int:
         raise UserError("verify: protocol.extractor.sha256: the dataset's extractor isn't the record's; get both again")
     seed, codebook_size = record["protocol"]["seed"], record["model"].get("codebook_size")
     columns = read_dataset(dataset, (*_IMAGES, *_ENCODINGS, *_PAIRS))
-    for name in ("original", "sample", "other"):
+    for name in ("original", "other"):
         if name not in columns:
             raise UserError(f"verify: {dataset} has no column {name!r}; get it again")
     real = real_images(columns["original"], columns["other"], None, extractor, seed)
     encodings = {name: columns[name] for name in _ENCODINGS if name in columns}
-    again = measure(real, columns.get("reconstruction"), columns["sample"], seed, encodings, codebook_size)
+    again = measure(real, columns.get("reconstruction"), columns.get("sample"), seed, encodings, codebook_size)
     kinds = ("metrics", "baseline", "spectrum")
     stored = {**_flat({kind: record[kind] for kind in kinds}), **_pairs(columns)}
     measured = {**_flat({kind: again.record[kind] for kind in kinds}), **_pairs(again.columns)}

@@ -26,18 +26,25 @@ def workspace(out: Path | None, key: dict[str, Any]) -> Iterator[Path]:
     """A folder for `fill`, removed at the end; the mapped arrays outlive it.
 
     Within `out` it survives an interruption: the next call with the same `key` finds it, one with another starts
-    anew. Without `out` it is temporary.
+    anew. After a user's error nothing is left. Without `out` it is temporary.
     """
     if out is None:
         cache_dir().mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache_dir()) as temporary:
             yield Path(temporary)
         return
-    folder = out / _FOLDER
+    folder, is_new = out / _FOLDER, not out.exists()
     if _read(folder / _KEY) != key:
         shutil.rmtree(folder, ignore_errors=True)
         write_json(folder / _KEY, key)
-    yield folder
+    try:
+        yield folder
+    except UserError:
+        shutil.rmtree(folder)
+        if is_new:
+            with contextlib.suppress(OSError):
+                out.rmdir()
+        raise
     shutil.rmtree(folder)
 
 

@@ -19,7 +19,7 @@ from hfgen.metrics.intervals import Estimate, bootstrap_ratio, normal_estimate
 
 _BANDS = 16
 _MIDDLE, _HIGH = 0.125, 0.25
-_SMALLEST = 16
+SMALLEST = 16
 _PIXELS = 2**20
 _REC_601 = (0.299, 0.587, 0.114)
 
@@ -247,6 +247,6 @@ def _batch_size(images: Tensor) -> int:
 
 
 def _check_size(images: Tensor) -> None:
-    if min(images.shape[-2:]) < _SMALLEST:
+    if min(images.shape[-2:]) < SMALLEST:
         size = f"{images.shape[-2]} x {images.shape[-1]}"
         raise UserError(f"images: {size} pixels are too few for a spectrum; use 16 x 16 or more")

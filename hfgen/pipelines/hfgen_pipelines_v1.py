@@ -83,6 +83,11 @@ class ImagePipeline(DiffusionPipeline):
         return True
 
     @property
+    def translates(self) -> bool:
+        """Whether it makes an image from its condition: what it makes of held-out ones is judged as samples are."""
+        return False
+
+    @property
     def any_size(self) -> bool:
         """Whether images may have other sides than `sample_size`."""
         return False
@@ -419,6 +424,11 @@ class TranslationPipeline(ImagePipeline):
     def can_sample(self) -> bool:
         """It translates conditions, and draws nothing without them."""
         return False
+
+    @property
+    def translates(self) -> bool:
+        """See `ImagePipeline`."""
+        return True
 
     @property
     def paired_with(self) -> tuple[str, int] | None:

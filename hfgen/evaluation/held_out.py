@@ -1,0 +1,129 @@
+"""DATA -> the held-out images that everything is held against; how many there are is known before any is decoded."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from hfgen import metrics
+from hfgen.data import ImageStore, batch_indices, open_store, split_size
+from hfgen.data.sources import find
+from hfgen.errors import DataError, SettingsError
+from hfgen.evaluation.measurement import NEIGHBOURS, RealImages, real_images
+from hfgen.evaluation.workspace import gather
+from hfgen.files import folder_state
+from hfgen.metrics.spectrum import SMALLEST
+
+MOST = 2000
+"""Held-out images that are measured by default, where there are as many."""
+
+FEWEST = 2 * (NEIGHBOURS + 1)
+
+logger = logging.getLogger("hfgen")
+
+
+@dataclass(frozen=True)
+class HeldOut(RealImages):
+    """Those of a store; `inputs` are the images with their conditions, if any."""
+
+    store: ImageStore
+    inputs: Tensor
+
+
+def choose_n(data: str, split: str, n: int | None, *, fewest: int = FEWEST, most: int = MOST) -> int:
+    """How many held-out images to measure: `n`, or as many as there are up to `most`. None is decoded.
+
+    Raises:
+        DataError: DATA or its split isn't there, or has fewer images than `fewest`.
+        SettingsError: `n` is below `fewest` or more than there are.
+    """
+    used, there = split_size(data, split)
+    if n is None and fewest <= there < most:
+        logger.info("n: %d, all the images that %s has in the split %s", there, data, used)
+    return _checked_n(data, used, n, there, fewest, most)
+
+
+def _checked_n(data: str, split: str, n: int | None, there: int, fewest: int, most: int) -> int:
+    if there < fewest:
+        raise DataError(
+            f"data: {data} has {there} images in the split {split}, and the fewest to measure are {fewest}; "
+            "add images, or choose a larger split with --split"
+        )
+    if n is not None and not fewest <= n <= there:
+        raise SettingsError(f"n: {n} images asked of the {there} in {data}, split {split}; give {fewest} to {there}")
+    return min(most, there) if n is None else n
+
+
+def held_out_images(
+    data: str,
+    *,
+    split: str = "test",
+    n: int | None = None,
+    seed: int = 0,
+    resolution: int,
+    channels: int | Literal["auto"],
+    condition: tuple[str, int] | None = None,
+    small_images: Literal["refuse", "pad", "upscale"] = "refuse",
+    skip_damaged: bool = False,
+    extractor: str = "embedded",
+) -> HeldOut:
+    """`n` images of a split, chosen by `seed`, and as many of the train split beside them.
+
+    The last ones are kept in memory for the next call, unless DATA or the extractor's folder has changed since.
+
+    Raises:
+        UserError: the data or the extractor can't be loaded, the split has fewer than `n` images, or the resolution
+            is too small for a spectrum.
+    """
+    if resolution < SMALLEST:
+        raise SettingsError(f"resolution: {resolution} pixels are too few for a spectrum; use {SMALLEST} or more")
+    settings = (resolution, channels, condition, small_images, skip_damaged)
+    return _held_out(data, find(data).state, split, n, seed, settings, extractor, _state_of_extractor(extractor))
+
+
+def _state_of_extractor(name: str) -> str:
+    return folder_state(Path(name)) if Path(name).is_dir() else ""
+
+
+@lru_cache(maxsize=1)
+def _held_out(
+    data: str,
+    state: str,
+    split: str,
+    n: int | None,
+    seed: int,
+    settings: tuple[Any, ...],
+    extractor: str,
+    state_of_extractor: str,
+) -> HeldOut:
+    """See `held_out_images`; the states are a part of the cache's key, no more."""
+    names = ("resolution", "channels", "condition", "small_images", "skip_damaged")
+    options: dict[str, Any] = dict(zip(names, settings, strict=True))
+    store = open_store(data, split=split, **options)
+    training = store if split == "train" else open_store(data, split="train", **{**options, "channels": store.channels})
+    # Once more: damaged images may have been left out.
+    count = _checked_n(data, store.split, n, len(store), FEWEST, MOST)
+    judge = _extractor(extractor, training)
+    chosen = batch_indices(len(store), 0, count, seed)
+    # Where the training images themselves are measured, the others are those that follow.
+    others = batch_indices(len(training), count if training is store else 0, min(count, len(training)), seed)
+    inputs = gather(store.gather, chosen, store.images.shape[1:])
+    images = inputs if inputs.shape[1] == store.channels else inputs[:, : store.channels].contiguous()
+    other_images = gather(lambda rows: training.gather(rows)[:, : store.channels], others, images.shape[1:])
+    labels = None if store.labels is None else store.labels[chosen]
+    real = real_images(images, other_images, labels, judge, seed)
+    notes = list(dict.fromkeys([*store.notes, *training.notes, *real.notes]))
+    return HeldOut(**{**vars(real), "notes": notes}, store=store, inputs=inputs)
+
+
+def _extractor(name: str, training: ImageStore) -> metrics.Extractor:
+    if name != "embedded":
+        return metrics.named_extractor(name)
+    return metrics.embedded_extractor(
+        training.targets, training.labels, training.fingerprint, factors=training.label_factors
+    )

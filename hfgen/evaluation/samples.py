@@ -1,0 +1,71 @@
+"""Images that somebody else made, and held-out images -> the record of their measurements."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from hfgen.data import batch_indices, open_store, split_size, stored_side
+from hfgen.errors import DataError, SettingsError
+from hfgen.evaluation.held_out import FEWEST, MOST, choose_n, held_out_images
+from hfgen.evaluation.run import Evaluation, SmallImages, check_out, finish, protocol_of, save_evaluation
+from hfgen.evaluation.workspace import gather
+
+logger = logging.getLogger("hfgen")
+
+
+def evaluate_samples(
+    samples: str,
+    data: str,
+    *,
+    samples_split: str = "all",
+    split: str = "test",
+    n: int | None = None,
+    seed: int = 0,
+    small_images: SmallImages = "refuse",
+    skip_damaged: bool = False,
+    extractor: str = "embedded",
+    resolution: int | None = None,
+    out: Path | None = None,
+) -> Evaluation:
+    """Measure `n` images that somebody else made, a DATA of its own, against held-out images of `data`.
+
+    `n` is by default as many as there are on both sides, up to 2000; `resolution` that of the first image. Where one
+    side is grey and the other one isn't, both are measured in colour, and a note says so. Arguments and errors are
+    those of `evaluate`.
+    """
+    _, made = split_size(samples, samples_split)
+    n = choose_n(data, split, _checked(samples, made, n), most=min(MOST, made))
+    resolution = resolution or stored_side(samples, samples_split)
+    settings: dict[str, Any] = {"small_images": small_images, "skip_damaged": skip_damaged, "resolution": resolution}
+    options: dict[str, Any] = {"split": split, "n": n, "seed": seed, "extractor": extractor, **settings}
+    store = open_store(samples, split=samples_split, **settings)
+    _checked(samples, len(store), n)
+    real = held_out_images(data, channels="auto", **options)
+    notes = [f"samples: {note}" for note in store.notes]
+    if store.channels != real.store.channels:
+        grey, coloured = ("samples", "data") if store.channels == 1 else ("data", "samples")
+        notes.append(f"channels: the {grey} are grey and the {coloured} aren't; all were measured in colour")
+        logger.warning("%s", notes[-1])
+        if store.channels == 1:
+            store = open_store(samples, split=samples_split, channels=3, **settings)
+        else:
+            real = held_out_images(data, channels=3, **options)
+    facts = {"id": samples, "revision": store.revision, "family": "samples", "parameters": None, "codebook_size": None}
+    record = protocol_of(facts, real, data, seed)
+    check_out(out, record)
+    images = gather(store.gather, batch_indices(len(store), 0, n, seed), store.images.shape[1:])
+    evaluation = finish(record, real, None, images, [], {}, notes)
+    if out is not None:
+        save_evaluation(evaluation, out, real)
+    return evaluation
+
+
+def _checked(samples: str, made: int, n: int | None) -> int | None:
+    """`n`, which may be None, unless the samples are too few."""
+    if made < FEWEST:
+        raise DataError(f"samples: {samples} holds {made} images, and the fewest to measure are {FEWEST}; add images")
+    if n is not None and n > made:
+        raise SettingsError(f"n: {n} images asked of the {made} in {samples}; give {FEWEST} to {made}")
+    return n

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from hfgen.comparison.run import compare
 from hfgen.configs import load_config
-from hfgen.evaluation.run import evaluate
+from hfgen.data import split_size
+from hfgen.evaluation.held_out import choose_n
+from hfgen.evaluation.run import SmallImages, evaluate
 from hfgen.evaluation.timing import measure_costs
 from hfgen.files import read_json
 from hfgen.pipelines import load
@@ -16,36 +19,51 @@ MODELS = {"vae": "vae-glyphs", "vqvae": "vqvae-glyphs", "gan": "gan-glyphs"}
 
 
 def quickstart(
-    data: str, out: Path, *, max_images: int | None = None, n: int = 2000, skip_damaged: bool = False
+    data: str,
+    out: Path,
+    *,
+    max_images: int | None = None,
+    n: int | None = None,
+    split: str = "test",
+    small_images: SmallImages = "pad",
+    skip_damaged: bool = False,
 ) -> Path:
     """Train, evaluate and compare into `out`; return the report.
 
-    Images smaller than 32 px are padded. Repeating the call re-uses what is finished.
+    Repeating the call re-uses what is finished.
 
     Args:
         data: As `hfgen.data.open_store` takes it.
         out: Folder for everything.
         max_images: Images that each model sees; by default its recipe's.
-        n: Held-out images that are measured, and samples.
+        n: Held-out images that are measured, and samples; by default as many as there are, up to 2000.
+        split: Of the held-out images.
+        small_images: What to do with images below 32 px.
         skip_damaged: Leave damaged images out.
 
     Raises:
-        UserError: bad data, or `out` holds something else.
+        UserError: bad data, too few held-out images, which is found before anything is trained, or `out` holds
+            something else.
         Interrupted: Ctrl-C or SIGTERM during training; the state was saved.
     """
-    overrides = [f"--data={data}", "--small_images=pad", f"--skip_damaged={str(skip_damaged).lower()}"]
+    count = choose_n(data, split, n)
+    overrides = [f"--data={data}", f"--small_images={small_images}", f"--skip_damaged={str(skip_damaged).lower()}"]
     if max_images is not None:
         overrides.append(f"--max_images={max_images}")
     report = out / "report.html"
-    finished = report.is_file() and read_json(out / "comparison.json")["data"]["n"] == n
+    finished = report.is_file() and _measured(out, split_size(data, split)[0], n, count)
     for name, recipe in MODELS.items():
         finished = finished and (out / name / "pretrained").is_dir()
         train(load_config(recipe, overrides), out / name)
     if finished:
         return report
-    evaluations = {
-        name: evaluate(out / name, data, n=n, small_images="pad", skip_damaged=skip_damaged, out=out / name)
-        for name in MODELS
-    }
+    settings: dict[str, Any] = {"split": split, "n": n, "small_images": small_images, "skip_damaged": skip_damaged}
+    evaluations = {name: evaluate(out / name, data, out=out / name, **settings) for name in MODELS}
     compare(evaluations, out, costs={name: measure_costs(load(out / name)) for name in MODELS})
     return report
+
+
+def _measured(out: Path, split: str, n: int | None, count: int) -> bool:
+    """Whether the comparison in `out` is of these images; by default damaged ones may be missing of the count."""
+    data = read_json(out / "comparison.json")["data"]
+    return data["split"] == split and (data["n"] == count if n is not None else data["n"] <= count)

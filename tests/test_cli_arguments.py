@@ -9,7 +9,7 @@ import torch
 from commands import here, refused
 from PIL import Image
 
-from hfgen.cli.compare import distinct_names
+from hfgen.comparison.names import distinct_names
 from hfgen.errors import SettingsError
 from hfgen.images import grid, write_picture
 

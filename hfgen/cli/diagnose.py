@@ -14,7 +14,7 @@ def register(verbs: Verbs) -> None:
     add_out(verb, "folder for diagnosis.json and waterfall.png", required=True)
     verb.add_argument("--budget", choices=("small", "full"), default="small", help="of the interventions (%(default)s)")
     verb.add_argument("--resolution", type=int, help="for autoencoders of any size (their own)")
-    add_measurement(verb, n=None)
+    add_measurement(verb, most="the budget's")
 
 
 def run(arguments: argparse.Namespace) -> None:

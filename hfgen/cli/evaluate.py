@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from hfgen.cli.options import Verbs, add_measurement, add_out, add_verb, measurement
+from hfgen.cli.options import Verbs, add_measurement, add_out, add_verb, measurement, print_notes
 from hfgen.errors import SettingsError
 
 
@@ -41,14 +41,17 @@ def run(arguments: argparse.Namespace) -> None:
     for name in ("data", "out"):
         if getattr(arguments, name) is None:
             raise SettingsError(f"{name}: evaluate needs --{name}; see `hfgen evaluate --help`")
-    from hfgen.evaluation import run as evaluation
-
     options = {**measurement(arguments), "resolution": arguments.resolution, "out": arguments.out}
     if arguments.samples is not None:
+        from hfgen.evaluation.samples import evaluate_samples
+
         options["samples_split"] = arguments.samples_split
-        found = evaluation.evaluate_samples(arguments.samples, arguments.data, **options)
+        found = evaluate_samples(arguments.samples, arguments.data, **options)
     else:
-        found = evaluation.evaluate(arguments.model, arguments.data, **options)
+        from hfgen.evaluation.run import evaluate
+
+        found = evaluate(arguments.model, arguments.data, **options)
     for name, entry in found.record["metrics"].items():
         print(f"{name:<34} {entry['value']:>9.4g}   [{entry['low']:.4g}, {entry['high']:.4g}]")
+    print_notes(found.record["notes"])
     print(arguments.out / "record.json")

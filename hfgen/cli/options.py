@@ -74,18 +74,18 @@ def add_data(verb: argparse.ArgumentParser, default: str | None = None, *, requi
     verb.add_argument("--config_name", metavar="NAME", help="the configuration, where the data's card declares several")
 
 
-def add_split(verb: argparse.ArgumentParser) -> None:
+def add_split(verb: argparse.ArgumentParser, *, small_images: str = "refuse") -> None:
     """Which of them, and what becomes of small ones."""
     verb.add_argument("--split", default="test", help="split of the data (%(default)s)")
-    verb.add_argument("--small_images", choices=SMALL_IMAGES, default="refuse", help="images below the resolution")
+    help = "images below the resolution (%(default)s)"
+    verb.add_argument("--small_images", choices=SMALL_IMAGES, default=small_images, help=help)
 
 
-def add_measurement(verb: argparse.ArgumentParser, *, data_required: bool = True, n: int | None = 2000) -> None:
-    """All that a measurement on images takes."""
+def add_measurement(verb: argparse.ArgumentParser, *, data_required: bool = True, most: str = "2000") -> None:
+    """All that a measurement on images takes; `most`: how many images it takes by default."""
     add_data(verb, required=data_required)
     add_split(verb)
-    most = "the budget's" if n is None else n
-    verb.add_argument("--n", type=int, default=n, help=f"held-out images, and samples ({most})")
+    verb.add_argument("--n", type=int, help=f"held-out images, and samples (all, up to {most})")
     verb.add_argument("--seed", type=int, default=0, help="chooses the images and draws the samples (%(default)s)")
     help = "embedded (trained on the data), inception, or an image network of transformers: a folder or a Hub id"
     verb.add_argument("--extractor", default="embedded", help=help)
@@ -118,6 +118,12 @@ def save_grid(images: Tensor, path: Path) -> None:
 
     write_picture(path, grid(images, columns=8, zoom=max(1, 128 // images.shape[-1])))
     print(path)
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """A line for each thing that was converted, guessed or left out."""
+    for note in notes:
+        print(f"note: {note}")
 
 
 def print_findings(findings: Iterable[tuple[str, str]]) -> None:

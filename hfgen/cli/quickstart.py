@@ -6,7 +6,7 @@ import argparse
 import os
 import shlex
 
-from hfgen.cli.options import Verbs, add_data, add_out, add_verb
+from hfgen.cli.options import Verbs, add_data, add_out, add_split, add_verb
 
 
 def register(verbs: Verbs) -> None:
@@ -14,15 +14,16 @@ def register(verbs: Verbs) -> None:
     verb = add_verb(verbs, "quickstart", run, "train a VAE, a VQ-VAE and a GAN on the same data and compare them")
     add_out(verb, "folder for everything (%(default)s)", default="runs/quickstart")
     verb.add_argument("--max_images", type=int, help="images that each model sees (its recipe's)")
-    verb.add_argument("--n", type=int, default=2000, help="held-out images, and samples (%(default)s)")
+    verb.add_argument("--n", type=int, help="held-out images, and samples (all, up to 2000)")
     add_data(verb, default="glyphs")
+    add_split(verb, small_images="pad")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the main job."""
     from hfgen.quickstart import MODELS, quickstart
 
-    options = {name: getattr(arguments, name) for name in ("max_images", "n", "skip_damaged")}
+    options = {name: getattr(arguments, name) for name in ("max_images", "n", "split", "small_images", "skip_damaged")}
     report = quickstart(arguments.data, arguments.out, **options)
     models = " ".join(shlex.quote(str(arguments.out / name)) for name in MODELS)
     activate = os.environ.get("HFGEN_ACTIVATE")

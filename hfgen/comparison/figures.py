@@ -59,10 +59,10 @@ def ends_of_spectra(comparison: dict[str, Any]) -> str:
 
 def high_frequency(comparison: dict[str, Any]) -> Figure:
     """The high-frequency ratios with their intervals: samples filled, reconstructions open."""
-    lines = _lines(comparison)
+    lines = _with_ratio(comparison)
     figure, axes = _new_figure(height=1.2 + 0.36 * len(lines))
-    real = comparison["baseline"]["hf_ratio_sample"]
-    axes.axvspan(real["low"], real["high"], **_SHADE)
+    if real := comparison["baseline"].get("hf_ratio_sample"):
+        axes.axvspan(real["low"], real["high"], **_SHADE)
     axes.axvline(1, color=ink(), lw=1)
     for row, line in enumerate(lines):
         ratio = comparison["models"][line.model]["metrics"][f"hf_ratio_{line.kind}"]
@@ -126,7 +126,9 @@ def costs(comparison: dict[str, Any]) -> Figure:
 
 def charts(comparison: dict[str, Any]) -> dict[str, Callable[[dict[str, Any]], Figure]]:
     """The charts that this comparison has the numbers for, by the names of their files."""
-    drawn: list[Callable[[dict[str, Any]], Figure]] = [spectra, high_frequency]
+    drawn: list[Callable[[dict[str, Any]], Figure]] = [spectra]
+    if _with_ratio(comparison):
+        drawn.append(high_frequency)
     if comparison["perception_distortion"]:
         drawn.append(perception_distortion)
     if comparison["costs"]:
@@ -153,6 +155,12 @@ def _lines(comparison: dict[str, Any]) -> list[_Line]:
         for kind in ("reconstruction", "sample")
         if kind in comparison["spectrum"][name]
     ]
+
+
+def _with_ratio(comparison: dict[str, Any]) -> list[_Line]:
+    """Those of the lines whose high-frequency ratio is defined."""
+    models = comparison["models"]
+    return [line for line in _lines(comparison) if f"hf_ratio_{line.kind}" in models[line.model]["metrics"]]
 
 
 def _new_figure(height: float) -> tuple[Figure, Axes]:

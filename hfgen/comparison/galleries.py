@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hfgen.comparison.differences import Features, psnr_by_image, reconstructed
+from hfgen.comparison.differences import Features, drawn, psnr_by_image, reconstructed
 from hfgen.evaluation.run import Evaluation
 from hfgen.reporting.pictures import MOST_IMAGES, Strip, error_levels, error_maps
 
 _MOST_PAIRS = 3
-_ROWS = 512
+_NUMBERS = 2**23
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Gallery:
 
 
 def galleries(evaluations: dict[str, Evaluation], features: Features | None) -> list[Gallery]:
-    """Disagreements (two models that reconstruct), worst reconstructions (one), and the oddest samples."""
+    """Disagreements (two models that reconstruct), worst reconstructions (one), oddest samples (one that draws)."""
     scores = psnr_by_image(evaluations)
-    found = [_oddest_samples(evaluations, features)]
+    found = [_oddest_samples(evaluations, features)] if drawn(evaluations) else []
     if scores:
         found.insert(0, _worst_reconstructions(evaluations, scores))
     if len(scores) > 1:
@@ -83,14 +83,13 @@ def _worst_reconstructions(evaluations: dict[str, Evaluation], scores: dict[str,
 
 def _oddest_samples(evaluations: dict[str, Evaluation], features: Features | None) -> Gallery:
     originals = _originals(evaluations)
-    real = features.real if features is not None else _pixels(originals)
     rows, chosen = [], []
-    for name, evaluation in evaluations.items():
-        drawn = features.samples[name] if features is not None else _pixels(evaluation.samples)
-        distances, neighbours = _nearest(drawn, real)
+    for name, samples in drawn(evaluations).items():
+        pair = (samples, originals) if features is None else (features.samples[name], features.real)
+        distances, neighbours = _nearest(*pair)
         oddest = distances.argsort(descending=True, stable=True)[:MOST_IMAGES]
         rows += [
-            Strip(f"{name}: samples farthest from any real image", evaluation.samples[oddest]),
+            Strip(f"{name}: samples farthest from any real image", samples[oddest]),
             Strip("the real image nearest to each", originals[neighbours[oddest]]),
         ]
         chosen.append({"model": name, "samples": oddest.tolist(), "nearest": neighbours[oddest].tolist()})
@@ -100,17 +99,28 @@ def _oddest_samples(evaluations: dict[str, Evaluation], features: Features | Non
 
 
 def _nearest(points: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance (N,) of each point (N, D) to the nearest of the others (M, D), and which that is (N,)."""
-    nearest = [torch.cdist(rows, others).min(1) for rows in points.split(_ROWS)]
-    return torch.cat([part.values for part in nearest]), torch.cat([part.indices for part in nearest])
+    """Distance (N,) of each point (N, ...) to the nearest of the others (M, ...), and which that is (N,).
+
+    Of both sets only some rows at a time are converted to floats.
+    """
+    batch = max(1, _NUMBERS // points[0].numel())
+    best, nearest = torch.full((len(points),), torch.inf).double(), torch.zeros(len(points), dtype=torch.int64)
+    for rows in torch.arange(len(points)).split(batch):
+        for first in range(0, len(others), batch):
+            distances = torch.cdist(_floats(points[rows]), _floats(others[first : first + batch])).double()
+            least, found = distances.min(1)
+            closer = least < best[rows]
+            nearest[rows] = torch.where(closer, found + first, nearest[rows])
+            best[rows] = torch.where(closer, least, best[rows])
+    return best, nearest
 
 
 def _originals(evaluations: dict[str, Evaluation]) -> Tensor:
     return next(iter(evaluations.values())).originals
 
 
-def _pixels(images: Tensor) -> Tensor:
-    return images.flatten(1).float()
+def _floats(rows: Tensor) -> Tensor:
+    return rows.flatten(1) if rows.is_floating_point() else rows.flatten(1).float()
 
 
 def strips(evaluations: dict[str, Evaluation]) -> list[Strip]:
@@ -122,5 +132,5 @@ def strips(evaluations: dict[str, Evaluation]) -> list[Strip]:
         for name, evaluation in evaluations.items()
         if evaluation.reconstructions is not None
     ]
-    rows += [Strip(f"{name}: samples", evaluation.samples) for name, evaluation in evaluations.items()]
+    rows += [Strip(f"{name}: samples", samples) for name, samples in drawn(evaluations).items()]
     return [Strip(row.label, row.images[:MOST_IMAGES]) for row in rows]

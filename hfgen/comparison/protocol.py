@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
-from hfgen.errors import UserError
+from hfgen.errors import SettingsError
 
 # The first difference is reported, so causes stand before what they change. What isn't named here comes last.
 _REMEDIES = {
     "schema": "evaluate both again with this version of hfgen",
     "data.resolution": "compare models of one resolution",
+    "data.channels": "compare models of grey images with such, and those of colour with such",
     "data.split": "evaluate both with one --split",
     "data.small_images": "evaluate both with one --small_images",
     "protocol.small_images": "evaluate both with one --small_images",
@@ -27,22 +28,41 @@ _OTHERWISE = "evaluate both alike, with one `hfgen compare`"
 # Names of the same pixels, and what only describes the extractor or the machine.
 _FREE = ("data.id", "data.revision", "protocol.versions.", "protocol.extractor.accuracy")
 _MISSING = "nothing recorded"
+# What older records lack; the fingerprint tells a difference there too.
+_OPTIONAL = ("data.channels",)
 
 
 def check_same_protocol(records: dict[str, dict[str, Any]]) -> None:
     """Refuse records, by name, of other images or measured otherwise.
 
     Raises:
-        UserError: names the first field that differs, both values and the remedy.
+        SettingsError: names the first field that differs, both values and the remedy.
     """
     (first, mine), *others = ((name, _protocol(record)) for name, record in records.items())
     for field in dict.fromkeys(chain(_REMEDIES, mine, *(theirs for _, theirs in others))):
         for other, theirs in others:
+            if field in _OPTIONAL and not (field in mine and field in theirs):
+                continue
             if mine.get(field) != theirs.get(field):
                 values = [fields.get(field, _MISSING) for fields in (mine, theirs)]
-                raise UserError(
+                raise SettingsError(
                     f"{field}: {values[0]} of {first}, but {values[1]} of {other}; {_REMEDIES.get(field, _OTHERWISE)}"
                 )
+
+
+def check_same_images(models: dict[str, dict[str, int | None]]) -> None:
+    """Refuse models, by name, whose images have another `resolution` or other `channels`; None: not known.
+
+    Raises:
+        SettingsError: names the first two that differ.
+    """
+    for field in ("resolution", "channels"):
+        known = {name: values[field] for name, values in models.items() if values[field] is not None}
+        (first, mine), *others = known.items() or [("", None)]
+        for other, theirs in others:
+            if theirs != mine:
+                remedy = _REMEDIES[f"data.{field}"]
+                raise SettingsError(f"{field}: {mine} of {first}, but {theirs} of {other}; {remedy}")
 
 
 def version_notes(records: dict[str, dict[str, Any]]) -> list[str]:

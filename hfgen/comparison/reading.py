@@ -27,24 +27,26 @@ def read(comparison: dict[str, Any]) -> list[str]:
     return [
         *chain.from_iterable(_model(name, metrics, baseline) for name, metrics in models.items()),
         *_kernel_distance(models, baseline, differences.get("kid")),
-        *map(_psnr_pair, differences["psnr"]),
+        *map(_psnr_pair, differences.get("psnr", [])),
         _answer(models, differences),
     ]
 
 
 def _model(name: str, metrics: Estimates, baseline: Estimates) -> list[str]:
-    """Its reconstructions, where it has an encoder; its samples' sharpness; their variety and fidelity."""
-    sample, reconstruction = metrics["hf_ratio_sample"], metrics.get("hf_ratio_reconstruction")
-    if reconstruction is None:
-        return [f"{name}: samples {_sharpness(sample)}.", _against_real(name, metrics, baseline)]
-    clauses = [f"{name}: reconstructions {_sharpness(reconstruction)}"]
-    if reconstruction.high < 1:
-        clauses.append(_averaging(metrics["averaging_identity"]))
-    return [
-        "; ".join(clauses) + ".",
-        f"{name}: samples {_sharpness(sample)}; {_prior(sample, reconstruction)}.",
-        _against_real(name, metrics, baseline),
-    ]
+    """Its reconstructions, where it has an encoder; its samples' sharpness, where it draws; variety and fidelity."""
+    sample, reconstruction = metrics.get("hf_ratio_sample"), metrics.get("hf_ratio_reconstruction")
+    sentences = []
+    if reconstruction is not None:
+        clauses = [f"reconstructions {_sharpness(reconstruction)}"]
+        if reconstruction.high < 1 and "averaging_identity" in metrics:
+            clauses.append(_averaging(metrics["averaging_identity"]))
+        sentences.append(clauses)
+    if sample is not None:
+        clauses = [f"samples {_sharpness(sample)}"]
+        sentences.append(clauses if reconstruction is None else [*clauses, _prior(sample, reconstruction)])
+    if "coverage" in metrics:
+        sentences.append(_against_real(metrics, baseline))
+    return [f"{name}: {'; '.join(clauses)}." for clauses in sentences]
 
 
 def _sharpness(ratio: Estimate) -> str:
@@ -85,12 +87,15 @@ def _prior(sample: Estimate, reconstruction: Estimate) -> str:
     )
 
 
-def _against_real(name: str, metrics: Estimates, baseline: Estimates) -> str:
-    own, real = metrics["coverage"], baseline["coverage"]
-    covered = f"{name}: samples cover {percent(own)} of the held-out images"
+def _against_real(metrics: Estimates, baseline: Estimates) -> list[str]:
+    own = metrics["coverage"]
+    covered = f"samples cover {percent(own)} of the held-out images"
+    if "coverage" not in baseline:
+        return [covered]
+    real = baseline["coverage"]
     match = "no measurable gap to other real images," if overlap(own, real) else "where other real images cover"
     gaps = [_gap(metric, metrics[metric], baseline[metric]) for metric in ("recall", "precision", "density")]
-    return f"{covered}, {match} {percent(real)}; beside those {', '.join(gaps)}."
+    return [f"{covered}, {match} {percent(real)}", f"beside those {', '.join(gaps)}"]
 
 
 def _gap(metric: str, own: Estimate, real: Estimate) -> str:
@@ -99,14 +104,17 @@ def _gap(metric: str, own: Estimate, real: Estimate) -> str:
 
 
 def _kernel_distance(models: dict[str, Estimates], baseline: Estimates, pairs: Pairs | None) -> list[str]:
-    if len(models) < 2:
+    distances = _of_those_that_have("kid", models)
+    if len(distances) < 2:
         return []
-    distances = {name: metrics["kid"] for name, metrics in models.items()}
     best = min(distances, key=lambda name: distances[name].value)
     closest = [best, *_tied_with(best, distances, pairs)]
     tie = "" if len(closest) == 1 else ", and tie"
+    sentence = f"KID: the samples of {_listed(closest)} are closest to the real images{tie}"
+    if "kid" not in baseline:
+        return [f"{sentence}."]
     gap = "beside other real images " + _gap(f"the KID of {closest[0]}", distances[closest[0]], baseline["kid"])
-    return [f"KID: the samples of {_listed(closest)} are closest to the real images{tie}; {gap}."]
+    return [f"{sentence}; {gap}."]
 
 
 def _psnr_pair(pair: dict[str, Any]) -> str:
@@ -123,32 +131,39 @@ def _psnr_pair(pair: dict[str, Any]) -> str:
 
 
 def _answer(models: dict[str, Estimates], differences: dict[str, Pairs]) -> str:
-    """Which is crispest, which the most faithful, and what the crispest pays."""
-    ratios = {name: metrics["hf_ratio_sample"] for name, metrics in models.items()}
-    crispest = _lowest({name: _distance_from_one(ratio) for name, ratio in ratios.items()})
-    clauses = [_crispest(crispest, ratios)]
-    if faithful := _most_faithful(models, differences["psnr"]):
+    """Which is crispest, by samples where any model draws; which the most faithful, and what the crispest pays."""
+    kind = "sample" if any("hf_ratio_sample" in metrics for metrics in models.values()) else "reconstruction"
+    ratios = _of_those_that_have(f"hf_ratio_{kind}", models)
+    crispest = _lowest({name: _distance_from_one(ratio) for name, ratio in ratios.items()}) if ratios else []
+    clauses = [_crispest(crispest, ratios, f"{kind}s")] if ratios else []
+    if faithful := _most_faithful(models, differences.get("psnr", [])):
         clauses.append(faithful)
-    if len(crispest) == 1 and len(models) > 1:
-        coverages = {name: metrics["coverage"] for name, metrics in models.items()}
+    coverages = _of_those_that_have("coverage", models)
+    if len(crispest) == 1 and len(coverages) > 1 and crispest[0] in coverages:
         clauses.append(_price(crispest[0], coverages, differences.get("coverage")))
+    if not clauses:
+        return "On these data no metric is defined that would compare sharpness; the notes say why."
     return "On these data " + "; ".join(clauses) + "."
 
 
-def _crispest(crispest: list[str], ratios: Estimates) -> str:
+def _of_those_that_have(metric: str, models: dict[str, Estimates]) -> Estimates:
+    return {name: metrics[metric] for name, metrics in models.items() if metric in metrics}
+
+
+def _crispest(crispest: list[str], ratios: Estimates, images: str) -> str:
     if len(ratios) == 1:
-        return f"the samples of {crispest[0]} {_sharpness(ratios[crispest[0]])}"
+        return f"the {images} of {crispest[0]} {_sharpness(ratios[crispest[0]])}"
     ranked = [*crispest, *(name for name in ratios if name not in crispest)]
     power = ", ".join(f"{name} {percent(ratios[name])}" for name in ranked)
     verb = "come" if len(crispest) == 1 else "tie for coming"
     return (
-        f"the samples of {_listed(crispest)} {verb} closest to the sharpness of real images "
+        f"the {images} of {_listed(crispest)} {verb} closest to the sharpness of real images "
         f"(high-frequency power relative to real: {power})"
     )
 
 
 def _most_faithful(models: dict[str, Estimates], pairs: Pairs) -> str | None:
-    scores = {name: metrics["psnr"] for name, metrics in models.items() if "psnr" in metrics}
+    scores = _of_those_that_have("psnr", models)
     if len(scores) < 2:
         return None
     best = max(scores, key=lambda name: scores[name].value)

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from hfgen import metrics
 from hfgen.comparison.differences import Features, differences, features_of, perception_distortion
 from hfgen.comparison.figures import charts
 from hfgen.comparison.galleries import Gallery, galleries, strips
+from hfgen.comparison.names import RESERVED
 from hfgen.comparison.protocol import check_same_protocol, version_notes
 from hfgen.comparison.reading import read
 from hfgen.comparison.report import render
-from hfgen.errors import UserError
+from hfgen.errors import SettingsError
 from hfgen.evaluation.run import Evaluation, write_dataset
 from hfgen.files import write_bytes, write_json, write_text
-from hfgen.images import to_pil
 from hfgen.reporting.charts import encode, theme
 from hfgen.reporting.pictures import MOST_IMAGES, png, sheet
 
 SCHEMA = 1
-# Names in comparison.json's `spectrum`, and folders beside those of the models.
-RESERVED = ("frequencies", "real", "dataset", "figures")
 
 
 def compare(
@@ -57,17 +57,28 @@ def compare(
     return comparison
 
 
+def check_names(names: Iterable[str]) -> None:
+    """Refuse names that a comparison's files need for other things.
+
+    Raises:
+        SettingsError: one of them is such.
+    """
+    for name in names:
+        if name in RESERVED:
+            raise SettingsError(f"models: {name} can't be a model's name here; rename its folder")
+
+
 def _check(evaluations: dict[str, Evaluation]) -> None:
     if not evaluations:
-        raise UserError("models: none given; name at least one")
-    for name in evaluations:
-        if name in RESERVED:
-            raise UserError(f"models: {name} can't be a model's name here; rename its folder")
+        raise SettingsError("models: none given; name at least one")
+    check_names(evaluations)
     check_same_protocol({name: evaluation.record for name, evaluation in evaluations.items()})
     (first, mine), *others = evaluations.items()
     for other, theirs in others:
         if not torch.equal(mine.originals, theirs.originals):
-            raise UserError(f"original: the held-out images of {other} aren't those of {first}; evaluate both again")
+            raise SettingsError(
+                f"original: the held-out images of {other} aren't those of {first}; evaluate both again"
+            )
 
 
 def _compare(
@@ -83,7 +94,9 @@ def _compare(
     for name, record in records.items():
         kinds = ("reconstruction", "sample")
         spectrum[name] = {kind: record["spectrum"][kind] for kind in kinds if kind in record["spectrum"]}
-    notes = version_notes(records)
+    found = metrics.Collector("differences: ")
+    gaps, plane = differences(evaluations, features, found), perception_distortion(evaluations, features, found)
+    notes = [*version_notes(records), *_record_notes(records), *found.notes]
     if features is None:
         notes.append("features: no extractor is at hand, so KID, coverage and perceptual distance have no differences")
     return {
@@ -93,21 +106,29 @@ def _compare(
         "models": {name: {"model": record["model"], "metrics": record["metrics"]} for name, record in records.items()},
         "baseline": shared["baseline"],
         "spectrum": spectrum,
-        "differences": differences(evaluations, features),
-        "perception_distortion": perception_distortion(evaluations, features),
+        "differences": gaps,
+        "perception_distortion": plane,
         "galleries": {gallery.name: gallery.chosen for gallery in failures},
         "costs": costs,
         "notes": notes,
     }
 
 
+def _record_notes(records: dict[str, dict[str, Any]]) -> list[str]:
+    """What the records note: once, where all of them do."""
+    notes = {name: record.get("notes", []) for name, record in records.items()}
+    shared = [note for note in next(iter(notes.values())) if all(note in of for of in notes.values())]
+    return [*shared, *(f"{name}: {note}" for name, of in notes.items() for note in of if note not in shared)]
+
+
 def _columns(evaluations: dict[str, Evaluation]) -> dict[str, Any]:
     shared = next(iter(evaluations.values()))
-    columns: dict[str, Any] = {"original": to_pil(shared.originals)}
+    columns: dict[str, Any] = {"original": shared.originals}
     for name, evaluation in evaluations.items():
         if evaluation.reconstructions is not None:
-            columns[f"{name}_reconstruction"] = to_pil(evaluation.reconstructions)
-        columns[f"{name}_sample"] = to_pil(evaluation.samples)
+            columns[f"{name}_reconstruction"] = evaluation.reconstructions
+        if evaluation.samples is not None:
+            columns[f"{name}_sample"] = evaluation.samples
     if shared.labels is not None:
         columns["label"] = shared.labels.tolist()
     return columns

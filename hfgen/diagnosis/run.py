@@ -21,7 +21,7 @@ from hfgen.diagnosis.figure import missing_gallery, waterfall
 from hfgen.diagnosis.variety import Variety, variety
 from hfgen.documents import DIAGNOSIS
 from hfgen.errors import UserError
-from hfgen.evaluation.measurement import HeldOut, held_out_images
+from hfgen.evaluation.held_out import HeldOut, held_out_images
 from hfgen.evaluation.run import SmallImages, encode
 from hfgen.evaluation.workspace import workspace
 from hfgen.files import folder_state, write_bytes

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from hfgen import metrics
-from hfgen.evaluation.measurement import NEIGHBOURS, HeldOut
+from hfgen.evaluation.held_out import HeldOut
+from hfgen.evaluation.measurement import NEIGHBOURS
 from hfgen.metrics import Estimate
 from hfgen.metrics.intervals import wilson
 from hfgen.metrics.neighbours import nearest_distances

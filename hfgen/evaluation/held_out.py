@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,16 +14,21 @@ from torch import Tensor
 from hfgen import metrics
 from hfgen.data import ImageStore, batch_indices, open_store, split_size
 from hfgen.data.sources import find
+from hfgen.data.splits import ALL
 from hfgen.errors import DataError, SettingsError
 from hfgen.evaluation.measurement import NEIGHBOURS, RealImages, real_images
 from hfgen.evaluation.workspace import gather
 from hfgen.files import folder_state
 from hfgen.metrics.spectrum import SMALLEST
+from hfgen.models.classifier import FEWEST_IMAGES
 
 MOST = 2000
 """Held-out images that are measured by default, where there are as many."""
 
 FEWEST = 2 * (NEIGHBOURS + 1)
+
+EMBEDDED = "embedded"
+"""The extractor that is trained on DATA itself."""
 
 logger = logging.getLogger("hfgen")
 
@@ -35,14 +41,23 @@ class HeldOut(RealImages):
     inputs: Tensor
 
 
-def choose_n(data: str, split: str, n: int | None, *, fewest: int = FEWEST, most: int = MOST) -> int:
+def choose_n(
+    data: str, split: str, n: int | None, *, fewest: int = FEWEST, most: int = MOST, extractor: str = EMBEDDED
+) -> int:
     """How many held-out images to measure: `n`, or as many as there are up to `most`. None is decoded.
 
     Raises:
-        DataError: DATA or its split isn't there, or has fewer images than `fewest`.
+        DataError: DATA or its split isn't there, has fewer images than `fewest`, or too few to train the embedded
+            extractor on.
         SettingsError: `n` is below `fewest` or more than there are.
     """
     used, there = split_size(data, split)
+    _, training = split_size(data, "train")
+    if extractor == EMBEDDED and training < FEWEST_IMAGES:
+        raise DataError(
+            f"data: {data} has {training} images to train on, and the fewest that the embedded extractor takes are "
+            f"{FEWEST_IMAGES}; add images, or name another --extractor"
+        )
     if n is None and fewest <= there < most:
         logger.info("n: %d, all the images that %s has in the split %s", there, data, used)
     return _checked_n(data, used, n, there, fewest, most)
@@ -70,7 +85,7 @@ def held_out_images(
     condition: tuple[str, int] | None = None,
     small_images: Literal["refuse", "pad", "upscale"] = "refuse",
     skip_damaged: bool = False,
-    extractor: str = "embedded",
+    extractor: str = EMBEDDED,
 ) -> HeldOut:
     """`n` images of a split, chosen by `seed`, and as many of the train split beside them.
 
@@ -117,12 +132,19 @@ def _held_out(
     other_images = gather(lambda rows: training.gather(rows)[:, : store.channels], others, images.shape[1:])
     labels = None if store.labels is None else store.labels[chosen]
     real = real_images(images, other_images, labels, judge, seed)
-    notes = list(dict.fromkeys([*store.notes, *training.notes, *real.notes]))
+    notes = list(dict.fromkeys([*store.notes, *training.notes, *_own_notes(store, extractor), *real.notes]))
     return HeldOut(**{**vars(real), "notes": notes}, store=store, inputs=inputs)
 
 
+def _own_notes(store: ImageStore, extractor: str) -> Iterator[str]:
+    if store.split in ("train", ALL):
+        yield f"split {store.split}: these images aren't held out; the extractor was trained on them, and models may be"
+    if store.channels == 1 and extractor != EMBEDDED:
+        yield f"extractor: {extractor} takes colour; it sees grey images with three equal channels"
+
+
 def _extractor(name: str, training: ImageStore) -> metrics.Extractor:
-    if name != "embedded":
+    if name != EMBEDDED:
         return metrics.named_extractor(name)
     return metrics.embedded_extractor(
         training.targets, training.labels, training.fingerprint, factors=training.label_factors

@@ -87,7 +87,7 @@ def evaluate(
         UserError: the model, the data or the extractor can't be loaded, the split has fewer than `n` images, `out` is
             taken, or the model gives NaN or infinity.
     """
-    n = choose_n(data, split, n)
+    n = choose_n(data, split, n, extractor=extractor)
     folder = resolve_folder(model)
     pipeline = load(folder)
     pipeline.set_progress_bar_config(disable=True)
@@ -126,7 +126,9 @@ def evaluate(
 
 def _resolution(pipeline: ImagePipeline, asked: int | None) -> int:
     if asked not in (None, pipeline.sample_size) and not pipeline.any_size:
-        raise SettingsError(f"resolution: {asked}, but the model's images have {pipeline.sample_size} pixels; leave it out")
+        raise SettingsError(
+            f"resolution: {asked}, but the model's images have {pipeline.sample_size} pixels; leave it out"
+        )
     return asked or pipeline.sample_size
 
 
@@ -168,7 +170,9 @@ def _make(
             what="reconstructing",
         )["images"]
     if encode(pipeline, real.inputs[:1]):
-        encodings = step("encodings", make=lambda rows: encode(pipeline, real.inputs[rows], rows.start), what="encoding")
+        encodings = step(
+            "encodings", make=lambda rows: encode(pipeline, real.inputs[rows], rows.start), what="encoding"
+        )
     if not seeds:
         # An autoencoder's reconstructions aren't samples: judged as such, they would cover and match all by themselves.
         return reconstructions, reconstructions if pipeline.translates else None, encodings

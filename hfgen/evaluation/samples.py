@@ -36,7 +36,7 @@ def evaluate_samples(
     those of `evaluate`.
     """
     _, made = split_size(samples, samples_split)
-    n = choose_n(data, split, _checked(samples, made, n), most=min(MOST, made))
+    n = choose_n(data, split, _checked(samples, made, n), most=min(MOST, made), extractor=extractor)
     resolution = resolution or stored_side(samples, samples_split)
     settings: dict[str, Any] = {"small_images": small_images, "skip_damaged": skip_damaged, "resolution": resolution}
     options: dict[str, Any] = {"split": split, "n": n, "seed": seed, "extractor": extractor, **settings}

@@ -15,7 +15,7 @@ from hfgen.images import to_float
 from hfgen.seeds import derive_seed
 
 _WIDTH = 64
-_FEWEST_IMAGES = 20
+FEWEST_IMAGES = 20
 _LARGEST_SIDE = 64
 _ROTATIONS = 4
 _INFERENCE_BATCH = 500
@@ -79,8 +79,8 @@ def train_classifier(images: Tensor, classes: Tensor | None, purpose: str) -> Cl
     Raises:
         UserError: too few images.
     """
-    if len(images) < _FEWEST_IMAGES:
-        raise UserError(f"images: {len(images)} are too few to train on; give {_FEWEST_IMAGES} or more")
+    if len(images) < FEWEST_IMAGES:
+        raise UserError(f"images: {len(images)} are too few to train on; give {FEWEST_IMAGES} or more")
     with _one_thread():
         return _train(images, classes, purpose)
 

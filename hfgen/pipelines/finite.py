@@ -44,7 +44,7 @@ def finite_outputs(pipeline: Any) -> Iterator[None]:
     Looked at are the networks and their direct parts (encoder, decoder, ...), which costs next to nothing; only where
     one fails is it run again, module by module.
     """
-    networks = {name: part for name, part in _networks(pipeline)}
+    networks = dict(_networks(pipeline))
     handles = []
     for name, network in networks.items():
         for path, module in [(name, network), *((f"{name}.{part}", child) for part, child in network.named_children())]:

@@ -186,9 +186,15 @@ def _mse(psnr: dict[str, Any]) -> dict[str, Any]:
 
 
 def _precision_recall(records: dict[str, dict[str, Any]]) -> str:
-    points = {name: (record["metrics"]["recall"], record["metrics"]["precision"]) for name, record in records.items()}
     real = next(iter(records.values()))["baseline"]
-    points["other real images"] = (real["recall"], real["precision"])
+    sets = {**{name: record["metrics"] for name, record in records.items()}, "other real images": real}
+    points = {
+        name: (entries["recall"], entries["precision"])
+        for name, entries in sets.items()
+        if "recall" in entries and "precision" in entries
+    }
+    if not points:
+        return markup.paragraphs("No model here draws samples, so there is no variety to measure.")
     alt = "; ".join(f"{name}: recall {a['value']:.2f}, precision {b['value']:.2f}" for name, (a, b) in points.items())
     caption = "Precision: the share of samples that lie near a real image; recall: the share of real images that lie "
     caption += "near a sample. A crisp model that drops modes stands high and to the left."

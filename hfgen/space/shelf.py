@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hfgen.comparison.names import distinct_names
 from hfgen.data import draw, open_store
+from hfgen.data.sources import find
 from hfgen.documents import RECORD
 from hfgen.errors import UserError
 from hfgen.files import read_json
@@ -56,12 +58,16 @@ class Model:
 
 @dataclass(frozen=True)
 class Shelf:
-    """All models by name, the names of those that couldn't be opened, and the data that examples are from."""
+    """All models by name, the names of those that couldn't be opened, and the data that examples are from.
+
+    `state`: of the data when they were opened; see `hfgen.data.sources.Source`.
+    """
 
     models: dict[str, Model]
     failed: list[str]
     data: str
     results: list[Path] = field(default_factory=list)
+    state: str = ""
 
     @property
     def encoders(self) -> list[Model]:
@@ -75,11 +81,12 @@ class Shelf:
 
     def images(self, size: tuple[int, int], split: str = "test") -> Tensor:
         """The data at a model's `size`, uint8 (N, C, R, R); of the built-in sets, which are drawn, the first."""
-        return _open(self.data, split, *size)
+        return _open(self.data, self.state, split, *size)
 
 
 @lru_cache(maxsize=8)
-def _open(data: str, split: str, resolution: int, channels: int) -> Tensor:
+def _open(data: str, state: str, split: str, resolution: int, channels: int) -> Tensor:
+    """`state`: of the data, which is a part of the cache's key."""
     if _BUILT_IN.get(data) == channels:
         return draw(data, split, 0, _DRAWN[split], resolution).images
     return open_store(data, split=split, resolution=resolution, channels=channels, small_images="pad").targets
@@ -112,9 +119,7 @@ def open_shelf(
     Raises:
         UserError: two are called alike, none can be opened, or the data can't.
     """
-    names = [short_name(model) for model in models]
-    if len(set(names)) < len(names):
-        raise UserError(f"models: two are called {max(names, key=names.count)}; rename a folder to tell them apart")
+    names = distinct_names(models)
     opened, failed = {}, []
     for name, model in zip(names, models, strict=True):
         try:
@@ -124,15 +129,11 @@ def open_shelf(
             failed.append(name)
     if not opened:
         raise UserError(f"models: none of {', '.join(names)} can be opened; the lines above say why")
-    shelf = Shelf(opened, failed, data or _data_of(opened), _result_folders(opened, results))
+    examples = data or _data_of(opened)
+    shelf = Shelf(opened, failed, examples, _result_folders(opened, results), find(examples).state)
     for size in {model.size for model in opened.values()}:
         shelf.images(size)
     return shelf
-
-
-def short_name(model: str) -> str:
-    """`vae` for runs/vae, runs/vae/pretrained and org/vae@revision."""
-    return Path(model.removesuffix("/").removesuffix("/pretrained")).name.partition("@")[0]
 
 
 def _open_model(name: str, place: str, device: str) -> Model:
@@ -158,11 +159,12 @@ def _data_of(models: dict[str, Model]) -> str:
     for model in models.values():
         if model.record is not None:
             try:
-                _open(model.record["data"]["id"], "test", *model.size)
+                data = model.record["data"]["id"]
+                _open(data, find(data).state, "test", *model.size)
             except UserError as error:
                 logger.warning("%s; glyphs are shown instead", error)
                 break
-            return model.record["data"]["id"]
+            return data
     return "glyphs"
 
 

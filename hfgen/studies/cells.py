@@ -82,6 +82,13 @@ class Trained:
         return images
 
     @cached_property
+    def samples(self) -> Tensor:
+        """What it drew; uint8 (N, C, R, R)."""
+        images = self.evaluation.samples
+        assert images is not None, "only of cells that draw"
+        return images
+
+    @cached_property
     def psnr(self) -> Tensor:
         """Of each of them, (N,) dB."""
         return metrics.capped_psnr(self.evaluation.originals, self.reconstructions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -12,6 +13,9 @@ from hfgen.reporting.numbers import number
 from hfgen.studies.cells import Cell, Trained
 
 Verdict = Literal["supported", "contradicted", "undecided"]
+
+
+logger = logging.getLogger("hfgen")
 
 
 class Measured(NamedTuple):
@@ -28,9 +32,20 @@ Measure = Callable[[Results], list[Estimate]]
 """One number a seed."""
 
 
+class Undefined(Exception):
+    """A number that a collapsed model, say, hasn't."""
+
+
 def value(cell: str, metric: str) -> Measure:
     """A metric of a cell."""
-    return lambda results: [measured.metrics[metric] for measured in results[cell]]
+
+    def measure(results: Results) -> list[Estimate]:
+        missing = [measured for measured in results[cell] if metric not in measured.metrics]
+        if missing:
+            raise Undefined(f"{metric} isn't defined for {cell}; its record.json says why")
+        return [measured.metrics[metric] for measured in results[cell]]
+
+    return measure
 
 
 def difference(first: str, second: str, metric: str) -> Measure:
@@ -64,9 +79,12 @@ def subtracted(a: Estimate, b: Estimate) -> Estimate:
 
 
 class Finding(NamedTuple):
-    """A number over all seeds; the interval, of 95 %, is None where one seed can't give it."""
+    """A number over all seeds, or None where it isn't defined.
 
-    value: float
+    The interval, of 95 %, is None where one seed can't give it.
+    """
+
+    value: float | None
     low: float | None
     high: float | None
     seeds: int
@@ -82,6 +100,8 @@ def over_seeds(estimates: Sequence[Estimate]) -> Finding:
 
 def in_words(finding: Mapping[str, Any]) -> str:
     """`0.43 [0.41, 0.46]`, or without an interval where there is one seed only."""
+    if finding["value"] is None:
+        return "not defined"
     if finding["low"] is None:
         return f"{finding['value']:.2g} (one seed)"
     return number(Estimate(finding["value"], finding["low"], finding["high"], finding["seeds"]))
@@ -108,6 +128,14 @@ class Criterion:
         """The bound in words."""
         side, bound = ("above", self.above) if self.above is not None else ("below", self.below)
         return f"{self.what} is {side} {bound:g}"
+
+    def finding(self, results: Results) -> Finding:
+        """The number over all seeds."""
+        try:
+            return over_seeds(self.measure(results))
+        except Undefined as error:
+            logger.warning("%s: %s", self.what, error)
+            return Finding(None, None, None, 0)
 
     def verdict(self, finding: Finding) -> Verdict:
         """Supported where the whole interval lies on the right side of the bound, contradicted on the wrong one."""
@@ -138,7 +166,7 @@ class Claim:
 
     def decide(self, results: Results) -> dict[str, Any]:
         """The verdict and the numbers that it rests on, as JSON values."""
-        findings = [over_seeds(test.measure(results)) for test in self.tests]
+        findings = [test.finding(results) for test in self.tests]
         verdicts = [test.verdict(finding) for test, finding in zip(self.tests, findings, strict=True)]
         tests = [
             {"what": test.what, "rule": test.rule, **finding._asdict(), "verdict": verdict}

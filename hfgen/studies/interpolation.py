@@ -40,7 +40,7 @@ def _measure(trained: Trained) -> dict[str, Estimate]:
     direct = (features[-1] - features[0]).norm(dim=1)
     return {
         "kid_middle_gap": subtracted(middle, ends),
-        "vendi_sample": metrics.vendi_interval(trained.features_of(trained.evaluation.samples), seed=0),
+        "vendi_sample": metrics.vendi_interval(trained.features_of(trained.samples), seed=0),
         "vendi_real": metrics.vendi_interval(trained.features, seed=0),
         "path_length": metrics.bootstrap_ratio(lengths, direct, seed=0, paired=True),
         "hf_ratio_middle": trained.sharpness(frames[_STEPS // 2], paired=False),

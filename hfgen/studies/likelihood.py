@@ -34,8 +34,8 @@ def _measure(trained: Trained) -> dict[str, Estimate]:
     errors = (to_float(evaluation.originals) - to_float(posterior)).double().square()
     variance = float(errors.mean())
     generator = torch.Generator().manual_seed(derive_seed("pixel noise", trained.config.seed))
-    noise = torch.randn(evaluation.samples.shape, generator=generator) * variance**0.5
-    noisy = to_uint8(to_float(evaluation.samples) + noise)
+    noise = torch.randn(trained.samples.shape, generator=generator) * variance**0.5
+    noisy = to_uint8(to_float(trained.samples) + noise)
     return {
         "hf_ratio_noisy": trained.sharpness(noisy, paired=False),
         "two_sample_noisy": metrics.two_sample_test(trained.features, trained.features_of(noisy), seed=0),

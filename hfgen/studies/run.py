@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from hfgen.data import open_store
 from hfgen.documents import RECORD, STUDY
 from hfgen.errors import UserError
+from hfgen.evaluation.held_out import choose_n
 from hfgen.files import read_json, write_bytes, write_json, write_text
 from hfgen.reporting.charts import encode, theme
 from hfgen.reporting.numbers import estimates
@@ -61,7 +62,7 @@ def run_studies(names: Sequence[str], out: Path, *, data: str = "glyphs", budget
         names: Of `STUDIES`; none: all. What `out` holds of others, on the same data and budget, stays.
         out: Folder for study.json, report.html, figures/ and cells/.
         data: What models are trained on, as `hfgen train` takes it (at least 16 px; smaller images are padded).
-        budget: `smoke` (too small for any verdict) or `full`.
+        budget: `smoke` (too small for any verdict) or `full`; of held-out images as many as there are, at most.
 
     Raises:
         UserError: an unknown study or budget, or bad data.
@@ -72,7 +73,8 @@ def run_studies(names: Sequence[str], out: Path, *, data: str = "glyphs", budget
     if budget not in BUDGETS:
         raise UserError(f"budget: {budget!r} is none; choose {' or '.join(BUDGETS)}")
     chosen, size = [STUDIES[name] for name in names or STUDIES], BUDGETS[budget]
-    # Before any folder is made: data that can't be had leave no trace.
+    # Before any folder is made: data that can't be loaded leave no trace.
+    size = size._replace(n=choose_n(data, "test", None, most=size.n))
     open_store(data, split="train", resolution=RESOLUTION, small_images="pad")
     jobs = [job for study in chosen for job in _jobs(study, out / "cells", data, size)]
     _make(jobs, size.n)

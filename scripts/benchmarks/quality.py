@@ -65,7 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, judge, print the table; returns the exit code."""
-    from hfgen.evaluation.measurement import held_out_images, measure
+    from hfgen.evaluation.held_out import held_out_images
+    from hfgen.evaluation.measurement import measure
 
     real = held_out_images(arguments.data, n=arguments.n, resolution=32, channels=1, small_images="pad")
     values: dict[str, dict[str, float]] = {}

@@ -22,9 +22,10 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 import torch
 
+from hfgen.comparison.names import distinct_names
 from hfgen.configs import load_config
 from hfgen.errors import UserError
-from hfgen.space.shelf import quickstart_models, short_name
+from hfgen.space.shelf import quickstart_models
 
 COLD, WARM, ERRORS = 20.0, 1.0, 0
 """The most seconds to the first picture and of a reconstruction by all models, and the most errors."""
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         models = arguments.models or _models(Path(temporary))
         load = ", ".join(f"{load:.1f}" for load in os.getloadavg())
-        print(f"{', '.join(map(short_name, models))}; {os.cpu_count()} cores, load averages before: {load}")
+        print(f"{', '.join(distinct_names(models))}; {os.cpu_count()} cores, load averages before: {load}")
         with _serve(models, Path(temporary)) as (url, process, started):
             cold = _first_picture(url, process) - started
             warm = _warm(url, arguments.rounds)

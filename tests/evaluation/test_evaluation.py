@@ -184,11 +184,11 @@ def test_an_interrupted_evaluation_goes_on_and_ends_with_the_same_bytes(
 
     drawn: list[int] = []
 
-    def draw(pipeline: object, seeds: list[int]) -> torch.Tensor:
+    def draw(pipeline: object, seeds: list[int], start: int) -> torch.Tensor:
         if dies and drawn:
             raise KeyboardInterrupt
         drawn.extend(seeds)
-        return generate(pipeline, seeds)
+        return generate(pipeline, seeds, start)
 
     generate, dies = hfgen.evaluation.run.generate, True
     monkeypatch.setattr(hfgen.evaluation.run, "generate", draw)
@@ -216,7 +216,7 @@ def made_by_others(glyph_folder: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 def test_images_of_others_are_measured_and_verified(made_by_others: Path, glyph_folder: Path, tmp_path: Path):
-    from hfgen.evaluation.run import evaluate_samples
+    from hfgen.evaluation.samples import evaluate_samples
     from hfgen.evaluation.verification import verify
 
     evaluation = evaluate_samples(str(made_by_others), str(glyph_folder), n=N, out=tmp_path)
@@ -232,7 +232,7 @@ def test_images_of_others_are_measured_and_verified(made_by_others: Path, glyph_
 
 
 def test_copies_of_training_images_are_told(glyph_folder: Path):
-    from hfgen.evaluation.run import evaluate_samples
+    from hfgen.evaluation.samples import evaluate_samples
 
     copies = evaluate_samples(str(glyph_folder), str(glyph_folder), samples_split="train", n=100)
     assert copies.record["metrics"]["memorisation"]["value"] < 0.01

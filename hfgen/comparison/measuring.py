@@ -1,0 +1,63 @@
+"""Models on the same images, or what was measured of them already -> evaluations that can be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hfgen.comparison.names import distinct_names
+from hfgen.comparison.protocol import check_same_images
+from hfgen.comparison.run import check_names
+from hfgen.documents import RECORD
+from hfgen.evaluation.finished import is_finished, read_evaluation
+from hfgen.evaluation.held_out import EMBEDDED, choose_n
+from hfgen.evaluation.run import Evaluation, evaluate
+from hfgen.evaluation.timing import measure_costs
+from hfgen.pipelines import load
+
+
+def measure_models(
+    models: Sequence[str], data: str | None, out: Path, *, split: str = "test", n: int | None = None, **settings: Any
+) -> tuple[dict[str, Evaluation], dict[str, dict[str, Any]]]:
+    """Evaluations by short name, and what an image of the models that were measured now costs.
+
+    What can't be compared is refused before anything is measured.
+
+    Args:
+        models: MODELs, or folders that `hfgen evaluate` wrote.
+        data: DATA; None where all are such folders.
+        out: Folder for each measured model's own record and dataset.
+        split: Of DATA.
+        n: Held-out images; by default as many as there are, up to 2000.
+        settings: What else `hfgen.evaluation.run.evaluate` takes.
+
+    Raises:
+        UserError: a model given twice, models of different sizes or channels, or what `evaluate` refuses.
+    """
+    names = distinct_names(models)
+    check_names(names)
+    places = dict(zip(names, models, strict=True))
+    finished = {name: is_finished(Path(place), given_data=data is not None) for name, place in places.items()}
+    if data is not None and not all(finished.values()):
+        n = choose_n(data, split, n, extractor=settings.get("extractor", EMBEDDED))
+    resolution = settings.get("resolution")
+    check_same_images({name: _images_of(place, finished[name], resolution) for name, place in places.items()})
+    evaluations, costs = {}, {}
+    for name, place in places.items():
+        if finished[name]:
+            evaluations[name] = read_evaluation(Path(place))
+            continue
+        assert data is not None, "is_finished refuses a model without data"
+        evaluations[name] = evaluate(place, data, split=split, n=n, out=out / name, **settings)
+        costs[name] = measure_costs(load(place))
+    return evaluations, costs
+
+
+def _images_of(place: str, finished: bool, resolution: int | None) -> dict[str, int | None]:
+    """Size and channels of its images; no channels where an old record has none."""
+    if finished:
+        data = RECORD.read(Path(place) / "record.json")["data"]
+        return {"resolution": data["resolution"], "channels": data.get("channels")}
+    pipeline = load(place)
+    return {"resolution": resolution or pipeline.sample_size, "channels": pipeline.channels}

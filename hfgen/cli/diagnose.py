@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from hfgen.cli.options import Verbs, add_measurement, add_out, add_verb, measurement
+from hfgen.cli.options import Verbs, add_measurement, add_out, add_verb, measurement, print_notes
 
 
 def register(verbs: Verbs) -> None:
@@ -27,4 +27,5 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"{entry['cause']:<24} {entry['score']:.2f} of {entry['of']}")
     for sentence in document["advice"]:
         print(f"- {sentence}")
-    print(arguments.out / "waterfall.png")
+    print_notes(document["notes"])
+    print(arguments.out / ("waterfall.png" if document["causes"] else "diagnosis.json"))

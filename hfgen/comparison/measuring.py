@@ -40,7 +40,7 @@ def measure_models(
     places = dict(zip(names, models, strict=True))
     finished = {name: is_finished(Path(place), given_data=data is not None) for name, place in places.items()}
     if data is not None and not all(finished.values()):
-        n = choose_n(data, split, n, extractor=settings.get("extractor", EMBEDDED))
+        choose_n(data, split, n, extractor=settings.get("extractor", EMBEDDED))
     resolution = settings.get("resolution")
     check_same_images({name: _images_of(place, finished[name], resolution) for name, place in places.items()})
     evaluations, costs = {}, {}

@@ -28,6 +28,8 @@ def rank(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     where their intervals are apart, and `modes` by the share of the real images whose class or cluster is left out,
     unless half of the power is missing: what blurred images show can't be told.
     """
+    if document.get("non_finite"):
+        return [_Cause("non_finite", 1.0, "images")._asdict()]
     causes = {name: Estimate(**entry) for name, entry in document["causes"].items()}
     missing = causes.pop("missing").value
     causes.pop("left_over", None)
@@ -61,7 +63,7 @@ class _Cause(NamedTuple):
 
 def _saved_by_density(document: Mapping[str, Any]) -> float:
     """Share of the samples' KID that the fitted density doesn't have, where that is certain."""
-    links = {link["stage"]: Estimate(**link["kid"]) for link in document["chain"]}
+    links = {link["stage"]: Estimate(**link["kid"]) for link in document["chain"] if "kid" in link}
     if "fitted_density" not in links or "prior_sample" not in links:
         return 0.0
     fitted, own = links["fitted_density"], links["prior_sample"]
@@ -72,6 +74,8 @@ def _saved_by_density(document: Mapping[str, Any]) -> float:
 
 def advise(document: Mapping[str, Any]) -> list[str]:
     """What it means and what to change: the verdict first, then each cause in order, then what else was seen."""
+    if document.get("non_finite"):
+        return list(dict.fromkeys(map(_non_finite, document["non_finite"])))
     facts = _Facts(document)
     sentences = [_verdict(facts)]
     sentences += [_ADVICE[entry["cause"]](facts) for entry in document["ranking"] if entry["cause"] in _ADVICE]
@@ -105,6 +109,14 @@ class _Facts:
 
     def estimate(self, place: Mapping[str, Any], name: str) -> str:
         return number(Estimate(**place[name]))
+
+
+def _non_finite(found: Mapping[str, Any]) -> str:
+    images = "The reconstructions" if found["stage"] == "mean" else "The samples"
+    return (
+        f"{images} hold NaN or infinity, first {found['image']}: {found['part']} gives it; {found['reason']}. "
+        "No cause of blur was looked for."
+    )
 
 
 def _verdict(facts: _Facts) -> str:

@@ -35,8 +35,8 @@ def attribute(powers: Powers, kept: float, *, seed: int) -> dict[str, Estimate]:
     """Each cause's share of the high-frequency power, with its 95 % interval by resampling images; signed.
 
     Args:
-        powers: Of the stages that were made. Without `decoder` it is a generator, whose `prior_sample` or `mean` is
-            all there is.
+        powers: Of the stages that were made. Without any intervention on a latent it is a generator, whose
+            `prior_sample` or `mean` is all there is.
         kept: Power of the real images over that of images as sharp as their pixels allow; 1 where DATA isn't blurred.
         seed: Of the resampling.
 
@@ -88,14 +88,14 @@ def _estimate(value: float, resampled: list[float], n: int) -> Estimate:
 
 def _causes(power: Mapping[str, float], kept: float) -> dict[str, float]:
     last = power.get("prior_sample", power.get("mean", 1.0))
-    found = _of_autoencoder(power) if "decoder" in power else {"generator": 1 - last}
+    found = _of_autoencoder(power) if power.keys() & set(_REACHED) else {"generator": 1 - last}
     scaled = {name: kept * share for name, share in found.items()}
     return {"data": 1 - kept, **scaled, "missing": 1 - kept * last}
 
 
 def _of_autoencoder(power: Mapping[str, float]) -> dict[str, float]:
     mean = power["mean"]
-    decoder = max(power["decoder"], mean)
+    decoder = max(power.get("decoder", mean), mean)
     # More than the real power is made up, not carried.
     learnt = max(decoder, min(1.0, max(power.get("free", 0.0), power.get("best", 0.0))))
     carried = max(learnt, min(1.0, power.get("linear", 0.0)))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from hfgen.diagnosis.refits import Condition, refit
 from hfgen.evaluation.run import generate, reconstruct
 from hfgen.evaluation.workspace import fill
 from hfgen.pipelines import ImagePipeline
+from hfgen.pipelines.finite import NonFinite, counted, finite_outputs
 from hfgen.seeds import derive_seed
 
 Stages = dict[str, Tensor]
@@ -25,15 +25,30 @@ Stages = dict[str, Tensor]
 _CONDITIONS: tuple[Condition, ...] = ("decoder", "free", "adversarial")
 _PIXELS = 2**16
 _STARTS = 2
+_AS_IT_IS = ("mean", "prior_sample")
 _POSTERIORS = 256
 
 Make = Callable[[slice], Tensor]
 
 
+class Chain(NamedTuple):
+    """What could be made, and by stage why what is missing couldn't."""
+
+    stages: Stages
+    failed: dict[str, NonFinite]
+
+    @property
+    def broken(self) -> dict[str, NonFinite]:
+        """Failures of the model as it is, with which nothing can be told by intervening."""
+        return {name: error for name, error in self.failed.items() if name in _AS_IT_IS}
+
+
 def make_stages(
     pipeline: ImagePipeline, inputs: Tensor, training: Callable[[], Tensor], budget: Budget, seed: int, folder: Path
-) -> Stages:
+) -> Chain:
     """Every intervention that the pipeline allows; what `folder` holds already isn't made again.
+
+    A stage whose images aren't finite is left out. Where the model as it is gives such, it is not intervened on.
 
     Args:
         pipeline: On the CPU, in fp32.
@@ -44,19 +59,35 @@ def make_stages(
         folder: For the results of single steps.
     """
     count, batch = len(inputs), max(1, min(budget.batch, _PIXELS // inputs.shape[-1] ** 2))
-    step = partial(_step, folder, count)
-    network, stages = autoencoder(pipeline), {}
+    chain, network = Chain({}, {}), autoencoder(pipeline)
+
+    def step(name: str, make: Make, size: int) -> None:
+        try:
+            chain.stages[name] = _step(folder, count, name, make, size)
+        except NonFinite as error:
+            chain.failed[name] = error
+
+    def mean(rows: slice) -> Tensor:
+        if network is None:
+            return reconstruct(pipeline, inputs[rows], rows.start)
+        with counted("held-out image", rows.start), finite_outputs(pipeline):
+            return intervene.from_means(network, inputs[rows])
+
+    if pipeline.can_reconstruct:
+        step("mean", mean, batch)
+    if pipeline.can_sample:
+        seeds = [derive_seed("sample", seed, index) for index in range(count)]
+        step("prior_sample", lambda rows: generate(pipeline, seeds[rows], rows.start), batch)
+    if chain.failed:
+        return chain
     if network is not None:
         for name, make in _of_latents(network, inputs, training, budget, seed, batch).items():
-            stages[name] = step(name, make, batch)
-        stages["linear"] = step("linear", lambda _: intervene.from_components(network, training(), inputs, seed), count)
+            step(name, make, batch)
+        step("linear", lambda _: intervene.from_components(network, training(), inputs, seed), count)
         for condition in _CONDITIONS:
-            make = _refitted(network, inputs, training, condition, budget, seed, batch)
-            stages[condition] = step(condition, make, count)
-    elif pipeline.can_reconstruct:
-        stages["mean"] = step("mean", lambda rows: reconstruct(pipeline, inputs[rows]), batch)
+            step(condition, _refitted(network, inputs, training, condition, budget, seed, batch), count)
     if network is not None and pipeline.can_sample:
-        stages["fitted_density"] = step(
+        step(
             "fitted_density",
             lambda _: intervene.from_fitted_density(network, training(), count, batch, seed),
             count,
@@ -68,15 +99,8 @@ def make_stages(
             images, shape = inputs[rows], pipeline.latent_shape
             return intervene.invert(generator, images, shape, budget.latent_steps, _STARTS, seed)
 
-        stages["inversion"] = step("inversion", invert, batch)
-    if pipeline.can_sample:
-        seeds = [derive_seed("sample", seed, index) for index in range(count)]
-
-        def draw(rows: slice) -> Tensor:
-            return generate(pipeline, seeds[rows])
-
-        stages["prior_sample"] = step("prior_sample", draw, batch)
-    return stages
+        step("inversion", invert, batch)
+    return chain
 
 
 def _step(folder: Path, count: int, name: str, make: Make, batch: int) -> Tensor:
@@ -90,7 +114,6 @@ def _of_latents(
     """The stages that decode some latent of each image with the network as it is."""
     made: dict[str, Make] = {
         "best": lambda rows: intervene.best_latents(network, inputs[rows], budget.latent_steps),
-        "mean": lambda rows: intervene.from_means(network, inputs[rows]),
         "low_precision": lambda rows: intervene.from_low_precision(network, inputs[rows]),
     }
     if has_codebook(network):

@@ -14,6 +14,7 @@ from hfgen.diagnosis.networks import decode, encode
 from hfgen.families.vae import FITTED_NUMBERS, FULL_COVARIANCE
 from hfgen.images import to_float, to_uint8
 from hfgen.models.hfgen_prior_v1 import LatentPrior
+from hfgen.pipelines.finite import check_images
 from hfgen.seeds import derive_seed
 
 _MIXTURE, _IMAGES_PER_NUMBER = 10, 4
@@ -41,14 +42,18 @@ def optimised(
 ) -> Tensor:
     """The images that `decoder` gives for latents near `start` (N, ...) with the least squared error; uint8.
 
-    `penalty` (N,) of the latents adds to the error. The best step counts, which may be none.
+    `penalty` (N,) of the latents adds to the error. The best step counts, which may be none. A descent that ends in
+    NaN keeps what it had reached before.
+
+    Raises:
+        NonFinite: the decoder gives NaN or infinity from the start.
     """
     # Steps relative to the latents' own size: some autoencoders' have a deviation of .1, others of 10.
     scale = float(start.std().clamp_min(1e-3)) if start.numel() > 1 else 1.0
     latents = start.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([latents], _LATENT_RATE * scale)
     least = torch.full((len(wanted),), torch.inf)
-    best = torch.empty_like(wanted)
+    best = torch.full_like(wanted, torch.nan)
     with torch.enable_grad():
         for step in range(steps + 1):
             images = decoder(latents)
@@ -62,19 +67,19 @@ def optimised(
                 # Of the latents only: the network's own gradients would cost as much again.
                 (latents.grad,) = torch.autograd.grad(costs.sum(), latents)
                 optimizer.step()
-    return to_uint8(best)
+    return _pixels(best)
 
 
 @torch.no_grad()
 def from_means(network: Any, images: Tensor) -> Tensor:
     """Reconstructions from the posterior's mean, or from the codes; uint8 to uint8."""
-    return to_uint8(decode(network, encode(network, to_float(images)).mean, quantised=True))
+    return _pixels(decode(network, encode(network, to_float(images)).mean, quantised=True))
 
 
 @torch.no_grad()
 def from_unquantised(network: Any, images: Tensor) -> Tensor:
     """The same with latents that keep what the codebook would take from them."""
-    return to_uint8(decode(network, encode(network, to_float(images)).mean, quantised=False))
+    return _pixels(decode(network, encode(network, to_float(images)).mean, quantised=False))
 
 
 @torch.no_grad()
@@ -91,20 +96,20 @@ def from_components(network: Any, training: Tensor, images: Tensor, seed: int) -
         torch.default_generator.manual_seed(derive_seed("components", seed))
         _, _, components = torch.pca_lowrank(pixels, min(numbers, _MOST_COMPONENTS, *pixels.shape), niter=4)
     found = (to_float(images).flatten(1) - centre) @ components @ components.T + centre
-    return to_uint8(found.reshape(images.shape))
+    return _pixels(found.reshape(images.shape))
 
 
 @torch.no_grad()
 def from_samples(network: Any, images: Tensor, seed: int) -> Tensor:
     """Reconstructions from samples of the posterior."""
-    return to_uint8(decode(network, _sample(network, images, seed), quantised=True))
+    return _pixels(decode(network, _sample(network, images, seed), quantised=True))
 
 
 @torch.no_grad()
 def from_low_precision(network: Any, images: Tensor) -> Tensor:
     """Reconstructions with the arithmetic of bf16, where the rest of a diagnosis computes in fp32."""
     with torch.autocast("cpu", torch.bfloat16):
-        return to_uint8(decode(network, encode(network, to_float(images)).mean.float(), quantised=True))
+        return _pixels(decode(network, encode(network, to_float(images)).mean.float(), quantised=True))
 
 
 class Posterior(NamedTuple):
@@ -177,7 +182,7 @@ def from_fitted_density(network: Any, images: Tensor, count: int, batch: int, se
         torch.rand(count, generator=generator), torch.randn((count, *first.shape[1:]), generator=generator)
     )
     progress = tqdm(drawn.split(batch), desc="fitted density", unit="batch", leave=False)
-    return torch.cat([to_uint8(decode(network, part.to(first), quantised=True)) for part in progress])
+    return torch.cat([_pixels(decode(network, part.to(first), quantised=True)) for part in progress])
 
 
 def invert(generator: Any, images: Tensor, shape: tuple[int, ...], steps: int, starts: int, seed: int) -> Tensor:
@@ -186,7 +191,7 @@ def invert(generator: Any, images: Tensor, shape: tuple[int, ...], steps: int, s
     Each descent begins at the nearest of 16 random latents, since a generator's error has many valleys.
     """
     wanted, tried = to_float(images), 16
-    best, least = torch.empty_like(images), torch.full((len(images),), math.inf)
+    best, least = torch.zeros_like(images), torch.full((len(images),), math.inf)
     for start in range(starts):
         noise = torch.Generator().manual_seed(derive_seed("invert", seed, start))
         latents = torch.randn((tried, *shape), generator=noise)
@@ -197,6 +202,16 @@ def invert(generator: Any, images: Tensor, shape: tuple[int, ...], steps: int, s
         better = errors < least
         best[better], least[better] = found[better], errors[better]
     return best
+
+
+def _pixels(images: Tensor) -> Tensor:
+    """Images in [-1, 1] -> uint8.
+
+    Raises:
+        NonFinite: NaN or infinity, which has no level.
+    """
+    check_images(images)
+    return to_uint8(images)
 
 
 def _sample(network: Any, images: Tensor, seed: int) -> Tensor:

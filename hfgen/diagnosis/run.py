@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -15,13 +15,13 @@ from hfgen.data import batch_indices, open_store
 from hfgen.diagnosis.advice import advise, rank
 from hfgen.diagnosis.attribution import PAIRED, attribute
 from hfgen.diagnosis.budgets import BUDGETS
-from hfgen.diagnosis.chain import Stages, make_stages
+from hfgen.diagnosis.chain import Chain, Stages, make_stages
 from hfgen.diagnosis.data_quality import data_quality
 from hfgen.diagnosis.figure import missing_gallery, waterfall
 from hfgen.diagnosis.variety import Variety, variety
 from hfgen.documents import DIAGNOSIS
-from hfgen.errors import UserError
-from hfgen.evaluation.held_out import HeldOut, held_out_images
+from hfgen.errors import DataError, SettingsError
+from hfgen.evaluation.held_out import HeldOut, choose_n, held_out_images
 from hfgen.evaluation.run import SmallImages, encode
 from hfgen.evaluation.workspace import workspace
 from hfgen.files import folder_state, write_bytes
@@ -34,6 +34,7 @@ from hfgen.reporting.charts import encode as encode_picture
 _MOST_TRAINING, _TRAINING_PIXELS = 4096, 2**26
 _FEWEST = 20
 _BANDS = ("low", "middle", "high")
+_LOW = "low_precision"
 
 
 def diagnose(
@@ -61,7 +62,7 @@ def diagnose(
         out: Folder for diagnosis.json, waterfall.png and, where groups of images are missing, missing.png.
         split: Of the held-out images.
         budget: `small` or `full`; see `hfgen.diagnosis.budgets`.
-        n: Held-out images; the budget's by default, or all where there are fewer.
+        n: Held-out images; the budget's by default, or all where there are fewer; at least 20.
         seed: Of every draw.
         small_images: See `evaluate`.
         skip_damaged: See `evaluate`.
@@ -69,10 +70,13 @@ def diagnose(
         resolution: See `evaluate`.
 
     Raises:
-        UserError: the model, the data or the extractor can't be had, an unknown budget, or too few images.
+        UserError: the model, the data or the extractor can't be loaded, an unknown budget, too few images, or images
+            without detail.
     """
     if budget not in BUDGETS:
-        raise UserError(f"budget: {budget!r} is none; choose {' or '.join(BUDGETS)}")
+        raise SettingsError(f"budget: {budget!r} is none; choose {' or '.join(BUDGETS)}")
+    most = BUDGETS[budget].images
+    choose_n(data, split, n, fewest=_FEWEST, most=most, extractor=extractor)
     folder = resolve_folder(model)
     pipeline = load(folder)
     pipeline.set_progress_bar_config(disable=True)
@@ -83,15 +87,18 @@ def diagnose(
         "small_images": small_images,
         "skip_damaged": skip_damaged,
     }
-    there = len(open_store(data, split=split, **settings))
-    count = min(n or BUDGETS[budget].images, there) if n is None else n
-    if count < _FEWEST:
-        raise UserError(f"n: {count} held-out images are too few for a diagnosis; give at least {_FEWEST}")
-    real = held_out_images(data, split=split, n=count, seed=seed, extractor=extractor, **settings)
+    real = held_out_images(data, split=split, n=n, most=most, seed=seed, extractor=extractor, **settings)
+    count = len(real.images)
+    # Of fewer, some resample would hold none, and shares of no power aren't defined.
+    if (detailed := int((real.spectrum.high > 0).sum())) < _FEWEST:
+        raise DataError(
+            f"data: {detailed} of the {count} images have power above .25 cycles/pixel, and a diagnosis needs {_FEWEST}; "
+            "use images that aren't flat"
+        )
     facts = {
         "schema": DIAGNOSIS.version,
         "model": {"id": str(model), "family": pipeline.family, "parameters": pipeline.parameter_count},
-        "data": {"id": data, "split": split, "n": count, "fingerprint": real.store.fingerprint},
+        "data": {"id": data, "split": real.store.split, "n": count, "fingerprint": real.store.fingerprint},
         "protocol": {
             "seed": seed,
             "budget": {"name": budget, **BUDGETS[budget]._asdict()},
@@ -107,75 +114,111 @@ def diagnose(
         return store.gather(batch_indices(len(store), 0, min(most, len(store)), seed))[:, : store.channels]
 
     with workspace(out, {**facts, "weights": folder_state(folder)}) as partial_results:
-        stages = make_stages(pipeline, real.inputs, training, BUDGETS[budget], seed, partial_results)
-        document = {**facts, **describe(pipeline, real, stages, seed)}
-        write_bytes(out / "waterfall.png", encode_picture(waterfall(document)))
+        chain = make_stages(pipeline, real.inputs, training, BUDGETS[budget], seed, partial_results)
+        document = {**facts, **describe(pipeline, real, chain, seed)}
+        (out / "waterfall.png").unlink(missing_ok=True)
+        (out / "missing.png").unlink(missing_ok=True)
+        if document["causes"]:
+            write_bytes(out / "waterfall.png", encode_picture(waterfall(document)))
         if document["variety"] and document["variety"]["missing"]:
             write_png(out / "missing.png", missing_gallery(document, real.images))
         DIAGNOSIS.write(out / "diagnosis.json", document)
     return document
 
 
-def describe(pipeline: ImagePipeline, real: HeldOut, stages: Stages, seed: int) -> dict[str, Any]:
-    """The numbers of a diagnosis, from the images of its stages."""
-    quality = data_quality(real.images)
+def describe(pipeline: ImagePipeline, real: HeldOut, chain: Chain, seed: int) -> dict[str, Any]:
+    """The numbers of a diagnosis, from the images of its stages.
+
+    Of a model that gives NaN or infinity as it is, that is the finding, and no cause of blur is looked for.
+    """
+    found, stages = metrics.Collector(), chain.stages
     spectra = {name: metrics.power_spectrum(images) for name, images in stages.items()}
-    powers = {name: spectrum.high for name, spectrum in spectra.items() if name not in ("inversion", "low_precision")}
-    causes = attribute({"real": real.spectrum.high, **powers}, quality.kept, seed=seed)
-    found = None if "prior_sample" not in stages else variety(real, stages["prior_sample"], seed)
+    quality = data_quality(real.images)
+    causes: dict[str, Estimate] = {}
+    if not chain.broken:
+        powers = {name: spectrum.high for name, spectrum in spectra.items() if name not in ("inversion", _LOW)}
+        causes = attribute({"real": real.spectrum.high, **powers}, quality.kept, seed=seed)
+    seen = variety(real, stages["prior_sample"], seed, found) if "prior_sample" in stages else None
     document: dict[str, Any] = {
-        "chain": [_link(real, name, stages[name], spectra[name], seed) for name in stages],
+        "chain": [_link(real, name, stages[name], spectra[name], seed, found) for name in stages],
         "causes": {name: estimate.as_dict() for name, estimate in causes.items()},
-        "identity": _identity(real, stages, seed),
+        "identity": _identity(real, stages, seed, found),
         "data_quality": quality._asdict(),
-        "latent": _latent(pipeline, real, seed),
-        "variety": _as_json(found, real) if found else None,
-        "baseline": {name: real.baseline[name].as_dict() for name in ("kid", "coverage", "precision", "recall")},
+        "latent": _latent(pipeline, real, seed, found) if not chain.broken else _sizes(pipeline),
+        "variety": _as_json(seen, real) if seen else None,
+        "baseline": {
+            name: real.baseline[name].as_dict()
+            for name in ("kid", "coverage", "precision", "recall")
+            if name in real.baseline
+        },
+        "non_finite": [
+            {"stage": name, "part": error.part, "image": f"{error.what} {error.number}", "reason": error.reason}
+            for name, error in chain.broken.items()
+        ],
     }
+    failed = [
+        f"{name}: left out ({error.part} gives NaN or infinity)"
+        for name, error in chain.failed.items()
+        if name not in chain.broken
+    ]
+    document["notes"] = [*real.notes, *failed, *found.notes]
     document["ranking"] = rank(document)
     return {**document, "advice": advise(document)}
 
 
-def _link(real: HeldOut, name: str, images: Tensor, spectrum: metrics.PowerSpectrum, seed: int) -> dict[str, Any]:
-    """Power by band relative to real, KID and, of pairs, PSNR."""
-    paired = name in PAIRED or name in ("inversion", "low_precision")
+def _link(
+    real: HeldOut, name: str, images: Tensor, spectrum: metrics.PowerSpectrum, seed: int, found: metrics.Collector
+) -> dict[str, Any]:
+    """Power by band relative to real, KID and, of pairs, PSNR; each where it is defined."""
+    paired = name in PAIRED or name in ("inversion", _LOW)
     power = {}
     for band in _BANDS:
         pair = getattr(spectrum, band), getattr(real.spectrum, band)
-        power[band] = metrics.bootstrap_ratio(*pair, seed=seed, paired=paired).as_dict()
-    distance = metrics.kernel_distance_interval(real.features, real.extractor.features(images))
-    link = {"stage": name, "power": power, "kid": distance.as_dict()}
+        ratio = partial(metrics.bootstrap_ratio, *pair, seed=seed, paired=paired)
+        if estimate := found.attempt(f"{name}, power of the {band} band", ratio):
+            power[band] = estimate.as_dict()
+    link: dict[str, Any] = {"stage": name, "power": power}
+    features = real.extractor.features(images)
+    if kid := found.attempt(f"{name}, kid", lambda: metrics.kernel_distance_interval(real.features, features)):
+        link["kid"] = kid.as_dict()
     if paired:
         link["psnr"] = metrics.bootstrap_mean(metrics.capped_psnr(real.images, images), seed=seed).as_dict()
     return link
 
 
-def _identity(real: HeldOut, stages: Stages, seed: int) -> dict[str, Any] | None:
+def _identity(real: HeldOut, stages: Stages, seed: int, found: metrics.Collector) -> dict[str, Any] | None:
     """The averaging identity at the reconstruction; from posterior samples where there are any, which it is about."""
     images = stages.get("posterior_sample", stages.get("mean"))
     if images is None or torch.equal(images, real.images):
         return None
-    return {k: e.as_dict() for k, e in metrics.averaging_identity(real.images, images).estimates(seed=seed).items()}
+    bands = found.attempt("identity", lambda: metrics.averaging_identity(real.images, images).estimates(seed=seed))
+    return {name: estimate.as_dict() for name, estimate in bands.items()} if bands else None
 
 
-def _latent(pipeline: ImagePipeline, real: HeldOut, seed: int) -> dict[str, Any]:
+def _latent(pipeline: ImagePipeline, real: HeldOut, seed: int, found: metrics.Collector) -> dict[str, Any]:
     """How large the latent is, and how much of it is used."""
     encoded = encode(pipeline, real.inputs)
-    found: dict[str, Estimate] = {}
+    use = metrics.Collector("latent: ")
     if "rate_bits" in encoded:
-        found["rate_bits"] = metrics.bootstrap_mean(encoded["rate_bits"].double(), seed=seed)
-        found["active_units"] = metrics.active_units_interval(encoded["posterior_mean"])
-    if "codes" in encoded and pipeline.codebook_size:
-        use = metrics.codebook_use(encoded["codes"], pipeline.codebook_size, seed=seed)
-        found |= {"codebook_perplexity": use.perplexity, "codebook_usage": use.usage}
+        use.add("rate_bits", lambda: metrics.bootstrap_mean(encoded["rate_bits"].double(), seed=seed))
+        use.add("active_units", lambda: metrics.active_units_interval(encoded["posterior_mean"]))
+    size = pipeline.codebook_size
+    if "codes" in encoded and size:
+        use.add("codebook", lambda: _codebook(encoded["codes"], size, seed))
+    found.notes += use.notes
     numbers = encoded["posterior_mean"].shape[1] if "posterior_mean" in encoded else None
     codes = {"codes_per_image": encoded["codes"].shape[1]} if "codes" in encoded else {}
-    return {
-        "numbers": numbers,
-        "codebook_size": pipeline.codebook_size,
-        **codes,
-        **{name: estimate.as_dict() for name, estimate in found.items()},
-    }
+    estimates = {name: estimate.as_dict() for name, estimate in use.estimates.items()}
+    return {**_sizes(pipeline), "numbers": numbers, **codes, **estimates}
+
+
+def _codebook(codes: Tensor, size: int, seed: int) -> dict[str, Estimate]:
+    use = metrics.codebook_use(codes, size, seed=seed)
+    return {"codebook_perplexity": use.perplexity, "codebook_usage": use.usage}
+
+
+def _sizes(pipeline: ImagePipeline) -> dict[str, Any]:
+    return {"numbers": None, "codebook_size": pipeline.codebook_size}
 
 
 def _as_json(found: Variety, real: HeldOut) -> dict[str, Any]:

@@ -49,17 +49,20 @@ class Variety:
         return sum(group.real for group in self.missing)
 
 
-def variety(real: HeldOut, samples: Tensor, seed: int) -> Variety:
-    """Hold uint8 samples (n, C, R, R) against the held-out images."""
-    features = real.extractor.features(samples)
-    found = metrics.prdc_intervals(real.features, features, NEIGHBOURS, seed=seed)
-    found["memorisation"] = metrics.memorisation(real.other_features, real.features, features, seed=seed)
-    found["duplicates"] = _duplicates(real.features, features)
+def variety(real: HeldOut, samples: Tensor, seed: int, notes: metrics.Collector) -> Variety:
+    """Hold uint8 samples (n, C, R, R) against the held-out images; what isn't defined is noted in `notes`."""
+    features, training = real.extractor.features(samples), real.other_features
+    found = metrics.Collector("variety: ")
+    shares = "precision, recall, density, coverage"
+    found.add(shares, lambda: metrics.prdc_intervals(real.features, features, NEIGHBOURS, seed=seed))
+    found.add("memorisation", lambda: metrics.memorisation(training, real.features, features, seed=seed))
+    found.add("duplicates", lambda: _duplicates(real.features, features))
+    notes.notes += found.notes
     kind, names, own, drawn = _groups(real, samples, features, seed)
     groups = [_group(name, index, own, drawn) for index, name in enumerate(names)]
     missing = [group for group in groups if group.drawn.high < _MISSING * group.real]
     missing = [group for group in missing if group.real * len(own) >= _FEWEST]
-    return Variety(found, kind, sorted(missing, key=lambda group: -group.real))
+    return Variety(found.estimates, kind, sorted(missing, key=lambda group: -group.real))
 
 
 def _duplicates(real: Tensor, features: Tensor) -> Estimate:
@@ -81,7 +84,8 @@ def _groups(real: HeldOut, samples: Tensor, features: Tensor, seed: int) -> tupl
             return "classes", names, judge.modes(real.images), judge.modes(samples)
     from scipy.cluster.vq import kmeans2, vq
 
-    count = max(2, min(_GROUPS, len(real.features) // _IMAGES_PER_GROUP))
+    distinct = len(real.features.unique(dim=0))
+    count = min(max(2, min(_GROUPS, len(real.features) // _IMAGES_PER_GROUP)), distinct)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="One of the clusters is empty")
         centres, own = kmeans2(real.features.numpy(), count, minit="++", rng=np.random.default_rng(seed))

@@ -58,8 +58,6 @@ def choose_n(
             f"data: {data} has {training} images to train on, and the fewest that the embedded extractor takes are "
             f"{FEWEST_IMAGES}; add images, or name another --extractor"
         )
-    if n is None and fewest <= there < most:
-        logger.info("n: %d, all the images that %s has in the split %s", there, data, used)
     return _checked_n(data, used, n, there, fewest, most)
 
 
@@ -79,6 +77,7 @@ def held_out_images(
     *,
     split: str = "test",
     n: int | None = None,
+    most: int = MOST,
     seed: int = 0,
     resolution: int,
     channels: int | Literal["auto"],
@@ -87,7 +86,7 @@ def held_out_images(
     skip_damaged: bool = False,
     extractor: str = EMBEDDED,
 ) -> HeldOut:
-    """`n` images of a split, chosen by `seed`, and as many of the train split beside them.
+    """`n` images of a split, by default all up to `most`, chosen by `seed`; as many of the train split beside them.
 
     The last ones are kept in memory for the next call, unless DATA or the extractor's folder has changed since.
 
@@ -98,7 +97,8 @@ def held_out_images(
     if resolution < SMALLEST:
         raise SettingsError(f"resolution: {resolution} pixels are too few for a spectrum; use {SMALLEST} or more")
     settings = (resolution, channels, condition, small_images, skip_damaged)
-    return _held_out(data, find(data).state, split, n, seed, settings, extractor, _state_of_extractor(extractor))
+    states = find(data).state, _state_of_extractor(extractor)
+    return _held_out(data, states, split, n, most, seed, settings, extractor)
 
 
 def _state_of_extractor(name: str) -> str:
@@ -108,21 +108,23 @@ def _state_of_extractor(name: str) -> str:
 @lru_cache(maxsize=1)
 def _held_out(
     data: str,
-    state: str,
+    states: tuple[str, str],
     split: str,
     n: int | None,
+    most: int,
     seed: int,
     settings: tuple[Any, ...],
     extractor: str,
-    state_of_extractor: str,
 ) -> HeldOut:
-    """See `held_out_images`; the states are a part of the cache's key, no more."""
+    """See `held_out_images`; `states`, of the data and the extractor, are a part of the cache's key, no more."""
     names = ("resolution", "channels", "condition", "small_images", "skip_damaged")
     options: dict[str, Any] = dict(zip(names, settings, strict=True))
     store = open_store(data, split=split, **options)
     training = store if split == "train" else open_store(data, split="train", **{**options, "channels": store.channels})
     # Once more: damaged images may have been left out.
-    count = _checked_n(data, store.split, n, len(store), FEWEST, MOST)
+    count = _checked_n(data, store.split, n, len(store), FEWEST, most)
+    if n is None and count < most:
+        logger.info("n: %d, all the images that %s has in the split %s", count, data, store.split)
     judge = _extractor(extractor, training)
     chosen = batch_indices(len(store), 0, count, seed)
     # Where the training images themselves are measured, the others are those that follow.

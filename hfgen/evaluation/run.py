@@ -87,7 +87,7 @@ def evaluate(
         UserError: the model, the data or the extractor can't be loaded, the split has fewer than `n` images, `out` is
             taken, or the model gives NaN or infinity.
     """
-    n = choose_n(data, split, n, extractor=extractor)
+    choose_n(data, split, n, extractor=extractor)
     folder = resolve_folder(model)
     pipeline = load(folder)
     pipeline.set_progress_bar_config(disable=True)

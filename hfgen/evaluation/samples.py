@@ -36,12 +36,13 @@ def evaluate_samples(
     those of `evaluate`.
     """
     _, made = split_size(samples, samples_split)
-    n = choose_n(data, split, _checked(samples, made, n), most=min(MOST, made), extractor=extractor)
+    choose_n(data, split, _checked(samples, made, n), extractor=extractor)
     resolution = resolution or stored_side(samples, samples_split)
     settings: dict[str, Any] = {"small_images": small_images, "skip_damaged": skip_damaged, "resolution": resolution}
-    options: dict[str, Any] = {"split": split, "n": n, "seed": seed, "extractor": extractor, **settings}
     store = open_store(samples, split=samples_split, **settings)
     _checked(samples, len(store), n)
+    options: dict[str, Any] = {"split": split, "n": n, "most": min(MOST, len(store)), "seed": seed, **settings}
+    options["extractor"] = extractor
     real = held_out_images(data, channels="auto", **options)
     notes = [f"samples: {note}" for note in store.notes]
     if store.channels != real.store.channels:
@@ -55,7 +56,7 @@ def evaluate_samples(
     facts = {"id": samples, "revision": store.revision, "family": "samples", "parameters": None, "codebook_size": None}
     record = protocol_of(facts, real, data, seed)
     check_out(out, record)
-    images = gather(store.gather, batch_indices(len(store), 0, n, seed), store.images.shape[1:])
+    images = gather(store.gather, batch_indices(len(store), 0, len(real.images), seed), store.images.shape[1:])
     evaluation = finish(record, real, None, images, [], {}, notes)
     if out is not None:
         save_evaluation(evaluation, out, real)

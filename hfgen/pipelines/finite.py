@@ -67,7 +67,7 @@ def check_images(images: Tensor) -> None:
 
 
 def _networks(pipeline: Any) -> Iterator[tuple[str, nn.Module]]:
-    for name in pipeline.component_names:
+    for name in getattr(pipeline, "component_names", ()):
         part = getattr(pipeline, name)
         if isinstance(part, nn.Module):
             yield name, part

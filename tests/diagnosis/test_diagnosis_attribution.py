@@ -127,7 +127,8 @@ def test_a_network_that_does_not_fill_its_latent_is_told_from_a_small_latent(tmp
 
 def causes_of(network: Linear, tmp_path) -> dict[str, float]:
     real = white_images(BUDGET.images, seed=1)
-    stages = make_stages(pipeline(network), real, partial(white_images, 1500, 2), BUDGET, 0, tmp_path)
+    stages, failed = make_stages(pipeline(network), real, partial(white_images, 1500, 2), BUDGET, 0, tmp_path)
+    assert not failed
     high = {name: power_spectrum(images).high for name, images in stages.items() if name != "low_precision"}
     return values(attribute({"real": power_spectrum(real).high, **high}, 1.0, seed=0))
 

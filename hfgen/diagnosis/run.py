@@ -92,8 +92,8 @@ def diagnose(
     # Of fewer, some resample would hold none, and shares of no power aren't defined.
     if (detailed := int((real.spectrum.high > 0).sum())) < _FEWEST:
         raise DataError(
-            f"data: {detailed} of the {count} images have power above .25 cycles/pixel, and a diagnosis needs {_FEWEST}; "
-            "use images that aren't flat"
+            f"data: {detailed} of the {count} images have power above .25 cycles/pixel, and a diagnosis needs "
+            f"{_FEWEST} such; use images that aren't flat"
         )
     facts = {
         "schema": DIAGNOSIS.version,

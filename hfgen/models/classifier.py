@@ -151,7 +151,9 @@ def _standardise(network: nn.Sequential, head: ClassHead, images: Tensor) -> Non
     unscaled = features(network, images).double()
     last = network[-1]
     assert isinstance(last, nn.Linear)
-    mean, scale = unscaled.mean(0).float(), unscaled.std(0).clamp(min=1e-6).float()
+    mean, deviation = unscaled.mean(0).float(), unscaled.std(0).float()
+    # One that is the same for all images tells nothing; rounding enlarged to a variance of 1 would drown the others.
+    scale = torch.where(deviation > 1e-6, deviation, 1)
     last.bias.sub_(mean).div_(scale)
     last.weight.div_(scale[:, None])
     head.mean.copy_(mean)

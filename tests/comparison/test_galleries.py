@@ -12,6 +12,7 @@ from hfgen.comparison.differences import Features, features_of, perception_disto
 from hfgen.comparison.galleries import galleries
 from hfgen.data.glyphs import draw
 from hfgen.evaluation.run import Evaluation
+from hfgen.metrics import Collector
 from hfgen.reporting.pictures import error_levels, error_maps
 
 N, SIDE = 30, 16
@@ -88,7 +89,7 @@ def test_error_maps_run_from_dark_blue_to_yellow(originals: Tensor):
 
 def test_without_the_extractor_there_are_no_features_and_no_plane(models: dict[str, Evaluation]):
     assert features_of(models) is None
-    assert perception_distortion(models, None) == {}
+    assert perception_distortion(models, None, Collector()) == {}
 
 
 def test_the_planes_error_is_that_of_white_and_copies_have_no_kernel_distance(
@@ -96,7 +97,7 @@ def test_the_planes_error_is_that_of_white_and_copies_have_no_kernel_distance(
 ):
     seen = originals.flatten(1).double() / 255
     features = Features(seen, {}, {"up": seen, "down": seen + 0.5})
-    plane = perception_distortion(models, features)
+    plane = perception_distortion(models, features, Collector())
     errors = (torch.arange(N).double() + 1) / 255
     assert plane["up"]["mse"]["value"] == pytest.approx(float(errors.square().mean()))
     assert plane["up"]["kid"]["value"] == pytest.approx(0, abs=1e-12)

@@ -77,7 +77,7 @@ def test_wrong_inputs_are_refused_in_one_line(vae: Path, glyph_folder: Path, tmp
     with pytest.raises(UserError, match="budget: 'huge' is none; choose small or full"):
         run.diagnose(vae, str(glyph_folder), out=tmp_path, budget="huge")  # type: ignore[arg-type]
     assert main(["diagnose", str(vae), f"--data={glyph_folder}", f"--out={tmp_path}", "--n=5"]) == 2
-    assert "n: 5 held-out images are too few" in capsys.readouterr().err
+    assert "n: 5 images asked of the 100 in" in capsys.readouterr().err
     assert main(["diagnose", str(tmp_path / "no"), f"--data={glyph_folder}", f"--out={tmp_path}"]) == 2
     with pytest.raises(UserError, match=r"diagnosis: there is no .*; `hfgen diagnose` writes one"):
         DIAGNOSIS.read(tmp_path / "diagnosis.json")

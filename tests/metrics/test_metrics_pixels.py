@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sizes import LargestTensor
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
 
 from hfgen.errors import UserError
@@ -134,3 +135,12 @@ def test_capped_psnr_is_psnr_but_finite_for_an_exact_copy() -> None:
     assert values[1] == psnr(images, other, 255)[1]
     torch.testing.assert_close(values[0], values[2])
     assert values[2] == psnr(images, other, 255)[2]
+
+
+@pytest.mark.parametrize("score", [mse, capped_psnr, lambda x, y: ssim(x, y, 255)])
+def test_a_large_set_is_converted_to_floats_a_few_images_at_a_time(score) -> None:
+    x, y = noise(96, 3, 128, 128), noise(96, 3, 128, 128, seed=1)
+    with LargestTensor() as largest:
+        scores = score(x, y)
+    assert largest.bytes < 0.4 * 8 * x.numel()
+    assert torch.equal(scores[:5], score(x[:5], y[:5]))

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from sizes import LargestTensor
 from torch import nn
 
 from hfgen.objectives.adversarial import (
@@ -305,3 +306,15 @@ def test_usage_is_the_share_of_codes_taken_lately():
     for _ in range(5):
         average.see(torch.tensor([7]))
     assert [average.usage(updates).item() for updates in (5, 6, 7)] == [1 / 8, 2 / 8, 4 / 8]
+
+
+def test_a_codebook_of_16384_codes_is_averaged_without_a_number_for_each_pair():
+    size, dimension, latents = 16_384, 4, 4_096
+    draws = torch.Generator().manual_seed(0)
+    vectors, codes = torch.randn(latents, dimension, generator=draws), torch.randint(size, (latents,), generator=draws)
+    average, codebook = CodebookAverage(size, dimension), torch.zeros(size, dimension)
+    with LargestTensor() as largest:
+        average.update(codebook, vectors, codes, torch.zeros(size, dtype=torch.int64), decay=0.0)
+    assert largest.bytes <= 8 * size * dimension
+    code = int(codes[0])
+    assert torch.allclose(codebook[code], vectors[codes == code].mean(0), atol=1e-6)

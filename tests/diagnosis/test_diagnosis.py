@@ -1,6 +1,7 @@
 """From the command line to the document, for every family."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -50,10 +51,10 @@ def test_every_family_is_diagnosed_from_the_command_line(
 def test_an_interrupted_diagnosis_continues(glyph_folder: Path, vae: Path, tmp_path: Path, monkeypatch):
     whole = run.diagnose(vae, str(glyph_folder), out=tmp_path / "whole")
     with monkeypatch.context() as broken:
-        broken.setattr(chain, "generate", _stop)
+        broken.setattr(chain, "refit", _stop)
         with pytest.raises(KeyboardInterrupt):
             run.diagnose(vae, str(glyph_folder), out=tmp_path / "out")
-    monkeypatch.setattr(chain, "refit", _stop)
+    monkeypatch.setattr(chain, "generate", _stop)
     again = run.diagnose(vae, str(glyph_folder), out=tmp_path / "out")
     assert json.dumps(again) == json.dumps(whole)
 
@@ -84,3 +85,54 @@ def test_wrong_inputs_are_refused_in_one_line(vae: Path, glyph_folder: Path, tmp
     (tmp_path / "diagnosis.json").write_text("{}")
     with pytest.raises(UserError, match="is a required property"):
         DIAGNOSIS.read(tmp_path / "diagnosis.json")
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_nan_is_the_finding_of_a_diagnosis(
+    part: str, vae: Path, glyph_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    import hfgen
+
+    pipeline = hfgen.load(vae)
+    getattr(pipeline.vae, part).conv_out.weight.data.fill_(math.nan)
+    pipeline.save_pretrained(tmp_path / "model")
+    out = tmp_path / "out"
+    assert main(["diagnose", str(tmp_path / "model"), f"--data={glyph_folder}", f"--out={out}"]) == 0
+    document = DIAGNOSIS.read(out / "diagnosis.json")
+    found = document["non_finite"][0]
+    assert found["part"] == f"vae.{part}.conv_out" and found["image"] == "held-out image 0"
+    assert document["ranking"] == [{"cause": "non_finite", "score": 1.0, "of": "images"}]
+    assert f"hold NaN or infinity, first held-out image 0: vae.{part}.conv_out gives it" in document["advice"][0]
+    assert document["advice"][0] in capsys.readouterr().out
+    # An encoder's fault leaves what the decoder draws to be looked at.
+    assert [link["stage"] for link in document["chain"]] == (["prior_sample"] if part == "encoder" else [])
+    assert not document["causes"] and not (out / "waterfall.png").exists()
+
+
+def test_an_intervention_that_fails_is_left_out_and_noted(
+    vae: Path, glyph_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def diverged(network, images, condition, budget, seed):
+        student = refit(network, images, condition, budget, seed)
+        if condition == "free":
+            student.decoder.conv_out.weight.data.fill_(math.nan)
+        return student
+
+    refit = chain.refit
+    monkeypatch.setattr(chain, "refit", diverged)
+    document = run.diagnose(vae, str(glyph_folder), out=tmp_path)
+    assert {link["stage"] for link in document["chain"]} == NOISY - {"free"}
+    assert document["notes"] == ["free: left out (the model gives NaN or infinity)"]
+    assert document["non_finite"] == [] and "missing" in document["causes"]
+
+
+def test_images_without_detail_are_refused_before_the_work(vae: Path, tmp_path: Path):
+    from PIL import Image
+
+    for split in ("train", "test"):
+        (tmp_path / "flat" / split).mkdir(parents=True)
+        for index in range(24):
+            Image.new("L", (16, 16), index).save(tmp_path / "flat" / split / f"{index}.png")
+    with pytest.raises(UserError, match=r"data: 0 of the 24 images have power above .25 cycles/pixel"):
+        run.diagnose(vae, str(tmp_path / "flat"), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

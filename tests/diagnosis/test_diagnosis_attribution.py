@@ -177,3 +177,28 @@ def test_a_decoder_that_gives_half_is_under_trained(tmp_path):
 def test_an_autoencoder_that_passes_everything_has_no_cause(tmp_path):
     found = causes_of(Linear(cosines(), cosines()), tmp_path)
     assert all(abs(value) < 0.02 for value in found.values())
+
+
+def test_a_descent_that_ends_in_nan_keeps_what_it_had_and_one_without_a_begin_is_refused():
+    from hfgen.diagnosis.interventions import optimised
+    from hfgen.pipelines.finite import NonFinite
+
+    wanted, calls = torch.zeros(3, 1, 2, 2), []
+
+    def decoder(latents: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        images = latents + 0.5
+        if len(calls) == 2:
+            images = torch.where(torch.arange(3)[:, None, None, None] == 1, torch.nan, images)
+        return images
+
+    found = optimised(decoder, torch.zeros(3, 1, 2, 2), wanted, steps=1)
+    assert (found[1] == 191).all() and (found[0] <= 191).all()
+    with pytest.raises(NonFinite, match="first for image 2"):
+        optimised(lambda z: torch.where(torch.arange(3)[:, None, None, None] == 2, torch.nan, z), wanted, wanted, 2)
+
+
+def test_without_the_refit_decoder_an_autoencoder_is_still_one():
+    found = values(attribute(powers(linear=0.9, free=0.8, best=0.5, mean=0.4), 1.0, seed=0))
+    expected = {"data": 0, "bottleneck": 0.1, "network": 0.1, "encoder": 0.4, "decoder": 0, "missing": 0.6}
+    assert found == pytest.approx(expected)

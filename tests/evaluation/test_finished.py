@@ -43,7 +43,7 @@ def test_an_evaluation_is_read_back_whole(folders: Path, glyph_folder: Path):
 def test_compare_reads_evaluations_and_measures_models_beside_them(
     folders: Path, glyph_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    import hfgen.evaluation.run
+    import hfgen.comparison.measuring
 
     models = [folders / "of_vae", folders / "gan"]
     options = [f"--data={glyph_folder}", f"--n={N}", f"--out={tmp_path / 'mixed'}"]
@@ -56,7 +56,7 @@ def test_compare_reads_evaluations_and_measures_models_beside_them(
     def measured(*_: object, **__: object) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(hfgen.evaluation.run, "evaluate", measured)
+    monkeypatch.setattr(hfgen.comparison.measuring, "evaluate", measured)
     finished = [str(folders / "of_vae"), str(folders / "of_gan")]
     assert main(["compare", *finished, f"--out={tmp_path / 'read'}"]) == 0
     read = json.loads((tmp_path / "read" / "comparison.json").read_text())

@@ -27,6 +27,9 @@ def quickstart(
     split: str = "test",
     small_images: SmallImages = "pad",
     skip_damaged: bool = False,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    config_name: str | None = None,
 ) -> Path:
     """Train, evaluate and compare into `out`; return the report.
 
@@ -40,24 +43,30 @@ def quickstart(
         split: Of the held-out images.
         small_images: What to do with images below 32 px.
         skip_damaged: Leave damaged images out.
+        image_column: See `hfgen.data.open_store`.
+        label_column: See `hfgen.data.open_store`.
+        config_name: See `hfgen.data.open_store`.
 
     Raises:
         UserError: bad data, too few held-out images, which is found before anything is trained, or `out` holds
             something else.
         Interrupted: Ctrl-C or SIGTERM during training; the state was saved.
     """
-    count = choose_n(data, split, n)
+    count = choose_n(data, split, n, config_name=config_name)
+    columns = {"image_column": image_column, "label_column": label_column, "config_name": config_name}
     overrides = [f"--data={data}", f"--small_images={small_images}", f"--skip_damaged={str(skip_damaged).lower()}"]
+    overrides += [f"--{name}={value}" for name, value in columns.items() if value is not None]
     if max_images is not None:
         overrides.append(f"--max_images={max_images}")
     report = out / "report.html"
-    finished = report.is_file() and _measured(out, split_size(data, split)[0], n, count)
+    finished = report.is_file() and _measured(out, split_size(data, split, config_name=config_name)[0], n, count)
     for name, recipe in MODELS.items():
         finished = finished and (out / name / "pretrained").is_dir()
         train(load_config(recipe, overrides), out / name)
     if finished:
         return report
     settings: dict[str, Any] = {"split": split, "n": n, "small_images": small_images, "skip_damaged": skip_damaged}
+    settings |= columns
     evaluations = {name: evaluate(out / name, data, out=out / name, **settings) for name in MODELS}
     compare(evaluations, out, costs={name: measure_costs(load(out / name)) for name in MODELS})
     return report

@@ -99,7 +99,7 @@ def columns(arguments: argparse.Namespace) -> dict[str, str | None]:
 def measurement(arguments: argparse.Namespace) -> dict[str, Any]:
     """The values of `add_measurement`, without DATA."""
     names = ("split", "n", "seed", "small_images", "skip_damaged", "extractor")
-    return {name: getattr(arguments, name) for name in names}
+    return {**{name: getattr(arguments, name) for name in names}, **columns(arguments)}
 
 
 def at_least_one(n: int) -> None:

@@ -6,7 +6,7 @@ import argparse
 import os
 import shlex
 
-from hfgen.cli.options import Verbs, add_data, add_out, add_split, add_verb
+from hfgen.cli.options import Verbs, add_data, add_out, add_split, add_verb, columns
 
 
 def register(verbs: Verbs) -> None:
@@ -23,7 +23,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the main job."""
     from hfgen.quickstart import MODELS, quickstart
 
-    options = {name: getattr(arguments, name) for name in ("max_images", "n", "split", "small_images", "skip_damaged")}
+    names = ("max_images", "n", "split", "small_images", "skip_damaged", *columns(arguments))
+    options = {name: getattr(arguments, name) for name in names}
     report = quickstart(arguments.data, arguments.out, **options)
     models = " ".join(shlex.quote(str(arguments.out / name)) for name in MODELS)
     activate = os.environ.get("HFGEN_ACTIVATE")

@@ -40,7 +40,11 @@ def measure_models(
     places = dict(zip(names, models, strict=True))
     finished = {name: is_finished(Path(place), given_data=data is not None) for name, place in places.items()}
     if data is not None and not all(finished.values()):
-        choose_n(data, split, n, extractor=settings.get("extractor", EMBEDDED))
+        chosen: dict[str, Any] = {
+            "extractor": settings.get("extractor", EMBEDDED),
+            "config_name": settings.get("config_name"),
+        }
+        choose_n(data, split, n, **chosen)
     resolution = settings.get("resolution")
     check_same_images({name: _images_of(place, finished[name], resolution) for name, place in places.items()})
     evaluations, costs = {}, {}

@@ -48,6 +48,9 @@ def diagnose(
     seed: int = 0,
     small_images: SmallImages = "refuse",
     skip_damaged: bool = False,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    config_name: str | None = None,
     extractor: str = "embedded",
     resolution: int | None = None,
 ) -> dict[str, Any]:
@@ -66,6 +69,9 @@ def diagnose(
         seed: Of every draw.
         small_images: See `evaluate`.
         skip_damaged: See `evaluate`.
+        image_column: See `hfgen.data.open_store`.
+        label_column: See `hfgen.data.open_store`.
+        config_name: See `hfgen.data.open_store`.
         extractor: See `evaluate`.
         resolution: See `evaluate`.
 
@@ -76,7 +82,7 @@ def diagnose(
     if budget not in BUDGETS:
         raise SettingsError(f"budget: {budget!r} is none; choose {' or '.join(BUDGETS)}")
     most = BUDGETS[budget].images
-    choose_n(data, split, n, fewest=_FEWEST, most=most, extractor=extractor)
+    choose_n(data, split, n, fewest=_FEWEST, most=most, extractor=extractor, config_name=config_name)
     folder = resolve_folder(model)
     pipeline = load(folder)
     pipeline.set_progress_bar_config(disable=True)
@@ -86,6 +92,9 @@ def diagnose(
         "condition": pipeline.paired_with,
         "small_images": small_images,
         "skip_damaged": skip_damaged,
+        "image_column": image_column,
+        "label_column": label_column,
+        "config_name": config_name,
     }
     real = held_out_images(data, split=split, n=n, most=most, seed=seed, extractor=extractor, **settings)
     count = len(real.images)

@@ -30,6 +30,9 @@ FEWEST = 2 * (NEIGHBOURS + 1)
 EMBEDDED = "embedded"
 """The extractor that is trained on DATA itself."""
 
+_COLUMNS = ("image_column", "label_column", "config_name")
+_SETTINGS = ("resolution", "channels", "condition", "small_images", "skip_damaged", *_COLUMNS)
+
 logger = logging.getLogger("hfgen")
 
 
@@ -42,7 +45,14 @@ class HeldOut(RealImages):
 
 
 def choose_n(
-    data: str, split: str, n: int | None, *, fewest: int = FEWEST, most: int = MOST, extractor: str = EMBEDDED
+    data: str,
+    split: str,
+    n: int | None,
+    *,
+    fewest: int = FEWEST,
+    most: int = MOST,
+    extractor: str = EMBEDDED,
+    config_name: str | None = None,
 ) -> int:
     """How many held-out images to measure: `n`, or as many as there are up to `most`. None is decoded.
 
@@ -51,8 +61,8 @@ def choose_n(
             extractor on.
         SettingsError: `n` is below `fewest` or more than there are.
     """
-    used, there = split_size(data, split)
-    _, training = split_size(data, "train")
+    used, there = split_size(data, split, config_name=config_name)
+    _, training = split_size(data, "train", config_name=config_name)
     if extractor == EMBEDDED and training < FEWEST_IMAGES:
         raise DataError(
             f"data: {data} has {training} images to train on, and the fewest that the embedded extractor takes are "
@@ -84,6 +94,9 @@ def held_out_images(
     condition: tuple[str, int] | None = None,
     small_images: Literal["refuse", "pad", "upscale"] = "refuse",
     skip_damaged: bool = False,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    config_name: str | None = None,
     extractor: str = EMBEDDED,
 ) -> HeldOut:
     """`n` images of a split, by default all up to `most`, chosen by `seed`; as many of the train split beside them.
@@ -96,8 +109,9 @@ def held_out_images(
     """
     if resolution < SMALLEST:
         raise SettingsError(f"resolution: {resolution} pixels are too few for a spectrum; use {SMALLEST} or more")
-    settings = (resolution, channels, condition, small_images, skip_damaged)
-    states = find(data).state, _state_of_extractor(extractor)
+    columns = image_column, label_column, config_name
+    settings = (resolution, channels, condition, small_images, skip_damaged, *columns)
+    states = find(data, config_name).state, _state_of_extractor(extractor)
     return _held_out(data, states, split, n, most, seed, settings, extractor)
 
 
@@ -117,8 +131,7 @@ def _held_out(
     extractor: str,
 ) -> HeldOut:
     """See `held_out_images`; `states`, of the data and the extractor, are a part of the cache's key, no more."""
-    names = ("resolution", "channels", "condition", "small_images", "skip_damaged")
-    options: dict[str, Any] = dict(zip(names, settings, strict=True))
+    options: dict[str, Any] = dict(zip(_SETTINGS, settings, strict=True))
     store = open_store(data, split=split, **options)
     training = store if split == "train" else open_store(data, split="train", **{**options, "channels": store.channels})
     # Once more: damaged images may have been left out.

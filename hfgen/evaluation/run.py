@@ -70,6 +70,9 @@ def evaluate(
     seed: int = 0,
     small_images: SmallImages = "refuse",
     skip_damaged: bool = False,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    config_name: str | None = None,
     extractor: str = "embedded",
     resolution: int | None = None,
     out: Path | None = None,
@@ -87,7 +90,7 @@ def evaluate(
         UserError: the model, the data or the extractor can't be loaded, the split has fewer than `n` images, `out` is
             taken, or the model gives NaN or infinity.
     """
-    choose_n(data, split, n, extractor=extractor)
+    choose_n(data, split, n, extractor=extractor, config_name=config_name)
     folder = resolve_folder(model)
     pipeline = load(folder)
     pipeline.set_progress_bar_config(disable=True)
@@ -101,6 +104,9 @@ def evaluate(
         condition=pipeline.paired_with,
         small_images=small_images,
         skip_damaged=skip_damaged,
+        image_column=image_column,
+        label_column=label_column,
+        config_name=config_name,
         extractor=extractor,
     )
     facts = {

@@ -25,6 +25,9 @@ def evaluate_samples(
     seed: int = 0,
     small_images: SmallImages = "refuse",
     skip_damaged: bool = False,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    config_name: str | None = None,
     extractor: str = "embedded",
     resolution: int | None = None,
     out: Path | None = None,
@@ -33,15 +36,16 @@ def evaluate_samples(
 
     `n` is by default as many as there are on both sides, up to 2000; `resolution` that of the first image. Where one
     side is grey and the other one isn't, both are measured in colour, and a note says so. Arguments and errors are
-    those of `evaluate`.
+    those of `evaluate`; columns and configuration are those of `data`.
     """
     _, made = split_size(samples, samples_split)
-    choose_n(data, split, _checked(samples, made, n), extractor=extractor)
+    choose_n(data, split, _checked(samples, made, n), extractor=extractor, config_name=config_name)
     resolution = resolution or stored_side(samples, samples_split)
     settings: dict[str, Any] = {"small_images": small_images, "skip_damaged": skip_damaged, "resolution": resolution}
     store = open_store(samples, split=samples_split, **settings)
     _checked(samples, len(store), n)
     options: dict[str, Any] = {"split": split, "n": n, "most": min(MOST, len(store)), "seed": seed, **settings}
+    options |= {"image_column": image_column, "label_column": label_column, "config_name": config_name}
     options["extractor"] = extractor
     real = held_out_images(data, channels="auto", **options)
     notes = [f"samples: {note}" for note in store.notes]

@@ -14,7 +14,7 @@ from hfgen.evaluation.run import Evaluation
 from hfgen.reporting.pictures import MOST_IMAGES, Strip, error_levels, error_maps
 
 _MOST_PAIRS = 3
-_NUMBERS = 2**23
+_NUMBERS = 2**22
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ def overlap(first: Estimate, second: Estimate) -> bool:
 
 def _rounded(estimate: Estimate, scale: float) -> list[str]:
     half = scale * (estimate.high - estimate.low) / 2
-    decimals = _MOST_DECIMALS if half <= 0 else -math.floor(math.log10(half / 1.5))
+    exact = 0 if float(scale * estimate.value).is_integer() else _MOST_DECIMALS
+    decimals = exact if half <= 0 else -math.floor(math.log10(half / 1.5))
     decimals = min(max(decimals, 0), _MOST_DECIMALS)
     parts = (scale * x for x in (estimate.value, estimate.low, estimate.high))
     # Adding 0.0 turns -0.0 into 0.0.

@@ -58,7 +58,7 @@ def _write_glyphs(folder: Path, split: str, count: int) -> None:
 
 def _save(family: str, seed: int, folder: Path) -> Path:
     settings = FAMILIES[family](**TINY)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         settings.pipeline(settings.build(SIDE, 1)).save_pretrained(folder)
     return folder

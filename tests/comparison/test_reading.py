@@ -186,3 +186,27 @@ def test_rounding_moves_no_number_by_more_than_a_third_of_the_interval(value: fl
         for part, exact in zip(shown, (value, value - half, value + half), strict=True):
             assert abs(part - exact * scale) <= max(half * scale / 3, 0.5) * 1.001
         assert "-0 " not in text and "-0.0 " not in text
+
+
+def test_nothing_is_said_of_samples_that_are_not_there() -> None:
+    bare = {name: VQVAE[name] for name in ("hf_ratio_reconstruction", "averaging_identity", "psnr")}
+    *details, answer = _reading(2.0, vae=VAE, vq=bare)
+    assert [sentence for sentence in details if sentence.startswith("vq:")] == [details[3]]
+    assert "vq: reconstructions keep 41 %" in details[3] and not any("KID" in sentence for sentence in details)
+    assert "the samples of vae keep 5 %" in answer and "variety" not in answer
+    *_, answer = _reading(one=bare, other={**bare, "hf_ratio_reconstruction": _near(0.9)})
+    assert "the reconstructions of other come closest to the sharpness of real images" in answer
+
+
+def test_a_metric_that_is_not_defined_is_not_read() -> None:
+    *details, answer = _reading(flat={"kid": _near(0.3)}, gan={"kid": _near(0.1)})
+    (sentence,) = details
+    gap = "the KID of gan is higher (0.10 [0.08, 0.12]; theirs 0.0000 [-0.0010, 0.0010])"
+    assert sentence == f"KID: the samples of gan are closest to the real images; beside other real images {gap}."
+    assert answer == "On these data no metric is defined that would compare sharpness; the notes say why."
+
+
+def test_a_number_without_an_interval_has_no_digits_that_say_nothing() -> None:
+    assert percent(Estimate(0.0, 0.0, 0.0, 9)) == "0 % [0, 0]"
+    assert number(Estimate(2.0, 2.0, 2.0, 9)) == "2 [2, 2]"
+    assert number(Estimate(0.25, 0.25, 0.25, 9)) == "0.250000 [0.250000, 0.250000]"

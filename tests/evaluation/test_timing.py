@@ -16,7 +16,7 @@ TINY = {"width": 16, "max_width": 16, "latent_channels": 4}
 
 @pytest.fixture(scope="module")
 def pipelines() -> dict[str, ImagePipeline]:
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         built = {name: FAMILIES[name](**TINY) for name in ("vae", "gan")}
         return {name: family.pipeline(family.build(16, 1)) for name, family in built.items()}

@@ -59,7 +59,8 @@ def quickstart(
     if max_images is not None:
         overrides.append(f"--max_images={max_images}")
     report = out / "report.html"
-    finished = report.is_file() and _measured(out, split_size(data, split, config_name=config_name)[0], n, count)
+    used, _ = split_size(data, split, config_name=config_name)
+    finished = report.is_file() and _measured(out, used, count, fewer=n is None and skip_damaged)
     for name, recipe in MODELS.items():
         finished = finished and (out / name / "pretrained").is_dir()
         train(load_config(recipe, overrides), out / name)
@@ -72,7 +73,7 @@ def quickstart(
     return report
 
 
-def _measured(out: Path, split: str, n: int | None, count: int) -> bool:
-    """Whether the comparison in `out` is of these images; by default damaged ones may be missing of the count."""
+def _measured(out: Path, split: str, count: int, *, fewer: bool) -> bool:
+    """Whether the comparison in `out` is of so many images of the split, or of `fewer`, where damaged ones are."""
     data = read_json(out / "comparison.json")["data"]
-    return data["split"] == split and (data["n"] == count if n is not None else data["n"] <= count)
+    return data["split"] == split and (data["n"] == count or (fewer and data["n"] < count))

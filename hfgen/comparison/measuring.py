@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from hfgen.comparison.names import distinct_names
-from hfgen.comparison.protocol import check_same_images
+from hfgen.comparison.protocol import check_same_images, check_same_settings
 from hfgen.comparison.run import check_names
+from hfgen.data import split_size
 from hfgen.documents import RECORD
 from hfgen.evaluation.finished import is_finished, read_evaluation
 from hfgen.evaluation.held_out import EMBEDDED, choose_n
@@ -29,7 +30,7 @@ def measure_models(
         data: DATA; None where all are such folders.
         out: Folder for each measured model's own record and dataset.
         split: Of DATA.
-        n: Held-out images; by default as many as there are, up to 2000.
+        n: Held-out images; by default as many as in the folders that are read, or as there are, up to 2000.
         settings: What else `hfgen.evaluation.run.evaluate` takes.
 
     Raises:
@@ -39,14 +40,19 @@ def measure_models(
     check_names(names)
     places = dict(zip(names, models, strict=True))
     finished = {name: is_finished(Path(place), given_data=data is not None) for name, place in places.items()}
+    records = {name: RECORD.read(Path(place) / "record.json") for name, place in places.items() if finished[name]}
     if data is not None and not all(finished.values()):
+        if records and n is None:
+            n = next(iter(records.values()))["data"]["n"]
+        used, _ = split_size(data, split, config_name=settings.get("config_name"))
+        check_same_settings(records, {"n": n, "split": used}, settings.get("seed", 0))
         chosen: dict[str, Any] = {
             "extractor": settings.get("extractor", EMBEDDED),
             "config_name": settings.get("config_name"),
         }
         choose_n(data, split, n, **chosen)
     resolution = settings.get("resolution")
-    check_same_images({name: _images_of(place, finished[name], resolution) for name, place in places.items()})
+    check_same_images({name: _images_of(place, records.get(name), resolution) for name, place in places.items()})
     evaluations, costs = {}, {}
     for name, place in places.items():
         if finished[name]:
@@ -58,10 +64,9 @@ def measure_models(
     return evaluations, costs
 
 
-def _images_of(place: str, finished: bool, resolution: int | None) -> dict[str, int | None]:
+def _images_of(place: str, record: dict[str, Any] | None, resolution: int | None) -> dict[str, int | None]:
     """Size and channels of its images; no channels where an old record has none."""
-    if finished:
-        data = RECORD.read(Path(place) / "record.json")["data"]
-        return {"resolution": data["resolution"], "channels": data.get("channels")}
+    if record is not None:
+        return {"resolution": record["data"]["resolution"], "channels": record["data"].get("channels")}
     pipeline = load(place)
     return {"resolution": resolution or pipeline.sample_size, "channels": pipeline.channels}

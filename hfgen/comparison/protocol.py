@@ -65,6 +65,25 @@ def check_same_images(models: dict[str, dict[str, int | None]]) -> None:
                 raise SettingsError(f"{field}: {mine} of {first}, but {theirs} of {other}; {remedy}")
 
 
+def check_same_settings(records: dict[str, dict[str, Any]], data: dict[str, Any], seed: int) -> None:
+    """Refuse records, by name, that can't be compared with what would be measured with these settings.
+
+    Args:
+        records: Of finished evaluations.
+        data: `n` and `split` of the others.
+        seed: Of the others.
+
+    Raises:
+        SettingsError: names the first setting that differs.
+    """
+    asked = {**{f"data.{name}": value for name, value in data.items()}, "protocol.seed": seed}
+    for name, record in records.items():
+        had = _protocol(record)
+        for field, value in asked.items():
+            if had[field] != value:
+                raise SettingsError(f"{field}: {had[field]} of {name}, but {value} asked; {_REMEDIES[field]}")
+
+
 def version_notes(records: dict[str, dict[str, Any]]) -> list[str]:
     """Where libraries' versions differ, which may move numbers slightly; one sentence a library."""
     versions = {name: record["protocol"]["versions"] for name, record in records.items()}

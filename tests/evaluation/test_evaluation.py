@@ -216,6 +216,7 @@ def made_by_others(glyph_folder: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 def test_images_of_others_are_measured_and_verified(made_by_others: Path, glyph_folder: Path, tmp_path: Path):
+    from hfgen.cli import main
     from hfgen.evaluation.samples import evaluate_samples
     from hfgen.evaluation.verification import verify
 
@@ -227,6 +228,8 @@ def test_images_of_others_are_measured_and_verified(made_by_others: Path, glyph_
     assert record["metrics"]["laplacian_variance_ratio_sample"]["high"] < 0.5
     assert evaluation.reconstructions is None and evaluation.seeds == []
     assert verify(tmp_path) > 0
+    assert main(["compare", str(tmp_path), f"--out={tmp_path / 'compared'}"]) == 0
+    assert "parameters unknown" in (tmp_path / "compared" / "report.html").read_text()
     with pytest.raises(UserError, match="n: 41 images asked of the 40"):
         evaluate_samples(str(made_by_others), str(glyph_folder), n=41)
 

@@ -41,12 +41,20 @@ def test_an_evaluation_is_read_back_whole(folders: Path, glyph_folder: Path):
 
 
 def test_compare_reads_evaluations_and_measures_models_beside_them(
-    folders: Path, glyph_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folders: Path,
+    glyph_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ):
     import hfgen.comparison.measuring
 
     models = [folders / "of_vae", folders / "gan"]
-    options = [f"--data={glyph_folder}", f"--n={N}", f"--out={tmp_path / 'mixed'}"]
+    options = [f"--data={glyph_folder}", f"--out={tmp_path / 'mixed'}"]
+    for wrong, words in (("--n=50", "data.n: 40 of of_vae, but 50 asked"), ("--seed=1", "protocol.seed: 0 of of_vae")):
+        assert main(["compare", *map(str, models), *options, wrong]) == 2
+        assert words in capsys.readouterr().err and not (tmp_path / "mixed").exists()
+    # As many as in the evaluation that is read.
     assert main(["compare", *map(str, models), *options]) == 0
     mixed = json.loads((tmp_path / "mixed" / "comparison.json").read_text())
     assert mixed["costs"].keys() == {"gan"} and mixed["costs"]["gan"]["sampling"]["peak_bytes"] > 0

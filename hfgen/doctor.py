@@ -109,17 +109,16 @@ def _gpus() -> str:
 def _device() -> str:
     import torch
 
-    from hfgen.training.devices import describe
+    from hfgen.devices import describe
 
     return describe(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def _training() -> str:
-    import torch
 
-    from hfgen.training.devices import choose_kernels
+    from hfgen.devices import choose_device, choose_kernels
 
-    return str(choose_kernels(torch.device("cuda" if torch.cuda.is_available() else "cpu"))).split(": ", 1)[1]
+    return str(choose_kernels(choose_device())).split(": ", 1)[1]
 
 
 def _place(folder: Path) -> str:

@@ -11,6 +11,7 @@ LAYERS = [
     ("files",),
     ("documents", "folders"),
     ("images",),
+    ("devices",),
     ("outputs",),
     ("recipes",),
     ("data",),

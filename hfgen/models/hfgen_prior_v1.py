@@ -43,8 +43,10 @@ class LatentPrior(ModelMixin, ConfigMixin):
 
     def sample(self, uniforms: Tensor, normals: Tensor) -> Tensor:
         """Latents (N, C, h, w): uniforms (N,) in [0, 1) choose the components, normals (N, C, h, w) the points."""
-        shares = self.weights.double().cumsum(0)
-        chosen = torch.searchsorted(shares, uniforms.to(shares), right=True).clamp_max(len(shares) - 1)
+        # On the CPU: Apple's GPU has no float64.
+        shares = self.weights.cpu().double().cumsum(0)
+        chosen = torch.searchsorted(shares, uniforms.cpu().double(), right=True).clamp_max(len(shares) - 1)
+        chosen = chosen.to(self.means.device)
         normals = normals.to(self.means)
         moved = torch.empty_like(normals.flatten(1))
         for component in range(len(shares)):
@@ -78,7 +80,7 @@ class LatentPrior(ModelMixin, ConfigMixin):
                 break
             before = now
         for name, part in zip(("weights", "means", "factors"), parts, strict=True):
-            getattr(self, name).copy_(part)
+            getattr(self, name).copy_(part.float())
 
 
 def _stretch(points: Tensor, factor: Tensor) -> Tensor:

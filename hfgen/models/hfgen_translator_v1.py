@@ -120,7 +120,7 @@ def edges(images: Tensor) -> Tensor:
     x = pad(images.float(), (1, 1, 1, 1), mode="replicate")
     rows, columns = x[:, :, :-2] + 2 * x[:, :, 1:-1] + x[:, :, 2:], x[..., :-2] + 2 * x[..., 1:-1] + x[..., 2:]
     across, down = rows[..., 2:] - rows[..., :-2], columns[:, :, 2:] - columns[:, :, :-2]
-    return (across.square() + down.square()).sqrt().div(4).clamp(max=2) - 1
+    return ((across.square() + down.square()).sqrt().div(4).clamp(max=2) - 1).to(images.dtype)
 
 
 def _norm(channels: int) -> nn.GroupNorm:

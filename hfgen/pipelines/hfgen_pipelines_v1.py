@@ -339,10 +339,10 @@ class VQVAEPipeline(ImagePipeline):
         self._check_options(temperature, top_k, guidance_scale)
         _, side, _ = self.latent_shape
         # One number a code, and one for the class.
-        uniforms = torch.stack([_draw(torch.rand, (side * side + 1,), g).double() for g in generators]).to(self.device)
-        starts = self._start_tokens(class_labels, uniforms[:, -1])
+        uniforms = torch.stack([_draw(torch.rand, (side * side + 1,), g).cpu().double() for g in generators])
+        starts = self._start_tokens(class_labels, uniforms[:, -1]).to(self.device)
         choose = partial(_choose, temperature=temperature, top_k=top_k)
-        codes = self._sample_prior(starts, uniforms[:, :-1], choose, guidance_scale)
+        codes = self._sample_prior(starts, _wide(uniforms[:, :-1], self.device), choose, guidance_scale)
         latents = self.vqvae.quantize.embedding(codes).unflatten(1, (side, side)).permute(0, 3, 1, 2)
         return self.vqvae.decode(latents, force_not_quantize=True).sample
 
@@ -361,12 +361,12 @@ class VQVAEPipeline(ImagePipeline):
         """What each image begins with (N,); a class that isn't given is drawn by uniforms (N,)."""
         none = self.vqvae.config.num_vq_embeddings
         if labels is None and not self.classes:
-            return torch.full(uniforms.shape, none, device=self.device)
+            return torch.full(uniforms.shape, none)
         if labels is None:
             return none + 1 + (uniforms * self.classes).long()
         if not self.classes:
             raise ValueError("class_labels: this model has no classes; leave them out")
-        chosen = torch.as_tensor(labels, device=self.device)
+        chosen = torch.as_tensor(labels).cpu()
         if chosen.numel() not in (1, len(uniforms)) or chosen.is_floating_point():
             raise ValueError(f"class_labels: give one integer, or {len(uniforms)}, one an image")
         wrong = chosen[(chosen < 0) | (chosen >= self.classes)]
@@ -384,7 +384,7 @@ class VQVAEPipeline(ImagePipeline):
         codes, past = [], None
         for uniform in uniforms.T.contiguous():
             output = self.prior(input_ids=tokens[:, None], past_key_values=past, use_cache=True)
-            past, logits = output.past_key_values, output.logits[:, -1, :none].double()
+            past, logits = output.past_key_values, _wide(output.logits[:, -1, :none], self.device)
             if guided:
                 with_class, without = logits.chunk(2)
                 logits = without + guidance_scale * (with_class - without)
@@ -577,12 +577,21 @@ def _draw(draw: Any, shape: tuple[int, ...], generator: torch.Generator | None) 
     return draw(shape, generator=generator, device=device)
 
 
+def _wide(numbers: Tensor, device: torch.device) -> Tensor:
+    """The numbers on a device in float64, or in float32 on Apple's GPU, which has none."""
+    return numbers.to(device, torch.float32 if device.type == "mps" else torch.float64)
+
+
 def _truncate(numbers: Tensor, bound: float) -> Tensor:
-    """Standard normal numbers -> such as are distributed as N(0, 1) within [-bound, bound], in the same order."""
+    """Standard normal numbers -> such as are distributed as N(0, 1) within [-bound, bound], in the same order.
+
+    On the CPU, in float64.
+    """
     inside = torch.special.ndtr(torch.tensor(bound, dtype=torch.float64)) * 2 - 1
     # The lower tail, mirrored: near 1 the distribution function has no digits left.
-    tail = torch.special.ndtr(-numbers.abs().double())
-    return (torch.special.ndtri(0.5 - inside * (0.5 - tail)).neg() * numbers.sign()).to(numbers.dtype)
+    wide = numbers.cpu().double()
+    tail = torch.special.ndtr(-wide.abs())
+    return (torch.special.ndtri(0.5 - inside * (0.5 - tail)).neg() * wide.sign()).to(numbers.dtype)
 
 
 def _check_labels(class_labels: int | Sequence[int] | Tensor, count: int, classes: int) -> Tensor:

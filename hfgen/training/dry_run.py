@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import torch
 
+from hfgen.devices import choose_device, choose_kernels
 from hfgen.training.config import RunConfig
-from hfgen.training.devices import choose_kernels
 from hfgen.training.launcher import agree_with_launcher
 
 
@@ -29,8 +29,7 @@ def dry_run(config: RunConfig) -> Iterator[tuple[str, str]]:
         yield f"phase {phase.name}", f"trains {', '.join(phase.trains)} at {phase.lr:g}, {share}"
     steps = -(-config.max_images // config.batch_size)
     yield "steps", f"{steps:,} of {config.batch_size} images of {channels} x {config.resolution} x {config.resolution}"
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    yield "kernels", str(choose_kernels(device, *agree_with_launcher(config)))
+    yield "kernels", str(choose_kernels(choose_device(), *agree_with_launcher(config)))
     for name, value in config.as_dict().items():
         for key, inner in value.items() if isinstance(value, dict) else (("", value),):
             yield f"{name}.{key}".rstrip("."), str(inner)

@@ -50,6 +50,7 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", on_checkpoint: 
         cadence.resume()
         bar = held.enter_context(cadence.begin())
         interrupts = held.enter_context(Interrupts(accelerator))
+        held.enter_context(trainer.feed)
         with contextlib.closing(cadence.trackers):
             while trainer.images_seen < trainer.last_image:
                 trainer.step()

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from hfgen.data import ImageStore, batch_indices
+from hfgen.data import ImageStore
+from hfgen.data.feed import Feed
+from hfgen.devices import choose_kernels, describe
 from hfgen.errors import SettingsError
 from hfgen.images import to_float
 from hfgen.seeds import derive_seed
 from hfgen.training import checkpoints, fsdp
 from hfgen.training.compile_check import compile_networks
 from hfgen.training.config import RunConfig
-from hfgen.training.devices import choose_kernels, describe
 from hfgen.training.ema import EMA, make_averages
 from hfgen.training.launcher import agree_with_launcher
 from hfgen.training.meters import Meters
@@ -72,9 +73,15 @@ class Trainer:
         self.trainable = {name: [p for p in net.parameters() if p.requires_grad] for name, net in self.networks.items()}
         self.optimizers = {phase.name: self._optimizer(phase) for phase in self.phases}
         self.modules = {phase.name: self._prepare(phase) for phase in self.phases}
-        self.store = move_to_gpu(store, self.device)
+        rank, processes = accelerator.process_index, accelerator.num_processes
+        self.feed = Feed(store, config.batch_size, config.seed, self.device, rank, processes)
         self.meters = Meters()
         self._compile()
+
+    @property
+    def store(self) -> ImageStore:
+        """The images, on a GPU where they fit."""
+        return self.feed.store
 
     # Before the first step.
 
@@ -198,11 +205,8 @@ class Trainer:
 
     def batch(self) -> tuple[Tensor, Tensor | None]:
         """Gather the next batch's share of this process: images (n, C, R, R) in [-1, 1], and labels (n,) or None."""
-        config, accelerator = self.config, self.accelerator
-        indices = batch_indices(len(self.store), self.images_seen, config.batch_size, config.seed)
-        share = indices.chunk(accelerator.num_processes)[accelerator.process_index]
-        images = to_float(self.store.gather(share).to(self.device)).contiguous(memory_format=self.kernels.memory_format)
-        return images, None if self.store.labels is None else self.store.labels[share].to(self.device)
+        images, labels = self.feed.batch(self.images_seen)
+        return to_float(images).contiguous(memory_format=self.kernels.memory_format), labels
 
     def train_only(self, phase: Phase) -> None:
         """Freeze what the phase doesn't train; what `build` froze stays frozen."""
@@ -276,13 +280,3 @@ class Trainer:
             checkpoints.load_optimizer(optimizer, state[f"optimizer.{name}"])
         accelerator = self.accelerator
         self.meters.load(state["log"], self.device, accelerator.process_index, accelerator.num_processes)
-
-
-def move_to_gpu(store: ImageStore, device: torch.device) -> ImageStore:
-    """The store with its uint8 images on a GPU if they fill at most half of what is free there, else as it is.
-
-    Batches are then gathered without crossing the bus.
-    """
-    if device.type != "cuda" or store.images.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
-        return store
-    return dataclasses.replace(store, images=store.images.to(device), mapping=None)

@@ -27,9 +27,9 @@ from benchmarks.bare import LOSSES, BareLoop
 from benchmarks.peers import PYTHAE_FAMILIES, pythae_loop
 from hfgen.configs import load_config
 from hfgen.data import open_store
+from hfgen.devices import choose_kernels, describe
 from hfgen.images import to_float
 from hfgen.training.cadence import Cadence
-from hfgen.training.devices import choose_kernels, describe
 from hfgen.training.trainer import Trainer
 
 SAME, BEST, PEER = 0.95, 0.90, 1.8

@@ -8,10 +8,10 @@ import torch
 from test_training_loop import make_trainer
 from torch import Tensor, nn
 
+from hfgen.devices import choose_kernels
 from hfgen.errors import SettingsError
 from hfgen.training import trainer as trainer_module
 from hfgen.training.compile_check import _fault, compile_networks
-from hfgen.training.devices import choose_kernels
 
 
 class WrongOnceCompiled(nn.Module):

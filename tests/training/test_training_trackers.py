@@ -8,12 +8,12 @@ import torch
 from tiny import tiny_config
 
 from hfgen.data import open_store
+from hfgen.data.feed import resident
+from hfgen.devices import choose_kernels
 from hfgen.errors import UserError
-from hfgen.training.devices import choose_kernels
 from hfgen.training.meters import Meters, Reading
 from hfgen.training.trackers import Trackers, make_accelerator
 from hfgen.training.train import train
-from hfgen.training.trainer import move_to_gpu
 
 
 def test_tensorboard_gets_the_lines_of_the_log(glyph_folder: Path, tmp_path: Path):
@@ -57,7 +57,7 @@ def test_what_is_chosen_follows_what_is_asked(glyph_folder: Path):
     assert choose_kernels(cpu, "bf16").memory_format == torch.contiguous_format
     assert str(choose_kernels(cpu, "fp32")).endswith("fp32, channels_last, no torch.compile, fused AdamW")
     store = open_store(str(glyph_folder), resolution=16)
-    assert move_to_gpu(store, cpu) is store
+    assert resident(store, cpu) is store
 
 
 def test_meters_add_up_over_steps_and_processes():

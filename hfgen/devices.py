@@ -1,0 +1,223 @@
+"""The device and the number format that something computes in: chosen, checked and said in one place."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import nn
+
+from hfgen.errors import SettingsError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+logger = logging.getLogger("hfgen")
+
+
+@dataclasses.dataclass(frozen=True)
+class Compute:
+    """Where a model runs, and in which numbers.
+
+    Attributes:
+        device: The device.
+        dtype: Of the model's weights and arithmetic; judges of images always compute in float32.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+
+    def __str__(self) -> str:
+        return f"{describe(self.device)}, {self.dtype_name}"
+
+    @property
+    def dtype_name(self) -> str:
+        """fp32, bf16 or fp16."""
+        return next(name for name, dtype in DTYPES.items() if dtype == self.dtype)
+
+    @property
+    def exact(self) -> torch.device:
+        """Where float64 is computed: the device, or the CPU beside one that has none (Apple's GPU)."""
+        return torch.device("cpu") if self.device.type == "mps" else self.device
+
+    def facts(self) -> dict[str, str]:
+        """For a record's protocol: `device`, such as `cpu` or `cuda: NVIDIA H100 80GB HBM3`, and `dtype`."""
+        kind = self.device.type
+        name = f"cuda: {torch.cuda.get_device_name(self.device)}" if kind == "cuda" else kind
+        return {"device": name, "dtype": self.dtype_name}
+
+    def place(self, pipeline: Any) -> Any:
+        """Move a diffusers pipeline's networks there, in place, and return it."""
+        for component in pipeline.components.values():
+            if isinstance(component, nn.Module):
+                # Not the pipeline's `to`, which warns of what was asked for: half precision.
+                nn.Module.to(component, self.device, self.dtype)
+        return pipeline
+
+    @contextlib.contextmanager
+    def precise(self) -> Iterator[None]:
+        """Let float32 be float32, and the same again.
+
+        By default cuDNN rounds the inputs of float32 convolutions to TF32, of 10 bits, and picks its algorithm by a
+        race: enough to move a metric.
+        """
+        cudnn = torch.backends.cudnn
+        with cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False):
+            yield
+
+
+def choose(device: str | torch.device = "auto", dtype: str | torch.dtype = "auto") -> Compute:
+    """What was asked, checked; each choice is logged once.
+
+    Args:
+        device: cpu, cuda, cuda:N or mps; `auto` is a GPU that torch can use (CUDA or ROCm before Apple's), else the
+            CPU.
+        dtype: fp32, bf16 or fp16. `auto` is fp32 everywhere: half precision moves what is measured (bf16 has 8 bits),
+            and numbers of two devices shall be comparable.
+
+    Raises:
+        SettingsError: an unknown name, or this machine has no such device or format; says what to use instead.
+    """
+    compute = Compute(choose_device(device), _choose_dtype(dtype))
+    if compute.dtype == torch.bfloat16 and not _has_bf16(compute.device):
+        raise SettingsError(f"dtype: bf16 isn't supported by {describe(compute.device)}; use fp32 or fp16")
+    _say(str(compute))
+    return compute
+
+
+def choose_device(asked: str | torch.device = "auto") -> torch.device:
+    """The device of `choose`; errors alike."""
+    name = str(asked)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise SettingsError(f"device: {name!r} is unknown; use auto, cpu, cuda, cuda:N or mps")
+    if device.type == "cuda":
+        _check_cuda(device)
+    elif device.type == "mps" and not torch.backends.mps.is_available():
+        why = "it is Apple's GPU" if not torch.backends.mps.is_built() else "macOS 14 or later has to run on it"
+        raise SettingsError(f"device: mps isn't here ({why}); use auto or cpu")
+    elif device.type != "cuda" and device.index:
+        raise SettingsError(f"device: {name} isn't here, only {device.type}; use {device.type}")
+    return device
+
+
+def _check_cuda(device: torch.device) -> None:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count == 0:
+        built = torch.version.cuda or getattr(torch.version, "hip", None)
+        if built:
+            why = "torch finds no GPU; see `nvidia-smi`, the driver and CUDA_VISIBLE_DEVICES"
+        else:
+            why = f"torch {torch.__version__} was built without CUDA; https://pytorch.org/get-started has others"
+        raise SettingsError(f"device: {device} isn't here ({why}); use auto or cpu")
+    if (device.index or 0) >= count:
+        there = "only cuda:0" if count == 1 else f"only cuda:0 to cuda:{count - 1}"
+        raise SettingsError(f"device: {device} isn't here, {there}; choose one of them")
+
+
+def _choose_dtype(asked: str | torch.dtype) -> torch.dtype:
+    if isinstance(asked, torch.dtype) and asked in DTYPES.values():
+        return asked
+    if asked == "auto":
+        return torch.float32
+    if asked not in DTYPES:
+        raise SettingsError(f"dtype: {asked} is unknown; use auto, {', '.join(DTYPES)}")
+    return DTYPES[str(asked)]
+
+
+def _has_bf16(device: torch.device) -> bool:
+    """Whether torch computes in bf16 there, be it emulated."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type != "mps" or torch.backends.mps.is_macos_or_newer(14, 0)
+
+
+@cache
+def _say(choice: str) -> None:
+    logger.info("computing on %s", choice)
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def device_name(device: torch.device) -> str:
+    """The card's name, or the kind of device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def describe(device: torch.device) -> str:
+    """The device in words."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, {torch.cuda.mem_get_info(device)[1] / 2**30:.0f} GiB"
+    if device.type == "mps":
+        return "Apple's GPU (mps)"
+    return f"CPU, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
+
+
+# What a training run makes of its device, which Accelerate chose.
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernels:
+    """How a run computes on its device.
+
+    Attributes:
+        device: Where it computes.
+        precision: bf16 (autocast over fp32 weights) or fp32.
+        memory_format: Of images and convolutions.
+        compiled: torch.compile's mode, or off.
+    """
+
+    device: torch.device
+    precision: str
+    memory_format: torch.memory_format
+    compiled: str
+
+    def __str__(self) -> str:
+        layout = "channels_last" if self.memory_format == torch.channels_last else "contiguous"
+        compiled = "no torch.compile" if self.compiled == "off" else f"torch.compile ({self.compiled})"
+        precision = "bf16 autocast over fp32 weights" if self.precision == "bf16" else "fp32"
+        return f"{describe(self.device)}: {precision}, {layout}, {compiled}, fused AdamW"
+
+
+def choose_kernels(device: torch.device, precision: str = "auto", compiled: str = "auto") -> Kernels:
+    """What was asked, and for `auto` what pays on the device.
+
+    channels_last pays, but for bf16 on a CPU, whose group normalisation is slow on it. torch.compile pays on a
+    GPU, where it fuses what lies between the convolutions; on a CPU it takes most of a minute to gain a tenth.
+    """
+    if compiled == "auto":
+        compiled = "default" if device.type == "cuda" and find_spec("triton") else "off"
+    chosen = _choose_precision(precision, device)
+    pays = device.type == "cuda" or (device.type == "cpu" and chosen == "fp32")
+    return Kernels(device, chosen, torch.channels_last if pays else torch.contiguous_format, compiled)
+
+
+def _choose_precision(asked: str, device: torch.device) -> str:
+    """bf16 or fp32: what was asked, or for `auto` bf16 where the hardware multiplies in it."""
+    if asked != "auto":
+        return asked
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if device.type == "cpu" and _cpu_has_bf16() else "fp32"
+
+
+def _cpu_has_bf16() -> bool:
+    """AVX512-BF16 or AMX: without them a CPU emulates bf16, slower than fp32."""
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in checks)

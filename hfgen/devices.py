@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import os
 from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
@@ -16,6 +17,8 @@ from torch import nn
 from hfgen.errors import SettingsError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+_USE_CPU = "ACCELERATE_USE_CPU"
 
 logger = logging.getLogger("hfgen")
 
@@ -30,7 +33,7 @@ class Compute:
     """
 
     device: torch.device
-    dtype: torch.dtype
+    dtype: torch.dtype = torch.float32
 
     def __str__(self) -> str:
         return f"{describe(self.device)}, {self.dtype_name}"
@@ -58,6 +61,25 @@ class Compute:
                 # Not the pipeline's `to`, which warns of what was asked for: half precision.
                 nn.Module.to(component, self.device, self.dtype)
         return pipeline
+
+    @contextlib.contextmanager
+    def training(self) -> Iterator[None]:
+        """Within, a run trains there too: Accelerate, which takes the first GPU that it finds, is told.
+
+        Not under a launcher: it gives each process its own device.
+        """
+        told = os.environ.get(_USE_CPU)
+        if not launched():
+            if self.device.type == "cpu":
+                os.environ[_USE_CPU] = "true"
+            elif self.device.type == "cuda":
+                torch.cuda.set_device(self.device)
+        try:
+            yield
+        finally:
+            os.environ.pop(_USE_CPU, None)
+            if told is not None:
+                os.environ[_USE_CPU] = told
 
     @contextlib.contextmanager
     def precise(self) -> Iterator[None]:
@@ -140,6 +162,11 @@ def _has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     return device.type != "mps" or torch.backends.mps.is_macos_or_newer(14, 0)
+
+
+def launched() -> bool:
+    """Whether a launcher, such as `accelerate launch` or torchrun, started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 @cache

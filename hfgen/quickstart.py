@@ -8,6 +8,7 @@ from typing import Any
 from hfgen.comparison.run import compare
 from hfgen.configs import load_config
 from hfgen.data import split_size
+from hfgen.devices import choose
 from hfgen.evaluation.held_out import choose_n
 from hfgen.evaluation.run import SmallImages, evaluate
 from hfgen.evaluation.timing import measure_costs
@@ -30,6 +31,8 @@ def quickstart(
     image_column: str | None = None,
     label_column: str | None = None,
     config_name: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
 ) -> Path:
     """Train, evaluate and compare into `out`; return the report.
 
@@ -46,12 +49,15 @@ def quickstart(
         image_column: See `hfgen.data.open_store`.
         label_column: See `hfgen.data.open_store`.
         config_name: See `hfgen.data.open_store`.
+        device: Where models are trained and run; see `hfgen.devices.choose`.
+        dtype: In which numbers they are measured; their training chooses its own.
 
     Raises:
         UserError: bad data, too few held-out images, which is found before anything is trained, or `out` holds
             something else.
         Interrupted: Ctrl-C or SIGTERM during training; the state was saved.
     """
+    compute = choose(device, dtype)
     count = choose_n(data, split, n, config_name=config_name)
     columns = {"image_column": image_column, "label_column": label_column, "config_name": config_name}
     overrides = [f"--data={data}", f"--small_images={small_images}", f"--skip_damaged={str(skip_damaged).lower()}"]
@@ -61,15 +67,18 @@ def quickstart(
     report = out / "report.html"
     used, _ = split_size(data, split, config_name=config_name)
     finished = report.is_file() and _measured(out, used, count, fewer=n is None and skip_damaged)
-    for name, recipe in MODELS.items():
-        finished = finished and (out / name / "pretrained").is_dir()
-        train(load_config(recipe, overrides), out / name)
+    with compute.training():
+        for name, recipe in MODELS.items():
+            finished = finished and (out / name / "pretrained").is_dir()
+            train(load_config(recipe, overrides), out / name)
     if finished:
         return report
     settings: dict[str, Any] = {"split": split, "n": n, "small_images": small_images, "skip_damaged": skip_damaged}
     settings |= columns
+    settings |= {"device": compute.device, "dtype": compute.dtype}
     evaluations = {name: evaluate(out / name, data, out=out / name, **settings) for name in MODELS}
-    compare(evaluations, out, costs={name: measure_costs(load(out / name)) for name in MODELS})
+    costs = {name: measure_costs(compute.place(load(out / name))) for name in MODELS}
+    compare(evaluations, out, costs=costs, device=compute.device)
     return report
 
 

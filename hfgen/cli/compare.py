@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> None:
     from hfgen.comparison.run import compare
 
     evaluations, costs = measure_models(arguments.models, arguments.data, arguments.out, **measurement(arguments))
-    comparison = compare(evaluations, arguments.out, costs=costs)
+    comparison = compare(evaluations, arguments.out, costs=costs, device=arguments.device)
     for sentence in comparison["reading"]:
         print(f"- {sentence}")
     print_notes(comparison["notes"])

@@ -36,7 +36,9 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.verify is not None:
         from hfgen.evaluation.verification import verify
 
-        print(f"{arguments.verify}: {verify(arguments.verify)} numbers are the same, bit for bit")
+        print(
+            f"{arguments.verify}: {verify(arguments.verify, device=arguments.device)} numbers are the same, bit for bit"
+        )
         return
     for name in ("data", "out"):
         if getattr(arguments, name) is None:
@@ -45,6 +47,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.samples is not None:
         from hfgen.evaluation.samples import evaluate_samples
 
+        if options.pop("dtype") != "auto":
+            raise SettingsError("dtype: no model runs, the samples are made; leave --dtype out")
         options["samples_split"] = arguments.samples_split
         found = evaluate_samples(arguments.samples, arguments.data, **options)
     else:

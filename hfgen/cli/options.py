@@ -89,6 +89,7 @@ def add_measurement(verb: argparse.ArgumentParser, *, data_required: bool = True
     verb.add_argument("--seed", type=int, default=0, help="chooses the images and draws the samples (%(default)s)")
     help = "embedded (trained on the data), inception, or an image network of transformers: a folder or a Hub id"
     verb.add_argument("--extractor", default="embedded", help=help)
+    add_compute(verb)
 
 
 def columns(arguments: argparse.Namespace) -> dict[str, str | None]:
@@ -99,7 +100,20 @@ def columns(arguments: argparse.Namespace) -> dict[str, str | None]:
 def measurement(arguments: argparse.Namespace) -> dict[str, Any]:
     """The values of `add_measurement`, without DATA."""
     names = ("split", "n", "seed", "small_images", "skip_damaged", "extractor")
-    return {**{name: getattr(arguments, name) for name in names}, **columns(arguments)}
+    return {**{name: getattr(arguments, name) for name in names}, **columns(arguments), **compute_options(arguments)}
+
+
+def add_compute(verb: argparse.ArgumentParser) -> None:
+    """Where models run, and in which numbers."""
+    help = "auto (a GPU if torch can use one), cpu, cuda, cuda:N or mps"
+    verb.add_argument("--device", default="auto", help=help)
+    help = "of models: auto, fp32, bf16 or fp16; auto is fp32, since less moves what is measured"
+    verb.add_argument("--dtype", default="auto", help=help)
+
+
+def compute_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The values of `add_compute`, as `hfgen.devices.choose` takes them."""
+    return {"device": arguments.device, "dtype": arguments.dtype}
 
 
 def at_least_one(n: int) -> None:

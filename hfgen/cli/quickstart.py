@@ -6,7 +6,7 @@ import argparse
 import os
 import shlex
 
-from hfgen.cli.options import Verbs, add_data, add_out, add_split, add_verb, columns
+from hfgen.cli.options import Verbs, add_compute, add_data, add_out, add_split, add_verb, columns, compute_options
 
 
 def register(verbs: Verbs) -> None:
@@ -17,13 +17,22 @@ def register(verbs: Verbs) -> None:
     verb.add_argument("--n", type=int, help="held-out images, and samples (all, up to 2000)")
     add_data(verb, default="glyphs")
     add_split(verb, small_images="pad")
+    add_compute(verb)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the main job."""
     from hfgen.quickstart import MODELS, quickstart
 
-    names = ("max_images", "n", "split", "small_images", "skip_damaged", *columns(arguments))
+    names = (
+        "max_images",
+        "n",
+        "split",
+        "small_images",
+        "skip_damaged",
+        *columns(arguments),
+        *compute_options(arguments),
+    )
     options = {name: getattr(arguments, name) for name in names}
     report = quickstart(arguments.data, arguments.out, **options)
     models = " ".join(shlex.quote(str(arguments.out / name)) for name in MODELS)

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import argparse
 
-from hfgen.cli.options import Verbs, add_data, add_picture, add_split, add_verb, at_least_one, columns, save_grid
+from hfgen.cli.options import (
+    Verbs,
+    add_compute,
+    add_data,
+    add_picture,
+    add_split,
+    add_verb,
+    at_least_one,
+    columns,
+    save_grid,
+)
 from hfgen.errors import ModelError
 
 
@@ -16,6 +26,7 @@ def register(verbs: Verbs) -> None:
     add_picture(verb)
     add_data(verb)
     add_split(verb)
+    add_compute(verb)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -24,10 +35,12 @@ def run(arguments: argparse.Namespace) -> None:
 
     import hfgen
     from hfgen.data import batch_indices, open_store
+    from hfgen.devices import choose
     from hfgen.images import to_float, unit_to_uint8
 
     at_least_one(arguments.n)
-    pipeline = hfgen.load(arguments.model)
+    compute = choose(arguments.device, arguments.dtype)
+    pipeline = compute.place(hfgen.load(arguments.model))
     if not pipeline.can_reconstruct:
         raise ModelError(f"model: {arguments.model} is a {pipeline.family} without encoder; give a VAE or a VQ-VAE")
     store = open_store(
@@ -42,6 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
     inputs = store.images[batch_indices(len(store), 0, min(arguments.n, len(store)), 0)]
     originals = inputs[:, : store.channels]
-    output = pipeline.reconstruct(to_float(inputs), output_type="pt").images
+    with compute.precise():
+        output = pipeline.reconstruct(to_float(inputs), output_type="pt").images
     rows = [row for pair in zip(originals.split(8), unit_to_uint8(output).split(8), strict=True) for row in pair]
     save_grid(torch.cat(rows), arguments.out)

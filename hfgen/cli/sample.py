@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from hfgen.cli.options import Verbs, add_picture, add_verb, at_least_one, save_grid
+from hfgen.cli.options import Verbs, add_compute, add_picture, add_verb, at_least_one, save_grid
 from hfgen.errors import ModelError
 
 
@@ -15,6 +15,7 @@ def register(verbs: Verbs) -> None:
     verb.add_argument("--n", type=int, default=64, help="how many images (%(default)s)")
     verb.add_argument("--seed", type=int, default=0, help="seed of the images (%(default)s)")
     add_picture(verb)
+    add_compute(verb)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -22,15 +23,18 @@ def run(arguments: argparse.Namespace) -> None:
     import torch
 
     import hfgen
+    from hfgen.devices import choose
     from hfgen.images import unit_to_uint8
 
     at_least_one(arguments.n)
-    pipeline = hfgen.load(arguments.model)
+    compute = choose(arguments.device, arguments.dtype)
+    pipeline = compute.place(hfgen.load(arguments.model))
     if not pipeline.can_sample:
         raise ModelError(
             f"model: {arguments.model} is a {pipeline.family}, which draws nothing without a condition; "
             "use `hfgen reconstruct MODEL --data DATA`, or pipe(condition=images)"
         )
     generator = torch.Generator().manual_seed(arguments.seed)
-    images = pipeline(batch_size=arguments.n, generator=generator, output_type="pt").images
+    with compute.precise():
+        images = pipeline(batch_size=arguments.n, generator=generator, output_type="pt").images
     save_grid(unit_to_uint8(images), arguments.out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from hfgen.cli.options import Verbs, add_verb
+from hfgen.cli.options import Verbs, add_compute, add_verb, compute_options
 from hfgen.errors import SettingsError, UserError
 from hfgen.extras import install_command
 
@@ -20,6 +20,7 @@ def register(verbs: Verbs) -> None:
     verb.add_argument("--data", help="where examples are from (what the models were measured on, or glyphs)")
     verb.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s: this machine only)")
     verb.add_argument("--port", type=int, help="port to listen on (7860, or the next free one)")
+    add_compute(verb)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -34,7 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
     models = arguments.models or quickstart_models()
     from hfgen.space.interface import launch
 
-    shelf = open_shelf(models, arguments.data)
+    shelf = open_shelf(models, arguments.data, **compute_options(arguments))
     launch(shelf, server_name=arguments.host, server_port=arguments.port)
 
 

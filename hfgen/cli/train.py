@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ def register(verbs: Verbs) -> None:
     verb.add_argument("--config", type=Path, help="a YAML file like the recipes, instead of a name")
     add_out(verb, "the run's folder (runs/RECIPE)")
     verb.add_argument("--resume", choices=("auto", "never"), default="auto", help="auto continues the run in --out")
+    help = "auto (what Accelerate chooses: a GPU, if any), cpu, cuda, cuda:N or mps; numbers: see --precision"
+    verb.add_argument("--device", default="auto", help=help)
     verb.add_argument("--dry_run", action="store_true", help="print networks, phases and settings, and train nothing")
     verb.add_argument("--push_to_hub", action="store_true", help="publish the finished run to --hub_model_id")
     verb.add_argument("--hub_model_id", metavar="ORG/NAME", help="the repository; it is made if it isn't there")
@@ -74,7 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
     out = arguments.out or output_folder(f"runs/{Path(recipe).stem}")
     main_process = os.environ.get("RANK", "0") == "0"
     push = _checkpoint_push(arguments) if main_process else None
-    folder = train(config, out, resume=arguments.resume, on_checkpoint=push)
+    with _on(arguments.device):
+        folder = train(config, out, resume=arguments.resume, on_checkpoint=push)
     if main_process:
         print(folder)
     if push is not None:
@@ -84,6 +88,21 @@ def run(arguments: argparse.Namespace) -> int:
         published = publish(out, push.to)
         print(f"{published.url} {published.commit}")
     return 0
+
+
+def _on(device: str) -> contextlib.AbstractContextManager[None]:
+    """Where Accelerate is told to train.
+
+    Raises:
+        SettingsError: this machine has no such device, or a launcher gave each process its own.
+    """
+    if device == "auto":
+        return contextlib.nullcontext()
+    from hfgen.devices import Compute, choose_device, launched
+
+    if launched():
+        raise SettingsError(f"device: {device}, but the launcher gives each process its own; leave --device out")
+    return Compute(choose_device(device)).training()
 
 
 def _train_elsewhere(arguments: argparse.Namespace, config: dict[str, Any]) -> int:

@@ -8,6 +8,7 @@ from functools import cache, partial
 from itertools import combinations
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from hfgen import metrics
@@ -24,12 +25,12 @@ class Features:
     reconstructions: dict[str, Tensor]
 
 
-def features_of(evaluations: dict[str, Evaluation]) -> Features | None:
-    """In the features of the evaluations' extractor; None where they came without it."""
+def features_of(evaluations: dict[str, Evaluation], device: torch.device | None = None) -> Features | None:
+    """In the features of the evaluations' extractor, computed on `device`; None where they came without it."""
     shared = next(iter(evaluations.values()))
-    extractor = shared.extractor
-    if extractor is None:
+    if shared.extractor is None:
         return None
+    extractor = shared.extractor.to(device or torch.device("cpu"))
     return Features(
         real=extractor.features(shared.originals),
         samples={name: extractor.features(samples) for name, samples in drawn(evaluations).items()},

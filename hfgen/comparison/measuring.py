@@ -10,6 +10,7 @@ from hfgen.comparison.names import distinct_names
 from hfgen.comparison.protocol import check_same_images, check_same_settings
 from hfgen.comparison.run import check_names
 from hfgen.data import split_size
+from hfgen.devices import choose
 from hfgen.documents import RECORD
 from hfgen.evaluation.finished import is_finished, read_evaluation
 from hfgen.evaluation.held_out import EMBEDDED, choose_n
@@ -19,7 +20,15 @@ from hfgen.pipelines import load
 
 
 def measure_models(
-    models: Sequence[str], data: str | None, out: Path, *, split: str = "test", n: int | None = None, **settings: Any
+    models: Sequence[str],
+    data: str | None,
+    out: Path,
+    *,
+    split: str = "test",
+    n: int | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    **settings: Any,
 ) -> tuple[dict[str, Evaluation], dict[str, dict[str, Any]]]:
     """Evaluations by short name, and what an image of the models that were measured now costs.
 
@@ -31,11 +40,14 @@ def measure_models(
         out: Folder for each measured model's own record and dataset.
         split: Of DATA.
         n: Held-out images; by default as many as in the folders that are read, or as there are, up to 2000.
+        device: Where models run; see `hfgen.devices.choose`.
+        dtype: In which numbers; see there.
         settings: What else `hfgen.evaluation.run.evaluate` takes.
 
     Raises:
         UserError: a model given twice, models of different sizes or channels, or what `evaluate` refuses.
     """
+    compute = choose(device, dtype)
     names = distinct_names(models)
     check_names(names)
     places = dict(zip(names, models, strict=True))
@@ -54,13 +66,14 @@ def measure_models(
     resolution = settings.get("resolution")
     check_same_images({name: _images_of(place, records.get(name), resolution) for name, place in places.items()})
     evaluations, costs = {}, {}
+    where: dict[str, Any] = {"device": compute.device, "dtype": compute.dtype}
     for name, place in places.items():
         if finished[name]:
             evaluations[name] = read_evaluation(Path(place))
             continue
         assert data is not None, "is_finished refuses a model without data"
-        evaluations[name] = evaluate(place, data, split=split, n=n, out=out / name, **settings)
-        costs[name] = measure_costs(load(place))
+        evaluations[name] = evaluate(place, data, split=split, n=n, out=out / name, **settings, **where)
+        costs[name] = measure_costs(compute.place(load(place)))
     return evaluations, costs
 
 

@@ -20,16 +20,24 @@ _REMEDIES = {
     "data.n": "evaluate both with one --n",
     "protocol.seed": "evaluate both with one --seed",
     "protocol.neighbours": "evaluate both again with this version of hfgen",
+    "protocol.dtype": "evaluate both with one --dtype",
     "protocol.extractor.id": "evaluate both in the features of one extractor",
     "protocol.extractor.preprocessing": "evaluate both in the features of one extractor",
     "protocol.extractor.sha256": "evaluate both on one machine, which trains the extractor once",
 }
 _OTHERWISE = "evaluate both alike, with one `hfgen compare`"
 # Names of the same pixels, and what only describes the extractor or the machine.
-_FREE = ("data.id", "data.revision", "protocol.versions.", "protocol.extractor.accuracy")
+_FREE = (
+    "data.id",
+    "data.revision",
+    "protocol.versions.",
+    "protocol.extractor.accuracy",
+    "protocol.device",
+    "protocol.batch",
+)
 _MISSING = "nothing recorded"
 # What older records lack; the fingerprint tells a difference there too.
-_OPTIONAL = ("data.channels",)
+_OPTIONAL = ("data.channels", "protocol.dtype")
 
 
 def check_same_protocol(records: dict[str, dict[str, Any]]) -> None:
@@ -85,7 +93,7 @@ def check_same_settings(records: dict[str, dict[str, Any]], data: dict[str, Any]
 
 
 def version_notes(records: dict[str, dict[str, Any]]) -> list[str]:
-    """Where libraries' versions differ, which may move numbers slightly; one sentence a library."""
+    """Where libraries' versions or devices differ, which may move numbers slightly; one sentence each."""
     versions = {name: record["protocol"]["versions"] for name, record in records.items()}
     notes = []
     for library in dict.fromkeys(chain.from_iterable(versions.values())):
@@ -93,6 +101,10 @@ def version_notes(records: dict[str, dict[str, Any]]) -> list[str]:
         if len(set(found.values())) > 1:
             used = ", ".join(f"{version} for {name}" for name, version in found.items())
             notes.append(f"{library}: versions differ ({used})")
+    devices = {name: record["protocol"].get("device", "cpu") for name, record in records.items()}
+    if len(set(devices.values())) > 1:
+        used = ", ".join(f"{device} for {name}" for name, device in devices.items())
+        notes.append(f"device: models ran on several, whose rounding differs ({used})")
     return notes
 
 

@@ -16,6 +16,7 @@ from hfgen.comparison.names import RESERVED
 from hfgen.comparison.protocol import check_same_protocol, version_notes
 from hfgen.comparison.reading import read
 from hfgen.comparison.report import render
+from hfgen.devices import choose
 from hfgen.errors import SettingsError
 from hfgen.evaluation.run import Evaluation, write_dataset
 from hfgen.files import write_bytes, write_json, write_text
@@ -26,22 +27,29 @@ SCHEMA = 1
 
 
 def compare(
-    evaluations: dict[str, Evaluation], out: Path, *, costs: dict[str, dict[str, Any]] | None = None
+    evaluations: dict[str, Evaluation],
+    out: Path,
+    *,
+    costs: dict[str, dict[str, Any]] | None = None,
+    device: str | torch.device = "auto",
 ) -> dict[str, Any]:
     """Write `out`/comparison.json, report.html, grid.png, figures/ and dataset/; return the comparison.
 
     `evaluations` by the names to show, in the order to show; all of the same images and one protocol. `costs`: by the
     same names, what `hfgen.evaluation.timing.measure_costs` measured of models that are at hand. Beside the records'
     numbers the comparison holds `differences` (see `hfgen.comparison.differences`), `perception_distortion` (by model
-    that reconstructs), `galleries` (which rows are shown as failures), `notes` and `reading`, the numbers in words.
+    that reconstructs), `galleries` (which rows are shown as failures), `notes` and `reading`, the numbers in words. The
+    extractor and the metrics compute on `device`, one of `hfgen.devices.choose`.
 
     Raises:
         UserError: no model, a reserved name, or records that differ in their data or their protocol.
     """
+    compute = choose(device)
     _check(evaluations)
-    features = features_of(evaluations)
-    failures = galleries(evaluations, features)
-    comparison = _compare(evaluations, features, failures, costs or {})
+    with metrics.measuring(compute):
+        features = features_of(evaluations, compute.device)
+        failures = galleries(evaluations, features)
+        comparison = _compare(evaluations, features, failures, costs or {})
     comparison["reading"] = read(comparison)
     rows = strips(evaluations)
     for name, draw in charts(comparison).items():

@@ -51,7 +51,7 @@ def make_stages(
     A stage whose images aren't finite is left out. Where the model as it is gives such, it is not intervened on.
 
     Args:
-        pipeline: On the CPU, in fp32.
+        pipeline: On any device; refits are in fp32.
         inputs: Held-out images with their conditions, if any; uint8.
         training: Gives the images that refits and the fitted density learn from, uint8 (N, C, R, R).
         budget: Of steps.

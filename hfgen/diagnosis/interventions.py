@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from hfgen.diagnosis.networks import decode, encode
+from hfgen.diagnosis.networks import decode, encode, inputs_of
 from hfgen.families.vae import FITTED_NUMBERS, FULL_COVARIANCE
 from hfgen.images import to_float, to_uint8
 from hfgen.models.hfgen_prior_v1 import LatentPrior
@@ -27,7 +27,7 @@ def best_latents(network: Any, images: Tensor, steps: int) -> Tensor:
 
     Adam on each image's squared error, from the posterior mean; the best step counts. No codebook in between.
     """
-    wanted = to_float(images)
+    wanted = inputs_of(network, images)
     with torch.no_grad():
         start = encode(network, wanted).mean
     return optimised(lambda z: decode(network, z, quantised=False), start, wanted, steps)
@@ -52,7 +52,7 @@ def optimised(
     scale = float(start.std().clamp_min(1e-3)) if start.numel() > 1 else 1.0
     latents = start.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([latents], _LATENT_RATE * scale)
-    least = torch.full((len(wanted),), torch.inf)
+    least = torch.full((len(wanted),), torch.inf, device=wanted.device)
     best = torch.full_like(wanted, torch.nan)
     with torch.enable_grad():
         for step in range(steps + 1):
@@ -73,13 +73,13 @@ def optimised(
 @torch.no_grad()
 def from_means(network: Any, images: Tensor) -> Tensor:
     """Reconstructions from the posterior's mean, or from the codes; uint8 to uint8."""
-    return _pixels(decode(network, encode(network, to_float(images)).mean, quantised=True))
+    return _pixels(decode(network, encode(network, inputs_of(network, images)).mean, quantised=True))
 
 
 @torch.no_grad()
 def from_unquantised(network: Any, images: Tensor) -> Tensor:
     """The same with latents that keep what the codebook would take from them."""
-    return _pixels(decode(network, encode(network, to_float(images)).mean, quantised=False))
+    return _pixels(decode(network, encode(network, inputs_of(network, images)).mean, quantised=False))
 
 
 @torch.no_grad()
@@ -89,7 +89,7 @@ def from_components(network: Any, training: Tensor, images: Tensor, seed: int) -
     The best that a linear autoencoder does (Baldi & Hornik 1989). Of more numbers than 1024 or than training images,
     so many components.
     """
-    numbers = encode(network, to_float(images[:1])).mean.numel()
+    numbers = encode(network, inputs_of(network, images[:1])).mean.numel()
     pixels = to_float(training).flatten(1)
     centre = pixels.mean(0)
     with torch.random.fork_rng(devices=[]):
@@ -108,8 +108,8 @@ def from_samples(network: Any, images: Tensor, seed: int) -> Tensor:
 @torch.no_grad()
 def from_low_precision(network: Any, images: Tensor) -> Tensor:
     """Reconstructions with the arithmetic of bf16, where the rest of a diagnosis computes in fp32."""
-    with torch.autocast("cpu", torch.bfloat16):
-        return _pixels(decode(network, encode(network, to_float(images)).mean.float(), quantised=True))
+    with torch.autocast(network.device.type, torch.bfloat16):
+        return _pixels(decode(network, encode(network, inputs_of(network, images)).mean.float(), quantised=True))
 
 
 class Posterior(NamedTuple):
@@ -134,11 +134,11 @@ def posterior(network: Any, images: Tensor, batch: int, seed: int) -> Posterior 
     """
     means, noise, cost = [], [], 0.0
     for index, part in enumerate(images.split(batch)):
-        wanted = to_float(part)
+        wanted = inputs_of(network, part)
         mean, deviation = encode(network, wanted)
         if deviation is None:
             return None
-        normal = torch.randn(mean.shape, generator=torch.Generator().manual_seed(derive_seed("price", seed, index)))
+        normal = _normal(mean, derive_seed("price", seed, index))
         exact, noisy = (decode(network, z, quantised=True) for z in (mean, mean + deviation * normal))
         cost += float((noisy - wanted).square().sum() - (exact - wanted).square().sum()) / len(images)
         means.append(mean)
@@ -156,7 +156,7 @@ def inferred(network: Any, images: Tensor, known: Posterior, steps: int) -> Tens
     Adam on the squared error + price |z - centre|^2 / variance, from the encoder's mean. What it gains is the
     encoder's gap (Cremer et al., 1801.03558): what is beyond it, in `best_latents`, the noise stands against.
     """
-    wanted = to_float(images)
+    wanted = inputs_of(network, images)
     with torch.no_grad():
         start = encode(network, wanted).mean
 
@@ -169,7 +169,7 @@ def inferred(network: Any, images: Tensor, known: Posterior, steps: int) -> Tens
 @torch.no_grad()
 def from_fitted_density(network: Any, images: Tensor, count: int, batch: int, seed: int) -> Tensor:
     """`count` images decoded from a mixture of Gaussians fitted to the latents of uint8 `images`."""
-    first = encode(network, to_float(images[:1])).mean
+    first = encode(network, inputs_of(network, images[:1])).mean
     numbers = first[0].numel()
     parts = images[: max(2, FITTED_NUMBERS // numbers)].split(batch)
     latents = torch.cat([_sample(network, part, derive_seed("density", seed, i)) for i, part in enumerate(parts)])
@@ -190,32 +190,41 @@ def invert(generator: Any, images: Tensor, shape: tuple[int, ...], steps: int, s
 
     Each descent begins at the nearest of 16 random latents, since a generator's error has many valleys.
     """
-    wanted, tried = to_float(images), 16
+    wanted, tried = inputs_of(generator, images), 16
+
+    def draw(latents: Tensor) -> Tensor:
+        return generator(latents.to(generator.dtype)).float()
+
     best, least = torch.zeros_like(images), torch.full((len(images),), math.inf)
     for start in range(starts):
         noise = torch.Generator().manual_seed(derive_seed("invert", seed, start))
-        latents = torch.randn((tried, *shape), generator=noise)
+        latents = torch.randn((tried, *shape), generator=noise).to(wanted.device)
         with torch.no_grad():
-            distances = torch.cdist(wanted.flatten(1), generator(latents).flatten(1))
-        found = optimised(generator, latents[distances.argmin(1)], wanted, steps)
-        errors = (to_float(found) - wanted).square().flatten(1).mean(1)
+            distances = torch.cdist(wanted.flatten(1), draw(latents).flatten(1))
+        found = optimised(draw, latents[distances.argmin(1)], wanted, steps)
+        errors = (inputs_of(generator, found) - wanted).square().flatten(1).mean(1).cpu()
         better = errors < least
         best[better], least[better] = found[better], errors[better]
     return best
 
 
 def _pixels(images: Tensor) -> Tensor:
-    """Images in [-1, 1] -> uint8.
+    """Images in [-1, 1] -> uint8, on the CPU.
 
     Raises:
         NonFinite: NaN or infinity, which has no level.
     """
     check_images(images)
-    return to_uint8(images)
+    return to_uint8(images).cpu()
 
 
 def _sample(network: Any, images: Tensor, seed: int) -> Tensor:
-    mean, deviation = encode(network, to_float(images))
+    mean, deviation = encode(network, inputs_of(network, images))
     if deviation is None:
         return mean
-    return mean + deviation * torch.randn(mean.shape, generator=torch.Generator().manual_seed(seed))
+    return mean + deviation * _normal(mean, seed)
+
+
+def _normal(like: Tensor, seed: int) -> Tensor:
+    """Standard normal numbers of a tensor's shape, drawn on the CPU and moved to where it is."""
+    return torch.randn(like.shape, generator=torch.Generator().manual_seed(seed)).to(like.device)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from hfgen.images import to_float
 from hfgen.pipelines import ImagePipeline
 
 
@@ -24,18 +25,23 @@ def autoencoder(pipeline: ImagePipeline) -> Any | None:
     return None
 
 
+def inputs_of(network: Any, images: Tensor) -> Tensor:
+    """uint8 images (N, C, R, R) as a network sees them: float32 in [-1, 1], on its device."""
+    return to_float(images.to(network.device))
+
+
 def encode(network: Any, images: Tensor) -> Latents:
-    """Images (N, C, R, R) in [-1, 1] -> latents, with their gradient."""
-    output = network.encode(images)
+    """Images (N, C, R, R) in [-1, 1] -> latents in float32, with their gradient; the network has its own dtype."""
+    output = network.encode(images.to(network.dtype))
     if hasattr(output, "latent_dist"):
-        return Latents(output.latent_dist.mean, output.latent_dist.std)
-    return Latents(output.latents if hasattr(output, "latents") else output.latent, None)
+        return Latents(output.latent_dist.mean.float(), output.latent_dist.std.float())
+    return Latents((output.latents if hasattr(output, "latents") else output.latent).float(), None)
 
 
 def decode(network: Any, latents: Tensor, *, quantised: bool) -> Tensor:
-    """Latents -> images in [-1, 1], with the gradient; `quantised` matters only where there is a codebook."""
+    """Latents -> images in [-1, 1], float32, with the gradient; `quantised` matters only where there is a codebook."""
     options = {} if quantised or not has_codebook(network) else {"force_not_quantize": True}
-    return network.decode(latents, **options).sample
+    return network.decode(latents.to(network.dtype), **options).sample.float()
 
 
 def has_codebook(network: Any) -> bool:

@@ -12,8 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hfgen.diagnosis.budgets import Budget
-from hfgen.diagnosis.networks import decode, encode, encoder_parts
-from hfgen.images import to_float
+from hfgen.diagnosis.networks import decode, encode, encoder_parts, inputs_of
 from hfgen.models.patch_discriminator import PatchDiscriminator
 from hfgen.objectives.adversarial import ADVERSARIES, adaptive_weight
 from hfgen.seeds import derive_seed
@@ -45,11 +44,11 @@ def refit(network: Any, images: Tensor, condition: Condition, budget: Budget, se
     rate = _LR_SMALL if sum(p.numel() for p in student.parameters()) < _SMALL else _LR_LARGE
     optimizer = torch.optim.Adam(trained, rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _decay(step, budget.refit_steps))
-    critic = _Critic(images, seed) if condition == "adversarial" else None
+    critic = _Critic(images.shape[1], seed, student.device) if condition == "adversarial" else None
     generator = torch.Generator().manual_seed(derive_seed("refit", condition, seed))
     steps = tqdm(range(budget.refit_steps), desc=f"refit: {condition}", unit="step", leave=False)
     with torch.enable_grad():
-        for batch, _ in zip(_batches(images, budget.refit_batch, generator), steps, strict=False):
+        for batch, _ in zip(_batches(student, images, budget.refit_batch, generator), steps, strict=False):
             fakes = decode(student, _latents(student, batch, condition, generator), quantised=condition != "free")
             loss = (fakes - batch).square().mean()
             if critic is not None:
@@ -67,13 +66,13 @@ def _latents(student: Any, batch: Tensor, condition: Condition, generator: torch
         mean, deviation = encode(student, batch)
     if condition == "free" or deviation is None:
         return mean
-    return mean + deviation * torch.randn(mean.shape, generator=generator)
+    return mean + deviation * torch.randn(mean.shape, generator=generator).to(mean.device)
 
 
-def _batches(images: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+def _batches(student: Any, images: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:
     while True:
         picks = torch.randint(len(images), (size,), generator=generator)
-        yield to_float(images[picks])
+        yield inputs_of(student, images[picks])
 
 
 def _decay(step: int, steps: int) -> float:
@@ -90,10 +89,10 @@ def _last_weight(student: Any) -> Tensor:
 class _Critic:
     """A small PatchGAN that learns beside the decoder."""
 
-    def __init__(self, images: Tensor, seed: int) -> None:
+    def __init__(self, channels: int, seed: int, device: torch.device) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(derive_seed("critic", seed))
-            self._network = PatchDiscriminator(images.shape[1], 32, 64, 2)
+            self._network = PatchDiscriminator(channels, 32, 64, 2).to(device)
         self._optimizer = torch.optim.Adam(self._network.parameters(), 5e-4, betas=(0.5, 0.9))
 
     def term(self, real: Tensor, fakes: Tensor, nll: Tensor, last: Tensor) -> Tensor:

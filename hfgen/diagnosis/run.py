@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hfgen import metrics
 from hfgen.data import batch_indices, open_store
+from hfgen.devices import choose
 from hfgen.diagnosis.advice import advise, rank
 from hfgen.diagnosis.attribution import PAIRED, attribute
 from hfgen.diagnosis.budgets import BUDGETS
@@ -53,6 +54,8 @@ def diagnose(
     config_name: str | None = None,
     extractor: str = "embedded",
     resolution: int | None = None,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
 ) -> dict[str, Any]:
     """Find out why a model's images are blurred, or that they aren't; writes into `out` and returns the document.
 
@@ -74,6 +77,8 @@ def diagnose(
         config_name: See `hfgen.data.open_store`.
         extractor: See `evaluate`.
         resolution: See `evaluate`.
+        device: See `evaluate`.
+        dtype: See `evaluate`; refits are fp32, and one stage is bf16 anyway.
 
     Raises:
         UserError: the model, the data or the extractor can't be loaded, an unknown budget, too few images, or images
@@ -81,10 +86,11 @@ def diagnose(
     """
     if budget not in BUDGETS:
         raise SettingsError(f"budget: {budget!r} is none; choose {' or '.join(BUDGETS)}")
+    compute = choose(device, dtype)
     most = BUDGETS[budget].images
     choose_n(data, split, n, fewest=_FEWEST, most=most, extractor=extractor, config_name=config_name)
     folder = resolve_folder(model)
-    pipeline = load(folder)
+    pipeline = compute.place(load(folder))
     pipeline.set_progress_bar_config(disable=True)
     settings: dict[str, Any] = {
         "resolution": resolution or pipeline.sample_size,
@@ -96,43 +102,47 @@ def diagnose(
         "label_column": label_column,
         "config_name": config_name,
     }
-    real = held_out_images(data, split=split, n=n, most=most, seed=seed, extractor=extractor, **settings)
-    count = len(real.images)
-    # Of fewer, some resample would hold none, and shares of no power aren't defined.
-    if (detailed := int((real.spectrum.high > 0).sum())) < _FEWEST:
-        raise DataError(
-            f"data: {detailed} of the {count} images have power above .25 cycles/pixel, and a diagnosis needs "
-            f"{_FEWEST} such; use images that aren't flat"
+    with metrics.measuring(compute):
+        real = held_out_images(
+            data, split=split, n=n, most=most, seed=seed, extractor=extractor, device=compute.device, **settings
         )
-    facts = {
-        "schema": DIAGNOSIS.version,
-        "model": {"id": str(model), "family": pipeline.family, "parameters": pipeline.parameter_count},
-        "data": {"id": data, "split": real.store.split, "n": count, "fingerprint": real.store.fingerprint},
-        "protocol": {
-            "seed": seed,
-            "budget": {"name": budget, **BUDGETS[budget]._asdict()},
-            "extractor": real.extractor.facts(),
-            "versions": {name: version(name) for name in ("hfgen", "torch", "diffusers")},
-        },
-    }
+        count = len(real.images)
+        # Of fewer, some resample would hold none, and shares of no power aren't defined.
+        if (detailed := int((real.spectrum.high > 0).sum())) < _FEWEST:
+            raise DataError(
+                f"data: {detailed} of the {count} images have power above .25 cycles/pixel, and a diagnosis needs "
+                f"{_FEWEST} such; use images that aren't flat"
+            )
+        facts = {
+            "schema": DIAGNOSIS.version,
+            "model": {"id": str(model), "family": pipeline.family, "parameters": pipeline.parameter_count},
+            "data": {"id": data, "split": real.store.split, "n": count, "fingerprint": real.store.fingerprint},
+            "protocol": {
+                "seed": seed,
+                "budget": {"name": budget, **BUDGETS[budget]._asdict()},
+                "extractor": real.extractor.facts(),
+                "versions": {name: version(name) for name in ("hfgen", "torch", "diffusers")},
+                **compute.facts(),
+            },
+        }
 
-    @cache
-    def training() -> Tensor:
-        store = open_store(data, split="train", **settings)
-        most = max(_FEWEST, min(_MOST_TRAINING, _TRAINING_PIXELS // real.images[0].numel(), len(store)))
-        return store.gather(batch_indices(len(store), 0, min(most, len(store)), seed))[:, : store.channels]
+        @cache
+        def training() -> Tensor:
+            store = open_store(data, split="train", **settings)
+            most = max(_FEWEST, min(_MOST_TRAINING, _TRAINING_PIXELS // real.images[0].numel(), len(store)))
+            return store.gather(batch_indices(len(store), 0, min(most, len(store)), seed))[:, : store.channels]
 
-    with workspace(out, {**facts, "weights": folder_state(folder)}) as partial_results:
-        chain = make_stages(pipeline, real.inputs, training, BUDGETS[budget], seed, partial_results)
-        document = {**facts, **describe(pipeline, real, chain, seed)}
-        (out / "waterfall.png").unlink(missing_ok=True)
-        (out / "missing.png").unlink(missing_ok=True)
-        if document["causes"]:
-            write_bytes(out / "waterfall.png", encode_picture(waterfall(document)))
-        if document["variety"] and document["variety"]["missing"]:
-            write_png(out / "missing.png", missing_gallery(document, real.images))
-        DIAGNOSIS.write(out / "diagnosis.json", document)
-    return document
+        with workspace(out, {**facts, "weights": folder_state(folder)}) as partial_results:
+            chain = make_stages(pipeline, real.inputs, training, BUDGETS[budget], seed, partial_results)
+            document = {**facts, **describe(pipeline, real, chain, seed)}
+            (out / "waterfall.png").unlink(missing_ok=True)
+            (out / "missing.png").unlink(missing_ok=True)
+            if document["causes"]:
+                write_bytes(out / "waterfall.png", encode_picture(waterfall(document)))
+            if document["variety"] and document["variety"]["missing"]:
+                write_png(out / "missing.png", missing_gallery(document, real.images))
+            DIAGNOSIS.write(out / "diagnosis.json", document)
+        return document
 
 
 def describe(pipeline: ImagePipeline, real: HeldOut, chain: Chain, seed: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from hfgen import metrics
@@ -98,10 +99,12 @@ def held_out_images(
     label_column: str | None = None,
     config_name: str | None = None,
     extractor: str = EMBEDDED,
+    device: torch.device | None = None,
 ) -> HeldOut:
     """`n` images of a split, by default all up to `most`, chosen by `seed`; as many of the train split beside them.
 
-    The last ones are kept in memory for the next call, unless DATA or the extractor's folder has changed since.
+    The last ones are kept in memory for the next call, unless DATA or the extractor's folder has changed since. The
+    extractor computes on `device`, by default the CPU.
 
     Raises:
         UserError: the data or the extractor can't be loaded, the split has fewer than `n` images, or the resolution
@@ -112,7 +115,7 @@ def held_out_images(
     columns = image_column, label_column, config_name
     settings = (resolution, channels, condition, small_images, skip_damaged, *columns)
     states = find(data, config_name).state, _state_of_extractor(extractor)
-    return _held_out(data, states, split, n, most, seed, settings, extractor)
+    return _held_out(data, states, split, n, most, seed, settings, extractor, device or torch.device("cpu"))
 
 
 def _state_of_extractor(name: str) -> str:
@@ -129,6 +132,7 @@ def _held_out(
     seed: int,
     settings: tuple[Any, ...],
     extractor: str,
+    device: torch.device,
 ) -> HeldOut:
     """See `held_out_images`; `states`, of the data and the extractor, are a part of the cache's key, no more."""
     options: dict[str, Any] = dict(zip(_SETTINGS, settings, strict=True))
@@ -138,7 +142,7 @@ def _held_out(
     count = _checked_n(data, store.split, n, len(store), FEWEST, most)
     if n is None and count < most:
         logger.info("n: %d, all the images that %s has in the split %s", count, data, store.split)
-    judge = _extractor(extractor, training)
+    judge = _extractor(extractor, training).to(device)
     chosen = batch_indices(len(store), 0, count, seed)
     # Where the training images themselves are measured, the others are those that follow.
     others = batch_indices(len(training), count if training is store else 0, min(count, len(training)), seed)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hfgen import metrics
+from hfgen.devices import choose
 from hfgen.documents import RECORD
 from hfgen.errors import SettingsError
 from hfgen.evaluation.card import dataset_card
@@ -76,6 +77,8 @@ def evaluate(
     extractor: str = "embedded",
     resolution: int | None = None,
     out: Path | None = None,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
 ) -> Evaluation:
     """Measure a model on `n` held-out images, chosen by `seed`, and on `n` samples; by default all, up to 2000.
 
@@ -84,50 +87,56 @@ def evaluate(
     `org/name[@revision]`. `baseline` compares as many training images with the held-out ones. Interrupted, the same
     call continues with the images that `out` holds. `resolution` is the model's own, but for autoencoders of any size.
 
-    What was converted, guessed or left out is a line each in the record's `notes`.
+    What was converted, guessed or left out is a line each in the record's `notes`. `device` and `dtype` are those of
+    `hfgen.devices.choose`; every random number is drawn on the CPU, so that a seed's images are the same on each
+    device up to rounding.
 
     Raises:
         UserError: the model, the data or the extractor can't be loaded, the split has fewer than `n` images, `out` is
             taken, or the model gives NaN or infinity.
     """
+    compute = choose(device, dtype)
     choose_n(data, split, n, extractor=extractor, config_name=config_name)
     folder = resolve_folder(model)
-    pipeline = load(folder)
+    pipeline = compute.place(load(folder))
     pipeline.set_progress_bar_config(disable=True)
-    real = held_out_images(
-        data,
-        split=split,
-        n=n,
-        seed=seed,
-        resolution=_resolution(pipeline, resolution),
-        channels=pipeline.channels,
-        condition=pipeline.paired_with,
-        small_images=small_images,
-        skip_damaged=skip_damaged,
-        image_column=image_column,
-        label_column=label_column,
-        config_name=config_name,
-        extractor=extractor,
-    )
-    facts = {
-        "id": str(model),
-        # The Hub's cache names a snapshot's folder after its commit.
-        "revision": folder.name if folder.parent.name == "snapshots" else None,
-        "family": pipeline.family,
-        "parameters": pipeline.parameter_count,
-        "codebook_size": pipeline.codebook_size,
-    }
-    record = protocol_of(facts, real, data, seed)
-    check_out(out, record)
-    count = len(real.images)
-    seeds = [derive_seed("sample", seed, index) for index in range(count)] if pipeline.can_sample else []
-    with workspace(out, {**record, "weights": folder_state(folder)}) as partial_results:
-        reconstructions, samples, encodings = _make(pipeline, real, seeds, partial_results)
-        notes = [] if samples is not None else [f"samples: a model of family {pipeline.family} draws none"]
-        evaluation = finish(record, real, reconstructions, samples, seeds, encodings, notes)
-        if out is not None:
-            save_evaluation(evaluation, out, real)
-    return evaluation
+    with metrics.measuring(compute):
+        real = held_out_images(
+            data,
+            split=split,
+            n=n,
+            seed=seed,
+            resolution=_resolution(pipeline, resolution),
+            channels=pipeline.channels,
+            condition=pipeline.paired_with,
+            small_images=small_images,
+            skip_damaged=skip_damaged,
+            image_column=image_column,
+            label_column=label_column,
+            config_name=config_name,
+            extractor=extractor,
+            device=compute.device,
+        )
+        facts = {
+            "id": str(model),
+            # The Hub's cache names a snapshot's folder after its commit.
+            "revision": folder.name if folder.parent.name == "snapshots" else None,
+            "family": pipeline.family,
+            "parameters": pipeline.parameter_count,
+            "codebook_size": pipeline.codebook_size,
+        }
+        made = {**compute.facts(), "batch": _batch_size(real.store.resolution)}
+        record = protocol_of(facts, real, data, seed, made)
+        check_out(out, record)
+        count = len(real.images)
+        seeds = [derive_seed("sample", seed, index) for index in range(count)] if pipeline.can_sample else []
+        with workspace(out, {**record, "weights": folder_state(folder)}) as partial_results:
+            reconstructions, samples, encodings = _make(pipeline, real, seeds, partial_results)
+            notes = [] if samples is not None else [f"samples: a model of family {pipeline.family} draws none"]
+            evaluation = finish(record, real, reconstructions, samples, seeds, encodings, notes)
+            if out is not None:
+                save_evaluation(evaluation, out, real)
+        return evaluation
 
 
 def _resolution(pipeline: ImagePipeline, asked: int | None) -> int:
@@ -138,8 +147,8 @@ def _resolution(pipeline: ImagePipeline, asked: int | None) -> int:
     return asked or pipeline.sample_size
 
 
-def protocol_of(model: dict[str, Any], real: HeldOut, data: str, seed: int) -> dict[str, Any]:
-    """The record, but for what is measured."""
+def protocol_of(model: dict[str, Any], real: HeldOut, data: str, seed: int, made: dict[str, Any]) -> dict[str, Any]:
+    """The record, but for what is measured; `made`: device, dtype and batch of the model's images."""
     store = real.store
     return {
         "schema": RECORD.version,
@@ -158,6 +167,7 @@ def protocol_of(model: dict[str, Any], real: HeldOut, data: str, seed: int) -> d
             "neighbours": NEIGHBOURS,
             "extractor": real.extractor.facts(),
             "versions": {name: version(name) for name in _LIBRARIES},
+            **made,
         },
     }
 
@@ -221,7 +231,8 @@ def reconstruct(pipeline: ImagePipeline, inputs: Tensor, start: int = 0) -> Tens
     for first in range(0, len(inputs), batch := _batch_size(inputs.shape[-1])):
         with counted(_HELD_OUT, start + first), finite_outputs(pipeline):
             try:
-                output = pipeline.reconstruct(to_float(inputs[first : first + batch]), output_type="pt").images
+                part = to_float(inputs[first : first + batch].to(pipeline.device))
+                output = pipeline.reconstruct(part, output_type="pt").images
             except ValueError as error:
                 raise SettingsError(f"resolution: {error}") from None
             check_images(output)
@@ -230,7 +241,7 @@ def reconstruct(pipeline: ImagePipeline, inputs: Tensor, start: int = 0) -> Tens
 
 
 def encode(pipeline: ImagePipeline, inputs: Tensor, start: int = 0) -> dict[str, Tensor]:
-    """What the encoder says of uint8 images: `posterior_mean` (n, D) and `rate_bits` (n,), or `codes` (n, L).
+    """What the encoder says of uint8 images: `posterior_mean` (n, D) and `rate_bits` (n,), or `codes` (n, L); CPU.
 
     Raises:
         NonFinite: as `reconstruct`.
@@ -239,10 +250,10 @@ def encode(pipeline: ImagePipeline, inputs: Tensor, start: int = 0) -> dict[str,
     with counted(_HELD_OUT, start), finite_outputs(pipeline):
         posterior, codes = pipeline.posterior(images), pipeline.codes(images)
     if posterior is not None:
-        mean, log_variance = posterior
+        mean, log_variance = (part.cpu() for part in posterior)
         found = {"posterior_mean": mean.flatten(1), "rate_bits": metrics.kl_bits(mean, log_variance)}
     if codes is not None:
-        found["codes"] = codes
+        found["codes"] = codes.cpu()
     return found
 
 

@@ -6,7 +6,11 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from hfgen import metrics
 from hfgen.data import batch_indices, open_store, split_size, stored_side
+from hfgen.devices import choose
 from hfgen.errors import DataError, SettingsError
 from hfgen.evaluation.held_out import FEWEST, MOST, choose_n, held_out_images
 from hfgen.evaluation.run import Evaluation, SmallImages, check_out, finish, protocol_of, save_evaluation
@@ -31,6 +35,7 @@ def evaluate_samples(
     extractor: str = "embedded",
     resolution: int | None = None,
     out: Path | None = None,
+    device: str | torch.device = "auto",
 ) -> Evaluation:
     """Measure `n` images that somebody else made, a DATA of its own, against held-out images of `data`.
 
@@ -38,6 +43,7 @@ def evaluate_samples(
     side is grey and the other one isn't, both are measured in colour, and a note says so. Arguments and errors are
     those of `evaluate`; columns and configuration are those of `data`.
     """
+    compute = choose(device)
     _, made = split_size(samples, samples_split)
     choose_n(data, split, _checked(samples, made, n), extractor=extractor, config_name=config_name)
     resolution = resolution or stored_side(samples, samples_split)
@@ -46,25 +52,27 @@ def evaluate_samples(
     _checked(samples, len(store), n)
     options: dict[str, Any] = {"split": split, "n": n, "most": min(MOST, len(store)), "seed": seed, **settings}
     options |= {"image_column": image_column, "label_column": label_column, "config_name": config_name}
-    options["extractor"] = extractor
-    real = held_out_images(data, channels="auto", **options)
-    notes = [f"samples: {note}" for note in store.notes]
-    if store.channels != real.store.channels:
-        grey, coloured = ("samples", "data") if store.channels == 1 else ("data", "samples")
-        notes.append(f"channels: the {grey} are grey and the {coloured} aren't; all were measured in colour")
-        logger.warning("%s", notes[-1])
-        if store.channels == 1:
-            store = open_store(samples, split=samples_split, channels=3, **settings)
-        else:
-            real = held_out_images(data, channels=3, **options)
-    facts = {"id": samples, "revision": store.revision, "family": "samples", "parameters": None, "codebook_size": None}
-    record = protocol_of(facts, real, data, seed)
-    check_out(out, record)
-    images = gather(store.gather, batch_indices(len(store), 0, len(real.images), seed), store.images.shape[1:])
-    evaluation = finish(record, real, None, images, [], {}, notes)
-    if out is not None:
-        save_evaluation(evaluation, out, real)
-    return evaluation
+    options |= {"extractor": extractor, "device": compute.device}
+    with metrics.measuring(compute):
+        real = held_out_images(data, channels="auto", **options)
+        notes = [f"samples: {note}" for note in store.notes]
+        if store.channels != real.store.channels:
+            grey, coloured = ("samples", "data") if store.channels == 1 else ("data", "samples")
+            notes.append(f"channels: the {grey} are grey and the {coloured} aren't; all were measured in colour")
+            logger.warning("%s", notes[-1])
+            if store.channels == 1:
+                store = open_store(samples, split=samples_split, channels=3, **settings)
+            else:
+                real = held_out_images(data, channels=3, **options)
+        facts = {"id": samples, "revision": store.revision, "family": "samples"}
+        facts |= {"parameters": None, "codebook_size": None}
+        record = protocol_of(facts, real, data, seed, {"device": compute.facts()["device"]})
+        check_out(out, record)
+        images = gather(store.gather, batch_indices(len(store), 0, len(real.images), seed), store.images.shape[1:])
+        evaluation = finish(record, real, None, images, [], {}, notes)
+        if out is not None:
+            save_evaluation(evaluation, out, real)
+        return evaluation
 
 
 def _checked(samples: str, made: int, n: int | None) -> int | None:

@@ -13,6 +13,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 import torch
 
+from hfgen.devices import device_name, synchronise
 from hfgen.errors import UserError
 from hfgen.pipelines import ImagePipeline
 from hfgen.seeds import derive_seed
@@ -39,7 +40,7 @@ def measure_costs(pipeline: ImagePipeline, *, batch_size: int = BATCH_SIZE, repe
             raise UserError(f"{name}: {value} can't be timed; give 1 or more")
     pipeline.set_progress_bar_config(disable=True)
     costs: dict[str, Any] = {
-        "device": _device_name(pipeline.device),
+        "device": device_name(pipeline.device),
         "threads": torch.get_num_threads(),
         "batch_size": batch_size,
         "repeats": repeats,
@@ -94,8 +95,7 @@ def _spread(values: list[float]) -> dict[str, float]:
 
 
 def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    synchronise(device)
     return time.perf_counter()
 
 
@@ -130,7 +130,3 @@ def _return_free_memory() -> None:
     """So that a batch takes its memory from the system, where it is seen; glibc keeps what was freed."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hfgen import metrics
+from hfgen.devices import Compute, choose
 from hfgen.documents import RECORD
-from hfgen.errors import UserError
+from hfgen.errors import SettingsError, UserError
 from hfgen.evaluation.dataset import read_dataset
 from hfgen.evaluation.measurement import measure, real_images
 from hfgen.metrics import load_extractor
 from hfgen.pipelines.loading import download
+
+logger = logging.getLogger("hfgen")
 
 _IMAGES = ("original", "reconstruction", "sample", "other")
 _ENCODINGS = ("posterior_mean", "rate_bits", "codes")
@@ -25,14 +30,15 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+(?:@\S+)?")
 _PUBLISHED = ("record.json", "data/*", "extractor/*")
 
 
-def verify(place: str | Path) -> int:
+def verify(place: str | Path, *, device: str = "auto") -> int:
     """Measure an evaluation dataset again and compare; returns how many numbers are the same.
 
-    No model and no other data is needed. Bits are the same on the machine that measured; another processor or another
-    version of torch may round differently, and is told so with both numbers.
+    No model and no other data is needed. Bits are the same on the machine and the device that measured; another
+    processor or another version of torch may round differently, and is told so with both numbers.
 
     Args:
         place: What `hfgen evaluate` wrote, its `dataset/`, or `org/name[@revision]`, where it was published.
+        device: Where to measure; `auto` is the kind of device that the record names, or the CPU where it isn't here.
 
     Raises:
         UserError: the dataset is damaged or can't be had, or a number differs; the first is named, with how many more.
@@ -50,14 +56,26 @@ def verify(place: str | Path) -> int:
     for name in ("original", "other"):
         if name not in columns:
             raise UserError(f"verify: {dataset} has no column {name!r}; get it again")
-    real = real_images(columns["original"], columns["other"], None, extractor, seed)
     encodings = {name: columns[name] for name in _ENCODINGS if name in columns}
-    again = measure(real, columns.get("reconstruction"), columns.get("sample"), seed, encodings, codebook_size)
+    compute = _compute(device, record["protocol"].get("device", "cpu"))
+    with metrics.measuring(compute):
+        real = real_images(columns["original"], columns["other"], None, extractor.to(compute.device), seed)
+        again = measure(real, columns.get("reconstruction"), columns.get("sample"), seed, encodings, codebook_size)
     kinds = ("metrics", "baseline", "spectrum")
     stored = {**_flat({kind: record[kind] for kind in kinds}), **_pairs(columns)}
     measured = {**_flat({kind: again.record[kind] for kind in kinds}), **_pairs(again.columns)}
     _compare(stored, measured)
     return len(stored)
+
+
+def _compute(asked: str, recorded: str) -> Compute:
+    if asked != "auto":
+        return choose(asked)
+    try:
+        return choose(recorded.partition(":")[0])
+    except SettingsError:
+        logger.warning("verify: measured on %s, which isn't here; the CPU may round differently", recorded)
+        return choose("cpu")
 
 
 def _folder_of(place: str | Path) -> Path:

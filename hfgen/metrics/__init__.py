@@ -38,6 +38,7 @@ from hfgen.metrics.memorisation import memorisation
 from hfgen.metrics.modes import Modes, modes, modes_intervals
 from hfgen.metrics.neighbours import PRDC, expected_coverage, prdc
 from hfgen.metrics.pixels import capped_psnr, ms_ssim, mse, psnr, ssim
+from hfgen.metrics.placement import computing_on, measuring
 from hfgen.metrics.sharpness import sharpness
 from hfgen.metrics.spectrum import (
     AveragingIdentity,
@@ -74,6 +75,7 @@ __all__ = [
     "capped_psnr",
     "clustered",
     "codebook_use",
+    "computing_on",
     "coverage_difference",
     "embedded_extractor",
     "expected_coverage",
@@ -86,6 +88,7 @@ __all__ = [
     "kl_bits",
     "load_extractor",
     "luma",
+    "measuring",
     "memorisation",
     "modes",
     "modes_intervals",

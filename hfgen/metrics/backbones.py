@@ -55,7 +55,13 @@ class BackboneExtractor(Extractor):
     def features(self, images: Tensor) -> Tensor:
         """See `Extractor`."""
         check_images(images, "images")
-        return torch.cat([self._network.pooled(to_float(batch)) for batch in images.cpu().split(_BATCH)]).double()
+        batches = (to_float(batch.to(self._network.mean.device)) for batch in images.split(_BATCH))
+        return torch.cat([self._network.pooled(batch).cpu() for batch in batches]).double()
+
+    def to(self, device: torch.device) -> BackboneExtractor:
+        """See `Extractor`."""
+        self._network.to(device)
+        return self
 
     def save(self, folder: Path) -> None:
         """Its name and hash only: the weights may be large, and are had from where they came from."""
@@ -102,8 +108,14 @@ class InceptionExtractor(Extractor):
     def features(self, images: Tensor) -> Tensor:
         """See `Extractor`; grey images become RGB."""
         check_images(images, "images")
-        batches = images.cpu().expand(-1, 3, -1, -1).split(_BATCH)
-        return torch.cat([self._network(batch).flatten(1) for batch in batches]).double()
+        device = next(self._network.parameters()).device
+        batches = (batch.to(device).expand(-1, 3, -1, -1) for batch in images.split(_BATCH))
+        return torch.cat([self._network(batch).flatten(1).cpu() for batch in batches]).double()
+
+    def to(self, device: torch.device) -> InceptionExtractor:
+        """See `Extractor`."""
+        self._network.to(device)
+        return self
 
     def save(self, folder: Path) -> None:
         """Its name and hash."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from hfgen.errors import UserError
+from hfgen.metrics.placement import moved
 
 
 def check_images(images: Tensor, name: str) -> None:
@@ -24,7 +25,7 @@ def check_finite(values: Tensor, name: str) -> None:
 
 
 def check_features(features: Tensor, name: str, at_least: int) -> Tensor:
-    """(N, D) features as float64.
+    """(N, D) features as float64, where metrics compute.
 
     Raises:
         UserError: another shape, fewer than `at_least` rows, no columns, NaN or infinity.
@@ -34,7 +35,7 @@ def check_features(features: Tensor, name: str, at_least: int) -> Tensor:
     if len(features) < at_least:
         raise UserError(f"{name}: {len(features)} images are too few; give at least {at_least}")
     check_finite(features, name)
-    return features.double()
+    return moved(features).double()
 
 
 def check_feature_pair(

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from hfgen.errors import UserError
 from hfgen.metrics.checks import check_feature_pair, check_features, check_finite
+from hfgen.metrics.placement import back
 
 _ROWS = 512
 
@@ -91,7 +92,7 @@ def perceptual_distance(x: Tensor, y: Tensor) -> Tensor:
     lengths = x.norm(dim=1) * y.norm(dim=1)
     if (lengths == 0).any():
         raise UserError("x or y: an image's features are all 0, which has no direction; use another extractor")
-    return 1 - ((x * y).sum(1) / lengths).clamp(-1, 1)
+    return back(1 - ((x * y).sum(1) / lengths).clamp(-1, 1))
 
 
 def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> float:

@@ -50,6 +50,10 @@ class Extractor(ABC):
     def features(self, images: Tensor) -> Tensor:
         """uint8 (N, C, S, S) -> float64 (N, D), on the CPU."""
 
+    @abstractmethod
+    def to(self, device: torch.device) -> Extractor:
+        """Move the network there, in place; returns itself. It computes in float32 everywhere."""
+
     def modes(self, images: Tensor) -> Tensor:
         """uint8 (N, C, S, S) -> the class (N,) that it takes each image for; an index into `mode_counts`."""
         raise UserError(f"extractor: {self.id} tells no classes; use the embedded one, on labelled data")
@@ -88,7 +92,12 @@ class EmbeddedExtractor(Extractor):
             UserError: not an image set, an empty one, or of another shape than the training images.
         """
         self._check(images)
-        return features(self._classifier.network, images.cpu()).double()
+        return features(self._classifier.network, images).double()
+
+    def to(self, device: torch.device) -> EmbeddedExtractor:
+        """See `Extractor`; the head, which takes features, stays on the CPU."""
+        self._classifier.network.to(device)
+        return self
 
     @torch.no_grad()
     def modes(self, images: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch.nn.functional import avg_pool2d, conv2d
 
 from hfgen.errors import UserError
 from hfgen.metrics.checks import check_images
+from hfgen.metrics.placement import back
 from hfgen.metrics.spectrum import luma
 
 _REBLUR = 11
@@ -38,7 +39,7 @@ def sharpness(images: Tensor) -> dict[str, Tensor]:
         raise UserError(f"images: {size} pixels are below the blur effect's {_REBLUR}; use larger ones")
     batch = max(1, _PIXELS // images[0, 0].numel())
     parts = [_sharpness(luma(part)) for part in images.split(batch)]
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return {name: back(torch.cat([part[name] for part in parts])) for name in parts[0]}
 
 
 def _sharpness(values: Tensor) -> dict[str, Tensor]:

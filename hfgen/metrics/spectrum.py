@@ -16,6 +16,7 @@ from torch import Tensor
 from hfgen.errors import UserError
 from hfgen.metrics.checks import check_images
 from hfgen.metrics.intervals import Estimate, bootstrap_ratio, normal_estimate
+from hfgen.metrics.placement import back, moved
 
 _BANDS = 16
 _MIDDLE, _HIGH = 0.125, 0.25
@@ -94,6 +95,7 @@ def luma(images: Tensor) -> Tensor:
         UserError: not an image set, or an empty one.
     """
     check_images(images, "images")
+    images = moved(images)
     if images.shape[1] == 1:
         return images[:, 0].double() / 255
     weights = torch.tensor(_REC_601, dtype=torch.float64, device=images.device)
@@ -238,7 +240,7 @@ def _parts(spectrum: PowerSpectrum) -> list[Tensor]:
 
 def _join(spectra: list[PowerSpectrum]) -> PowerSpectrum:
     parts = zip(*(_parts(spectrum) for spectrum in spectra), strict=True)
-    return PowerSpectrum(spectra[0].frequencies, *(torch.cat(part) for part in parts))
+    return PowerSpectrum(spectra[0].frequencies, *(back(torch.cat(part)) for part in parts))
 
 
 def _batch_size(images: Tensor) -> int:

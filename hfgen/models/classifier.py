@@ -161,8 +161,10 @@ def _standardise(network: nn.Sequential, head: ClassHead, images: Tensor) -> Non
 
 
 def features(network: nn.Module, images: Tensor) -> Tensor:
-    """uint8 (N, C, S, S) -> (N, 64)."""
-    return torch.cat([network(classifier_inputs(to_float(batch))) for batch in images.split(_INFERENCE_BATCH)])
+    """uint8 (N, C, S, S) -> (N, 64), on the CPU; the network computes where it is."""
+    device = next(network.parameters()).device
+    batches = (to_float(batch.to(device)) for batch in images.split(_INFERENCE_BATCH))
+    return torch.cat([network(classifier_inputs(batch)).cpu() for batch in batches])
 
 
 def classifier_inputs(images: Tensor) -> Tensor:

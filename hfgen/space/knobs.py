@@ -56,9 +56,9 @@ def reconstruct(pipeline: ImagePipeline, images: Tensor, knobs: Knobs) -> Turned
         if knobs.noise:
             generator = torch.Generator().manual_seed(knobs.seed)
             latents = latents + posterior.std * torch.randn(latents.shape, generator=generator).to(latents)
-        rate = kl_bits(posterior.mean.float()[:, kept], posterior.logvar.float()[:, kept])
+        rate = kl_bits(*(part.cpu().float()[:, kept] for part in (posterior.mean, posterior.logvar)))
         decoded = network.decode(_keep(latents, knobs.channels)).sample
-        return Turned(to_uint8(decoded.cpu()), rate.cpu())
+        return Turned(to_uint8(decoded.cpu()), rate)
     latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent
     if not hasattr(network, "quantize"):
         return Turned(to_uint8(network.decode(_keep(latents, knobs.channels)).sample.cpu()), None)

@@ -9,12 +9,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from hfgen.comparison.names import distinct_names
 from hfgen.data import draw, open_store
 from hfgen.data.sources import find
+from hfgen.devices import Compute, choose
 from hfgen.documents import RECORD
 from hfgen.errors import UserError
 from hfgen.files import read_json
@@ -105,7 +105,12 @@ def quickstart_models(folder: Path = QUICKSTART) -> list[str]:
 
 
 def open_shelf(
-    models: Sequence[str], data: str | None = None, *, results: Path | None = None, device: str | None = None
+    models: Sequence[str],
+    data: str | None = None,
+    *,
+    results: Path | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
 ) -> Shelf:
     """Open the models, each a run's folder, a checkpoint's or `org/name[@revision]`.
 
@@ -114,16 +119,18 @@ def open_shelf(
         data: Where examples, real images and training neighbours are from; by default what the first record names,
             if it is there, and else `glyphs`.
         results: Where comparison.json and study.json lie; by default beside the models.
-        device: By default a GPU, if there is one.
+        device: Where models run; see `hfgen.devices.choose`.
+        dtype: In which numbers; see there.
 
     Raises:
         UserError: two are called alike, none can be opened, or the data can't.
     """
+    compute = choose(device, dtype)
     names = distinct_names(models)
     opened, failed = {}, []
     for name, model in zip(names, models, strict=True):
         try:
-            opened[name] = _open_model(name, model, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+            opened[name] = _open_model(name, model, compute)
         except Exception as error:  # Whatever is wrong with one, the others are shown.
             logger.warning("%s is left out: %s", name, str(error) or type(error).__name__)
             failed.append(name)
@@ -136,9 +143,9 @@ def open_shelf(
     return shelf
 
 
-def _open_model(name: str, place: str, device: str) -> Model:
+def _open_model(name: str, place: str, compute: Compute) -> Model:
     folder = resolve_folder(place)
-    pipeline = load(folder).to(device)
+    pipeline = compute.place(load(folder))
     pipeline.set_progress_bar_config(disable=True)
     home = folder if (folder / "record.json").is_file() or folder.name != "pretrained" else folder.parent
     return Model(name, pipeline, home, _record(home))

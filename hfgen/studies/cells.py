@@ -7,12 +7,13 @@ import hashlib
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from hfgen import metrics
 from hfgen.configs import load_config
+from hfgen.devices import Compute
 from hfgen.evaluation.finished import read_evaluation
 from hfgen.evaluation.run import Evaluation, evaluate
 from hfgen.metrics import Estimate
@@ -121,16 +122,20 @@ def config_of(cell: Cell, budget: Budget, data: str, seed: int) -> RunConfig:
     return load_config(f"{cell.family}-glyphs", [*_COMMON, *own, *cell.overrides])
 
 
-def cell_folder(cells: Path, config: RunConfig, n: int) -> Path:
+def cell_folder(cells: Path, config: RunConfig, n: int, dtype: str = "fp32") -> Path:
     """Where a cell lies: the name holds a hash of all that its numbers depend on."""
     facts = {"schema": _CACHE, "n": n, "config": config.as_dict()}
+    if dtype != "fp32":
+        facts["dtype"] = dtype
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     return cells / f"{config.family}-{digest[:12]}"
 
 
-def make(folder: Path, config: RunConfig, n: int) -> Trained:
+def make(folder: Path, config: RunConfig, n: int, compute: Compute) -> Trained:
     """Train and evaluate what `folder` doesn't hold yet; an interrupted one goes on."""
     if not (folder / "record.json").is_file():
-        train(config, folder)
-        evaluate(folder, config.data, n=n, small_images=config.small_images, out=folder)
+        with compute.training():
+            train(config, folder)
+        where: dict[str, Any] = {"device": compute.device, "dtype": compute.dtype}
+        evaluate(folder, config.data, n=n, small_images=config.small_images, out=folder, **where)
     return Trained(folder, config)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from hfgen.data import open_store
+from hfgen.devices import Compute, choose
 from hfgen.documents import RECORD, STUDY
 from hfgen.errors import UserError
 from hfgen.evaluation.held_out import choose_n
@@ -51,7 +52,15 @@ class _Job(NamedTuple):
         return (self.folder / "record.json").is_file() and (self.study.measure is None or self.extra.is_file())
 
 
-def run_studies(names: Sequence[str], out: Path, *, data: str = "glyphs", budget: str = "full") -> dict[str, Any]:
+def run_studies(
+    names: Sequence[str],
+    out: Path,
+    *,
+    data: str = "glyphs",
+    budget: str = "full",
+    device: str = "auto",
+    dtype: str = "auto",
+) -> dict[str, Any]:
     """Train and measure what the studies need, decide on their claims; writes into `out` and returns study.json.
 
     Every cell is a run's folder in `out`/cells, with its record and its evaluation dataset, named by a hash of its
@@ -63,6 +72,9 @@ def run_studies(names: Sequence[str], out: Path, *, data: str = "glyphs", budget
         out: Folder for study.json, report.html, figures/ and cells/.
         data: What models are trained on, as `hfgen train` takes it (at least 16 px; smaller images are padded).
         budget: `smoke` (too small for any verdict) or `full`; of held-out images as many as there are, at most.
+        device: Where models are trained and evaluated; see `hfgen.devices.choose`. What a study measures beside that
+            is small and stays on the CPU.
+        dtype: In which numbers they are evaluated; see there.
 
     Raises:
         UserError: an unknown study or budget, or bad data.
@@ -72,12 +84,13 @@ def run_studies(names: Sequence[str], out: Path, *, data: str = "glyphs", budget
             raise UserError(f"claim: {name!r} is no study; choose some of {', '.join(STUDIES)}")
     if budget not in BUDGETS:
         raise UserError(f"budget: {budget!r} is none; choose {' or '.join(BUDGETS)}")
+    compute = choose(device, dtype)
     chosen, size = [STUDIES[name] for name in names or STUDIES], BUDGETS[budget]
     # Before any folder is made: data that can't be loaded leave no trace.
     size = size._replace(n=choose_n(data, "test", None, most=size.n))
     open_store(data, split="train", resolution=RESOLUTION, small_images="pad")
-    jobs = [job for study in chosen for job in _jobs(study, out / "cells", data, size)]
-    _make(jobs, size.n)
+    jobs = [job for study in chosen for job in _jobs(study, out / "cells", data, size, compute)]
+    _make(jobs, size.n, compute)
     facts = {
         "schema": STUDY.version,
         "data": data,
@@ -112,14 +125,14 @@ def _decided_before(out: Path, facts: dict[str, Any]) -> dict[str, Any]:
     return {study["name"]: study for study in document["studies"]}
 
 
-def _jobs(study: Study, cells: Path, data: str, budget: Budget) -> Iterator[_Job]:
+def _jobs(study: Study, cells: Path, data: str, budget: Budget, compute: Compute) -> Iterator[_Job]:
     for label, cell in study.cells.items():
         for seed in range(budget.seeds):
             config = config_of(cell, budget, data, seed)
-            yield _Job(study, label, cell_folder(cells, config, budget.n), config)
+            yield _Job(study, label, cell_folder(cells, config, budget.n, compute.dtype_name), config)
 
 
-def _make(jobs: Sequence[_Job], n: int) -> None:
+def _make(jobs: Sequence[_Job], n: int, compute: Compute) -> None:
     """Do what isn't done; what another process does now is waited for."""
     # A seed after the other, and the same data next to each other: images and extractor are in memory then.
     order = sorted(jobs, key=lambda job: (job.config.seed, job.config.data))
@@ -130,19 +143,19 @@ def _make(jobs: Sequence[_Job], n: int) -> None:
             if not job.done:
                 name = f"{job.study.name}: {job.label}, seed {job.config.seed}"
                 logger.info("%s (cell %d of %d)", name, place, len(waiting))
-                if not _do(job, n):
+                if not _do(job, n, compute):
                     left.append(job)
         if len(left) == len(waiting):
             time.sleep(_WAIT_S)
         waiting = left
 
 
-def _do(job: _Job, n: int) -> bool:
+def _do(job: _Job, n: int, compute: Compute) -> bool:
     """Train and measure a cell; False: another process is at it."""
     job.folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(job.folder.with_name(f".{job.folder.name}.lock"), blocking=False):
-            trained = make(job.folder, job.config, n)
+            trained = make(job.folder, job.config, n, compute)
             if job.study.measure is not None and not job.extra.is_file():
                 found = job.study.measure(trained)
                 write_json(job.extra, {name: estimate.as_dict() for name, estimate in found.items()})

@@ -1,0 +1,45 @@
+"""Where metrics compute: on the device of what they are given, or for a while on another, such as a GPU beside it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor
+
+from hfgen.devices import Compute
+
+_device: ContextVar[torch.device | None] = ContextVar("device", default=None)
+
+
+@contextlib.contextmanager
+def measuring(compute: Compute) -> Iterator[None]:
+    """Within, networks compute float32 precisely, and metrics where the model runs, if there is float64."""
+    with compute.precise(), computing_on(compute.exact):
+        yield
+
+
+@contextlib.contextmanager
+def computing_on(device: torch.device) -> Iterator[None]:
+    """Within, metrics move images batch by batch, and features, to a device with float64; results are on the CPU.
+
+    A GPU for data centres multiplies float64 a hundred times faster than a few CPU cores, a small one still as fast.
+    """
+    token = _device.set(device)
+    try:
+        yield
+    finally:
+        _device.reset(token)
+
+
+def moved(values: Tensor) -> Tensor:
+    """The values where metrics compute."""
+    device = _device.get()
+    return values if device is None else values.to(device)
+
+
+def back(values: Tensor) -> Tensor:
+    """The values that a metric of `moved` ones returns: on the CPU within `computing_on`."""
+    return values if _device.get() is None else values.cpu()

@@ -1,0 +1,171 @@
+"""Which device and numbers are chosen, what is refused, and that a verb is told."""
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from hfgen import devices
+from hfgen.cli import main
+from hfgen.devices import Compute, choose, choose_device, choose_kernels
+from hfgen.errors import SettingsError
+
+
+@pytest.fixture(autouse=True)
+def _nothing_was_said():
+    devices._say.cache_clear()
+
+
+def _cards(monkeypatch: pytest.MonkeyPatch, count: int, *, mps: bool = False) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+
+def test_auto_takes_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch):
+    _cards(monkeypatch, 0)
+    assert choose_device() == torch.device("cpu")
+    _cards(monkeypatch, 0, mps=True)
+    assert choose_device() == torch.device("mps")
+    _cards(monkeypatch, 2, mps=True)
+    assert choose_device() == torch.device("cuda")
+    assert choose_device("cuda:1") == torch.device("cuda:1")
+    assert choose_device(torch.device("cpu")) == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("asked", "cards", "said"),
+    [
+        ("gpu", 1, "'gpu' is unknown; use auto, cpu, cuda, cuda:N or mps"),
+        ("xla", 1, "'xla' is unknown"),
+        ("CUDA", 1, "'CUDA' is unknown"),
+        ("", 1, "'' is unknown"),
+        ("cuda:-1", 1, "'cuda:-1' is unknown"),
+        ("cpu:3", 1, "cpu:3 isn't here"),
+        ("cuda", 0, "cuda isn't here .*; use auto or cpu"),
+        ("cuda:1", 1, "cuda:1 isn't here, only cuda:0"),
+        ("cuda:7", 2, "cuda:7 isn't here, only cuda:0 to cuda:1"),
+        ("mps", 0, "mps isn't here .*; use auto or cpu"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused_by_name(
+    asked: str, cards: int, said: str, monkeypatch: pytest.MonkeyPatch
+):
+    _cards(monkeypatch, cards)
+    with pytest.raises(SettingsError, match=f"^device: {said}"):
+        choose(asked)
+
+
+def test_the_reason_names_what_is_missing(monkeypatch: pytest.MonkeyPatch):
+    _cards(monkeypatch, 0)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    with pytest.raises(SettingsError, match=r"was built without CUDA; https://pytorch\.org"):
+        choose_device("cuda")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    with pytest.raises(SettingsError, match="finds no GPU; see `nvidia-smi`"):
+        choose_device("cuda")
+
+
+def test_numbers_are_fp32_unless_asked(monkeypatch: pytest.MonkeyPatch):
+    assert choose("cpu").dtype == torch.float32
+    assert choose("cpu", "bf16").dtype == choose("cpu", torch.bfloat16).dtype == torch.bfloat16
+    assert choose("cpu", "fp16").dtype_name == "fp16"
+    for wrong in ("float32", "int8", torch.float64):
+        with pytest.raises(SettingsError, match=r"^dtype: .* is unknown; use auto, fp32, bf16, fp16"):
+            choose("cpu", wrong)
+    _cards(monkeypatch, 0, mps=True)
+    monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda *_: False)
+    with pytest.raises(SettingsError, match=r"^dtype: bf16 isn't supported by Apple's GPU"):
+        choose("mps", "bf16")
+
+
+def test_the_choice_is_said_once(caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO, "hfgen")
+    for _ in range(2):
+        choose("cpu")
+    choose("cpu", "bf16")
+    assert [record.message.rpartition(", ")[2] for record in caplog.records] == ["fp32", "bf16"]
+    assert caplog.records[0].message.startswith("computing on CPU")
+
+
+def test_a_training_within_follows(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
+    with Compute(torch.device("cpu")).training():
+        assert os.environ["ACCELERATE_USE_CPU"] == "true"
+    assert "ACCELERATE_USE_CPU" not in os.environ
+    taken = []
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    with Compute(torch.device("cuda:1")).training():
+        assert "ACCELERATE_USE_CPU" not in os.environ
+    assert taken == [torch.device("cuda:1")]
+    # A launcher gives each of its processes a device.
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with Compute(torch.device("cpu")).training():
+        assert "ACCELERATE_USE_CPU" not in os.environ
+
+
+def test_float32_is_not_rounded_within(monkeypatch: pytest.MonkeyPatch):
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic
+    with choose("cpu").precise():
+        assert not torch.backends.cudnn.allow_tf32 and torch.backends.cudnn.deterministic
+    assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic) == before
+
+
+def test_every_verb_refuses_a_device_before_its_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    none, data = str(tmp_path / "none"), f"--data={tmp_path / 'nothing'}"
+    verbs = [
+        ["sample", none],
+        ["reconstruct", none, data],
+        ["evaluate", none, data, f"--out={tmp_path / 'out'}"],
+        ["evaluate", f"--samples={none}", data, f"--out={tmp_path / 'out'}"],
+        ["compare", none, data, f"--out={tmp_path / 'out'}"],
+        ["diagnose", none, data, f"--out={tmp_path / 'out'}"],
+        ["study", data, f"--out={tmp_path / 'out'}"],
+        ["quickstart", data, f"--out={tmp_path / 'out'}"],
+        ["space", none],
+        ["train", "gan-glyphs", data, f"--out={tmp_path / 'out'}"],
+    ]
+    for verb in verbs:
+        assert main([*verb, "--device=cuda"]) == 2, verb
+        assert "device: cuda isn't here" in capsys.readouterr().err, verb
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_launched_training_takes_no_device(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["train", "gan-glyphs", "--device=cpu"]) == 2
+    assert "the launcher gives each process its own" in capsys.readouterr().err
+
+
+def test_half_precision_is_placed_without_complaint(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture):
+    from tiny import tiny_config
+
+    for family in ("vae", "vqvae", "gan", "pix2pix"):
+        model = tiny_config(family, Path("none")).model
+        pipeline = model.pipeline(model.build(16, 1, 0))
+        for dtype in ("bf16", "fp16"):
+            compute = choose("cpu", dtype)
+            assert compute.place(pipeline) is pipeline
+            parts = [part for part in pipeline.components.values() if isinstance(part, nn.Module)]
+            assert {part.dtype for part in parts} == {compute.dtype}
+            if pipeline.can_sample:
+                assert pipeline(batch_size=2, output_type="pt").images.dtype == torch.float32
+            if pipeline.can_reconstruct:
+                images = torch.rand(2, 1, 16, 16) * 2 - 1
+                assert pipeline.reconstruct(images, output_type="pt").images.isfinite().all()
+    said = [record.message for record in caplog.records if not record.message.startswith("computing on")]
+    assert not said and "float16" not in capsys.readouterr().err
+
+
+def test_what_training_computes_in_follows_what_is_asked():
+    cpu = torch.device("cpu")
+    assert choose_kernels(cpu, "bf16").precision == "bf16"
+    assert choose_kernels(cpu, "fp32", "default").compiled == "default"
+    assert choose_kernels(cpu).compiled == "off"
+    assert choose_kernels(cpu, "bf16").memory_format == torch.contiguous_format
+    assert str(choose_kernels(cpu, "fp32")).endswith("fp32, channels_last, no torch.compile, fused AdamW")

@@ -187,7 +187,11 @@ def test_evaluate_others_images_and_verify_from_the_command_line(glyph_folder: P
         (["x", "--samples", "y"], "model: give MODEL, --samples DATA or --verify DIR, only one of them"),
         (["/nowhere"], "data: evaluate needs --data"),
         (["/nowhere", "--data=glyphs"], "out: evaluate needs --out"),
-        (["--samples=./nowhere", "--data=glyphs", "--out=x"], "samples: './nowhere' is no folder"),
+        (["--samples=./nowhere", "--data=glyphs", "--out=x"], "samples: no such folder ./nowhere"),
+        (
+            ["--samples=glyphs", "--samples_split=x", "--data=glyphs", "--out=x"],
+            "samples_split: glyphs has no",
+        ),
         (["--verify=/nowhere"], "record: there is no /nowhere/record.json"),
     ],
 )

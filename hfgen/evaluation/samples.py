@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +47,14 @@ def evaluate_samples(
     those of `evaluate`; columns and configuration are those of `data`.
     """
     compute = choose(device)
-    _, made = split_size(samples, samples_split)
+    with _called_samples():
+        _, made = split_size(samples, samples_split)
     choose_n(data, split, _checked(samples, made, n), extractor=extractor, config_name=config_name)
-    resolution = resolution or stored_side(samples, samples_split)
+    with _called_samples():
+        resolution = resolution or stored_side(samples, samples_split)
     settings: dict[str, Any] = {"small_images": small_images, "skip_damaged": skip_damaged, "resolution": resolution}
-    store = open_store(samples, split=samples_split, **settings)
+    with _called_samples():
+        store = open_store(samples, split=samples_split, **settings)
     _checked(samples, len(store), n)
     options: dict[str, Any] = {"split": split, "n": n, "most": min(MOST, len(store)), "seed": seed, **settings}
     options |= {"image_column": image_column, "label_column": label_column, "config_name": config_name}
@@ -73,6 +79,16 @@ def evaluate_samples(
         if out is not None:
             save_evaluation(evaluation, out, real)
         return evaluation
+
+
+@contextlib.contextmanager
+def _called_samples() -> Iterator[None]:
+    """Errors of the data layer under the names of the options that the samples are given by."""
+    try:
+        yield
+    except DataError as error:
+        called = {"data": "samples", "split": "samples_split"}
+        raise DataError(re.sub(r"^(data|split):", lambda match: f"{called[match[1]]}:", str(error))) from error
 
 
 def _checked(samples: str, made: int, n: int | None) -> int | None:

@@ -1,8 +1,8 @@
 """README.md: every block of bash and Python, pasted in order into one shell, as a newcomer does.
 
-The data and the models are tiny: a `hfgen` before the real one adds options (TOY), and changes nothing else. The
-environment is that of `scripts/quickstart.sh`, finished already, so that nothing is downloaded. Only `scripts/test.sh`,
-which runs these tests, is left out.
+The data and the models are tiny: a `hfgen` before the real one adds options (TOY, and 100 glyphs as data), and changes
+nothing else. The environment is that of `scripts/quickstart.sh`, finished already, so that nothing is downloaded. Only
+`scripts/test.sh`, which runs these tests, is left out.
 """
 
 import os
@@ -15,6 +15,9 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+
+from hfgen.data import draw
+from hfgen.images import to_pil
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -34,7 +37,10 @@ COMMAND = """#!{python}
 import os, re, signal, subprocess, sys, urllib.request
 
 words = sys.argv[1:]
-real = [sys.executable, "-m", "hfgen", *words, *{toy!r}.get(words[0], [])]
+toy = {toy!r}
+real = [sys.executable, "-m", "hfgen", *words, *toy.get(words[0], [])]
+if words[0] in toy:
+    real += ["--data", os.environ["SMALL_DATA"]]
 if words[0] != "space":
     sys.exit(subprocess.call(real))
 server = subprocess.Popen([*real, "--port", os.environ["SPACE_PORT"]], stdout=subprocess.PIPE, text=True)
@@ -90,10 +96,21 @@ def free_port() -> int:
         return int(taken.getsockname()[1])
 
 
-def test_every_block_works_when_pasted_in_order(clone: Path, free_port: int):
+@pytest.fixture
+def small_data(tmp_path: Path) -> Path:
+    """100 glyphs to train on and 100 others, in the size of the recipes."""
+    for split in ("train", "test"):
+        for index, image in enumerate(to_pil(draw("glyphs", split, 0, 100, 32).images)):
+            path = tmp_path / "glyphs" / split / "abc"[index % 3] / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image.save(path)
+    return tmp_path / "glyphs"
+
+
+def test_every_block_works_when_pasted_in_order(clone: Path, small_data: Path, free_port: int):
     pytest.importorskip("gradio")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SPACE_PORT": str(free_port), "HF_HUB_OFFLINE": "1"}
-    environment["OMP_NUM_THREADS"] = "1"
+    environment |= {"OMP_NUM_THREADS": "1", "SMALL_DATA": str(small_data)}
     session = subprocess.run(
         ["bash"], input=pasted(), capture_output=True, text=True, cwd=clone, env=environment, timeout=590
     )

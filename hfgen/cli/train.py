@@ -53,6 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
     from hfgen.configs import describe_config, load_config, refuse_unknown, split_words
 
     recipes, settings = split_words(arguments.settings)
+    if arguments.help and not recipes and arguments.config is None:
+        arguments.parser.print_help()
+        return 0
     if len(recipes) + (arguments.config is not None) != 1:
         refuse_unknown(settings)
         given = f", not {', '.join(recipes)}" if recipes else ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from filelock import FileLock, Timeout
 from hfgen.data import ImageStore
 from hfgen.errors import SettingsError
 from hfgen.files import read_json, remove_leftovers, write_json
+from hfgen.outputs import output_folder
 from hfgen.training.config import RunConfig
 
 logger = logging.getLogger("hfgen")
@@ -31,13 +31,14 @@ def is_finished(out: Path, config: RunConfig, resume: str) -> bool:
     Raises:
         SettingsError: it holds another run, or this one, which shall not be resumed; or it can't be a run's folder.
     """
-    _check_place(out)
     path = out / "run.json"
-    if not path.is_file():
-        return False
-    before = read_json(path)
-    _check(out, before, {"schema": 1, "config": config.as_dict(), "data_fingerprint": _fingerprint(before)}, resume)
-    return (out / "pretrained").is_dir()
+    if path.is_file():
+        before = read_json(path)
+        _check(out, before, {"schema": 1, "config": config.as_dict(), "data_fingerprint": _fingerprint(before)}, resume)
+        if (out / "pretrained").is_dir():
+            return True
+    _check_place(out)
+    return False
 
 
 @contextlib.contextmanager
@@ -102,12 +103,8 @@ def record_computed(out: Path, images_seen: int, how: Mapping[str, Any]) -> None
 
 def _check_place(out: Path) -> None:
     """Refuse what can't be a run's folder, before anything is written."""
-    place = next(path for path in (out, *out.absolute().parents) if path.exists())
-    if not place.is_dir():
-        raise SettingsError(f"out: {place} isn't a folder; choose another --out")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise SettingsError(f"out: {place} can't be written to; choose another --out")
-    if place == out and not (out / "run.json").is_file() and not _is_free(out):
+    output_folder(str(out))
+    if out.is_dir() and not (out / "run.json").is_file() and not _is_free(out):
         raise SettingsError(f"out: {out} isn't an empty folder and holds no run; choose another --out")
 
 
@@ -136,8 +133,10 @@ def _computed(run: Any) -> list[dict[str, Any]]:
 
 
 def _is_free(out: Path) -> bool:
-    """Whether `out` is a folder without anything but its lock, and a run.json that was never finished."""
-    return out.is_dir() and all(path.name.startswith((LOCK, ".run.json.tmp")) for path in out.iterdir())
+    """Whether `out` is a folder without anything but its lock, and what was never finished."""
+    return out.is_dir() and all(
+        path.name.startswith((LOCK, ".run.json.tmp", f".{out.name}.tmp")) for path in out.iterdir()
+    )
 
 
 def _as_json(value: Any) -> Any:

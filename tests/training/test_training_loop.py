@@ -159,7 +159,7 @@ def test_a_folder_is_refused_before_the_data_is_opened(trained: Path, glyph_fold
     config, path = tiny_config("vae", glyph_folder), tmp_path / "file"
     path.write_text("dear")
     for out in (path, path / "run", path / "deep" / "run"):
-        with pytest.raises(UserError, match=f"out: {path} isn't a folder; choose another --out"):
+        with pytest.raises(UserError, match=rf"out: {path},? .*is a file; (give|choose)"):
             train(config, out)
     with pytest.raises(UserError, match="isn't an empty folder and holds no run"):
         train(config, tmp_path)

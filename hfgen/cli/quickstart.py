@@ -24,16 +24,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the main job."""
     from hfgen.quickstart import MODELS, quickstart
 
-    names = (
-        "max_images",
-        "n",
-        "split",
-        "small_images",
-        "skip_damaged",
-        *columns(arguments),
-        *compute_options(arguments),
-    )
-    options = {name: getattr(arguments, name) for name in names}
+    names = ("max_images", "n", "split", "small_images", "skip_damaged", *columns(arguments))
+    options = {**{name: getattr(arguments, name) for name in names}, **compute_options(arguments)}
     report = quickstart(arguments.data, arguments.out, **options)
     models = " ".join(shlex.quote(str(arguments.out / name)) for name in MODELS)
     activate = os.environ.get("HFGEN_ACTIVATE")

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from hfgen.cli.options import Verbs, add_measurement, add_out, add_verb, measurement
+from hfgen.cli.options import Verbs, add_measurement, add_out, add_verb, add_weights, measurement
 from hfgen.errors import SettingsError
 
 
@@ -21,6 +21,7 @@ def register(verbs: Verbs) -> None:
         help="runs' folders, checkpoints' or org/name[@revision]; without --data, folders that `hfgen evaluate` wrote",
     )
     add_out(verb, "folder for comparison.json, report.html, dataset/", required=True)
+    add_weights(verb)
     add_measurement(verb, data_required=False)
 
 
@@ -38,8 +39,10 @@ def run(arguments: argparse.Namespace) -> None:
         if is_finished(Path(model), given_data=arguments.data is not None):
             evaluations[name] = read_evaluation(Path(model))
         else:
-            evaluations[name] = evaluate(model, arguments.data, out=arguments.out / name, **measurement(arguments))
-            costs[name] = measure_costs(hfgen.load(model))
+            chosen = {"variant": arguments.variant, "resolution": arguments.resolution}
+            options = {**measurement(arguments), **chosen}
+            evaluations[name] = evaluate(model, arguments.data, out=arguments.out / name, **options)
+            costs[name] = measure_costs(hfgen.load(model, **chosen))
     for sentence in compare(evaluations, arguments.out, costs=costs)["reading"]:
         print(f"- {sentence}")
     print(f"open {arguments.out / 'report.html'}")

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import argparse
 
-from hfgen.cli.options import Verbs, add_data, add_picture, add_split, add_verb, at_least_one, columns, save_grid
+from hfgen.cli.options import (
+    Verbs,
+    add_data,
+    add_model,
+    add_picture,
+    add_split,
+    add_verb,
+    at_least_one,
+    columns,
+    save_grid,
+)
 from hfgen.errors import ModelError
 
 
 def register(verbs: Verbs) -> None:
     """Add the verb's parser."""
     verb = add_verb(verbs, "reconstruct", run, "show images above their reconstructions")
-    verb.add_argument("model", metavar="MODEL", help="a run's folder, a checkpoint's, or org/name[@revision]")
+    add_model(verb)
     verb.add_argument("--n", type=int, default=32, help="how many images (%(default)s)")
     add_picture(verb)
     add_data(verb)
@@ -27,7 +37,7 @@ def run(arguments: argparse.Namespace) -> None:
     from hfgen.images import to_float, unit_to_uint8
 
     at_least_one(arguments.n)
-    pipeline = hfgen.load(arguments.model)
+    pipeline = hfgen.load(arguments.model, variant=arguments.variant, resolution=arguments.resolution)
     if not pipeline.can_reconstruct:
         raise ModelError(f"model: {arguments.model} is a {pipeline.family} without encoder; give a VAE or a VQ-VAE")
     store = open_store(

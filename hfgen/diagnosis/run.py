@@ -27,8 +27,8 @@ from hfgen.evaluation.workspace import workspace
 from hfgen.files import folder_state, write_bytes
 from hfgen.images import write_png
 from hfgen.metrics import Estimate
-from hfgen.pipelines import ImagePipeline, load
-from hfgen.pipelines.loading import resolve_folder
+from hfgen.pipelines import ImagePipeline
+from hfgen.pipelines.loading import open_model
 from hfgen.reporting.charts import encode as encode_picture
 
 _MOST_TRAINING, _TRAINING_PIXELS = 4096, 2**26
@@ -49,6 +49,7 @@ def diagnose(
     skip_damaged: bool = False,
     extractor: str = "embedded",
     resolution: int | None = None,
+    variant: str | None = None,
 ) -> dict[str, Any]:
     """Find out why a model's images are blurred, or that they aren't; writes into `out` and returns the document.
 
@@ -66,18 +67,18 @@ def diagnose(
         small_images: See `evaluate`.
         skip_damaged: See `evaluate`.
         extractor: See `evaluate`.
-        resolution: See `evaluate`.
+        resolution: See `hfgen.load`.
+        variant: See `hfgen.load`.
 
     Raises:
         UserError: the model, the data or the extractor can't be had, an unknown budget, or too few images.
     """
     if budget not in BUDGETS:
         raise UserError(f"budget: {budget!r} is none; choose {' or '.join(BUDGETS)}")
-    folder = resolve_folder(model)
-    pipeline = load(folder)
+    pipeline, folder = open_model(model, variant=variant, resolution=resolution)
     pipeline.set_progress_bar_config(disable=True)
     settings: dict[str, Any] = {
-        "resolution": resolution or pipeline.sample_size,
+        "resolution": pipeline.sample_size,
         "channels": pipeline.channels,
         "condition": pipeline.paired_with,
         "small_images": small_images,

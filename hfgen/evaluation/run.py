@@ -20,9 +20,10 @@ from hfgen.evaluation.dataset import write_dataset
 from hfgen.evaluation.measurement import NEIGHBOURS, HeldOut, held_out_images, measure
 from hfgen.evaluation.workspace import fill, gather, workspace
 from hfgen.files import folder_state, write_text
+from hfgen.hub.downloads import commit_of
 from hfgen.images import to_float, unit_to_uint8
-from hfgen.pipelines import ImagePipeline, load
-from hfgen.pipelines.loading import resolve_folder
+from hfgen.pipelines import ImagePipeline
+from hfgen.pipelines.loading import open_model
 from hfgen.seeds import derive_seed
 
 _BATCH, _BATCH_PIXELS = 250, 2**18
@@ -69,6 +70,7 @@ def evaluate(
     skip_damaged: bool = False,
     extractor: str = "embedded",
     resolution: int | None = None,
+    variant: str | None = None,
     out: Path | None = None,
 ) -> Evaluation:
     """Measure a model on `n` held-out images, chosen by `seed`, and on `n` samples.
@@ -76,21 +78,20 @@ def evaluate(
     Set metrics compare the samples with the held-out images in the features of `extractor`: `embedded`, a small
     classifier trained on the data's train split; `inception`; or an image network of transformers, a folder or
     `org/name[@revision]`. `baseline` compares as many training images with the held-out ones. Interrupted, the same
-    call continues with the images that `out` holds. `resolution` is the model's own, but for autoencoders of any size.
+    call continues with the images that `out` holds. `resolution` and `variant` are those of `hfgen.load`.
 
     Raises:
         UserError: the model, the data or the extractor can't be had, the split has fewer than `n` images, or `out` is
             taken.
     """
-    folder = resolve_folder(model)
-    pipeline = load(folder)
+    pipeline, folder = open_model(model, variant=variant, resolution=resolution)
     pipeline.set_progress_bar_config(disable=True)
     real = held_out_images(
         data,
         split=split,
         n=n,
         seed=seed,
-        resolution=_resolution(pipeline, resolution),
+        resolution=pipeline.sample_size,
         channels=pipeline.channels,
         condition=pipeline.paired_with,
         small_images=small_images,
@@ -99,8 +100,7 @@ def evaluate(
     )
     facts = {
         "id": str(model),
-        # The Hub's cache names a snapshot's folder after its commit.
-        "revision": folder.name if folder.parent.name == "snapshots" else None,
+        "revision": commit_of(folder),
         "family": pipeline.family,
         "parameters": pipeline.parameter_count,
         "codebook_size": pipeline.codebook_size,
@@ -157,12 +157,6 @@ def evaluate_samples(
     if out is not None:
         save_evaluation(evaluation, out, real)
     return evaluation
-
-
-def _resolution(pipeline: ImagePipeline, asked: int | None) -> int:
-    if asked not in (None, pipeline.sample_size) and not pipeline.any_size:
-        raise UserError(f"resolution: {asked}, but the model's images have {pipeline.sample_size} pixels; leave it out")
-    return asked or pipeline.sample_size
 
 
 def _protocol(model: dict[str, Any], real: HeldOut, data: str, seed: int) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from hfgen.documents import RECORD
 from hfgen.errors import UserError
 from hfgen.evaluation.dataset import read_dataset
 from hfgen.evaluation.measurement import measure, real_images
+from hfgen.hub.addresses import parse_address
+from hfgen.hub.downloads import download
 from hfgen.metrics import load_extractor
-from hfgen.pipelines.loading import download
 
 _IMAGES = ("original", "reconstruction", "sample", "other")
 _ENCODINGS = ("posterior_mean", "rate_bits", "codes")
@@ -63,8 +64,7 @@ def verify(place: str | Path) -> int:
 def _folder_of(place: str | Path) -> Path:
     if Path(place).exists() or not _HUB_ID.fullmatch(str(place)):
         return Path(place)
-    repository, _, revision = str(place).partition("@")
-    return download(repository, revision or None, _PUBLISHED, kind="dataset")
+    return download(parse_address(str(place), field="verify"), _PUBLISHED, kind="dataset")
 
 
 def _compare(stored: dict[str, Any], measured: dict[str, Any]) -> None:

@@ -16,8 +16,8 @@ from hfgen.data import draw, open_store
 from hfgen.documents import RECORD
 from hfgen.errors import UserError
 from hfgen.files import read_json
-from hfgen.pipelines import ImagePipeline, load
-from hfgen.pipelines.loading import resolve_folder
+from hfgen.pipelines import ImagePipeline
+from hfgen.pipelines.loading import open_model
 
 logger = logging.getLogger("hfgen")
 
@@ -136,8 +136,8 @@ def short_name(model: str) -> str:
 
 
 def _open_model(name: str, place: str, device: str) -> Model:
-    folder = resolve_folder(place)
-    pipeline = load(folder).to(device)
+    pipeline, folder = open_model(place)
+    pipeline = pipeline.to(device)
     pipeline.set_progress_bar_config(disable=True)
     home = folder if (folder / "record.json").is_file() or folder.name != "pretrained" else folder.parent
     return Model(name, pipeline, home, _record(home))

@@ -55,12 +55,16 @@ class Document:
 
     def check(self, value: Any, path: Path) -> None:
         """Refuse what isn't one, in one line; `path` is for the error."""
-        errors = sorted(_validator(self.name).iter_errors(value), key=lambda found: list(map(str, found.path)))
+        try:
+            errors = sorted(_validator(self.name).iter_errors(value), key=lambda found: list(map(str, found.path)))
+            estimates = [] if errors else list(_estimates(value, ()))
+        except RecursionError:
+            raise UserError(f"{self.name}: nested too deeply ({path}); {self.verb} again") from None
         if errors:
             field = ".".join(map(str, errors[0].path)) or self.name
             remedy = f"{self.verb} again with this version of hfgen"
-            raise UserError(f"{field}: {errors[0].message[:200]} ({path}); {remedy}")
-        for field, low, number, high in _estimates(value, ()):
+            raise UserError(f"{field}: {_line(errors[0].message)} ({path}); {remedy}")
+        for field, low, number, high in estimates:
             # A JSON Schema knows no NaN, and can't compare fields.
             if not -math.inf < low <= number <= high < math.inf:
                 wrong = f"{number} isn't a number within [{low}, {high}]"
@@ -78,13 +82,24 @@ def _estimates(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, float, 
         value = dict(enumerate(value))
     if not isinstance(value, dict):
         return
-    numbers = [
-        float(number) for name in ("low", "value", "high") if isinstance(number := value.get(name), (int, float))
-    ]
+    found = [value.get(name) for name in ("low", "value", "high")]
+    numbers = [_float(number) for number in found if isinstance(number, (int, float))]
     if len(numbers) == 3:
         yield ".".join(path), numbers[0], numbers[1], numbers[2]
     for name, item in value.items():
         yield from _estimates(item, (*path, str(name)))
+
+
+def _float(number: float) -> float:
+    """Infinity, where an integer is beyond all floating-point numbers."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
+
+
+def _line(message: str) -> str:
+    return " ".join(message.split())[:200]
 
 
 @lru_cache

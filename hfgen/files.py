@@ -43,9 +43,9 @@ def visible_files(folder: Path) -> Iterator[Path]:
 
 
 def folder_state(folder: Path) -> str:
-    """A hash of the place, and of every visible file's name, size and times of change."""
+    """A hash of the place, and of every visible file's name, size and times of change; `folder` may be one file."""
     digest = hashlib.sha256(repr(str(folder.resolve())).encode())
-    for path in visible_files(folder):
+    for path in [folder] if folder.is_file() else visible_files(folder):
         if path.exists():
             # The time of the last change of the content alone may be set by whoever copies a file.
             stat = path.stat()
@@ -84,13 +84,15 @@ def read_json(path: Path) -> Any:
     """Read JSON.
 
     Raises:
-        UserError: the file is missing or isn't JSON.
+        UserError: the file is missing, can't be read or isn't JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UserError(f"{path} can't be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, a number or a nesting beyond all bounds
         raise UserError(f"{path} is damaged: {error}; make it again") from None
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import random
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -80,3 +81,55 @@ def test_no_record_and_no_json_are_refused(tmp_path: Path):
     write_text(tmp_path / "record.json", "{")
     with pytest.raises(UserError, match=r"record\.json"):
         documents.RECORD.read(tmp_path / "record.json")
+
+
+VALUES: list[Any] = [
+    *(None, True, 0, -1, 10**400, 1.5, float("nan"), float("-inf"), "", "x", "\ud800", "a\nb", [], [1], [[]], {}),
+    {"value": 10**400, "low": 0, "high": 1},
+    {"low": "0", "value": 1, "high": 2},
+]
+
+
+def changed(record: dict[str, Any], draw: random.Random) -> Any:
+    """A record with another value somewhere, one less or one more."""
+    record = copy.deepcopy(record)
+    inner: Any = record
+    while True:
+        key = draw.choice(list(inner) if isinstance(inner, dict) else range(len(inner)))
+        if isinstance(inner[key], dict | list) and inner[key] and draw.random() < 0.7:
+            inner = inner[key]
+            continue
+        if draw.random() < 0.2:
+            del inner[key]
+        elif draw.random() < 0.2 and isinstance(inner, dict):
+            inner[draw.choice(["extra", "", "value"])] = draw.choice(VALUES)
+        else:
+            inner[key] = draw.choice(VALUES)
+        return record
+
+
+def test_changed_documents_are_read_or_refused_in_one_line(tmp_path: Path):
+    path, ended = tmp_path / "record.json", {"read": 0, "refused": 0}
+    for seed in range(400):
+        draw = random.Random(seed)
+        text = json.dumps(changed(RECORD, draw)).encode()
+        if draw.random() < 0.3:
+            place = draw.randrange(len(text))
+            text = draw.choice([text[:place], text[:place] + bytes([draw.randrange(256)]) + text[place + 1 :]])
+        path.write_bytes(text)
+        document = draw.choice([documents.RECORD] * 3 + [documents.DIAGNOSIS, documents.STUDY])
+        try:
+            document.read(path)
+            ended["read"] += 1
+        except UserError as refusal:
+            assert "\n" not in str(refusal), f"seed {seed}"
+            ended["refused"] += 1
+    assert ended["read"] > 10 and ended["refused"] > 200
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"a":' * 900 + b"1" + b"}" * 900, b"1" * 5000, b"\xff", b""])
+def test_no_json_at_all_is_refused_in_one_line(content: bytes, tmp_path: Path):
+    (tmp_path / "record.json").write_bytes(content)
+    with pytest.raises(UserError) as refusal:
+        documents.RECORD.read(tmp_path / "record.json")
+    assert "\n" not in str(refusal.value)

@@ -10,6 +10,7 @@ LAYERS = [
     ("errors", "extras", "seeds", "bars"),
     ("files",),
     ("documents", "folders"),
+    ("hub",),
     ("images",),
     ("devices",),
     ("outputs",),

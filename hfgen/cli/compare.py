@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from hfgen.cli.options import Verbs, add_measurement, add_out, add_verb, measurement, print_notes
+from hfgen.cli.options import Verbs, add_measurement, add_out, add_verb, add_weights, measurement, print_notes
 
 
 def register(verbs: Verbs) -> None:
@@ -18,6 +18,7 @@ def register(verbs: Verbs) -> None:
         help="runs' folders, checkpoints' or org/name[@revision]; without --data, folders that `hfgen evaluate` wrote",
     )
     add_out(verb, "folder for comparison.json, report.html, dataset/", required=True)
+    add_weights(verb)
     add_measurement(verb, data_required=False)
 
 
@@ -26,7 +27,9 @@ def run(arguments: argparse.Namespace) -> None:
     from hfgen.comparison.measuring import measure_models
     from hfgen.comparison.run import compare
 
-    evaluations, costs = measure_models(arguments.models, arguments.data, arguments.out, **measurement(arguments))
+    chosen = {"variant": arguments.variant, "resolution": arguments.resolution}
+    options = {**measurement(arguments), **chosen}
+    evaluations, costs = measure_models(arguments.models, arguments.data, arguments.out, **options)
     comparison = compare(evaluations, arguments.out, costs=costs, device=arguments.device)
     for sentence in comparison["reading"]:
         print(f"- {sentence}")

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from hfgen.cli.options import Verbs, add_measurement, add_out, add_verb, measurement, print_notes
+from hfgen.cli.options import Verbs, add_measurement, add_model, add_out, add_verb, measurement, print_notes
 
 
 def register(verbs: Verbs) -> None:
     """Add the verb's parser."""
     verb = add_verb(verbs, "diagnose", run, "find out why a model's images are blurred, or that they aren't")
-    verb.add_argument("model", metavar="MODEL", help="a run's folder, a checkpoint's, or org/name[@revision]")
+    add_model(verb)
     add_out(verb, "folder for diagnosis.json and waterfall.png", required=True)
     verb.add_argument("--budget", choices=("small", "full"), default="small", help="of the interventions (%(default)s)")
-    verb.add_argument("--resolution", type=int, help="for autoencoders of any size (their own)")
     add_measurement(verb, most="the budget's")
 
 
@@ -21,7 +20,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Intervene on one model and say what blurs it."""
     from hfgen.diagnosis import diagnose
 
-    options = {**measurement(arguments), "resolution": arguments.resolution, "budget": arguments.budget}
+    chosen = {name: getattr(arguments, name) for name in ("resolution", "variant", "budget")}
+    options = {**measurement(arguments), **chosen}
     document = diagnose(arguments.model, arguments.data, out=arguments.out, **options)
     for entry in document["ranking"]:
         print(f"{entry['cause']:<24} {entry['score']:.2f} of {entry['of']}")

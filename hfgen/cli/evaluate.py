@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from hfgen.cli.options import Verbs, add_measurement, add_out, add_verb, measurement, print_notes
+from hfgen.cli.options import Verbs, add_measurement, add_model, add_out, add_verb, measurement, print_notes
 from hfgen.errors import SettingsError
 
 
@@ -18,10 +18,9 @@ def register(verbs: Verbs) -> None:
         usage="hfgen evaluate MODEL|--samples DATA --data DATA --out DIR [...]\n"
         "       hfgen evaluate --verify DIR|ORG/NAME",
     )
-    verb.add_argument("model", metavar="MODEL", nargs="?", help="a run's folder, a checkpoint's or org/name[@revision]")
+    add_model(verb, nargs="?")
     verb.add_argument("--samples", metavar="DATA", help="generated images instead of a model: a folder or a Hub id")
     verb.add_argument("--samples_split", default="all", help="split of the samples (%(default)s)")
-    verb.add_argument("--resolution", type=int, help="for samples, and autoencoders of any size (their own)")
     help = "measure an evaluation dataset again and compare: what evaluate wrote, or a published org/name[@revision]"
     verb.add_argument("--verify", metavar="DIR", help=help)
     add_out(verb, "folder for record.json and dataset/")
@@ -54,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         from hfgen.evaluation.run import evaluate
 
-        found = evaluate(arguments.model, arguments.data, **options)
+        found = evaluate(arguments.model, arguments.data, variant=arguments.variant, **options)
     for name, entry in found.record["metrics"].items():
         print(f"{name:<34} {entry['value']:>9.4g}   [{entry['low']:.4g}, {entry['high']:.4g}]")
     print_notes(found.record["notes"])

@@ -64,6 +64,19 @@ def _output_picture(text: str) -> Path:
     return output_picture(text)
 
 
+def add_model(verb: argparse.ArgumentParser, nargs: str | None = None) -> None:
+    """MODEL, which of its weights, and at which size."""
+    help = "a run's, a checkpoint's or a pipeline's folder, a .safetensors file, or org/name[/folder][@revision]"
+    verb.add_argument("model", metavar="MODEL", nargs=nargs, help=help)
+    add_weights(verb)
+
+
+def add_weights(verb: argparse.ArgumentParser) -> None:
+    """Which weights, and at which size."""
+    verb.add_argument("--variant", help="of the weights, such as fp16 (the plain ones, or the only ones)")
+    verb.add_argument("--resolution", type=int, help="for autoencoders of any size, and samples (their own)")
+
+
 def add_data(verb: argparse.ArgumentParser, default: str | None = None, *, required: bool = True) -> None:
     """Where images are from."""
     help = "glyphs, stacked, a folder of images or parquet files, or a Hub id"

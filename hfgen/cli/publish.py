@@ -33,9 +33,11 @@ def register(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Publish a folder, or say what that would do."""
+    from hfgen.hub.addresses import check_repository
     from hfgen.publishing import plan, publish
 
     to = arguments.to
+    check_repository(to, "to")
     said = {name: getattr(arguments, name) for name in ("license", "record", "diagnosis", "study")}
     with _published_folder(arguments) as folder:
         if arguments.dry_run:

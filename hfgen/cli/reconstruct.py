@@ -8,6 +8,7 @@ from hfgen.cli.options import (
     Verbs,
     add_compute,
     add_data,
+    add_model,
     add_picture,
     add_split,
     add_verb,
@@ -21,7 +22,7 @@ from hfgen.errors import ModelError
 def register(verbs: Verbs) -> None:
     """Add the verb's parser."""
     verb = add_verb(verbs, "reconstruct", run, "show images above their reconstructions")
-    verb.add_argument("model", metavar="MODEL", help="a run's folder, a checkpoint's, or org/name[@revision]")
+    add_model(verb)
     verb.add_argument("--n", type=int, default=32, help="how many images (%(default)s)")
     add_picture(verb)
     add_data(verb)
@@ -40,7 +41,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     at_least_one(arguments.n)
     compute = choose(arguments.device, arguments.dtype)
-    pipeline = compute.place(hfgen.load(arguments.model))
+    pipeline = hfgen.load(arguments.model, variant=arguments.variant, resolution=arguments.resolution)
+    pipeline = compute.place(pipeline)
     if not pipeline.can_reconstruct:
         raise ModelError(f"model: {arguments.model} is a {pipeline.family} without encoder; give a VAE or a VQ-VAE")
     store = open_store(

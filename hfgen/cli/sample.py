@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from hfgen.cli.options import Verbs, add_compute, add_picture, add_verb, at_least_one, save_grid
+from hfgen.cli.options import Verbs, add_compute, add_model, add_picture, add_verb, at_least_one, save_grid
 from hfgen.errors import ModelError
 
 
 def register(verbs: Verbs) -> None:
     """Add the verb's parser."""
     verb = add_verb(verbs, "sample", run, "draw images from a model")
-    verb.add_argument("model", metavar="MODEL", help="a run's folder, a checkpoint's, or org/name[@revision]")
+    add_model(verb)
     verb.add_argument("--n", type=int, default=64, help="how many images (%(default)s)")
     verb.add_argument("--seed", type=int, default=0, help="seed of the images (%(default)s)")
     add_picture(verb)
@@ -28,13 +28,17 @@ def run(arguments: argparse.Namespace) -> None:
 
     at_least_one(arguments.n)
     compute = choose(arguments.device, arguments.dtype)
-    pipeline = compute.place(hfgen.load(arguments.model))
+    pipeline = hfgen.load(arguments.model, variant=arguments.variant, resolution=arguments.resolution)
+    pipeline = compute.place(pipeline)
     if not pipeline.can_sample:
         raise ModelError(
             f"model: {arguments.model} is a {pipeline.family}, which draws nothing without a condition; "
             "use `hfgen reconstruct MODEL --data DATA`, or pipe(condition=images)"
         )
     generator = torch.Generator().manual_seed(arguments.seed)
-    with compute.precise():
-        images = pipeline(batch_size=arguments.n, generator=generator, output_type="pt").images
+    try:
+        with compute.precise():
+            images = pipeline(batch_size=arguments.n, generator=generator, output_type="pt").images
+    except ValueError as error:
+        raise ModelError(f"model: {arguments.model}: {error}") from None
     save_grid(unit_to_uint8(images), arguments.out)

@@ -67,6 +67,10 @@ def run(arguments: argparse.Namespace) -> int:
         print(describe_config(recipe))
         return 0
     config = load_config(recipe, settings)
+    if arguments.hub_model_id is not None:
+        from hfgen.hub.addresses import check_repository
+
+        check_repository(arguments.hub_model_id, "hub_model_id")
     if arguments.job:
         return _train_elsewhere(arguments, config.as_dict())
     if arguments.dry_run:

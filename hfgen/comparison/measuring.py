@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hfgen.evaluation.finished import is_finished, read_evaluation
 from hfgen.evaluation.held_out import EMBEDDED, choose_n
 from hfgen.evaluation.run import Evaluation, evaluate
 from hfgen.evaluation.timing import measure_costs
-from hfgen.pipelines import load
+from hfgen.pipelines import ImagePipeline, load
 
 
 def measure_models(
@@ -63,8 +64,8 @@ def measure_models(
             "config_name": settings.get("config_name"),
         }
         choose_n(data, split, n, **chosen)
-    resolution = settings.get("resolution")
-    check_same_images({name: _images_of(place, records.get(name), resolution) for name, place in places.items()})
+    opened = partial(load, variant=settings.get("variant"), resolution=settings.get("resolution"))
+    check_same_images({name: _images_of(place, records.get(name), opened) for name, place in places.items()})
     evaluations, costs = {}, {}
     where: dict[str, Any] = {"device": compute.device, "dtype": compute.dtype}
     for name, place in places.items():
@@ -73,13 +74,15 @@ def measure_models(
             continue
         assert data is not None, "is_finished refuses a model without data"
         evaluations[name] = evaluate(place, data, split=split, n=n, out=out / name, **settings, **where)
-        costs[name] = measure_costs(compute.place(load(place)))
+        costs[name] = measure_costs(compute.place(opened(place)))
     return evaluations, costs
 
 
-def _images_of(place: str, record: dict[str, Any] | None, resolution: int | None) -> dict[str, int | None]:
+def _images_of(
+    place: str, record: dict[str, Any] | None, opened: Callable[[str], ImagePipeline]
+) -> dict[str, int | None]:
     """Size and channels of its images; no channels where an old record has none."""
     if record is not None:
         return {"resolution": record["data"]["resolution"], "channels": record["data"].get("channels")}
-    pipeline = load(place)
-    return {"resolution": resolution or pipeline.sample_size, "channels": pipeline.channels}
+    pipeline = opened(place)
+    return {"resolution": pipeline.sample_size, "channels": pipeline.channels}

@@ -28,8 +28,8 @@ from hfgen.evaluation.workspace import workspace
 from hfgen.files import folder_state, write_bytes
 from hfgen.images import write_png
 from hfgen.metrics import Estimate
-from hfgen.pipelines import ImagePipeline, load
-from hfgen.pipelines.loading import resolve_folder
+from hfgen.pipelines import ImagePipeline
+from hfgen.pipelines.loading import open_model
 from hfgen.reporting.charts import encode as encode_picture
 
 _MOST_TRAINING, _TRAINING_PIXELS = 4096, 2**26
@@ -54,6 +54,7 @@ def diagnose(
     config_name: str | None = None,
     extractor: str = "embedded",
     resolution: int | None = None,
+    variant: str | None = None,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
 ) -> dict[str, Any]:
@@ -76,7 +77,8 @@ def diagnose(
         label_column: See `hfgen.data.open_store`.
         config_name: See `hfgen.data.open_store`.
         extractor: See `evaluate`.
-        resolution: See `evaluate`.
+        resolution: See `hfgen.load`.
+        variant: See `hfgen.load`.
         device: See `evaluate`.
         dtype: See `evaluate`; refits are fp32, and one stage is bf16 anyway.
 
@@ -89,11 +91,11 @@ def diagnose(
     compute = choose(device, dtype)
     most = BUDGETS[budget].images
     choose_n(data, split, n, fewest=_FEWEST, most=most, extractor=extractor, config_name=config_name)
-    folder = resolve_folder(model)
-    pipeline = compute.place(load(folder))
+    pipeline, folder = open_model(model, variant=variant, resolution=resolution)
+    pipeline = compute.place(pipeline)
     pipeline.set_progress_bar_config(disable=True)
     settings: dict[str, Any] = {
-        "resolution": resolution or pipeline.sample_size,
+        "resolution": pipeline.sample_size,
         "channels": pipeline.channels,
         "condition": pipeline.paired_with,
         "small_images": small_images,

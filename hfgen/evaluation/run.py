@@ -21,10 +21,11 @@ from hfgen.evaluation.held_out import HeldOut, choose_n, held_out_images
 from hfgen.evaluation.measurement import NEIGHBOURS, measure
 from hfgen.evaluation.workspace import fill, workspace
 from hfgen.files import folder_state, write_text
+from hfgen.hub.downloads import commit_of
 from hfgen.images import to_float, unit_to_uint8
-from hfgen.pipelines import ImagePipeline, load
+from hfgen.pipelines import ImagePipeline
 from hfgen.pipelines.finite import check_images, counted, finite_outputs
-from hfgen.pipelines.loading import resolve_folder
+from hfgen.pipelines.loading import open_model
 from hfgen.seeds import derive_seed
 
 _BATCH, _BATCH_PIXELS = 250, 2**18
@@ -76,6 +77,7 @@ def evaluate(
     config_name: str | None = None,
     extractor: str = "embedded",
     resolution: int | None = None,
+    variant: str | None = None,
     out: Path | None = None,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
@@ -85,7 +87,7 @@ def evaluate(
     Set metrics compare the samples with the held-out images in the features of `extractor`: `embedded`, a small
     classifier trained on the data's train split; `inception`; or an image network of transformers, a folder or
     `org/name[@revision]`. `baseline` compares as many training images with the held-out ones. Interrupted, the same
-    call continues with the images that `out` holds. `resolution` is the model's own, but for autoencoders of any size.
+    call continues with the images that `out` holds. `resolution` and `variant` are those of `hfgen.load`.
 
     What was converted, guessed or left out is a line each in the record's `notes`. `device` and `dtype` are those of
     `hfgen.devices.choose`; every random number is drawn on the CPU, so that a seed's images are the same on each
@@ -97,8 +99,8 @@ def evaluate(
     """
     compute = choose(device, dtype)
     choose_n(data, split, n, extractor=extractor, config_name=config_name)
-    folder = resolve_folder(model)
-    pipeline = compute.place(load(folder))
+    pipeline, folder = open_model(model, variant=variant, resolution=resolution)
+    pipeline = compute.place(pipeline)
     pipeline.set_progress_bar_config(disable=True)
     with metrics.measuring(compute):
         real = held_out_images(
@@ -106,7 +108,7 @@ def evaluate(
             split=split,
             n=n,
             seed=seed,
-            resolution=_resolution(pipeline, resolution),
+            resolution=pipeline.sample_size,
             channels=pipeline.channels,
             condition=pipeline.paired_with,
             small_images=small_images,
@@ -119,8 +121,7 @@ def evaluate(
         )
         facts = {
             "id": str(model),
-            # The Hub's cache names a snapshot's folder after its commit.
-            "revision": folder.name if folder.parent.name == "snapshots" else None,
+            "revision": commit_of(folder),
             "family": pipeline.family,
             "parameters": pipeline.parameter_count,
             "codebook_size": pipeline.codebook_size,
@@ -137,14 +138,6 @@ def evaluate(
             if out is not None:
                 save_evaluation(evaluation, out, real)
         return evaluation
-
-
-def _resolution(pipeline: ImagePipeline, asked: int | None) -> int:
-    if asked not in (None, pipeline.sample_size) and not pipeline.any_size:
-        raise SettingsError(
-            f"resolution: {asked}, but the model's images have {pipeline.sample_size} pixels; leave it out"
-        )
-    return asked or pipeline.sample_size
 
 
 def protocol_of(model: dict[str, Any], real: HeldOut, data: str, seed: int, made: dict[str, Any]) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from hfgen.documents import RECORD
 from hfgen.errors import SettingsError, UserError
 from hfgen.evaluation.dataset import read_dataset
 from hfgen.evaluation.measurement import measure, real_images
+from hfgen.hub.addresses import parse_address
+from hfgen.hub.downloads import download
 from hfgen.metrics import load_extractor
-from hfgen.pipelines.loading import download
 
 logger = logging.getLogger("hfgen")
 
@@ -81,8 +82,7 @@ def _compute(asked: str, recorded: str) -> Compute:
 def _folder_of(place: str | Path) -> Path:
     if Path(place).exists() or not _HUB_ID.fullmatch(str(place)):
         return Path(place)
-    repository, _, revision = str(place).partition("@")
-    return download(repository, revision or None, _PUBLISHED, kind="dataset")
+    return download(parse_address(str(place), field="verify"), _PUBLISHED, kind="dataset")
 
 
 def _compare(stored: dict[str, Any], measured: dict[str, Any]) -> None:

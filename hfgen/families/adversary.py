@@ -24,7 +24,7 @@ from hfgen.objectives.adversarial import (
     lecam_penalty,
 )
 from hfgen.objectives.perceptual import perceptual_distance
-from hfgen.pipelines.loading import resolve_folder
+from hfgen.pipelines.places import resolve_network
 from hfgen.training.phases import Loss, Networks, Phase, Step
 from hfgen.training.schedules import ramp
 
@@ -188,7 +188,7 @@ def _backbone(model: str) -> BackboneFeatures:
         UserError: it can't be had, or isn't one.
     """
     try:
-        return BackboneFeatures(resolve_folder(model))
+        return BackboneFeatures(resolve_network(model))
     except UserError as error:
         reason = str(error).removeprefix("model: ")
         raise UserError(

@@ -13,11 +13,12 @@ from torch import Tensor
 from hfgen.errors import UserError
 from hfgen.extras import install_command
 from hfgen.files import read_json, sha256, write_json
+from hfgen.hub.downloads import commit_of
 from hfgen.images import to_float
 from hfgen.metrics.checks import check_images
 from hfgen.metrics.extractors import FACTS, Extractor, load_embedded
 from hfgen.models.perceptual import BackboneFeatures
-from hfgen.pipelines.loading import resolve_folder
+from hfgen.pipelines.places import resolve_network
 
 _BATCH = 50
 
@@ -37,7 +38,7 @@ class BackboneExtractor(Extractor):
 
     def __init__(self, model: str) -> None:
         try:
-            folder = resolve_folder(model)
+            folder = resolve_network(model)
             self._network = BackboneFeatures(folder)
             self.preprocessing = {**self._network.preprocessing, "pooling": self._network.pooling}
         except UserError as error:
@@ -45,9 +46,8 @@ class BackboneExtractor(Extractor):
             raise UserError(
                 f"extractor: {reason}; give embedded, inception, or an image network of transformers"
             ) from None
-        # The Hub's cache names a snapshot's folder after its commit.
-        on_hub = folder.parent.name == "snapshots"
-        self.id = f"{model.partition('@')[0]}@{folder.name}" if on_hub else model
+        commit = commit_of(folder)
+        self.id = f"{model.partition('@')[0]}@{commit}" if commit else model
         files = sorted(folder.glob("*.safetensors"))
         self.sha256 = sha256(files[0]) if len(files) == 1 else _joint_hash(files)
 

@@ -10,7 +10,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,33 +27,92 @@ class ImagePipeline(DiffusionPipeline):
     """What the families share. Images are square, of side `sample_size`, with 1 or 3 channels."""
 
     component_names: ClassVar[tuple[str, ...]] = ()
+    strict_loader: ClassVar[Callable[..., Any] | None] = None
+    """Loads `(cls, place, **options)` without remote code, where somebody knows the networks' classes already."""
+    _side: int | None = None
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Any:
-        """Load strictly and without remote code where hfgen is installed; else as diffusers does."""
-        try:
-            from hfgen.pipelines.loading import load_pipeline
-        except ImportError:
+        """Load by `strict_loader`; without one, and with `trust_remote_code=True`, as diffusers does."""
+        if ImagePipeline.strict_loader is None or kwargs.get("trust_remote_code"):
             return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-        return load_pipeline(pretrained_model_name_or_path, cls, **kwargs)
+        return ImagePipeline.strict_loader(cls, pretrained_model_name_or_path, **kwargs)
 
-    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
-        """Write safetensors, JSON and this code, so that `DiffusionPipeline.from_pretrained(folder)` loads it."""
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        max_shard_size: int | str | None = None,
+        push_to_hub: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Write safetensors, JSON and this code, so that `DiffusionPipeline.from_pretrained(folder)` loads it.
+
+        Args:
+            save_directory: Folder; it is made.
+            safe_serialization: True; pickles aren't written.
+            variant: Such as fp16, which the weights' files are called after.
+            max_shard_size: Of one file of weights, such as "5GB"; None: the library's default.
+            push_to_hub: Upload the folder afterwards.
+            kwargs: With `push_to_hub`: `repo_id` (the folder's name), `private`, `token`, `commit_message`,
+                `create_pr`.
+
+        Raises:
+            ValueError: pickles are asked for, or an option is unknown.
+        """
+        if not safe_serialization:
+            raise ValueError("safe_serialization: False would write pickles; leave it out")
+        known = ("repo_id", "private", "token", "commit_message", "create_pr")
+        wrong = next((name for name in kwargs if name not in known or not push_to_hub), None)
+        if wrong is not None:
+            raise ValueError(f"{wrong}: unknown; {', '.join(known)} go with push_to_hub=True")
         folder = Path(save_directory)
+        options = {"variant": variant, **({} if max_shard_size is None else {"max_shard_size": max_shard_size})}
         index: dict[str, Any] = {"_class_name": _class_reference(type(self), folder)}
         for name in self.component_names:
             component = getattr(self, name)
             if component is None:
                 index[name] = [None, None]
                 continue
-            component.save_pretrained(folder / name, safe_serialization=True)
+            component.save_pretrained(folder / name, safe_serialization=True, **options)
             index[name] = _class_reference(type(component), folder / name)
         (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        if push_to_hub:
+            _upload(folder, **kwargs)
 
     @property
     def sample_size(self) -> int:
-        """Side of the images, in pixels."""
+        """Side of the images, in pixels: what the networks were trained at, or what `resize` chose."""
+        return self._side or self._trained_size
+
+    @property
+    def _trained_size(self) -> int:
         return self._backbone.config.sample_size
+
+    def resize(self, side: int) -> None:
+        """Take and draw images of another side from now on.
+
+        Raises:
+            ValueError: the networks allow none, or not this one.
+        """
+        if side == self.sample_size:
+            return
+        if not self.any_size:
+            raise ValueError(f"resolution: {side}, but the model's images have {self.sample_size} pixels; leave it out")
+        self._check_side(side)
+        self._side = side
+
+    def _check_side(self, side: int) -> None:
+        factor = self._factor
+        if side < 1 or side % factor:
+            near = max(1, round(side / factor)) * factor
+            raise ValueError(f"resolution: {side} pixels; the model takes multiples of {factor}, such as {near}")
+
+    @property
+    def _factor(self) -> int:
+        """Side of an image over that of its latent."""
+        return 2 ** (len(self._backbone.config.block_out_channels) - 1)
 
     @property
     def channels(self) -> int:
@@ -63,9 +122,8 @@ class ImagePipeline(DiffusionPipeline):
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """Shape of one latent: (channels, side, side)."""
-        config = self._backbone.config
-        side = config.sample_size // 2 ** (len(config.block_out_channels) - 1)
-        return (config.latent_channels, side, side)
+        side = self.sample_size // self._factor
+        return (self._backbone.config.latent_channels, side, side)
 
     @property
     def family(self) -> str:
@@ -89,7 +147,7 @@ class ImagePipeline(DiffusionPipeline):
 
     @property
     def any_size(self) -> bool:
-        """Whether images may have other sides than `sample_size`."""
+        """Whether images may have other sides than `sample_size`; see `resize`."""
         return False
 
     @property
@@ -148,15 +206,22 @@ class ImagePipeline(DiffusionPipeline):
         """As many images in [0, 1] as `images` (N, C, R, R) in [-1, 1], which only some families look at."""
         return self(batch_size=len(images), generator=generator, output_type="pt").images
 
+    @torch.no_grad()
+    def probe(self) -> None:
+        """Run every network once, on as little as possible; raises what they raise."""
+        self._decode(torch.zeros(1, *self.latent_shape, device=self.device, dtype=self._backbone.dtype))
+
     def _generate(self, generators: Sequence[torch.Generator | None]) -> Tensor:
         return self._decode(self._standard_normal(generators))
 
     def _decode(self, latents: Tensor) -> Tensor:
         return self._backbone.decode(latents).sample
 
-    def _standard_normal(self, generators: Sequence[torch.Generator | None]) -> Tensor:
+    def _standard_normal(
+        self, generators: Sequence[torch.Generator | None], shape: tuple[int, ...] | None = None
+    ) -> Tensor:
         """One latent an image, each drawn by a call of its own: a joint draw would depend on the batch size."""
-        drawn = [_draw(torch.randn, self.latent_shape, generator) for generator in generators]
+        drawn = [_draw(torch.randn, shape or self.latent_shape, generator) for generator in generators]
         return torch.stack(drawn).to(self.device, self._backbone.dtype)
 
     @torch.no_grad()
@@ -178,8 +243,7 @@ class ImagePipeline(DiffusionPipeline):
 
     def _input(self, name: str, images: Any, channels: int) -> Tensor:
         """PIL images or a tensor as what the networks take."""
-        processor = VaeImageProcessor(do_resize=False, do_convert_rgb=channels == 3, do_convert_grayscale=channels == 1)
-        tensor = images if isinstance(images, Tensor) else processor.preprocess(images)
+        tensor = _as_tensor(images, channels)
         expected = (channels, self.sample_size, self.sample_size)
         if tuple(tensor.shape[1:]) != expected:
             raise ValueError(f"{name}: shape {tuple(tensor.shape[1:])} doesn't fit the model's {expected}; resize them")
@@ -202,6 +266,19 @@ class VAEPipeline(ImagePipeline):
             shape = tuple(prior.config.latent_shape)
             raise ValueError(f"prior: it was fitted to latents {shape}, the vae's are {self.latent_shape}; fit another")
 
+    @property
+    def any_size(self) -> bool:
+        """Its layers are convolutions; a fitted prior is of one size."""
+        return self.prior is None
+
+    def _input(self, name: str, images: Any, channels: int) -> Tensor:
+        """As in `ImagePipeline`; where there is no fitted prior, of every size that the factor divides."""
+        tensor = _as_tensor(images, channels)
+        whole = tensor.ndim == 4 and not any(side % self._factor for side in tensor.shape[2:])
+        if self.any_size and whole and tensor.shape[1] == channels:
+            return tensor.to(self.device, self._backbone.dtype)
+        return super()._input(name, tensor, channels)
+
     def _generate(self, generators: Sequence[torch.Generator | None], prior: str | None = None) -> Tensor:
         """Decode latents of the `prior`: `fitted`, which is the default where there is one, or `normal`."""
         if prior not in ("fitted", "normal", None):
@@ -215,6 +292,13 @@ class VAEPipeline(ImagePipeline):
         return self._decode(self.prior.sample(uniforms, normals).to(self._backbone.dtype))
 
     @torch.no_grad()
+    def probe(self) -> None:
+        """See `ImagePipeline`; a fitted prior has no layers."""
+        side = min(self.sample_size // self._factor, 8) * self._factor if self.any_size else self.sample_size
+        images = torch.zeros(1, self.channels, side, side, device=self.device, dtype=self._backbone.dtype)
+        self._reconstruct(images)
+
+    @torch.no_grad()
     def posterior(self, images: Any) -> tuple[Tensor, Tensor] | None:
         """See `ImagePipeline`."""
         distribution = self.vae.encode(self._input("images", images, self.channels)).latent_dist
@@ -226,7 +310,8 @@ class VAEPipeline(ImagePipeline):
         if generator is None:
             return self._decode(posterior.mean)
         generators = generator if isinstance(generator, list) else [generator] * len(images)
-        return self._decode(posterior.mean + posterior.std * self._standard_normal(generators))
+        shape = tuple(posterior.mean.shape[1:])
+        return self._decode(posterior.mean + posterior.std * self._standard_normal(generators, shape))
 
 
 class VAEGANPipeline(VAEPipeline):
@@ -255,6 +340,11 @@ class GANPipeline(ImagePipeline):
     def num_classes(self) -> int:
         """How many classes it knows; 0 where it is unconditional."""
         return self.gan.config.num_classes
+
+    @torch.no_grad()
+    def probe(self) -> None:
+        """See `ImagePipeline`."""
+        self._generate([torch.Generator().manual_seed(0)])
 
     def _generate(
         self,
@@ -319,6 +409,15 @@ class VQVAEPipeline(ImagePipeline):
         """How many classes the prior tells apart; 0 where it is unconditional."""
         return self.prior.config.vocab_size - self.vqvae.config.num_vq_embeddings - 1
 
+    @torch.no_grad()
+    def probe(self) -> None:
+        """See `ImagePipeline`."""
+        side = self.sample_size
+        images = torch.zeros(1, self.channels, side, side, device=self.device, dtype=self._backbone.dtype)
+        self._decode_codes(_codes(self.vqvae, images))
+        self._reconstruct(images)
+        self.prior(input_ids=torch.zeros(1, 1, dtype=torch.int64, device=self.device))
+
     def _generate(
         self,
         generators: Sequence[torch.Generator | None],
@@ -342,7 +441,12 @@ class VQVAEPipeline(ImagePipeline):
         uniforms = torch.stack([_draw(torch.rand, (side * side + 1,), g).cpu().double() for g in generators])
         starts = self._start_tokens(class_labels, uniforms[:, -1]).to(self.device)
         choose = partial(_choose, temperature=temperature, top_k=top_k)
-        codes = self._sample_prior(starts, _wide(uniforms[:, :-1], self.device), choose, guidance_scale)
+        uniforms = _wide(uniforms[:, :-1], self.device)
+        return self._decode_codes(self._sample_prior(starts, uniforms, choose, guidance_scale))
+
+    def _decode_codes(self, codes: Tensor) -> Tensor:
+        """Images of codes (N, L)."""
+        _, side, _ = self.latent_shape
         latents = self.vqvae.quantize.embedding(codes).unflatten(1, (side, side)).permute(0, 3, 1, 2)
         return self.vqvae.decode(latents, force_not_quantize=True).sample
 
@@ -385,6 +489,8 @@ class VQVAEPipeline(ImagePipeline):
         for uniform in uniforms.T.contiguous():
             output = self.prior(input_ids=tokens[:, None], past_key_values=past, use_cache=True)
             past, logits = output.past_key_values, _wide(output.logits[:, -1, :none], self.device)
+            if not torch.isfinite(logits).all():
+                raise ValueError("prior: it gives non-finite logits, of which no code can be drawn; train it again")
             if guided:
                 with_class, without = logits.chunk(2)
                 logits = without + guidance_scale * (with_class - without)
@@ -462,6 +568,13 @@ class TranslationPipeline(ImagePipeline):
             raise ValueError(f"batch_size: {batch_size} for {len(images)} conditions; leave it out")
         return super().__call__(len(images), generator, output_type, condition=images)
 
+    @torch.no_grad()
+    def probe(self) -> None:
+        """See `ImagePipeline`; with noise, as in training."""
+        shape = (1, self.translator.config.condition_channels, self.sample_size, self.sample_size)
+        condition = torch.zeros(shape, device=self.device, dtype=self._backbone.dtype)
+        self._generate([torch.Generator().manual_seed(0)], condition)
+
     def preview(self, images: Tensor, generator: Generators) -> Tensor:
         """Translations of the images' own conditions."""
         return self.reconstruct(images, output_type="pt").images
@@ -491,9 +604,16 @@ class AutoencoderPipeline(ImagePipeline):
         self.register_modules(autoencoder=autoencoder)
 
     @property
-    def sample_size(self) -> int:
-        """What it was trained on, or 256 where its config doesn't say."""
+    def _trained_size(self) -> int:
+        """256 where its config doesn't say."""
         return self.autoencoder.config.get("sample_size") or 256
+
+    @cached_property
+    @torch.no_grad()
+    def _factor(self) -> int:
+        """What `encode` makes of 64 pixels: configs say it in many ways."""
+        images = torch.zeros(1, self.channels, 64, 64, device=self.device, dtype=self._backbone.dtype)
+        return 64 // self._latents(images).shape[-1]
 
     @property
     def channels(self) -> int:
@@ -509,6 +629,12 @@ class AutoencoderPipeline(ImagePipeline):
     def any_size(self) -> bool:
         """Its layers are convolutions."""
         return True
+
+    @torch.no_grad()
+    def probe(self) -> None:
+        """See `ImagePipeline`: whether images come back with their shape."""
+        side = 8 * self._factor
+        self._reconstruct(torch.zeros(1, self.channels, side, side, device=self.device, dtype=self._backbone.dtype))
 
     def __call__(self, *arguments: Any, **options: Any) -> ImagePipelineOutput:
         """Refuse."""
@@ -536,23 +662,52 @@ class AutoencoderPipeline(ImagePipeline):
         return self.autoencoder.config.get("num_vq_embeddings")
 
     def _input(self, name: str, images: Any, channels: int) -> Tensor:
-        processor = VaeImageProcessor(do_resize=False, do_convert_rgb=channels == 3, do_convert_grayscale=channels == 1)
-        tensor = images if isinstance(images, Tensor) else processor.preprocess(images)
+        tensor = _as_tensor(images, channels)
         if tensor.ndim != 4 or tensor.shape[1] != channels:
             raise ValueError(f"{name}: shape {tuple(tensor.shape)}; give (N, {channels}, R, R)")
         return tensor.to(self.device, self._backbone.dtype)
 
-    def _reconstruct(self, images: Tensor) -> Tensor:
+    def _latents(self, images: Tensor) -> Tensor:
         output = self.autoencoder.encode(images)
         if hasattr(output, "latent_dist"):
-            latents = output.latent_dist.mean
-        else:
-            latents = output.latents if hasattr(output, "latents") else output.latent
-        decoded = self.autoencoder.decode(latents).sample
+            return output.latent_dist.mean
+        return output.latents if hasattr(output, "latents") else output.latent
+
+    def _reconstruct(self, images: Tensor) -> Tensor:
+        decoded = self.autoencoder.decode(self._latents(images)).sample
         if decoded.shape != images.shape:
             sides = f"{images.shape[-1]} pixels come back as {decoded.shape[-1]}"
             raise ValueError(f"images: {sides}; give sides that the autoencoder can halve as often as it does")
         return decoded
+
+
+def _as_tensor(images: Any, channels: int) -> Tensor:
+    """PIL images, or a tensor, as one of [-1, 1]."""
+    if isinstance(images, Tensor):
+        return images
+    processor = VaeImageProcessor(do_resize=False, do_convert_rgb=channels == 3, do_convert_grayscale=channels == 1)
+    return processor.preprocess(images)
+
+
+def _upload(
+    folder: Path,
+    repo_id: str | None = None,
+    private: bool | None = None,
+    token: str | None = None,
+    commit_message: str | None = None,
+    create_pr: bool = False,
+) -> None:
+    """The folder as one commit, as diffusers' `save_pretrained(push_to_hub=True)` makes it."""
+    from huggingface_hub import create_repo, upload_folder
+
+    repository = create_repo(repo_id or folder.resolve().name, private=private, token=token, exist_ok=True).repo_id
+    upload_folder(
+        repo_id=repository,
+        folder_path=folder,
+        token=token,
+        commit_message=commit_message or "Upload a pipeline",
+        create_pr=create_pr,
+    )
 
 
 def _codes(vqvae: VQModel, images: Tensor) -> Tensor:

@@ -2,142 +2,275 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from safetensors import SafetensorError
+import torch
 
 from hfgen.bars import without_bars
-from hfgen.errors import UserError
-from hfgen.files import read_json
-from hfgen.folders import pretrained_folder
-from hfgen.models.hfgen_gan_v1 import GANGenerator
-from hfgen.models.hfgen_prior_v1 import LatentPrior
-from hfgen.models.hfgen_r3gan_v1 import R3Generator
-from hfgen.models.hfgen_translator_v1 import Translator
+from hfgen.errors import ModelError, SettingsError
+from hfgen.hub.downloads import LocalFiles
 from hfgen.pipelines import hfgen_pipelines_v1 as pipelines
+from hfgen.pipelines.known import PIPELINES, WRAPPERS, class_name, component_names, network_class, opened
+from hfgen.pipelines.places import read_object, resolve_folder
+from hfgen.pipelines.single_files import load_single_file
+from hfgen.pipelines.weights import (
+    Tensors,
+    TooLarge,
+    bounded,
+    has_variant,
+    is_weights,
+    read_headers,
+    variant_of,
+    weight_files,
+)
 
-PIPELINES = {
-    cls.__name__: cls
-    for cls in (
-        pipelines.VAEPipeline,
-        pipelines.VAEGANPipeline,
-        pipelines.VQVAEPipeline,
-        pipelines.VQGANPipeline,
-        pipelines.GANPipeline,
-        pipelines.ALIPipeline,
-        pipelines.TranslationPipeline,
-        pipelines.AutoencoderPipeline,
-    )
-}
-AUTOENCODERS = ("AutoencoderKL", "VQModel", "AutoencoderTiny", "AutoencoderDC", "AsymmetricAutoencoderKL")
+logger = logging.getLogger("hfgen")
+
+_LARGEST_SIDE = 2**12
+_AGAIN = "the checkpoint is damaged, get it again"
+_HUB_OPTIONS = ("token", "cache_dir", "force_download", "local_files_only")
 
 
-def load(model: str | Path, *, revision: str | None = None) -> pipelines.ImagePipeline:
-    """Open a checkpoint as the pipeline that it is.
+def load(
+    model: str | Path, *, revision: str | None = None, variant: str | None = None, resolution: int | None = None
+) -> pipelines.ImagePipeline:
+    """Open a checkpoint as the pipeline that it is, in fp32 on the CPU.
 
     Args:
-        model: A run's folder, its `pretrained/`, any folder that `save_pretrained` wrote, or `org/name[@revision]`.
+        model: A run's folder, its `pretrained/`, any folder that `save_pretrained` wrote (of another pipeline the
+            autoencoder is taken), a .safetensors file, or `org/name[/folder][@revision]`.
         revision: Branch, tag or commit of a Hub repository.
+        variant: Of the weights, such as fp16; None: the plain ones, or the only ones.
+        resolution: Side of the images, where the networks allow another than they were trained at; see
+            `ImagePipeline.resize`.
 
     Raises:
-        UserError: nothing is there, it is damaged, or of a kind that hfgen doesn't know.
+        ModelError: nothing is there, it is damaged, or of a kind that hfgen doesn't know.
+        SettingsError: images of this resolution don't fit the networks.
     """
-    return load_pipeline(model, None, revision=revision)
+    return open_model(model, revision=revision, variant=variant, resolution=resolution).pipeline
 
 
-def load_pipeline(model: str | Path, expected: type | None, *, revision: str | None = None) -> Any:
-    """`load`, and check that the pipeline is an `expected`."""
-    folder = resolve_folder(model, revision)
-    if (folder / "config.json").is_file():
-        return _wrap_autoencoder(folder, expected)
-    index = read_json(folder / "model_index.json")
-    name = index.get("_class_name")
-    name = name[-1] if isinstance(name, list) else name
-    cls = PIPELINES.get(name)
-    if cls is None:
-        known = f"{', '.join(PIPELINES)}, and diffusers' {', '.join(AUTOENCODERS)}"
-        raise UserError(f"model: {model} is a {name}; hfgen opens {known}")
-    if expected is not None and not issubclass(cls, expected):
-        raise UserError(f"model: {model} holds a {name}, not a {expected.__name__}; open it with {name} or hfgen.load")
-    components = {
-        part: _load_component(folder / part, index.get(part))
-        for part in cls.component_names
-        if part not in cls._optional_components or index.get(part) not in (None, [None, None])
-    }
+class Opened(NamedTuple):
+    """A pipeline, and the folder (or the .safetensors file) on this machine that it is from."""
+
+    pipeline: pipelines.ImagePipeline
+    folder: Path
+
+
+def open_model(
+    model: str | Path, *, revision: str | None = None, variant: str | None = None, resolution: int | None = None
+) -> Opened:
+    """`load`, for whoever needs the model's place too."""
+    folder = resolve_folder(model, revision, variant)
+    pipeline = _open(folder, str(model), None, variant, torch.float32, {})
+    if resolution is not None:
+        _resize(pipeline, resolution)
+    return Opened(pipeline, folder)
+
+
+def _resize(pipeline: pipelines.ImagePipeline, resolution: int) -> None:
+    trained = pipeline.sample_size
     try:
-        return cls(**components)
+        pipeline.resize(resolution)
     except ValueError as error:
-        raise UserError(f"model: {model}: {error}") from None
+        raise SettingsError(str(error)) from None
+    if resolution != trained:
+        logger.info("resolution: %d pixels; by its config the model was trained at %d", resolution, trained)
 
 
-def resolve_folder(model: str | Path, revision: str | None = None) -> Path:
-    """The local folder of a checkpoint; a Hub repository is downloaded (safetensors and JSON only).
+def from_pretrained(cls: type, place: str | Path, **options: Any) -> Any:
+    """What `cls.from_pretrained` does where hfgen is: `load`, with the options of diffusers that make sense here.
 
-    Raises:
-        UserError: there is no such folder or repository.
-    """
-    path = Path(model)
-    if path.is_dir():
-        return pretrained_folder(path)
-    text = str(model)
-    if path.exists() or text.startswith((".", "/", "~")) or text.count("/") != 1:
-        raise UserError(f"model: {text} is no folder; give a checkpoint's folder or a Hub id org/name[@revision]")
-    repository, _, at = text.partition("@")
-    return download(repository, revision or at or None, ("*.json", "*.safetensors"))
-
-
-def download(repository: str, revision: str | None, patterns: Sequence[str], *, kind: str = "model") -> Path:
-    """The files of a Hub repository that match `patterns`, in the cache; `kind` is model or dataset.
+    Args:
+        cls: The pipeline that is expected.
+        place: MODEL.
+        options: `torch_dtype` or `dtype`, `variant`, `revision`, components by name, and `token`, `cache_dir`,
+            `force_download`, `local_files_only`.
 
     Raises:
-        UserError: it can't be had.
+        ModelError: another pipeline is there, or the checkpoint is damaged.
+        SettingsError: an option that isn't among those.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    hub = {name: options.pop(name) for name in _HUB_OPTIONS if options.get(name) is not None}
+    revision, variant = options.pop("revision", None), options.pop("variant", None)
+    given, dtype = options.pop("torch_dtype", None), options.pop("dtype", None)
+    dtype = dtype or given or torch.float32
+    components = {name: options.pop(name) for name in getattr(cls, "component_names", ()) if name in options}
+    defaults = {"use_safetensors": (None, True), "low_cpu_mem_usage": (None, True), "trust_remote_code": (None, False)}
+    wrong = [name for name, value in options.items() if value not in defaults.get(name, (None,))]
+    if not isinstance(dtype, torch.dtype):
+        raise SettingsError(f"torch_dtype: {dtype!r} is no torch.dtype; give one, such as torch.bfloat16")
+    if wrong:
+        remedy = "leave it out, or use DiffusionPipeline.from_pretrained with trust_remote_code=True"
+        raise SettingsError(f"{wrong[0]}: {options[wrong[0]]!r} isn't supported by {cls.__name__}; {remedy}")
+    folder = resolve_folder(place, revision, variant, **hub)
+    return _open(folder, str(place), cls, variant, dtype, components)
 
+
+# So that the file that travels needs no hfgen, and its classes need no remote code here.
+pipelines.ImagePipeline.strict_loader = staticmethod(from_pretrained)
+
+
+def _open(
+    folder: Path, model: str, expected: type | None, variant: str | None, dtype: torch.dtype, given: dict[str, Any]
+) -> Any:
+    """The pipeline of a place on this machine; `given` networks are taken instead of its own."""
+    if folder.is_file():
+        cls, networks = _open_file(folder, dtype)
+    elif (folder / "model_index.json").is_file():
+        index = read_object(folder / "model_index.json")
+        cls = PIPELINES[class_name(index.get("_class_name"))]
+        _check_expected(model, cls, expected)
+        parts = component_names(cls.__name__, index)
+        networks = {
+            part: _load_component(folder / part, class_name(index.get(part)), variant, dtype)
+            for part in parts
+            if part not in given
+        }
+    else:
+        name = _written_class(folder)
+        cls = WRAPPERS[name]
+        _check_expected(model, cls, expected)
+        networks = {cls.component_names[0]: _load_component(folder, name, variant, dtype)}
+    _check_expected(model, cls, expected)
     try:
-        return Path(snapshot_download(repository, revision=revision, repo_type=kind, allow_patterns=[*patterns]))
-    except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"{kind}: {repository} is no folder here and can't be had from the Hub ({reason}); "
-            "check the name, the network and `hf auth whoami`"
-        ) from None
+        pipeline = cls(**{**networks, **given})
+        _check_pipeline(pipeline)
+    except ValueError as error:
+        raise ModelError(f"model: {model}: {_line(error)}") from None
+    except Exception as error:  # On odd configs the libraries raise almost anything.
+        raise ModelError(f"model: {model} can't be used: {_line(error)}; {_AGAIN}") from error
+    return pipeline
 
 
-def _wrap_autoencoder(folder: Path, expected: type | None) -> Any:
-    """A bare autoencoder: an AutoencoderKL is a VAE, which also samples; any other only reconstructs."""
-    name = read_json(folder / "config.json").get("_class_name")
-    cls: type = pipelines.VAEPipeline if name == "AutoencoderKL" else pipelines.AutoencoderPipeline
-    if name not in AUTOENCODERS or expected not in (None, cls):
-        wanted = " or ".join(AUTOENCODERS) if expected is None else expected.__name__
-        raise UserError(f"model: {folder} holds a {name}, not an {wanted}; give another folder")
-    return cls(_load_component(folder, ["diffusers", name]))
+def _open_file(path: Path, dtype: torch.dtype) -> tuple[type, dict[str, Any]]:
+    """The pipeline class and the network of a .safetensors file, which may lie in a folder with its config."""
+    named, variant = is_weights(path.name), variant_of(path.name)
+    if not named or not (path.parent / "config.json").is_file():
+        return pipelines.VAEPipeline, {"vae": load_single_file(path, dtype)}
+    name = _written_class(path.parent)
+    if name not in WRAPPERS:
+        raise ModelError(f"model: {path.parent / 'config.json'} is of a {name}, which hfgen doesn't open alone")
+    return WRAPPERS[name], {
+        WRAPPERS[name].component_names[0]: _load_component(path.parent, name, variant, dtype, exact=True)
+    }
 
 
-def _load_component(folder: Path, reference: Any) -> Any:
+def _check_expected(model: str, cls: type, expected: type | None) -> None:
+    if expected is not None and not issubclass(cls, expected):
+        raise ModelError(
+            f"model: {model} holds a {cls.__name__}, not a {expected.__name__}; "
+            f"open it with {cls.__name__} or hfgen.load"
+        )
+
+
+def _check_pipeline(pipeline: pipelines.ImagePipeline) -> None:
+    """Refuse sizes that can't be meant, and an autoencoder whose images don't come back as they were.
+
+    Raises:
+        ValueError: the config's field is named.
+    """
+    side, channels = pipeline.sample_size, pipeline.channels
+    if type(side) is not int or not 1 <= side <= _LARGEST_SIDE:
+        raise ValueError(f"sample_size: {side!r} isn't a number of pixels, 1 to {_LARGEST_SIDE}; {_AGAIN}")
+    if channels not in (1, 3):
+        raise ValueError(f"out_channels: {channels!r} channels; hfgen takes 1 (grey) or 3 (RGB)")
+    if pipeline.any_size:
+        _round_side(pipeline)
+    if pipeline.can_sample and min(pipeline.latent_shape) < 1:
+        raise ValueError(f"sample_size: {side} pixels give a latent of {pipeline.latent_shape}; {_AGAIN}")
+    pipeline.probe()
+
+
+def _round_side(pipeline: pipelines.ImagePipeline) -> None:
+    """`sample_size` is what a model was trained at: an odd one is no reason to refuse the model."""
+    side, factor = pipeline.sample_size, pipeline._factor
+    if side % factor:
+        pipeline.resize(max(1, side // factor) * factor)
+        logger.warning("sample_size: %d isn't a multiple of %d; %d is taken", side, factor, pipeline.sample_size)
+
+
+def _written_class(folder: Path) -> str | None:
+    """The class that a network's config.json names."""
+    config = read_object(folder / "config.json")
+    return class_name(config.get("_class_name") or config.get("architectures"))
+
+
+def _load_component(
+    folder: Path, name: str | None, variant: str | None, dtype: torch.dtype, *, exact: bool = False
+) -> Any:
     """Load one network from its folder.
 
+    Args:
+        folder: Of the network.
+        name: Of its class, as model_index.json says.
+        variant: Of its weights, where it has such.
+        dtype: Of the network.
+        exact: No other variant will do.
+
     Raises:
-        UserError: another class is written there, or keys or shapes differ; they are named.
+        ModelError: another class is written there, or keys or shapes differ; they are named.
     """
-    cls = _known_class(reference, folder)
-    config = read_json(folder / "config.json")
-    written = config.get("_class_name") or next(iter(config.get("architectures") or []), None)
-    if written != cls.__name__:
-        raise UserError(f"{folder}: holds a {written}, not a {cls.__name__}; the checkpoint is mixed up, get it again")
+    cls = network_class(name)
+    if cls is None:
+        said = f"the class {name}, which hfgen doesn't know" if name else "no class for it"
+        raise ModelError(f"{folder}: model_index.json names {said}; hfgen opens {opened()}")
+    written = _written_class(folder)
+    if written != name:
+        raise ModelError(f"{folder}: holds a {written}, not a {name}; the checkpoint is mixed up, get it again")
+    files = LocalFiles(folder)
+    wanted = variant if exact or (variant and has_variant(files, "", variant)) else None
+    paths, chosen = weight_files(files, "", str(folder), wanted)
+    tensors = read_headers([folder / path for path in paths if path.endswith(".safetensors")])
+    _check_config(cls, folder, tensors)
     try:
-        with without_bars("transformers"):
-            component, info = cls.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
-    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{folder} can't be loaded: {reason}; get the checkpoint again") from None
+        with without_bars("transformers"), without_bars("diffusers"):
+            options = {"variant": chosen, "use_safetensors": True, "output_loading_info": True}
+            component, info = cls.from_pretrained(folder, **{_dtype_option(cls): dtype}, **options)
+    except Exception as error:  # On odd weights the libraries raise almost anything.
+        raise ModelError(f"{folder} can't be loaded: {_line(error)}; get the checkpoint again") from error
+    # Of sharded weights diffusers doesn't report what is missing, and leaves it without memory.
+    unset = [name for name, tensor in component.state_dict().items() if tensor.is_meta]
+    _check_keys(folder, {**info, "missing_keys": [*info["missing_keys"], *unset]})
+    return component.eval()
+
+
+def _check_config(cls: Any, folder: Path, tensors: Tensors) -> None:
+    """Build the network without memory, and compare it with what the weights' files say that they hold.
+
+    Raises:
+        ModelError: the config describes none, one far larger than its weights, or other shapes.
+    """
+    try:
+        with torch.device("meta"), bounded(tensors):
+            if hasattr(cls, "load_config"):
+                network = cls.from_config(cls.load_config(folder, local_files_only=True))
+            else:
+                network = cls(cls.config_class.from_pretrained(folder))
+        shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    except TooLarge:
+        raise ModelError(
+            f"{folder}: config.json describes a network far larger than its weights; get the checkpoint again"
+        ) from None
+    except Exception as error:  # On odd configs the libraries raise almost anything.
+        reason = f"its config.json describes no {cls.__name__} ({_line(error)})"
+        raise ModelError(f"{folder} can't be loaded: {reason}; get the checkpoint again") from error
+    wrong = [name for name, shape in shapes.items() if tensors.shapes.get(name, shape) != shape]
+    _check_keys(folder, {"mismatched_keys": wrong})
+
+
+def _check_keys(folder: Path, info: dict[str, Any]) -> None:
     wrong = [f"{kind.replace('_', ' ')} {_names(info[kind])}" for kind in _KEY_KINDS if info.get(kind)]
     if wrong:
-        raise UserError(f"{folder}: weights and config don't fit: {'; '.join(wrong)}; get the checkpoint again")
-    return component.eval()
+        raise ModelError(f"{folder}: weights and config don't fit: {'; '.join(wrong)}; get the checkpoint again")
+
+
+def _dtype_option(cls: Any) -> str:
+    """How diffusers and transformers call it; older diffusers know no `dtype`."""
+    return "torch_dtype" if hasattr(cls, "load_config") else "dtype"
 
 
 _KEY_KINDS = ("missing_keys", "unexpected_keys", "mismatched_keys")
@@ -148,19 +281,5 @@ def _names(keys: Any) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def _known_class(reference: Any, folder: Path) -> Any:
-    import diffusers
-    import transformers
-
-    known = {
-        **{name: getattr(diffusers, name) for name in AUTOENCODERS},
-        "GPT2LMHeadModel": transformers.GPT2LMHeadModel,
-        "GANGenerator": GANGenerator,
-        "LatentPrior": LatentPrior,
-        "Translator": Translator,
-        "R3Generator": R3Generator,
-    }
-    name = reference[-1] if isinstance(reference, list) and reference else reference
-    if name not in known:
-        raise UserError(f"{folder}: model_index.json names the class {name}, which hfgen doesn't know")
-    return known[name]
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hfgen.errors import UserError
+from hfgen.hub.addresses import check_repository
+from hfgen.hub.repository import Repository
 from hfgen.publishing import first_images
 from hfgen.publishing.cards import check_card, split_card, write_card, write_results
 from hfgen.publishing.checks import check, check_text, machine_paths
 from hfgen.publishing.contents import SAMPLES, Evidence, collect, without_local_names
-from hfgen.publishing.hub import Repository
 from hfgen.publishing.isolation import run_without_hfgen
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ class _Assembled:
     def __init__(self, folder: Path, to: str, workspace: Path, license: str | None, evidence: Evidence) -> None:
         from huggingface_hub import get_token
 
+        check_repository(to, "to")
         self.to, self.license, self.token = to, license, get_token()
         self.workspace, self.machine = workspace / "files", machine_paths(folder)
         self.contents = collect(folder, to, self.workspace, evidence)

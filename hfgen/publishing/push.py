@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 from hfgen.errors import UserError
-from hfgen.publishing.hub import Repository
+from hfgen.hub.repository import Repository
 from hfgen.publishing.publisher import publish
 
 logger = logging.getLogger("hfgen")

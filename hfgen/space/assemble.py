@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -15,15 +11,16 @@ from typing import NamedTuple
 
 import yaml
 
-from hfgen.errors import UserError
+from hfgen.errors import HubError, UserError
 from hfgen.files import atomic_folder, write_json, write_text
+from hfgen.hub.addresses import parse_address
+from hfgen.hub.downloads import HubFiles
+from hfgen.publishing.wheel import write_wheel
 
 _LOADED = (".json", ".safetensors")
 _RESULTS = ("comparison.json", "study.json")
 _OF_A_SPACE = ("app.py", "README.md", "requirements.txt")
 _MOST_DESCRIPTION = 60
-# Zip files know no earlier time; a fixed one gives the same bytes for the same source.
-_EPOCH = "315532800"
 
 
 class Pinned(NamedTuple):
@@ -54,8 +51,7 @@ def assemble(
         pin: Resolves a Hub id; by default by asking the Hub.
 
     Raises:
-        UserError: `source` is no Space; there are no models, or one isn't on the Hub; hfgen isn't a checkout that a
-            wheel can be built from.
+        UserError: `source` is no Space; there are no models, or one isn't on the Hub.
     """
     if not models:
         raise UserError("models: none given; name those that the Space shows, as org/name[@revision]")
@@ -69,7 +65,7 @@ def assemble(
         for name in _RESULTS:
             if results is not None and (results / name).is_file():
                 shutil.copyfile(results / name, folder / name)
-        build_wheel(folder)
+        write_wheel(folder)
         write_json(folder / "models.json", {"models": [f"{one.id}@{one.sha}" for one in pinned], "data": data})
         card = (source / "README.md").read_text(encoding="utf-8")
         write_text(folder / "README.md", fill_card(card, pinned, data))
@@ -81,19 +77,10 @@ def pin_on_hub(model: str) -> Pinned:
     Raises:
         UserError: it is a folder, or the Hub doesn't have it.
     """
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
     if Path(model).exists():
-        raise UserError(f"models: {model} is a folder; publish it first (`hfgen publish {model} --to org/name`)")
-    name, _, revision = model.partition("@")
-    try:
-        info = HfApi().model_info(name, revision=revision or None)
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"models: {model} can't be had from the Hub ({reason}); check its name") from None
-    files = tuple(sorted(file.rfilename for file in info.siblings or () if file.rfilename.endswith(_LOADED)))
-    return Pinned(name, str(info.sha), files)
+        raise HubError(f"models: {model} is a folder; publish it first (`hfgen publish {model} --to org/name`)")
+    files = HubFiles(parse_address(model, field="models"), field="models")
+    return Pinned(files.address.repository, files.commit, tuple(sorted(p for p in files.paths if p.endswith(_LOADED))))
 
 
 def fill_card(card: str, models: Sequence[Pinned], data: str | None) -> str:
@@ -115,29 +102,3 @@ def fill_card(card: str, models: Sequence[Pinned], data: str | None) -> str:
     if find_spec("gradio") is not None:
         fields["sdk_version"] = version("gradio")
     return f"---\n{yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=1000)}---\n{text}"
-
-
-def build_wheel(folder: Path) -> Path:
-    """Build hfgen's wheel into `folder`, from the checkout that is running.
-
-    Raises:
-        UserError: hfgen runs from an installed package, or pip fails.
-    """
-    root = Path(__file__).parents[2]
-    if not (root / "pyproject.toml").is_file():
-        raise UserError(f"hfgen: {root} is no checkout to build a wheel from; run this in a clone of hfgen")
-    with tempfile.TemporaryDirectory() as temporary:
-        copy = Path(temporary) / "hfgen"
-        ignore = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(root / "hfgen", copy / "hfgen", ignore=ignore)
-        for name in ("pyproject.toml", "README.md", "LICENSE"):
-            shutil.copyfile(root / name, copy / name)
-        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(copy)]
-        if find_spec("setuptools") is not None:
-            command.append("--no-build-isolation")
-        environment = {**os.environ, "SOURCE_DATE_EPOCH": _EPOCH}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise UserError(f"hfgen: pip can't build its wheel ({reason}); run `pip wheel .` in {root} to see more")
-    return next(folder.glob("hfgen-*.whl"))

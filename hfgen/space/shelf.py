@@ -18,8 +18,8 @@ from hfgen.devices import Compute, choose
 from hfgen.documents import RECORD
 from hfgen.errors import UserError
 from hfgen.files import read_json
-from hfgen.pipelines import ImagePipeline, load
-from hfgen.pipelines.loading import resolve_folder
+from hfgen.pipelines import ImagePipeline
+from hfgen.pipelines.loading import open_model
 
 logger = logging.getLogger("hfgen")
 
@@ -144,8 +144,8 @@ def open_shelf(
 
 
 def _open_model(name: str, place: str, compute: Compute) -> Model:
-    folder = resolve_folder(place)
-    pipeline = compute.place(load(folder))
+    pipeline, folder = open_model(place)
+    pipeline = compute.place(pipeline)
     pipeline.set_progress_bar_config(disable=True)
     home = folder if (folder / "record.json").is_file() or folder.name != "pretrained" else folder.parent
     return Model(name, pipeline, home, _record(home))

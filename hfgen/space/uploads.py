@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from hfgen.data.decode import DamagedImage, Rules, decode
-from hfgen.errors import UserError
+from hfgen.errors import DataError, UserError
 from hfgen.images import from_pil
 
 if TYPE_CHECKING:
@@ -45,17 +45,20 @@ class Upload:
         try:
             image = decode({"bytes": self._bytes, "path": None}, "the image", Rules(resolution, channels, "pad"))
         except DamagedImage as error:
-            raise UserError(f"image: it can't be read ({_one_line(error)}); save it again as PNG or JPEG") from None
+            raise DataError(f"image: it can't be read ({_one_line(error)}); save it again as PNG or JPEG") from None
         return from_pil([image], channels)
 
 
 def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        content = file.read(MOST_BYTES + 1)
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise DataError(f"image: it can't be read ({error.strerror or error}); give another file") from None
     if len(content) > MOST_BYTES:
-        raise UserError(f"image: the file is larger than {MOST_BYTES // 2**20} MiB; give a smaller one")
+        raise DataError(f"image: the file is larger than {MOST_BYTES // 2**20} MiB; give a smaller one")
     if not content:
-        raise UserError("image: the file is empty; give another")
+        raise DataError("image: the file is empty; give another")
     return content
 
 
@@ -66,14 +69,14 @@ def _inspect(content: bytes) -> list[str]:
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
-                raise UserError(_too_many(f"{image.width} x {image.height}"))
+                raise DataError(_too_many(f"{image.width} x {image.height}"))
             return _notes(image)
     except UserError:
         raise
     except Image.DecompressionBombError:
-        raise UserError(_too_many("its")) from None
+        raise DataError(_too_many("its")) from None
     except Exception:  # On damaged bytes Pillow's plugins raise almost anything.
-        raise UserError(f"image: this is no {', '.join(_FORMATS)} that can be read; give another file") from None
+        raise DataError(f"image: this is no {', '.join(_FORMATS)} that can be read; give another file") from None
 
 
 def _notes(image: Image.Image) -> list[str]:

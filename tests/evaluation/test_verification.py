@@ -106,5 +106,5 @@ def test_a_published_one_is_fetched_and_measured(copy: Path, tmp_path: Path):
         commit = published.stdout.split()[-1]
         done = hfgen("evaluate", "--verify", f"org/set@{commit}")
         assert done.stdout == f"org/set@{commit}: {verify(copy)} numbers are the same, bit for bit\n", done.stderr
-    with pytest.raises(UserError, match="dataset: org/none is no folder here and can't be had"):
+    with pytest.raises(UserError, match="dataset: org/none is no folder here and can't be fetched"):
         verify("org/none")

@@ -250,7 +250,7 @@ def test_a_component_of_another_class_is_refused(trained: Path, tmp_path: Path):
     [
         ("/no/such/folder", "is no folder"),
         ("bare_word", "is no folder"),
-        ("org/name", "can't be had from the Hub"),
+        ("org/name", "can't be fetched from the Hub"),
         (".", "holds no checkpoint"),
     ],
 )
@@ -263,5 +263,5 @@ def test_what_is_no_model_is_refused_in_one_line(model: str, message: str, tmp_p
 
 def test_an_unknown_pipeline_is_refused(tmp_path: Path):
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
-    with pytest.raises(UserError, match="StableDiffusionPipeline; hfgen opens"):
+    with pytest.raises(UserError, match="is a StableDiffusionPipeline, and holds no autoencoder; hfgen opens"):
         hfgen.load(tmp_path)

@@ -116,7 +116,7 @@ def test_a_hub_that_fails_for_good_keeps_the_old_state(hub: Hub, client: Command
     hub.fail("POST .*/commit/", 500, times=99, message="Internal Error")
     done = client(evaluation, "org/set", code=QUICK)
     assert "UserError to: the Hub failed 5 times (500: Internal Error" in done.stderr, done.stderr
-    assert "the old state stands" in done.stderr
+    assert "what was there is unchanged" in done.stderr
     assert list(hub.repo("org/set", "dataset").files()) == [".gitattributes"]
     hub.faults.clear()
     assert client(evaluation, "org/set", code=QUICK).returncode == 0
@@ -186,7 +186,7 @@ def test_a_large_file_goes_in_parts(hub: Hub, client: Command, evaluation: Path)
         ("offline", r"to: HF_HUB_OFFLINE is set.*--dry_run"),
         ("quota", r"to: the Hub has no room for org/set .*Storage limit reached"),
         ("unreachable", r"to: the Hub can't be reached"),
-        ("no name", r"to: 'set' isn't a repository; give org/name"),
+        ("no name", r"to: '/?set/?' isn't a repository's name.*; give ORG/NAME"),
     ],
 )
 def test_what_goes_wrong_says_what_to_do(case: str, message: str, hub: Hub, client: Command, evaluation: Path):

@@ -68,7 +68,7 @@ def test_what_a_job_cannot_read_is_said(glyph_folder: Path):
 
 
 def test_the_wheel_is_hfgen(tmp_path: Path):
-    from hfgen.publishing.jobs import write_wheel
+    from hfgen.publishing.wheel import write_wheel
 
     (tmp_path / "again").mkdir()
     wheel = write_wheel(tmp_path)

@@ -66,7 +66,10 @@ def test_a_space_is_assembled_and_published(hub: Hub, client: Command, tmp_path:
 
     assert "(nothing had changed)" in client(*command).stdout, "the wheel's bytes depend on its source alone"
     missing = client("publish", SPACE, "--models", "org/none", "--to", "org/show")
-    assert missing.returncode == 2 and "models: org/none can't be had from the Hub" in missing.stderr
+    assert (
+        missing.returncode == 2
+        and "models: org/none is no folder here and can't be fetched from the Hub" in missing.stderr
+    )
     other = client("publish", tmp_path, "--models", "org/a", "--to", "org/show")
     assert other.returncode == 2 and "is no Space, for it has no app.py" in other.stderr
 

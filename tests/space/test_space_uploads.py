@@ -1,6 +1,7 @@
 """Strangers' files: each kind is shown right or refused in one line, before its pixels take memory."""
 
 import io
+import random
 import struct
 import zlib
 from collections.abc import Callable
@@ -126,3 +127,34 @@ def test_a_file_of_too_many_bytes_is_refused_unread(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(uploads, "MOST_BYTES", 100)
     with pytest.raises(UserError, match="the file is larger"):
         upload(b"x" * 101, tmp_path)
+
+
+def test_changed_files_are_decoded_or_refused_in_one_line(tmp_path: Path):
+    """Bytes of each format changed at random, cut or joined."""
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8))
+    sources, ended = [], {"decoded": 0, "refused": 0}
+    for format in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"):
+        buffer = io.BytesIO()
+        noise.save(buffer, format)
+        sources.append(buffer.getvalue())
+    for seed in range(300):
+        draw = random.Random(seed)
+        content = bytearray(draw.choice(sources))
+        for _ in range(draw.choice([0, 1, 4, 40])):
+            content[draw.randrange(draw.choice([40, len(content)]))] = draw.randrange(256)
+        if draw.random() < 0.3:
+            content = content[: draw.randrange(len(content))] + draw.choice([b"", b"", sources[0]])
+        (tmp_path / "file").write_bytes(content)
+        try:
+            assert Upload(tmp_path / "file").pixels(16, draw.choice([1, 3])).shape[-2:] == (16, 16)
+            ended["decoded"] += 1
+        except UserError as refusal:
+            assert "\n" not in str(refusal), f"seed {seed}"
+            ended["refused"] += 1
+    assert ended["decoded"] > 30 and ended["refused"] > 50
+
+
+def test_what_is_no_file_is_refused_in_one_line(tmp_path: Path):
+    for path in (tmp_path, tmp_path / "none"):
+        with pytest.raises(UserError, match="image: it can't be read"):
+            Upload(path)

@@ -263,7 +263,7 @@ def test_fine_tuning_recipes_are_complete(recipe: str):
         ("vaegan", {"perceptual_weight": -1.0}, r"model\.perceptual_weight: -1\.0 is negative"),
         ("vaegan", {"layers_per_block": 0}, r"model\.layers_per_block: 0 is too small"),
         ("vqgan", {"perceptual": "resnet"}, r"model\.perceptual: resnet is no folder; .* image network .*embedded"),
-        ("vaegan", {"perceptual": "org/name"}, r"model\.perceptual: org/name is no folder here and can't be had"),
+        ("vaegan", {"perceptual": "org/name"}, r"model\.perceptual: org/name is no folder here and can't be fetched"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(family: str, settings: dict, message: str):

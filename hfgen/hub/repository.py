@@ -1,27 +1,21 @@
-"""Files -> one commit: what differs from the Hub's, retried and re-based until it stands, then read back."""
+"""Files -> one commit on the Hub: retried and re-based until it is there, then read back."""
 
 from __future__ import annotations
 
-import logging
-import random
 import re
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hfgen.errors import UserError
+from hfgen.errors import HubError
+from hfgen.hub import calls
+from hfgen.hub.addresses import check_repository
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.hf_api import RepoFile
 
-logger = logging.getLogger("hfgen")
-
-ATTEMPTS = 5
-_TRANSIENT = (408, 409, 412, 425, 429, 500, 502, 503, 504)
-_TOKEN = re.compile(r"\b(?:hf_|api_org_)[A-Za-z0-9]{20,}|\bhf_oauth_[\w.-]{20,}")
 _OTHERS = {"model": ("dataset", "space"), "dataset": ("model", "space"), "space": ("model", "dataset")}
 
 Result = TypeVar("Result")
@@ -43,12 +37,11 @@ class Repository:
     ) -> None:
         from huggingface_hub import HfApi, constants, get_token
 
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", id):
-            raise UserError(f"to: {id!r} isn't a repository; give org/name")
+        check_repository(id, "to")
         if constants.HF_HUB_OFFLINE:
-            raise UserError("to: HF_HUB_OFFLINE is set, so nothing can be published; unset it, or use --dry_run")
+            raise HubError("to: HF_HUB_OFFLINE is set, so nothing can be published; unset it, or use --dry_run")
         if get_token() is None:
-            raise UserError("token: there is none; run `hf auth login`, or set HF_TOKEN, then repeat")
+            raise HubError("token: there is none; run `hf auth login`, or set HF_TOKEN, then repeat")
         self.id, self.kind, self.revision, self.pull_request = id, kind, revision, pull_request
         self.wait = wait
         self.api: HfApi = HfApi(library_name="hfgen")
@@ -62,44 +55,38 @@ class Repository:
         """Call until the Hub answers; calling twice must do no harm.
 
         Raises:
-            UserError: it refuses, or fails `ATTEMPTS` times; the message says what to do and holds no token.
+            HubError: it refuses, or fails `calls.ATTEMPTS` times; the message says what to do and holds no token.
         """
-        for attempt in range(ATTEMPTS):
-            try:
-                return call()
-            except _failures() as error:
-                if not _is_transient(error) or attempt == ATTEMPTS - 1:
-                    raise self._explained(error) from None
-                seconds = self.wait * 2**attempt * random.uniform(0.75, 1.25)
-                logger.warning("the Hub failed (%s); again in %.0f s", _reason(error), seconds)
-                time.sleep(seconds)
-        raise AssertionError("the last attempt returns or raises")
+        try:
+            return calls.retried(call, self.wait)
+        except calls.failures() as error:
+            raise self._explained(error) from None
 
     def once(self, call: Callable[[], Result]) -> Result:
         """Call what mustn't be repeated.
 
         Raises:
-            UserError: the Hub refuses or fails.
+            HubError: the Hub refuses or fails.
         """
         try:
             return call()
-        except _failures() as error:
+        except calls.failures() as error:
             raise self._explained(error, attempts=1) from None
 
     def ensure(self, private: bool, sdk: str | None = None) -> None:
         """Make the repository, if it isn't there; a Space needs its `sdk`.
 
         Raises:
-            UserError: the name is taken, or what is there is public and should be private.
+            HubError: the name is taken, or what is there is public and should be private.
         """
         info = self._info(self.kind)
         if info is None:
             taken = next((kind for kind in _OTHERS[self.kind] if self._info(kind) is not None), None)
             if taken is not None:
-                raise UserError(f"to: {self.id} is a {taken} on the Hub already; choose another name")
+                raise HubError(f"to: {self.id} is a {taken} on the Hub already; choose another name")
             self.api.create_repo(self.id, repo_type=self.kind, private=private, exist_ok=True, space_sdk=sdk)
         elif private and not info.private:
-            raise UserError(f"to: {self.id} is public; make it private in its settings, or leave --private out")
+            raise HubError(f"to: {self.id} is public; make it private in its settings, or leave --private out")
 
     def _info(self, kind: str) -> Any:
         from huggingface_hub.errors import RepositoryNotFoundError
@@ -162,84 +149,28 @@ class Repository:
         self.api.add_collection_item(slug, self.id, self.kind, note=note, exists_ok=True)  # type: ignore[arg-type]
         return slug
 
-    def _explained(self, error: Exception, attempts: int = ATTEMPTS) -> UserError:
+    def _explained(self, error: Exception, attempts: int = calls.ATTEMPTS) -> HubError:
         """What the Hub said, as something that a user can act on."""
         from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-        status, reason = _status(error), _reason(error)
-        if any(isinstance(cause, GatedRepoError) for cause in _causes(error)):
-            return UserError(f"to: {self.id} is gated and not granted to you; ask for access at {self.url}")
+        status, reason = calls.status(error), calls.reason(error)
+        if any(isinstance(cause, GatedRepoError) for cause in calls.causes(error)):
+            return HubError(f"to: {self.id} is gated and not granted to you; ask for access at {self.url}")
         if status == 401:
-            return UserError("token: the Hub doesn't accept it; run `hf auth login`, or set HF_TOKEN anew")
+            return HubError("token: the Hub doesn't accept it; run `hf auth login`, or set HF_TOKEN anew")
         if status in (402, 413, 507) or re.search(r"storage|quota|payment", reason, re.IGNORECASE):
-            return UserError(f"to: the Hub has no room for {self.id} ({reason}); free some, or upgrade the plan")
+            return HubError(f"to: the Hub has no room for {self.id} ({reason}); free some, or upgrade the plan")
         if status == 403:
             owner = self.id.split("/")[0]
-            return UserError(
+            return HubError(
                 f"to: your token may not write to {self.id} ({reason}); use one that may write to {owner}, "
                 "or --create_pr where the repository is another's"
             )
-        if any(isinstance(cause, RepositoryNotFoundError) for cause in _causes(error)):
-            return UserError(f"to: {self.id} isn't there, or not for your token; check the name and `hf auth whoami`")
-        if status is None and _is_transient(error):
-            return UserError(f"to: the Hub can't be reached ({reason}); check the network, then repeat")
-        if _is_transient(error):
+        if any(isinstance(cause, RepositoryNotFoundError) for cause in calls.causes(error)):
+            return HubError(f"to: {self.id} isn't there, or not for your token; check the name and `hf auth whoami`")
+        if status is None and calls.is_transient(error):
+            return HubError(f"to: the Hub can't be reached ({reason}); check the network, then repeat")
+        if calls.is_transient(error):
             times = "" if attempts == 1 else f" {attempts} times"
-            return UserError(f"to: the Hub failed{times} ({reason}); the old state stands, repeat later")
-        return UserError(f"to: {self.id} can't be written ({reason})")
-
-
-def redacted(text: str) -> str:
-    """Text without access tokens."""
-    from huggingface_hub import get_token
-
-    token = get_token()
-    return _TOKEN.sub("hf_***", text.replace(token, "hf_***") if token else text)
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what it was raised from: uploads are wrapped."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _status(error: Exception) -> int | None:
-    for cause in _causes(error):
-        status = getattr(getattr(cause, "response", None), "status_code", None)
-        if status is not None:
-            return status
-    return None
-
-
-def _is_transient(error: Exception) -> bool:
-    """Whether the same call may succeed later, on top of the new head."""
-    from huggingface_hub.errors import OfflineModeIsEnabled
-
-    status = _status(error)
-    if status is not None:
-        return status in _TRANSIENT
-    kinds = (_transport_error(), ConnectionError, TimeoutError)
-    return any(isinstance(cause, kinds) and not isinstance(cause, OfflineModeIsEnabled) for cause in _causes(error))
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    """What huggingface_hub raises where the Hub or the network fails."""
-    return (OSError, ValueError, RuntimeError, _transport_error())
-
-
-def _transport_error() -> type[Exception]:
-    """The HTTP client's own base of errors: huggingface_hub speaks through httpx in 1.x and httpx2 in 2.x."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    return next(cls for cls in HfHubHTTPError.__mro__ if cls.__name__ == "HTTPError")
-
-
-def _reason(error: Exception) -> str:
-    """One line without token or address."""
-    status = _status(error)
-    said = [message for cause in _causes(error) if (message := getattr(cause, "server_message", None))]
-    texts = said[-1:] or [str(cause) for cause in _causes(error)]
-    first = next((line for text in texts for line in text.splitlines() if line.strip()), type(error).__name__)
-    line = " ".join(redacted(re.sub(r"(?: for url:?)? *'?https?://\S+", "", first)).split())[:200]
-    return f"{status}: {line}" if status is not None and str(status) not in line else line
+            return HubError(f"to: the Hub failed{times} ({reason}); what was there is unchanged, repeat later")
+        return HubError(f"to: {self.id} can't be written ({reason})")

@@ -1,0 +1,1 @@
+"""The Hub: addresses -> local folders, a folder -> one commit. Nothing else talks to it."""

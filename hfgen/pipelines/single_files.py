@@ -1,0 +1,101 @@
+"""One original .safetensors file of an AutoencoderKL (`sdxl_vae`, FLUX's `ae`, a whole checkpoint), offline.
+
+Such a file holds no config: it is read from the shapes, then diffusers' `from_single_file` renames the weights.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hfgen.errors import ModelError
+from hfgen.files import write_json
+from hfgen.pipelines.weights import bounded, read_headers
+
+logger = logging.getLogger("hfgen")
+
+Shapes = dict[str, tuple[int, ...]]
+
+_PREFIXES = ("first_stage_model.", "vae.", "")
+_REMEDY = "give its folder, with config.json, or org/name/vae"
+# What shapes don't tell: Stable Diffusion 1's.
+_GROUPS, _SAMPLE_SIZE, _SCALING_FACTOR = 32, 256, 0.18215
+
+
+def load_single_file(path: Path, dtype: torch.dtype) -> Any:
+    """The AutoencoderKL of a file in its authors' layout, with or without a diffusion model beside it.
+
+    Raises:
+        ModelError: the file is damaged, or holds no such autoencoder.
+    """
+    from diffusers import AutoencoderKL
+
+    tensors = read_headers([path])
+    prefix = next((p for p in _PREFIXES if f"{p}encoder.conv_in.weight" in tensors.shapes), None)
+    if prefix is None:
+        raise ModelError(f"model: {path} holds no autoencoder of Stable Diffusion's or FLUX's layout; {_REMEDY}")
+    config = _config({n.removeprefix(prefix): s for n, s in tensors.shapes.items() if n.startswith(prefix)}, path)
+    widths = "-".join(map(str, config["block_out_channels"]))
+    logger.info(
+        "%s: built as its shapes say (%s, %d latent channels); sample_size %d and scaling_factor %g are assumed",
+        path.name,
+        widths,
+        config["latent_channels"],
+        _SAMPLE_SIZE,
+        _SCALING_FACTOR,
+    )
+    try:
+        with tempfile.TemporaryDirectory() as folder, bounded(tensors):
+            write_json(Path(folder) / "config.json", {"_class_name": "AutoencoderKL", **config})
+            network = AutoencoderKL.from_single_file(_read(path, prefix), config=folder, torch_dtype=dtype)
+    except Exception as error:  # On odd weights diffusers raises almost anything.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{path} can't be loaded as an AutoencoderKL: {reason}; {_REMEDY}") from error
+    absent = sorted(name for name, tensor in network.state_dict().items() if tensor.is_meta)
+    if absent:
+        raise ModelError(f"{path}: {absent[0]} is missing, with {len(absent) - 1} more; {_REMEDY}")
+    return network.eval()
+
+
+def _read(path: Path, prefix: str) -> dict[str, torch.Tensor]:
+    """The autoencoder's tensors alone: a whole checkpoint may be larger than the memory."""
+    from safetensors import safe_open
+
+    parts = tuple(f"{prefix}{part}" for part in ("encoder.", "decoder.", "quant_conv.", "post_quant_conv."))
+    with safe_open(path, framework="pt") as file:
+        names = [name for name in file.keys() if name.startswith(parts)]  # noqa: SIM118
+        return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+
+
+def _config(shapes: Shapes, path: Path) -> dict[str, Any]:
+    """The config of an AutoencoderKL of these shapes (Rombach et al., 2112.10752; also SD 2, SDXL, SD 3 and FLUX.1)."""
+
+    def count(pattern: str) -> int:
+        return next(number for number in range(len(shapes) + 1) if pattern.format(number) not in shapes)
+
+    blocks, layers = count("encoder.down.{}.block.0.conv1.weight"), count("encoder.down.0.block.{}.conv1.weight")
+    needed = ("encoder.conv_in.weight", "encoder.conv_out.weight", "decoder.conv_in.weight", "decoder.conv_out.weight")
+    if not blocks or any(len(shapes.get(name, ())) != 4 for name in needed):
+        raise ModelError(f"model: {path} holds no autoencoder of Stable Diffusion's or FLUX's layout; {_REMEDY}")
+    latents = shapes["decoder.conv_in.weight"][1]
+    if shapes["encoder.conv_out.weight"][0] != 2 * latents or any(".attn." in name for name in shapes):
+        raise ModelError(f"model: {path} holds an autoencoder that is no plain AutoencoderKL; {_REMEDY}")
+    return {
+        "in_channels": shapes["encoder.conv_in.weight"][1],
+        "out_channels": shapes["decoder.conv_out.weight"][0],
+        "down_block_types": ["DownEncoderBlock2D"] * blocks,
+        "up_block_types": ["UpDecoderBlock2D"] * blocks,
+        "block_out_channels": [shapes[f"encoder.down.{block}.block.0.conv1.weight"][0] for block in range(blocks)],
+        "layers_per_block": layers,
+        "latent_channels": latents,
+        "norm_num_groups": _GROUPS,
+        "sample_size": _SAMPLE_SIZE,
+        "scaling_factor": _SCALING_FACTOR,
+        "mid_block_add_attention": "encoder.mid.attn_1.q.weight" in shapes,
+        "use_quant_conv": "quant_conv.weight" in shapes,
+        "use_post_quant_conv": "post_quant_conv.weight" in shapes,
+    }

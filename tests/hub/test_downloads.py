@@ -1,0 +1,160 @@
+"""What is fetched of a repository, by the Hub's own log: what is needed, and nothing before its listing was read."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from hub import Hub, client_environment
+
+KL = {
+    "down_block_types": ("DownEncoderBlock2D",) * 2,
+    "up_block_types": ("UpDecoderBlock2D",) * 2,
+    "block_out_channels": (8, 8),
+    "norm_num_groups": 4,
+    "sample_size": 8,
+}
+OPEN = """
+import logging, sys
+logging.basicConfig(format="%(message)s"); logging.getLogger("hfgen").setLevel(logging.INFO)
+import hfgen, torch
+from hfgen.errors import UserError
+for place in sys.argv[1:]:
+    place, _, variant = place.partition(" ")
+    try:
+        pipe = hfgen.load(place, variant=variant or None)
+        side = pipe.sample_size
+        pipe.reconstruct(torch.zeros(1, 3, side, side))
+        print(type(pipe).__name__, next(pipe._backbone.parameters()).dtype)
+    except UserError as error:
+        print(type(error).__name__, error)
+"""
+
+Client = Callable[..., list[str]]
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    with Hub(tmp_path / "hub") as hub:
+        yield hub
+
+
+@pytest.fixture
+def opened(hub: Hub, tmp_path: Path) -> Client:
+    """Open places in a process of its own; what it prints, line by line, warnings and infos first."""
+
+    def run(*places: str, **environment: str) -> list[str]:
+        own = client_environment(hub, tmp_path / "home", **environment)
+        own["PYTHONPATH"] = os.environ.get("PYTHONPATH", "")
+        done = subprocess.run([sys.executable, "-c", OPEN, *places], env=own, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return [*done.stderr.splitlines(), *done.stdout.splitlines()]
+
+    return run
+
+
+def add_repository(hub: Hub, tmp_path: Path) -> None:
+    """A text-to-image pipeline of some megabytes, its autoencoder small beside it."""
+    from diffusers import AutoencoderKL
+
+    torch.manual_seed(0)
+    root, network = tmp_path / "repository", AutoencoderKL(**KL)
+    network.save_pretrained(root / "vae")
+    network.half().save_pretrained(root / "vae", variant="fp16")
+    torch.nn.init.zeros_(network.decoder.conv_out.bias)  # else the cache would know the file
+    network.save_pretrained(root / "half" / "vae", variant="fp16")
+    network.save_pretrained(root / "shards", max_shard_size="10KB")
+    network.save_pretrained(root / "pickled", safe_serialization=False)
+    for name in ("unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors", "whole.safetensors"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(bytes(2**21))
+    (root / "unet" / "config.json").write_text('{"_class_name": "UNet2DConditionModel"}')
+    index = {
+        "_class_name": "StableDiffusionPipeline",
+        "vae": ["diffusers", "AutoencoderKL"],
+        "unet": ["diffusers", "U"],
+    }
+    (root / "model_index.json").write_text(json.dumps(index))
+    movq = {"_class_name": "KandinskyPipeline", "movq": ["diffusers", "VQModel"], "unet": ["diffusers", "U"]}
+    (root / "movq").mkdir()
+    (root / "movq" / "model_index.json").write_text(json.dumps(movq))
+    video = {"_class_name": "WanPipeline", "vae": ["diffusers", "AutoencoderKLWan"]}
+    (root / "video").mkdir()
+    (root / "video" / "model_index.json").write_text(json.dumps(video))
+    hub.storage.add_folder(hub.storage.create("model", "org/sd"), root)
+
+
+def fetched(hub: Hub) -> set[str]:
+    """Paths that were downloaded, not only asked for."""
+    return {
+        request.split("/resolve/")[1].split("/", 1)[1] for request in hub.requests if request.startswith("GET /org")
+    }
+
+
+def test_of_a_pipelines_repository_its_autoencoder_alone_is_fetched(hub: Hub, opened: Client, tmp_path: Path):
+    add_repository(hub, tmp_path)
+    lines = opened("org/sd", "org/sd@main", "org/sd/vae", "https://huggingface.co/org/sd/tree/main/vae")
+    assert lines.count("VAEPipeline torch.float32") == 4
+    assert "org/sd is a StableDiffusionPipeline, of which vae is taken" in lines
+    assert fetched(hub) == {"model_index.json", "vae/config.json", "vae/diffusion_pytorch_model.safetensors"}
+    first = next(index for index, request in enumerate(hub.requests) if "/resolve/" in request)
+    assert any(request.startswith("GET /api/models/org/sd") for request in hub.requests[:first])
+
+
+def test_variants_and_shards_are_found_and_pickles_never_fetched(hub: Hub, opened: Client, tmp_path: Path):
+    add_repository(hub, tmp_path)
+    lines = opened("org/sd/half/vae", "org/sd/vae fp16", "org/sd/shards", "org/sd/pickled", "org/sd/vae bf16")
+    assert lines.count("VAEPipeline torch.float32") == 3
+    assert "org/sd/half/vae has only fp16 weights, which are taken" in lines
+    pickled, none = lines[-2:]
+    assert pickled.startswith("ModelError model: org/sd/pickled has only diffusion_pytorch_model.bin, a pickle")
+    assert "convert it to safetensors" in pickled and "get the checkpoint again" not in pickled
+    assert none == "ModelError variant: org/sd/vae has no weights of variant 'bf16'; it has fp16 and plain weights"
+    got = fetched(hub)
+    assert "vae/diffusion_pytorch_model.fp16.safetensors" in got and not any(path.endswith(".bin") for path in got)
+    assert "vae/diffusion_pytorch_model.safetensors" not in got
+    assert len([path for path in got if path.startswith("shards/") and path.endswith(".safetensors")]) > 1
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("org/sd/unet", "holds a UNet2DConditionModel; hfgen opens"),
+        ("org/sd/video", "the vae of org/sd/video is a AutoencoderKLWan; hfgen opens"),
+        ("org/sd/movq", "org/sd/movq/movq holds no checkpoint"),
+        ("org/sd/text_encoder", "of a single file give its name: org/sd/text_encoder/model.safetensors"),
+        ("org/sd/half", "it holds vae: name one, org/sd/half/vae"),
+        ("org/sd/none.safetensors", "has no such file"),
+        ("org/sd/pickled/diffusion_pytorch_model.bin", "is a pickle"),
+        ("org/sd@none", "it has no revision none"),
+        ("org/none", "there is none, or not for your token"),
+        ("org/sd/vae@", "names no revision after the @"),
+    ],
+)
+def test_what_hfgen_cannot_open_is_refused_before_weights_are_fetched(
+    place: str, words: str, hub: Hub, opened: Client, tmp_path: Path
+):
+    add_repository(hub, tmp_path)
+    assert words in opened(place)[-1]
+    assert not any(path.endswith((".safetensors", ".bin")) for path in fetched(hub))
+
+
+def test_a_busy_hub_is_asked_again_and_an_absent_one_replaced_by_the_cache(hub: Hub, opened: Client, tmp_path: Path):
+    add_repository(hub, tmp_path)
+    hub.fail("GET /api/models/org/sd", 429, times=2)
+    hub.fail("GET .*/resolve/.*/vae/.*safetensors", "reset")
+    assert opened("org/sd")[-1] == "VAEPipeline torch.float32"
+    asked = len(hub.requests)
+    assert opened("org/sd", HF_HUB_OFFLINE="1")[-1] == "VAEPipeline torch.float32"
+    assert len(hub.requests) == asked
+    nowhere = opened("org/sd", "org/other", HF_ENDPOINT="http://127.0.0.1:9")
+    assert any("the Hub can't be reached" in line and "what the cache holds is used" in line for line in nowhere)
+    assert nowhere[-2] == "VAEPipeline torch.float32"
+    assert nowhere[-1].startswith("HubError model: org/other is no folder here and can't be fetched from the Hub")

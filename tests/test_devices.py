@@ -136,6 +136,23 @@ def test_every_verb_refuses_a_device_before_its_work(tmp_path: Path, capsys: pyt
     assert not list(tmp_path.iterdir())
 
 
+def test_what_a_device_or_numbers_have_no_say_in_refuses_them(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    cases = {
+        (
+            "evaluate",
+            "--samples=x",
+            "--data=glyphs",
+            f"--out={tmp_path / 'out'}",
+            "--dtype=bf16",
+        ): "dtype: no model runs",
+        ("train", "gan-glyphs", "--job=t4-small", "--device=cpu"): "device: cpu is this machine's; a job",
+        ("train", "gan-glyphs", "--dry_run", "--device=gpu"): "device: 'gpu' is unknown",
+    }
+    for arguments, said in cases.items():
+        assert main(list(arguments)) == 2
+        assert said in capsys.readouterr().err
+
+
 def test_a_launched_training_takes_no_device(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["train", "gan-glyphs", "--device=cpu"]) == 2

@@ -72,11 +72,13 @@ def run(arguments: argparse.Namespace) -> int:
 
         check_repository(arguments.hub_model_id, "hub_model_id")
     if arguments.job:
+        if arguments.device != "auto":
+            raise SettingsError(f"device: {arguments.device} is this machine's; a job takes its FLAVOR's, leave it out")
         return _train_elsewhere(arguments, config.as_dict())
     if arguments.dry_run:
         from hfgen.training.dry_run import dry_run
 
-        print_findings(dry_run(config))
+        print_findings(dry_run(config, arguments.device))
         return 0
     from hfgen.outputs import output_folder
     from hfgen.training.train import train

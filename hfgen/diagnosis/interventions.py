@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from hfgen.diagnosis.networks import decode, encode, inputs_of
+from hfgen.diagnosis.networks import decode, encode, inputs_of, weight_of
 from hfgen.families.vae import FITTED_NUMBERS, FULL_COVARIANCE
 from hfgen.images import to_float, to_uint8
 from hfgen.models.hfgen_prior_v1 import LatentPrior
@@ -108,7 +108,7 @@ def from_samples(network: Any, images: Tensor, seed: int) -> Tensor:
 @torch.no_grad()
 def from_low_precision(network: Any, images: Tensor) -> Tensor:
     """Reconstructions with the arithmetic of bf16, where the rest of a diagnosis computes in fp32."""
-    with torch.autocast(network.device.type, torch.bfloat16):
+    with torch.autocast(weight_of(network).device.type, torch.bfloat16):
         return _pixels(decode(network, encode(network, inputs_of(network, images)).mean.float(), quantised=True))
 
 
@@ -193,7 +193,7 @@ def invert(generator: Any, images: Tensor, shape: tuple[int, ...], steps: int, s
     wanted, tried = inputs_of(generator, images), 16
 
     def draw(latents: Tensor) -> Tensor:
-        return generator(latents.to(generator.dtype)).float()
+        return generator(latents.to(weight_of(generator).dtype)).float()
 
     best, least = torch.zeros_like(images), torch.full((len(images),), math.inf)
     for start in range(starts):

@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hfgen.diagnosis.budgets import Budget
-from hfgen.diagnosis.networks import decode, encode, encoder_parts, inputs_of
+from hfgen.diagnosis.networks import decode, encode, encoder_parts, inputs_of, weight_of
 from hfgen.models.patch_discriminator import PatchDiscriminator
 from hfgen.objectives.adversarial import ADVERSARIES, adaptive_weight
 from hfgen.seeds import derive_seed
@@ -44,7 +44,7 @@ def refit(network: Any, images: Tensor, condition: Condition, budget: Budget, se
     rate = _LR_SMALL if sum(p.numel() for p in student.parameters()) < _SMALL else _LR_LARGE
     optimizer = torch.optim.Adam(trained, rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _decay(step, budget.refit_steps))
-    critic = _Critic(images.shape[1], seed, student.device) if condition == "adversarial" else None
+    critic = _Critic(images.shape[1], seed, weight_of(student).device) if condition == "adversarial" else None
     generator = torch.Generator().manual_seed(derive_seed("refit", condition, seed))
     steps = tqdm(range(budget.refit_steps), desc=f"refit: {condition}", unit="step", leave=False)
     with torch.enable_grad():

@@ -11,12 +11,13 @@ from hfgen.training.config import RunConfig
 from hfgen.training.launcher import agree_with_launcher
 
 
-def dry_run(config: RunConfig) -> Iterator[tuple[str, str]]:
-    """(what, finding), one line each.
+def dry_run(config: RunConfig, device: str = "auto") -> Iterator[tuple[str, str]]:
+    """(what, finding), one line each; `device` as `hfgen.devices.choose_device` takes it.
 
     Raises:
         UserError: no networks can be built from the settings, or the launcher contradicts them.
     """
+    kernels = choose_kernels(choose_device(device), *agree_with_launcher(config))
     # DATA isn't opened: what only it can say is assumed.
     channels, classes = (3 if config.channels == "auto" else int(config.channels)), 1000
     with torch.device("meta"):
@@ -29,7 +30,7 @@ def dry_run(config: RunConfig) -> Iterator[tuple[str, str]]:
         yield f"phase {phase.name}", f"trains {', '.join(phase.trains)} at {phase.lr:g}, {share}"
     steps = -(-config.max_images // config.batch_size)
     yield "steps", f"{steps:,} of {config.batch_size} images of {channels} x {config.resolution} x {config.resolution}"
-    yield "kernels", str(choose_kernels(choose_device(), *agree_with_launcher(config)))
+    yield "kernels", str(kernels)
     for name, value in config.as_dict().items():
         for key, inner in value.items() if isinstance(value, dict) else (("", value),):
             yield f"{name}.{key}".rstrip("."), str(inner)

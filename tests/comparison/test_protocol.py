@@ -51,12 +51,13 @@ def message(*records: dict[str, Any]) -> str:
         ("data__n", 61, "one --n"),
         ("protocol__seed", 1, "one --seed"),
         ("protocol__neighbours", 3, "this version"),
+        ("protocol__dtype", "bf16", "one --dtype"),
         ("protocol__extractor__id", "facebook/dinov2-small", "one extractor"),
         ("protocol__extractor__sha256", "f" * 64, "one machine"),
     ],
 )
 def test_a_field_that_differs_is_named_with_both_values_and_a_remedy(field: str, value: Any, remedy: str):
-    text = message(RECORD, changed(**{field: value}))
+    text = message(changed(protocol__dtype="fp32"), changed(**{"protocol__dtype": "fp32", field: value}))
     assert text.startswith(field.replace("__", ".") + ": ")
     assert f"{value} of model1" in text and remedy in text
 
@@ -87,3 +88,11 @@ def test_names_of_the_data_descriptions_and_versions_may_differ():
         "diffusers: versions differ (no for a, 1 for b)",
     ]
     assert version_notes({"a": RECORD, "b": RECORD}) == []
+
+
+def test_devices_may_differ_and_are_noted():
+    old, there = RECORD, changed(protocol__device="cuda: a card", protocol__dtype="fp32", protocol__batch=50)
+    check_same_protocol({"old": old, "there": there})
+    note = "device: models ran on several, whose rounding differs (cpu for old, cuda: a card for there)"
+    assert version_notes({"old": old, "there": there}) == [note]
+    assert version_notes({"one": there, "other": there}) == []

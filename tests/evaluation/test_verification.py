@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from hub import Hub, User, client_environment
 from hub.accounts import TOKEN
 
@@ -108,3 +109,15 @@ def test_a_published_one_is_fetched_and_measured(copy: Path, tmp_path: Path):
         assert done.stdout == f"org/set@{commit}: {verify(copy)} numbers are the same, bit for bit\n", done.stderr
     with pytest.raises(UserError, match="dataset: org/none is no folder here and can't be fetched"):
         verify("org/none")
+
+
+@pytest.mark.parametrize("family", ["vae"], indirect=True)
+def test_a_device_that_is_not_here_is_said(copy: Path, caplog: pytest.LogCaptureFixture, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    record = read_json(copy / "record.json")
+    record["protocol"]["device"] = "cuda: a card"
+    write_json(copy / "record.json", record)
+    assert verify(copy) > 0
+    assert "measured on cuda: a card, which isn't here; the CPU may round differently" in caplog.text
+    with pytest.raises(UserError, match=r"^device: cuda isn't here"):
+        verify(copy, device="cuda")

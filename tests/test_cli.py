@@ -223,3 +223,25 @@ def test_a_reader_that_has_seen_enough_ends_the_command_quietly():
         f"{sys.executable} -m hfgen train gan-glyphs --dry_run | head -n 1", shell=True, capture_output=True, text=True
     )
     assert done.stdout.startswith("gan ") and "Traceback" not in done.stderr
+
+
+def test_a_command_says_what_it_found_once(tmp_path: Path):
+    import logging
+
+    from hfgen.cli import command
+
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("hfgen")
+    logger.addHandler(handler)
+    try:
+        for _ in range(2):
+            once = command._Once()
+            logger.addFilter(once)
+            for line in ("grey images became RGB", "grey images became RGB", "9 damaged images left out"):
+                logger.warning(line)
+            logger.removeFilter(once)
+    finally:
+        logger.removeHandler(handler)
+    assert said == 2 * ["grey images became RGB", "9 damaged images left out"]

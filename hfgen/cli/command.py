@@ -31,10 +31,35 @@ _OF_USERS = (
 )
 
 
+class _Once(logging.Filter):
+    """Drops a warning that was said already: one command opens the same data several times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See `logging.Filter`."""
+        line = record.getMessage()
+        if record.levelno != logging.WARNING or line not in self._said:
+            self._said.add(line)
+            return True
+        return False
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 2 a user's mistake, 130 Ctrl-C, 141 a closed pipe."""
     logging.basicConfig(level=logging.WARNING, format="hfgen: %(message)s")
-    logging.getLogger("hfgen").setLevel(logging.INFO)
+    logger, once = logging.getLogger("hfgen"), _Once()
+    logger.setLevel(logging.INFO)
+    logger.addFilter(once)
+    try:
+        return _run(argv)
+    finally:
+        logger.removeFilter(once)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     if not sys.stderr.isatty():
         # tqdm's own setting, read when it is imported: a log file needs no ten lines a second.
         os.environ.setdefault("TQDM_MININTERVAL", "10")

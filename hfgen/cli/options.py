@@ -82,6 +82,11 @@ def add_data(verb: argparse.ArgumentParser, default: str | None = None, *, requi
     help = "glyphs, stacked, a folder of images or parquet files, or a Hub id"
     verb.add_argument("--data", default=default, required=required and default is None, help=help)
     verb.add_argument("--skip_damaged", action="store_true", help="leave damaged images out and count them")
+    add_columns(verb)
+
+
+def add_columns(verb: argparse.ArgumentParser) -> None:
+    """Which part of a dataset is meant."""
     verb.add_argument("--image_column", metavar="NAME", help="the column of images, where the data have several")
     verb.add_argument("--label_column", metavar="NAME", help="the column of labels, likewise; none leaves them out")
     verb.add_argument("--config_name", metavar="NAME", help="the configuration, where the data's card declares several")

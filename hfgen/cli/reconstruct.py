@@ -38,6 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     from hfgen.data import batch_indices, open_store
     from hfgen.devices import choose
     from hfgen.images import to_float, unit_to_uint8
+    from hfgen.pipelines.finite import check_images, counted, finite_outputs
 
     at_least_one(arguments.n)
     compute = choose(arguments.device, arguments.dtype)
@@ -57,7 +58,8 @@ def run(arguments: argparse.Namespace) -> None:
     )
     inputs = store.images[batch_indices(len(store), 0, min(arguments.n, len(store)), 0)]
     originals = inputs[:, : store.channels]
-    with compute.precise():
+    with compute.precise(), counted("image", 0), finite_outputs(pipeline):
         output = pipeline.reconstruct(to_float(inputs), output_type="pt").images
+        check_images(output)
     rows = [row for pair in zip(originals.split(8), unit_to_uint8(output).split(8), strict=True) for row in pair]
     save_grid(torch.cat(rows), arguments.out)

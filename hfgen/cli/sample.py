@@ -25,6 +25,7 @@ def run(arguments: argparse.Namespace) -> None:
     import hfgen
     from hfgen.devices import choose
     from hfgen.images import unit_to_uint8
+    from hfgen.pipelines.finite import check_images, counted, finite_outputs
 
     at_least_one(arguments.n)
     compute = choose(arguments.device, arguments.dtype)
@@ -37,8 +38,9 @@ def run(arguments: argparse.Namespace) -> None:
         )
     generator = torch.Generator().manual_seed(arguments.seed)
     try:
-        with compute.precise():
+        with compute.precise(), counted("sample", 0), finite_outputs(pipeline):
             images = pipeline(batch_size=arguments.n, generator=generator, output_type="pt").images
+            check_images(images)
     except ValueError as error:
         raise ModelError(f"model: {arguments.model}: {error}") from None
     save_grid(unit_to_uint8(images), arguments.out)

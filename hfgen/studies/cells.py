@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,6 +52,10 @@ class Cell(NamedTuple):
     family: str
     overrides: tuple[str, ...] = ()
     data: str = ""
+
+
+Columns = Mapping[str, str | None]
+"""`image_column`, `label_column` and `config_name` of DATA, as `hfgen.data.open_store` takes them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,9 +121,11 @@ class Trained:
         return metrics.bootstrap_ratio(power, real, seed=0, paired=paired)
 
 
-def config_of(cell: Cell, budget: Budget, data: str, seed: int) -> RunConfig:
-    """The run that trains a cell from a seed."""
-    own = (f"--data={cell.data or data}", f"--seed={seed}", f"--max_images={budget.images}")
+def config_of(cell: Cell, budget: Budget, data: str, seed: int, columns: Columns | None = None) -> RunConfig:
+    """The run that trains a cell from a seed; `columns` are those of `data`, not of data that are the cell's own."""
+    own = [f"--data={cell.data or data}", f"--seed={seed}", f"--max_images={budget.images}"]
+    if not cell.data:
+        own += [f"--{name}={column}" for name, column in (columns or {}).items() if column]
     return load_config(f"{cell.family}-glyphs", [*_COMMON, *own, *cell.overrides])
 
 
@@ -137,5 +144,8 @@ def make(folder: Path, config: RunConfig, n: int, compute: Compute) -> Trained:
         with compute.training():
             train(config, folder)
         where: dict[str, Any] = {"device": compute.device, "dtype": compute.dtype}
-        evaluate(folder, config.data, n=n, small_images=config.small_images, out=folder, **where)
+        which: dict[str, Any] = {
+            name: getattr(config, name) or None for name in ("image_column", "label_column", "config_name")
+        }
+        evaluate(folder, config.data, n=n, small_images=config.small_images, out=folder, **which, **where)
     return Trained(folder, config)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from hfgen.files import read_json, write_bytes, write_json, write_text
 from hfgen.reporting.charts import encode, theme
 from hfgen.reporting.numbers import estimates
 from hfgen.studies import bottleneck, codebook, critic, interpolation, likelihood, loss, modes, noise, translation
-from hfgen.studies.cells import BUDGETS, RESOLUTION, Budget, Trained, cell_folder, config_of, make
+from hfgen.studies.cells import BUDGETS, RESOLUTION, Budget, Columns, Trained, cell_folder, config_of, make
 from hfgen.studies.claims import Measured, Results, Study, in_words, over_seeds
 from hfgen.studies.page import draw, render
 from hfgen.training.config import RunConfig
@@ -57,6 +58,7 @@ def run_studies(
     out: Path,
     *,
     data: str = "glyphs",
+    columns: Columns | None = None,
     budget: str = "full",
     device: str = "auto",
     dtype: str = "auto",
@@ -71,6 +73,7 @@ def run_studies(
         names: Of `STUDIES`; none: all. What `out` holds of others, on the same data and budget, stays.
         out: Folder for study.json, report.html, figures/ and cells/.
         data: What models are trained on, as `hfgen train` takes it (at least 16 px; smaller images are padded).
+        columns: Which part of `data` is meant, where it has several.
         budget: `smoke` (too small for any verdict) or `full`; of held-out images as many as there are, at most.
         device: Where models are trained and evaluated; see `hfgen.devices.choose`. What a study measures beside that
             is small and stays on the CPU.
@@ -87,13 +90,16 @@ def run_studies(
     compute = choose(device, dtype)
     chosen, size = [STUDIES[name] for name in names or STUDIES], BUDGETS[budget]
     # Before any folder is made: data that can't be loaded leave no trace.
-    size = size._replace(n=choose_n(data, "test", None, most=size.n))
-    open_store(data, split="train", resolution=RESOLUTION, small_images="pad")
-    jobs = [job for study in chosen for job in _jobs(study, out / "cells", data, size, compute)]
+    which: dict[str, Any] = {name: column for name, column in (columns or {}).items() if column}
+    size = size._replace(n=choose_n(data, "test", None, most=size.n, config_name=which.get("config_name")))
+    open_store(data, split="train", resolution=RESOLUTION, small_images="pad", **which)
+    make_config = partial(config_of, budget=size, data=data, columns=which)
+    jobs = [job for study in chosen for job in _jobs(study, out / "cells", make_config, size, compute)]
     _make(jobs, size.n, compute)
     facts = {
         "schema": STUDY.version,
         "data": data,
+        **({"columns": which} if which else {}),
         "budget": {"name": budget, **size._asdict()},
         "versions": {name: version(name) for name in ("hfgen", "torch", "diffusers")},
     }
@@ -125,10 +131,12 @@ def _decided_before(out: Path, facts: dict[str, Any]) -> dict[str, Any]:
     return {study["name"]: study for study in document["studies"]}
 
 
-def _jobs(study: Study, cells: Path, data: str, budget: Budget, compute: Compute) -> Iterator[_Job]:
+def _jobs(
+    study: Study, cells: Path, make_config: Callable[..., RunConfig], budget: Budget, compute: Compute
+) -> Iterator[_Job]:
     for label, cell in study.cells.items():
         for seed in range(budget.seeds):
-            config = config_of(cell, budget, data, seed)
+            config = make_config(cell, seed=seed)
             yield _Job(study, label, cell_folder(cells, config, budget.n, compute.dtype_name), config)
 
 

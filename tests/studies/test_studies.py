@@ -81,6 +81,17 @@ def test_a_changed_cell_is_another(tmp_path):
     assert len(folders) == 4
 
 
+def test_columns_are_those_of_the_given_data_and_name_another_cell(tmp_path):
+    studies = STUDIES["loss"].cells["L2"], next(c for s in STUDIES.values() for c in s.cells.values() if c.data)
+    columns = {"image_column": "render", "label_column": None, "config_name": "small"}
+    own, others = (config_of(cell, BUDGETS["smoke"], "org/set", 0, columns) for cell in studies)
+    assert (own.image_column, own.label_column, own.config_name) == ("render", "", "small")
+    assert (others.data, others.image_column) == (studies[1].data, "")
+    assert cell_folder(tmp_path, own, 48) != cell_folder(
+        tmp_path, config_of(studies[0], BUDGETS["smoke"], "org/set", 0), 48
+    )
+
+
 def test_the_page_needs_nothing_else_and_shows_every_claim(finished):
     page = (finished / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 2 * len(STUDIES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from hfgen.errors import UserError
+from hfgen.errors import ModelError
 
 logger = logging.getLogger("hfgen")
 
@@ -14,7 +14,7 @@ def pretrained_folder(path: Path) -> Path:
     """`path` itself, its `pretrained/`, or its newest checkpoint's.
 
     Raises:
-        UserError: none of them is there.
+        ModelError: none of them is there.
     """
     if (path / "model_index.json").is_file() or (path / "config.json").is_file():
         return path
@@ -24,4 +24,4 @@ def pretrained_folder(path: Path) -> Path:
     if unfinished:
         logger.warning("%s isn't finished; its newest checkpoint, %s, is used", path, unfinished[-1].parent.name)
         return unfinished[-1]
-    raise UserError(f"model: {path} holds no checkpoint (no model_index.json or config.json); give a run's folder")
+    raise ModelError(f"model: {path} holds no checkpoint (no model_index.json or config.json); give a run's folder")

@@ -18,13 +18,16 @@ _TOKEN = re.compile(r"\b(?:hf_|api_org_)[A-Za-z0-9]{20,}|\bhf_oauth_[\w.-]{20,}"
 Result = TypeVar("Result")
 
 
-def retried(call: Callable[[], Result], wait: float = 1.0, attempts: int = ATTEMPTS) -> Result:
+def retried(
+    call: Callable[[], Result], wait: float = 1.0, attempts: int = ATTEMPTS, *, unreachable: bool = True
+) -> Result:
     """Call until the Hub answers; calling twice must do no harm.
 
     Args:
         call: What to do.
         wait: Seconds before the first retry; they double.
         attempts: How often to call at most.
+        unreachable: Also where no answer came.
 
     Raises:
         Exception: what the last attempt raised, one of `failures()`.
@@ -33,7 +36,8 @@ def retried(call: Callable[[], Result], wait: float = 1.0, attempts: int = ATTEM
         try:
             return call()
         except failures() as error:
-            if not is_transient(error) or attempt == attempts - 1:
+            again = is_transient(error) and (unreachable or not is_unreachable(error))
+            if not again or attempt == attempts - 1:
                 raise
             seconds = wait * 2**attempt * random.uniform(0.75, 1.25)
             logger.warning("the Hub failed (%s); again in %.0f s", reason(error), seconds)

@@ -71,7 +71,10 @@ class HubFiles:
 
         self.address, self.kind, self.field, self.options = address, kind, field or kind, options
         api = HfApi(library_name="hfgen", token=options.get("token"))
-        info = self._asked(lambda: api.repo_info(address.repository, revision=address.revision, repo_type=kind))
+        # Not again where no answer comes: the cache may do.
+        info = self._asked(
+            lambda: api.repo_info(address.repository, revision=address.revision, repo_type=kind), unreachable=False
+        )
         self.commit = str(info.sha)
         self.paths = tuple(file.rfilename for file in info.siblings or ())
 
@@ -92,9 +95,16 @@ class HubFiles:
         from huggingface_hub import snapshot_download
 
         wanted = list(paths)
-        where = {"revision": self.commit, "repo_type": self.kind, **self.options}
         patterns = [glob.escape(path) for path in wanted]
-        place = Path(self._asked(lambda: snapshot_download(self.address.repository, allow_patterns=patterns, **where)))
+
+        def at(revision: str | None) -> Path:
+            where = {"revision": revision, "repo_type": self.kind, **self.options}
+            return Path(snapshot_download(self.address.repository, allow_patterns=patterns, **where))
+
+        # By its name, so that the cache knows it offline; by its commit, where it has moved on since it was listed.
+        place = self._asked(lambda: at(self.address.revision))
+        if place.name != self.commit:
+            place = self._asked(lambda: at(self.commit))
         # Where the network fails meanwhile, it returns what was there before.
         missing = next((path for path in wanted if not (place / path).is_file()), None)
         if missing is not None:
@@ -105,9 +115,9 @@ class HubFiles:
         prefix = f"{folder}/" if folder else ""
         return [path.removeprefix(prefix) for path in self.paths if path.startswith(prefix)]
 
-    def _asked(self, call: Any) -> Any:
+    def _asked(self, call: Any, *, unreachable: bool = True) -> Any:
         try:
-            return calls.retried(call, attempts=_ATTEMPTS)
+            return calls.retried(call, attempts=_ATTEMPTS, unreachable=unreachable)
         except calls.failures() as error:
             if calls.is_unreachable(error):
                 raise _Unreachable(self.address, self.field, calls.reason(error)) from None
@@ -150,9 +160,9 @@ def _cached(address: Address, kind: str, why: str, **options: Any) -> LocalFiles
 
     kept = {name: options[name] for name in ("cache_dir",) if options.get(name)}
     try:
-        place = snapshot_download(
-            address.repository, revision=address.revision, repo_type=kind, local_files_only=True, **kept
-        )
+        # Asked for no file, since it would refuse what isn't the whole repository.
+        where = {"revision": address.revision, "repo_type": kind, "local_files_only": True, **kept}
+        place = snapshot_download(address.repository, allow_patterns=[], **where)
     except calls.failures():
         raise HubError(
             f"{kind}: {address} is no folder here and can't be fetched from the Hub ({why}), and the cache doesn't "

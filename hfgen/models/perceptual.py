@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hfgen.bars import without_bars
-from hfgen.errors import UserError
+from hfgen.errors import ModelError
 from hfgen.files import read_json
 from hfgen.models.classifier import build_classifier, classifier_inputs
 
 _LAYERS = 5
 # Pillow's number, in preprocessors' configs.
 _BICUBIC = 3
+_LARGEST_SIDE, _LARGEST_NUMBER = 2**12, 1e6
 
 
 class BackboneFeatures(nn.Module):
@@ -38,7 +38,7 @@ class BackboneFeatures(nn.Module):
         """Load a local folder (safetensors, config.json, preprocessor_config.json).
 
         Raises:
-            UserError: a file is missing or damaged, or it is no image network.
+            ModelError: a file is missing or damaged, or it is no image network.
         """
         super().__init__()
         self.preprocessing = _preprocessing(folder)
@@ -46,8 +46,13 @@ class BackboneFeatures(nn.Module):
         self.register_buffer("mean", torch.tensor(self.preprocessing["mean"]).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(self.preprocessing["std"]).view(1, -1, 1, 1), persistent=False)
         self.requires_grad_(False).eval()
+        try:
+            self.pooling  # noqa: B018
+        except Exception as error:  # On odd configs the library raises almost anything.
+            raise ModelError(f"{folder} can't be run: {_line(error)}") from error
 
     @cached_property
+    @torch.no_grad()
     def pooling(self) -> str:
         """What `pooled` gives: `pooler`, the network's own; else `class token` or `mean` over places."""
         side = self.preprocessing["size"]
@@ -113,16 +118,26 @@ def _load_backbone(folder: Path) -> tuple[Any, bool]:
             model, info = AutoModel.from_pretrained(
                 folder, use_safetensors=True, trust_remote_code=False, dtype=torch.float32, output_loading_info=True
             )
-    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{folder} can't be loaded: {str(error).strip().splitlines()[0]}") from None
+    except Exception as error:  # On odd configs and weights the library raises almost anything.
+        raise ModelError(f"{folder} can't be loaded: {_line(error)}") from error
     # Checkpoints of classifiers lack the pooler, which no hidden state sees.
     missing = sorted(key for key in info["missing_keys"] if "pooler" not in key)
     if missing:
-        raise UserError(f"{folder} can't be used: weights are missing, {missing[0]} the first of {len(missing)}")
+        raise ModelError(f"{folder} can't be used: weights are missing, {missing[0]} the first of {len(missing)}")
     model = getattr(model, "vision_model", model)
     if getattr(model, "main_input_name", None) != "pixel_values":
-        raise UserError(f"{folder} holds a {type(model).__name__}, which takes no images; give an image network")
+        raise ModelError(f"{folder} holds a {type(model).__name__}, which takes no images; give an image network")
     return model, not any("pooler" in key for key in info["missing_keys"])
+
+
+def _three_numbers(values: Any) -> bool:
+    """Whether it is a list of them, all finite."""
+    numbers = isinstance(values, list) and all(type(value) in (int, float) for value in values)
+    return numbers and len(values) == 3 and all(abs(value) < _LARGEST_NUMBER for value in values)
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def _has_class_token(model: Any) -> bool:
@@ -133,14 +148,18 @@ def _preprocessing(folder: Path) -> dict[str, Any]:
     """What the network sees: side, filter, mean and standard deviation, pixels in [0, 1]."""
     path = folder / "preprocessor_config.json"
     if not path.is_file():
-        raise UserError(f"{folder} holds no preprocessor_config.json, which says how its images are scaled")
+        raise ModelError(f"{folder} holds no preprocessor_config.json, which says how its images are scaled")
     values = read_json(path)
+    if not isinstance(values, dict):
+        raise ModelError(f"{path} holds no JSON object; get the file again")
     size = values.get("crop_size") or values.get("size")
-    side = min(size.values()) if isinstance(size, dict) and size else size
-    if not isinstance(side, int):
-        raise UserError(f"{path} gives no size of the images")
+    sides: list[Any] = list(size.values()) if isinstance(size, dict) and size else [size]
+    if not all(type(side) is int and 1 <= side <= _LARGEST_SIDE for side in sides):
+        raise ModelError(f"{path} gives no size of the images, 1 to {_LARGEST_SIDE} pixels: {size!r}")
     filter = "bicubic" if values.get("resample") == _BICUBIC else "bilinear"
     mean, std = [0.0] * 3, [1.0] * 3
     if values.get("do_normalize", True):
         mean, std = values.get("image_mean") or [0.5] * 3, values.get("image_std") or [0.5] * 3
-    return {"size": side, "filter": filter, "antialias": True, "mean": mean, "std": std}
+    if not (_three_numbers(mean) and _three_numbers(std) and min(std) > 0):
+        raise ModelError(f"{path}: image_mean {mean!r} and image_std {std!r} aren't three numbers each; get it again")
+    return {"size": min(sides), "filter": filter, "antialias": True, "mean": mean, "std": std}

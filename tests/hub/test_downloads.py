@@ -82,9 +82,6 @@ def add_repository(hub: Hub, tmp_path: Path) -> None:
         "unet": ["diffusers", "U"],
     }
     (root / "model_index.json").write_text(json.dumps(index))
-    movq = {"_class_name": "KandinskyPipeline", "movq": ["diffusers", "VQModel"], "unet": ["diffusers", "U"]}
-    (root / "movq").mkdir()
-    (root / "movq" / "model_index.json").write_text(json.dumps(movq))
     video = {"_class_name": "WanPipeline", "vae": ["diffusers", "AutoencoderKLWan"]}
     (root / "video").mkdir()
     (root / "video" / "model_index.json").write_text(json.dumps(video))
@@ -98,59 +95,16 @@ def fetched(hub: Hub) -> set[str]:
     }
 
 
-def test_of_a_pipelines_repository_its_autoencoder_alone_is_fetched(hub: Hub, opened: Client, tmp_path: Path):
+def test_of_a_pipelines_repository_its_autoencoder_alone_is_fetched_and_kept(hub: Hub, opened: Client, tmp_path: Path):
     add_repository(hub, tmp_path)
+    hub.fail("GET /api/models/org/sd", 429, times=2)
+    hub.fail("GET .*/resolve/.*/vae/.*safetensors", "reset")
     lines = opened("org/sd", "org/sd@main", "org/sd/vae", "https://huggingface.co/org/sd/tree/main/vae")
     assert lines.count("VAEPipeline torch.float32") == 4
     assert "org/sd is a StableDiffusionPipeline, of which vae is taken" in lines
     assert fetched(hub) == {"model_index.json", "vae/config.json", "vae/diffusion_pytorch_model.safetensors"}
     first = next(index for index, request in enumerate(hub.requests) if "/resolve/" in request)
     assert any(request.startswith("GET /api/models/org/sd") for request in hub.requests[:first])
-
-
-def test_variants_and_shards_are_found_and_pickles_never_fetched(hub: Hub, opened: Client, tmp_path: Path):
-    add_repository(hub, tmp_path)
-    lines = opened("org/sd/half/vae", "org/sd/vae fp16", "org/sd/shards", "org/sd/pickled", "org/sd/vae bf16")
-    assert lines.count("VAEPipeline torch.float32") == 3
-    assert "org/sd/half/vae has only fp16 weights, which are taken" in lines
-    pickled, none = lines[-2:]
-    assert pickled.startswith("ModelError model: org/sd/pickled has only diffusion_pytorch_model.bin, a pickle")
-    assert "convert it to safetensors" in pickled and "get the checkpoint again" not in pickled
-    assert none == "ModelError variant: org/sd/vae has no weights of variant 'bf16'; it has fp16 and plain weights"
-    got = fetched(hub)
-    assert "vae/diffusion_pytorch_model.fp16.safetensors" in got and not any(path.endswith(".bin") for path in got)
-    assert "vae/diffusion_pytorch_model.safetensors" not in got
-    assert len([path for path in got if path.startswith("shards/") and path.endswith(".safetensors")]) > 1
-
-
-@pytest.mark.parametrize(
-    ("place", "words"),
-    [
-        ("org/sd/unet", "holds a UNet2DConditionModel; hfgen opens"),
-        ("org/sd/video", "the vae of org/sd/video is a AutoencoderKLWan; hfgen opens"),
-        ("org/sd/movq", "org/sd/movq/movq holds no checkpoint"),
-        ("org/sd/text_encoder", "of a single file give its name: org/sd/text_encoder/model.safetensors"),
-        ("org/sd/half", "it holds vae: name one, org/sd/half/vae"),
-        ("org/sd/none.safetensors", "has no such file"),
-        ("org/sd/pickled/diffusion_pytorch_model.bin", "is a pickle"),
-        ("org/sd@none", "it has no revision none"),
-        ("org/none", "there is none, or not for your token"),
-        ("org/sd/vae@", "names no revision after the @"),
-    ],
-)
-def test_what_hfgen_cannot_open_is_refused_before_weights_are_fetched(
-    place: str, words: str, hub: Hub, opened: Client, tmp_path: Path
-):
-    add_repository(hub, tmp_path)
-    assert words in opened(place)[-1]
-    assert not any(path.endswith((".safetensors", ".bin")) for path in fetched(hub))
-
-
-def test_a_busy_hub_is_asked_again_and_an_absent_one_replaced_by_the_cache(hub: Hub, opened: Client, tmp_path: Path):
-    add_repository(hub, tmp_path)
-    hub.fail("GET /api/models/org/sd", 429, times=2)
-    hub.fail("GET .*/resolve/.*/vae/.*safetensors", "reset")
-    assert opened("org/sd")[-1] == "VAEPipeline torch.float32"
     asked = len(hub.requests)
     assert opened("org/sd", HF_HUB_OFFLINE="1")[-1] == "VAEPipeline torch.float32"
     assert len(hub.requests) == asked
@@ -158,3 +112,33 @@ def test_a_busy_hub_is_asked_again_and_an_absent_one_replaced_by_the_cache(hub: 
     assert any("the Hub can't be reached" in line and "what the cache holds is used" in line for line in nowhere)
     assert nowhere[-2] == "VAEPipeline torch.float32"
     assert nowhere[-1].startswith("HubError model: org/other is no folder here and can't be fetched from the Hub")
+
+
+REFUSED = {
+    "org/sd/pickled": "has only diffusion_pytorch_model.bin, a pickle, which may run any code",
+    "org/sd/vae bf16": "variant: org/sd/vae has no weights of variant 'bf16'; it has fp16 and plain weights",
+    "org/sd/unet": "holds a UNet2DConditionModel; hfgen opens",
+    "org/sd/video": "the vae of org/sd/video is a AutoencoderKLWan; hfgen opens",
+    "org/sd/text_encoder": "of a single file give its name: org/sd/text_encoder/model.safetensors",
+    "org/sd/half": "it holds vae: name one, org/sd/half/vae",
+    "org/sd/none.safetensors": "has no such file",
+    "org/sd/pickled/diffusion_pytorch_model.bin": "is a pickle",
+    "org/sd@none": "it has no revision none",
+    "org/none": "there is none, or not for your token",
+    "org/sd/vae@": "names no revision after the @",
+}
+
+
+def test_variants_and_shards_are_found_and_nothing_is_fetched_of_what_is_refused(
+    hub: Hub, opened: Client, tmp_path: Path
+):
+    add_repository(hub, tmp_path)
+    lines = opened("org/sd/half/vae", "org/sd/vae fp16", "org/sd/shards", *REFUSED)
+    assert lines.count("VAEPipeline torch.float32") == 3
+    assert "org/sd/half/vae has only fp16 weights, which are taken" in lines
+    for words, line in zip(REFUSED.values(), lines[-len(REFUSED) :], strict=True):
+        assert words in line and "get the checkpoint again" not in line
+    weights = {path for path in fetched(hub) if not path.endswith(".json")}
+    shards = {path for path in weights if path.startswith("shards/")}
+    assert weights - shards == {f"{place}/diffusion_pytorch_model.fp16.safetensors" for place in ("vae", "half/vae")}
+    assert len(shards) > 1

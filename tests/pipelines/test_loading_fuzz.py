@@ -234,6 +234,35 @@ def test_changed_checkpoints_are_drawn_from_or_refused(checkpoints: list[Path], 
     assert ended["refused"] > 60 and ended["drawn"] > 15
 
 
+def test_changed_image_networks_are_run_or_refused(tmp_path: Path):
+    """Those of transformers, which judge images and compare features."""
+    import transformers
+
+    from hfgen.metrics.backbones import BackboneExtractor
+
+    torch.manual_seed(0)
+    config = transformers.ConvNextConfig(hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1])
+    transformers.ConvNextModel(config).save_pretrained(tmp_path / "sound")
+    settings = {"size": {"height": 32, "width": 32}, "resample": 3, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    (tmp_path / "sound" / "preprocessor_config.json").write_text(json.dumps(settings))
+    ended, images = {"run": 0, "refused": 0}, torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
+    for seed in range(80):
+        draw, folder = random.Random(seed), tmp_path / "changed"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(tmp_path / "sound", folder)
+        what = draw.choice(CHANGES)(folder, draw)
+        try:
+            with limited():
+                BackboneExtractor(str(folder)).features(images)
+            ended["run"] += 1
+        except UserError as refusal:
+            assert "\n" not in str(refusal), str(refusal)
+            ended["refused"] += 1
+        except Exception as error:
+            raise AssertionError(f"seed {seed}: {what}: {type(error).__name__}: {error}") from error
+    assert ended["run"] > 10 and ended["refused"] > 20
+
+
 @pytest.mark.slow
 def test_thousands_of_changed_checkpoints(checkpoints: list[Path], tmp_path: Path):
     fuzz(checkpoints, tmp_path, range(1000, 4000))

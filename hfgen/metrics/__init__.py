@@ -1,6 +1,15 @@
 """Formulae, their intervals and the feature extractor; nothing here reads or writes results."""
 
 from hfgen.metrics.backbones import BackboneExtractor, InceptionExtractor, load_extractor, named_extractor
+from hfgen.metrics.bands import (
+    AveragingIdentity,
+    Band,
+    BandMeasures,
+    averaging_identity,
+    band_measures,
+    calibration,
+    is_conditional_mean,
+)
 from hfgen.metrics.bins import NDB, ndb
 from hfgen.metrics.collector import Collector
 from hfgen.metrics.dependent import (
@@ -41,13 +50,13 @@ from hfgen.metrics.pixels import capped_psnr, ms_ssim, mse, psnr, ssim
 from hfgen.metrics.placement import computing_on, measuring
 from hfgen.metrics.sharpness import sharpness
 from hfgen.metrics.spectrum import (
-    AveragingIdentity,
     PowerSpectrum,
-    averaging_identity,
+    Window,
     high_frequency_ratio,
     luma,
     power_spectrum,
     spectral_distance,
+    spectral_window,
 )
 from hfgen.metrics.two_sample import two_sample_test
 from hfgen.metrics.vendi import vendi_interval, vendi_score
@@ -57,6 +66,8 @@ __all__ = [
     "PRDC",
     "AveragingIdentity",
     "BackboneExtractor",
+    "Band",
+    "BandMeasures",
     "CodebookUse",
     "Collector",
     "EmbeddedExtractor",
@@ -66,12 +77,15 @@ __all__ = [
     "Modes",
     "MomentsAccumulator",
     "PowerSpectrum",
+    "Window",
     "active_units",
     "active_units_interval",
     "averaging_identity",
+    "band_measures",
     "bits_per_dim",
     "bootstrap_mean",
     "bootstrap_ratio",
+    "calibration",
     "capped_psnr",
     "clustered",
     "codebook_use",
@@ -82,6 +96,7 @@ __all__ = [
     "frechet_distance",
     "frechet_distance_interval",
     "high_frequency_ratio",
+    "is_conditional_mean",
     "kernel_distance",
     "kernel_distance_difference",
     "kernel_distance_interval",
@@ -106,6 +121,7 @@ __all__ = [
     "ratio_difference",
     "sharpness",
     "spectral_distance",
+    "spectral_window",
     "ssim",
     "two_sample_test",
     "vendi_interval",

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hfgen.errors import UserError
-from hfgen.metrics.checks import check_feature_pair, check_finite
+from hfgen.metrics.checks import check_feature_pair, check_features, check_finite
 from hfgen.metrics.distances import frechet_distance, kernel_excess, moments
 from hfgen.metrics.neighbours import PRDC, prdc_of_subsets
 
@@ -72,6 +72,25 @@ def bootstrap_ratio(numerator: Tensor, denominator: Tensor, *, seed: int, paired
     if below.mean() == 0 or not means.isfinite().all():
         raise UserError("denominator: its mean is 0 or nearly so; use images that differ, and more of them")
     return _percentiles(float(above.mean() / below.mean()), means, min(len(above), len(below)))
+
+
+def bootstrap_of_means(values: Tensor, statistic: Callable[[Tensor], Tensor], *, seed: int) -> list[Estimate]:
+    """Functions of the means of several values per image (N, K), by 1000 resamples of the images.
+
+    `statistic` maps means (R, K) to (R, S), row by row; there is one estimate for each of the S.
+
+    Raises:
+        UserError: not (N, K), fewer than two rows, NaN or infinity, or a statistic that isn't finite.
+    """
+    values = check_features(values, "values", at_least=2).cpu()
+    means = []
+    for picks in _resamples(len(values), _generator(seed)):
+        counts = torch.zeros(picks.shape, dtype=torch.float64)
+        counts.scatter_add_(1, picks, torch.ones_like(counts))
+        means.append(counts @ values / len(values))
+    found, resampled = statistic(values.mean(0, keepdim=True))[0], statistic(torch.cat(means))
+    check_finite(torch.cat([found[None], resampled]), "values")
+    return [_percentiles(value, column, len(values)) for value, column in zip(found.tolist(), resampled.T, strict=True)]
 
 
 def kernel_distance_interval(x: Tensor, y: Tensor) -> Estimate:

@@ -225,7 +225,7 @@ def _latent(pipeline: ImagePipeline, real: HeldOut, seed: int, found: metrics.Co
         use.add("active_units", lambda: metrics.active_units_interval(encoded["posterior_mean"]))
     size = pipeline.codebook_size
     if "codes" in encoded and size:
-        use.add("codebook", lambda: _codebook(encoded["codes"], size, seed))
+        use.add("codebook", lambda: _codebook(encoded["codes"], size))
     found.notes += use.notes
     numbers = encoded["posterior_mean"].shape[1] if "posterior_mean" in encoded else None
     codes = {"codes_per_image": encoded["codes"].shape[1]} if "codes" in encoded else {}
@@ -233,8 +233,8 @@ def _latent(pipeline: ImagePipeline, real: HeldOut, seed: int, found: metrics.Co
     return {**_sizes(pipeline), "numbers": numbers, **codes, **estimates}
 
 
-def _codebook(codes: Tensor, size: int, seed: int) -> dict[str, Estimate]:
-    use = metrics.codebook_use(codes, size, seed=seed)
+def _codebook(codes: Tensor, size: int) -> dict[str, Estimate]:
+    use = metrics.codebook_use(codes, size)
     return {"codebook_perplexity": use.perplexity, "codebook_usage": use.usage}
 
 

@@ -227,7 +227,7 @@ def _encoding_metrics(
         found.add("active_units", lambda: metrics.active_units_interval(encodings["posterior_mean"]))
     if "codes" in encodings:
         assert codebook_size is not None, "codes come from a codebook"
-        use = partial(metrics.codebook_use, encodings["codes"], codebook_size, seed=seed)
+        use = partial(metrics.codebook_use, encodings["codes"], codebook_size)
         names = ("codebook_perplexity", "codebook_usage")
         found.add(", ".join(names), lambda: _named(names, use()))
 

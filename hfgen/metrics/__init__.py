@@ -43,8 +43,16 @@ from hfgen.metrics.latents import (
     codebook_use,
     kl_bits,
 )
-from hfgen.metrics.memorisation import memorisation
-from hfgen.metrics.modes import Modes, modes, modes_intervals
+from hfgen.metrics.memorisation import copying, memorisation, training_distances
+from hfgen.metrics.modes import (
+    Modes,
+    ModeUse,
+    accepted_modes,
+    enough_for_modes,
+    modes,
+    modes_intervals,
+    recognition,
+)
 from hfgen.metrics.neighbours import PRDC, expected_coverage, prdc
 from hfgen.metrics.pixels import capped_psnr, ms_ssim, mse, psnr, ssim
 from hfgen.metrics.placement import computing_on, measuring
@@ -58,7 +66,7 @@ from hfgen.metrics.spectrum import (
     spectral_distance,
     spectral_window,
 )
-from hfgen.metrics.two_sample import two_sample_test
+from hfgen.metrics.two_sample import pixel_statistics, two_sample_test, two_sample_test_of_pixels
 from hfgen.metrics.vendi import vendi_interval, vendi_score
 
 __all__ = [
@@ -74,10 +82,12 @@ __all__ = [
     "Estimate",
     "Extractor",
     "InceptionExtractor",
+    "ModeUse",
     "Modes",
     "MomentsAccumulator",
     "PowerSpectrum",
     "Window",
+    "accepted_modes",
     "active_units",
     "active_units_interval",
     "averaging_identity",
@@ -90,8 +100,10 @@ __all__ = [
     "clustered",
     "codebook_use",
     "computing_on",
+    "copying",
     "coverage_difference",
     "embedded_extractor",
+    "enough_for_modes",
     "expected_coverage",
     "frechet_distance",
     "frechet_distance_interval",
@@ -114,16 +126,20 @@ __all__ = [
     "ndb",
     "paired_kernel_distance",
     "perceptual_distance",
+    "pixel_statistics",
     "power_spectrum",
     "prdc",
     "prdc_intervals",
     "psnr",
     "ratio_difference",
+    "recognition",
     "sharpness",
     "spectral_distance",
     "spectral_window",
     "ssim",
+    "training_distances",
     "two_sample_test",
+    "two_sample_test_of_pixels",
     "vendi_interval",
     "vendi_score",
 ]

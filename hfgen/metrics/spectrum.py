@@ -19,7 +19,7 @@ from torch import Tensor
 
 from hfgen.errors import UserError
 from hfgen.metrics.checks import check_images
-from hfgen.metrics.intervals import Estimate, normal_estimate
+from hfgen.metrics.intervals import Estimate, squared_distance_estimate
 from hfgen.metrics.placement import back, moved
 
 Window = Literal["none", "hann"]
@@ -123,8 +123,8 @@ def spectral_distance(real: PowerSpectrum, fake: PowerSpectrum, *, paired: bool 
 
     0 = the same spectrum; a Gaussian blur of 1 pixel gives about 4.5. Two-sided: too much power counts as too little.
     Sampling adds its variance to the square, which is subtracted, so that equal distributions give about 0. The
-    interval is that of the square, a quadratic form of nearly normal differences, whose variance is
-    4 d'Vd + 2 tr V^2 with d the differences and V their covariance.
+    interval is that of the square, a quadratic form of nearly normal differences d of covariance V, whose variance is
+    4 d'Vd + 2 tr V^2.
 
     Args:
         real: Of N images.
@@ -146,12 +146,11 @@ def spectral_distance(real: PowerSpectrum, fake: PowerSpectrum, *, paired: bool 
         covariance = _covariance(influences[1] - influences[0])
     else:
         covariance = _covariance(influences[0]) + _covariance(influences[1])
-    trace = 2 * covariance.square().sum()
-    variance = torch.maximum(4 * difference @ covariance @ difference - trace, trace)
     bins = len(difference)
-    square = normal_estimate(
+    square = squared_distance_estimate(
         float(difference.square().sum() - covariance.trace()) / bins,
-        float(variance.sqrt()) / bins,
+        4 * float(difference @ covariance @ difference) / bins**2,
+        2 * float(covariance.square().sum()) / bins**2,
         min(len(first), len(second)),
     )
     value, low, high = (max(number, 0.0) ** 0.5 for number in (square.value, square.low, square.high))

@@ -47,6 +47,7 @@ from hfgen.metrics.memorisation import copying, memorisation, training_distances
 from hfgen.metrics.modes import (
     Modes,
     ModeUse,
+    Recognition,
     accepted_modes,
     enough_for_modes,
     modes,
@@ -54,6 +55,7 @@ from hfgen.metrics.modes import (
     recognition,
 )
 from hfgen.metrics.neighbours import PRDC, expected_coverage, prdc
+from hfgen.metrics.occupancy import expected_distinct
 from hfgen.metrics.pixels import capped_psnr, ms_ssim, mse, psnr, ssim
 from hfgen.metrics.placement import computing_on, measuring
 from hfgen.metrics.sharpness import sharpness
@@ -86,6 +88,7 @@ __all__ = [
     "Modes",
     "MomentsAccumulator",
     "PowerSpectrum",
+    "Recognition",
     "Window",
     "accepted_modes",
     "active_units",
@@ -105,6 +108,7 @@ __all__ = [
     "embedded_extractor",
     "enough_for_modes",
     "expected_coverage",
+    "expected_distinct",
     "frechet_distance",
     "frechet_distance_interval",
     "high_frequency_ratio",

@@ -106,7 +106,7 @@ def codebook_use(codes: Tensor, size: int) -> CodebookUse:
         raise UserError(f"codes: {low if low < 0 else high} is out of range; give 0 to {size - 1}")
     flat = codes.flatten(1).cpu().long()
     used = distinct(flat, size)
-    usage = Estimate(*(number / size for number in (used.value, used.low, used.high)), used.n)
+    usage = Estimate(used.value / size, used.low / size, used.high / size, used.n)
     return CodebookUse(_perplexity(flat, size), usage)
 
 

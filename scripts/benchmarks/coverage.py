@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from hfgen.metrics import Estimate
+    from hfgen.metrics import Estimate, PowerSpectrum
 
     Trial = Callable[[int], "dict[str, Estimate]"]
 
@@ -157,7 +157,7 @@ def _slopes() -> list[float]:
     return [index / 4 - 1 for index in range(9)]
 
 
-def _spectrum(seed: int, n: int, change: float) -> object:
+def _spectrum(seed: int, n: int, change: float) -> PowerSpectrum:
     import torch
 
     from hfgen.metrics import PowerSpectrum
@@ -223,8 +223,10 @@ def _of_pairs_of_models(n: int) -> Iterator[Case]:
             }
 
         def covered(seed: int, scales: tuple[float, float] = scales) -> dict[str, Estimate]:
-            sets = (_features(3 * seed + 1 + i, n, scale) for i, scale in enumerate(scales))
-            return {"difference of coverage": metrics.coverage_difference(_features(3 * seed, n), *sets, seed=seed)}
+            first, second = (_features(3 * seed + 1 + i, n, scale) for i, scale in enumerate(scales))
+            return {
+                "difference of coverage": metrics.coverage_difference(_features(3 * seed, n), first, second, seed=seed)
+            }
 
         equal = scales[0] == scales[1]
         truth = {"difference of hf_ratio_sample": scales[0] ** 2 - scales[1] ** 2}

@@ -144,7 +144,8 @@ def test_a_bare_autoencoder_has_no_samples_anywhere(
     assert "vq: samples cover" not in said and "KID" not in said
     record = RECORD.read(tmp_path / "vq" / "record.json")
     assert not {"kid", "recall", "coverage", "hf_ratio_sample", "training_distance"} & record["metrics"].keys()
-    assert "psnr" in record["metrics"] and record["spectrum"].keys() == {"frequencies", "real", "reconstruction"}
+    of_pairs = {"frequencies", "real", "reconstruction", "gain", "coherence"}
+    assert "psnr" in record["metrics"] and record["spectrum"].keys() == of_pairs
     assert "samples: a model of family autoencoder draws none" in record["notes"]
     assert hfgen.load(bare).can_sample is False
     again = read_evaluation(tmp_path / "vq")

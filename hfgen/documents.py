@@ -71,7 +71,7 @@ class Document:
                 raise UserError(f"{field}: {wrong} ({path}); {self.verb} again")
 
 
-RECORD = Document("record", "evaluate")
+RECORD = Document("record", "evaluate", version=2)
 DIAGNOSIS = Document("diagnosis", "diagnose")
 STUDY = Document("study", "study")
 

@@ -170,14 +170,14 @@ def test_evaluate_and_compare_from_the_command_line(trained: Path, glyph_folder:
 def test_evaluate_others_images_and_verify_from_the_command_line(glyph_folder: Path, tmp_path: Path):
     options = ["--data", glyph_folder, "--n=40", "--out", tmp_path / "others"]
     done = hfgen("evaluate", "--samples", glyph_folder, "--samples_split=train", *options)
-    assert done.returncode == 0 and "memorisation" in done.stdout and "psnr" not in done.stdout, done.stderr
+    assert done.returncode == 0 and "training_distance" in done.stdout and "psnr" not in done.stdout, done.stderr
     done = hfgen("evaluate", "--verify", tmp_path / "others")
     assert done.returncode == 0 and "numbers are the same, bit for bit" in done.stdout, done.stderr
     record = tmp_path / "others" / "record.json"
     record.write_text(record.read_text().replace('"seed": 0', '"seed": 1'))
     assert "verify: " in refused("evaluate", "--verify", tmp_path / "others")
-    record.write_text(record.read_text().replace('"schema": 1', '"schema": "one"'))
-    assert "schema: 1 was expected" in refused("evaluate", "--verify", tmp_path / "others")
+    record.write_text(record.read_text().replace('"schema": 2', '"schema": 1'))
+    assert "schema: 2 was expected" in refused("evaluate", "--verify", tmp_path / "others")
 
 
 @pytest.mark.parametrize(

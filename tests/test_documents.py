@@ -15,12 +15,13 @@ from hfgen.files import write_text
 
 ESTIMATE = {"value": 1.0, "low": 0.5, "high": 1.5, "n": 40}
 RECORD: dict[str, Any] = {
-    "schema": 1,
+    "schema": 2,
     "model": {"id": "runs/vae", "revision": None, "family": "vae", "parameters": 10},
     "data": {"id": "glyphs", "revision": None, "split": "test", "n": 40, "resolution": 16, "fingerprint": "a" * 64},
     "protocol": {
         "seed": 0,
         "neighbours": 5,
+        "window": "none",
         "extractor": {"id": "hfgen-classifier-v1/aaaaaaaaaaaa", "sha256": "b" * 64, "accuracy": 0.9},
         "versions": {"torch": "2.13.0"},
     },
@@ -38,7 +39,7 @@ def test_what_was_written_is_read(tmp_path: Path):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("schema", 2),
+        ("schema", 1),
         ("model.parameters", "many"),
         ("data.n", 0),
         ("data.fingerprint", "abc"),

@@ -75,9 +75,10 @@ def differences(
     shared = next(iter(evaluations.values()))
     seed, k = shared.record["protocol"]["seed"], shared.record["protocol"]["neighbours"]
     images, samples = reconstructed(evaluations), drawn(evaluations)
-    real = metrics.power_spectrum(shared.originals).high
-    sampled = {name: metrics.power_spectrum(made).high for name, made in samples.items()}
-    kept = {name: metrics.power_spectrum(made).high for name, made in images.items()}
+    window = shared.record["protocol"]["window"]
+    real = metrics.power_spectrum(shared.originals, window).high
+    sampled = {name: metrics.power_spectrum(made, window).high for name, made in samples.items()}
+    kept = {name: metrics.power_spectrum(made, window).high for name, made in images.items()}
     psnr = psnr_by_image(evaluations)
     ssim = {name: metrics.ssim(shared.originals, made, 255) for name, made in images.items()}
 

@@ -20,6 +20,7 @@ _REMEDIES = {
     "data.n": "evaluate both with one --n",
     "protocol.seed": "evaluate both with one --seed",
     "protocol.neighbours": "evaluate both again with this version of hfgen",
+    "protocol.window": "evaluate both on the same --data, prepared alike",
     "protocol.dtype": "evaluate both with one --dtype",
     "protocol.extractor.id": "evaluate both in the features of one extractor",
     "protocol.extractor.preprocessing": "evaluate both in the features of one extractor",

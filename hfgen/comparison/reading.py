@@ -7,16 +7,13 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import Any
 
-from hfgen.metrics import Estimate
+from hfgen.metrics import Estimate, calibration
 from hfgen.reporting.numbers import Estimates, estimates, number, overlap, percent
 
 Pairs = list[dict[str, Any]]
 
 # Power ratios up to this far from 1, though measurable, are called slight.
 _SLIGHT = 1.15
-# How far from 1 the averaging identity may be and still hold: small VAEs and VQ-VAEs gave .92 to 1.05.
-_HOLDS = 0.1
-_LITTLE = 0.5
 
 
 def read(comparison: dict[str, Any]) -> list[str]:
@@ -38,8 +35,9 @@ def _model(name: str, metrics: Estimates, baseline: Estimates) -> list[str]:
     sentences = []
     if reconstruction is not None:
         clauses = [f"reconstructions {_sharpness(reconstruction)}"]
-        if reconstruction.high < 1 and "averaging_identity" in metrics:
-            clauses.append(_averaging(metrics["averaging_identity"]))
+        gain = metrics.get("gain_high")
+        if gain is not None and (reconstruction.high < 1 or calibration(gain) == "made up"):
+            clauses.append(_gain(gain, metrics["coherence_high"]))
         sentences.append(clauses)
     if sample is not None:
         clauses = [f"samples {_sharpness(sample)}"]
@@ -58,22 +56,18 @@ def _sharpness(ratio: Estimate) -> str:
     return f"have {power}: {'slightly more than' if ratio.low > 1 else 'no measurable gap to'} real"
 
 
-def _averaging(identity: Estimate) -> str:
-    """Whether the missing power is that of the error, as it is where a reconstruction is E[x | z]."""
-    low, high = identity.low, identity.high
-    if low >= 1 - _HOLDS and high <= 1 + _HOLDS:
-        amount, verdict = "about", "they average what the latent leaves open"
-    elif low > 1 + _HOLDS:
-        amount, verdict = "more than", "they are fainter than an average would be"
-    elif high < _LITTLE:
-        amount, verdict = "little of", "most of the error isn't averaging"
-    elif high < 1 - _HOLDS:
-        amount, verdict = "part of", "the error is averaging in part"
-    elif low > _LITTLE and high < 1 / _LITTLE:
-        amount, verdict = "close to", "they mostly average"
-    else:
-        return f"these images are too few to tell whether they average (ratio {number(identity)})"
-    return f"the power they lack is {amount} that of their error (ratio {number(identity)}): {verdict}"
+_OF_GAIN = {
+    "conditional mean": "their detail is what a mean of all that the latent leaves open would have",
+    "shrunk": "their detail is fainter than a mean of all that the latent leaves open would have it",
+    "made up": "a part of their detail is made up",
+    "undecided": "these images are too few to tell whether they average",
+}
+
+
+def _gain(gain: Estimate, coherence: Estimate) -> str:
+    """Whether they are what a mean would be, and how much of the detail they know."""
+    known = f"{percent(coherence)} of the real images' follows from them"
+    return f"{_OF_GAIN[calibration(gain)]} (gain {number(gain)}), and {known}"
 
 
 def _prior(sample: Estimate, reconstruction: Estimate) -> str:

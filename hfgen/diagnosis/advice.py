@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from hfgen.diagnosis.data_quality import DataQuality, compressed
-from hfgen.metrics import Estimate
+from hfgen.metrics import Estimate, calibration
 from hfgen.reporting.numbers import number, overlap, percent
 
 SHARP = 0.3
@@ -16,7 +16,6 @@ WORTH_NAMING = 0.1
 """A cause of a smaller share isn't advised on."""
 
 _VARIETY, _TELLING = 0.15, 0.5
-_AVERAGING = 0.2
 _USED = 0.5
 
 
@@ -251,19 +250,23 @@ _ADVICE: dict[str, Callable[[_Facts], str]] = {
 }
 
 
+_OF_GAIN = {
+    "made up": "a part of the detail is made up instead of averaged",
+    "shrunk": "the detail is fainter than averaging would leave it",
+    "undecided": "these images are too few to tell whether the decoder averages",
+    "conditional mean": "what is missing was averaged",
+}
+
+
 def _averaging(facts: _Facts) -> list[str]:
     """What the objective does about the missing information."""
-    if not facts.document["identity"]:
+    bands = facts.document.get("bands")
+    if not bands:
         return []
-    rho = Estimate(**facts.document["identity"]["high"])
-    if abs(rho.value - 1) > _AVERAGING:
-        if rho.value < _AVERAGING:
-            return [f"The averaging identity is {number(rho)}: the decoder commits to detail instead of averaging it."]
-        if rho.value > 1:
-            return [f"The averaging identity is {number(rho)}: more power is missing than averaging explains."]
-        return [f"The averaging identity is {number(rho)}: the decoder averages in part."]
+    gain = Estimate(**bands["high"]["gain"])
+    found = calibration(gain)
     back = ""
-    if "adversarial" in facts.chain:
+    if found == "conditional mean" and "adversarial" in facts.chain:
         # Two numbers that were measured on the same images.
         before, after = facts.power("decoder"), facts.power("adversarial")
         if after.low > before.high:
@@ -271,7 +274,7 @@ def _averaging(facts: _Facts) -> list[str]:
                 f"; the decoder alone, refit with an adversarial term, has {percent(after)} instead of "
                 f"{percent(before)}, with no new information (recipe vaegan-finetune-decoder)"
             )
-    return [f"The averaging identity is {number(rho)}: what is missing was averaged{back}."]
+    return [f"The gain of the high frequencies is {number(gain)}: {_OF_GAIN[found]}{back}."]
 
 
 def _left_over(facts: _Facts) -> list[str]:
@@ -296,8 +299,8 @@ def _copies(facts: _Facts) -> list[str]:
         share = Estimate(**facts.variety["duplicates"])
         if share.low > 0.1:
             found.append(f"{percent(share)} of the samples are near-duplicates of others (1 % of real images are).")
-    if "memorisation" in facts.variety:
-        ratio = Estimate(**facts.variety["memorisation"])
+    if "training_distance" in facts.variety:
+        ratio = Estimate(**facts.variety["training_distance"])
         if ratio.high < 0.5:
             found.append(f"Samples lie at {number(ratio)} of new images' distance from training images: copies.")
     return found

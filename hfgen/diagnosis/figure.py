@@ -57,9 +57,12 @@ def waterfall(document: Mapping[str, Any]) -> Figure:
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set_xlim(left=min(0.0, axes.get_xlim()[0]) if level < 0 else 0.0)
     axes.set_xlabel("high-frequency power (lines: 95 % intervals)")
-    if document["identity"]:
-        rho = document["identity"]["high"]
-        axes.set_title(f"averaging identity {rho['value']:.2f} [{rho['low']:.2f}, {rho['high']:.2f}]", fontsize=9)
+    if document.get("bands"):
+        gain = document["bands"]["high"]["gain"]
+        title = (
+            f"gain of the high frequencies {gain['value']:.2f} [{gain['low']:.2f}, {gain['high']:.2f}] (1: averaged)"
+        )
+        axes.set_title(title, fontsize=9)
     return figure
 
 

@@ -153,7 +153,7 @@ def describe(pipeline: ImagePipeline, real: HeldOut, chain: Chain, seed: int) ->
     Of a model that gives NaN or infinity as it is, that is the finding, and no cause of blur is looked for.
     """
     found, stages = metrics.Collector(), chain.stages
-    spectra = {name: metrics.power_spectrum(images) for name, images in stages.items()}
+    spectra = {name: metrics.power_spectrum(images, real.window) for name, images in stages.items()}
     quality = data_quality(real.images)
     causes: dict[str, Estimate] = {}
     if not chain.broken:
@@ -163,7 +163,7 @@ def describe(pipeline: ImagePipeline, real: HeldOut, chain: Chain, seed: int) ->
     document: dict[str, Any] = {
         "chain": [_link(real, name, stages[name], spectra[name], seed, found) for name in stages],
         "causes": {name: estimate.as_dict() for name, estimate in causes.items()},
-        "identity": _identity(real, stages, seed, found),
+        **_averaging(real, stages, seed, found),
         "data_quality": quality._asdict(),
         "latent": _latent(pipeline, real, seed, found) if not chain.broken else _sizes(pipeline),
         "variety": _as_json(seen, real) if seen else None,
@@ -207,13 +207,29 @@ def _link(
     return link
 
 
-def _identity(real: HeldOut, stages: Stages, seed: int, found: metrics.Collector) -> dict[str, Any] | None:
-    """The averaging identity at the reconstruction; from posterior samples where there are any, which it is about."""
+def _averaging(real: HeldOut, stages: Stages, seed: int, found: metrics.Collector) -> dict[str, Any]:
+    """Gain, coherence and power by band at the reconstruction, and the averaging identity, which follows from them.
+
+    From posterior samples where there are any, of which a conditional mean has a gain of 1.
+    """
     images = stages.get("posterior_sample", stages.get("mean"))
     if images is None or torch.equal(images, real.images):
-        return None
-    bands = found.attempt("identity", lambda: metrics.averaging_identity(real.images, images).estimates(seed=seed))
-    return {name: estimate.as_dict() for name, estimate in bands.items()} if bands else None
+        return {"identity": None, "bands": None}
+    measures = metrics.band_measures(real.images, images, real.window)
+    identity = found.attempt("identity", lambda: measures.averaging_identity().estimates(seed=seed))
+
+    def by_band() -> dict[str, Estimate]:
+        bands = measures.estimates(seed=seed).items()
+        return {f"{name}.{kind}": estimate for name, band in bands for kind, estimate in band._asdict().items()}
+
+    bands: dict[str, dict[str, Any]] = {}
+    for path, estimate in (found.attempt("gain", by_band) or {}).items():
+        name, _, kind = path.partition(".")
+        bands.setdefault(name, {})[kind] = estimate.as_dict()
+    return {
+        "identity": {name: estimate.as_dict() for name, estimate in identity.items()} if identity else None,
+        "bands": bands or None,
+    }
 
 
 def _latent(pipeline: ImagePipeline, real: HeldOut, seed: int, found: metrics.Collector) -> dict[str, Any]:
@@ -225,7 +241,7 @@ def _latent(pipeline: ImagePipeline, real: HeldOut, seed: int, found: metrics.Co
         use.add("active_units", lambda: metrics.active_units_interval(encoded["posterior_mean"]))
     size = pipeline.codebook_size
     if "codes" in encoded and size:
-        use.add("codebook", lambda: _codebook(encoded["codes"], size, seed))
+        use.add("codebook", lambda: _codebook(encoded["codes"], size))
     found.notes += use.notes
     numbers = encoded["posterior_mean"].shape[1] if "posterior_mean" in encoded else None
     codes = {"codes_per_image": encoded["codes"].shape[1]} if "codes" in encoded else {}
@@ -233,8 +249,8 @@ def _latent(pipeline: ImagePipeline, real: HeldOut, seed: int, found: metrics.Co
     return {**_sizes(pipeline), "numbers": numbers, **codes, **estimates}
 
 
-def _codebook(codes: Tensor, size: int, seed: int) -> dict[str, Estimate]:
-    use = metrics.codebook_use(codes, size, seed=seed)
+def _codebook(codes: Tensor, size: int) -> dict[str, Estimate]:
+    use = metrics.codebook_use(codes, size)
     return {"codebook_perplexity": use.perplexity, "codebook_usage": use.usage}
 
 

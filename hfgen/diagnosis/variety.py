@@ -51,11 +51,12 @@ class Variety:
 
 def variety(real: HeldOut, samples: Tensor, seed: int, notes: metrics.Collector) -> Variety:
     """Hold uint8 samples (n, C, R, R) against the held-out images; what isn't defined is noted in `notes`."""
-    features, training = real.extractor.features(samples), real.other_features
+    features = real.extractor.features(samples)
     found = metrics.Collector("variety: ")
     shares = "precision, recall, density, coverage"
     found.add(shares, lambda: metrics.prdc_intervals(real.features, features, NEIGHBOURS, seed=seed))
-    found.add("memorisation", lambda: metrics.memorisation(training, real.features, features, seed=seed))
+    theirs = real.training_distances(features)
+    found.add("training_distance", lambda: metrics.copying(real.own_distances, theirs, seed=seed))
     found.add("duplicates", lambda: _duplicates(real.features, features))
     notes.notes += found.notes
     kind, names, own, drawn = _groups(real, samples, features, seed)

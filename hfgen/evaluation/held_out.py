@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +28,10 @@ MOST = 2000
 
 FEWEST = 2 * (NEIGHBOURS + 1)
 
+_PART = 2000
+# Numbers of float32: 64 MB.
+_MOST_KEPT = 2**24
+
 EMBEDDED = "embedded"
 """The extractor that is trained on DATA itself."""
 
@@ -39,10 +43,40 @@ logger = logging.getLogger("hfgen")
 
 @dataclass(frozen=True)
 class HeldOut(RealImages):
-    """Those of a store; `inputs` are the images with their conditions, if any."""
+    """Those of a store; `inputs` are the images with their conditions, if any; `training` is the whole train split."""
 
     store: ImageStore
     inputs: Tensor
+    training: ImageStore
+
+    @cached_property
+    def own_distances(self) -> Tensor:
+        """Of the held-out images, as `training_distances`."""
+        return self.training_distances(self.features)
+
+    def training_distances(self, features: Tensor) -> Tensor:
+        """How far features (M, D) are from those of the nearest of all training images: (M,)."""
+        return metrics.training_distances(self._training_features(), features).cpu()
+
+    def _training_features(self) -> Iterator[Tensor]:
+        """Of all training images, a part at a time; kept for the next model where they fit."""
+        if self._kept:
+            yield from self._kept
+            return
+        count = len(self.training)
+        keep = count * self.features.shape[1] <= _MOST_KEPT
+        parts = []
+        for first in range(0, count, _PART):
+            rows = torch.arange(first, min(first + _PART, count))
+            part = self.extractor.features(self.training.gather(rows)[:, : self.training.channels])
+            # Networks compute float32.
+            parts += [part.float()] if keep else []
+            yield part
+        self._kept.extend(parts)
+
+    @cached_property
+    def _kept(self) -> list[Tensor]:
+        return []
 
 
 def choose_n(
@@ -152,7 +186,7 @@ def _held_out(
     labels = None if store.labels is None else store.labels[chosen]
     real = real_images(images, other_images, labels, judge, seed)
     notes = list(dict.fromkeys([*store.notes, *training.notes, *_own_notes(store, extractor), *real.notes]))
-    return HeldOut(**{**vars(real), "notes": notes}, store=store, inputs=inputs)
+    return HeldOut(**{**vars(real), "notes": notes}, store=store, inputs=inputs, training=training)
 
 
 def _own_notes(store: ImageStore, extractor: str) -> Iterator[str]:

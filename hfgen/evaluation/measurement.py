@@ -13,8 +13,12 @@ from hfgen import metrics
 from hfgen.errors import UserError
 from hfgen.metrics import Estimate
 from hfgen.metrics.checks import check_finite
+from hfgen.metrics.neighbours import nearest_distances
 
 NEIGHBOURS = 5
+DISTANCES = ("training_distance_original", "training_distance_sample")
+"""Columns of the dataset: the distance of a held-out image and of a sample to the nearest training image."""
+
 _MOST_BINS, _IMAGES_PER_BIN = 100, 10
 _MS_SSIM_SIDE = 176
 
@@ -26,12 +30,13 @@ class RealImages:
     Attributes:
         images: Held-out images, uint8 (n, C, R, R).
         labels: Their classes (n,), or None.
-        others: Training images, at most n: the baseline, and what memorisation is measured from.
+        others: Training images, at most n: the baseline.
         extractor: The judge.
         features: Of `images`; float64 (n, D).
         other_features: Of `others`.
-        spectrum: Of `images`.
+        spectrum: Of `images`; its window is for all images that are held against them.
         sharpness: Of `images`, (n,) by name.
+        recognised: What an image must have to be of one of the known classes; None where there are none.
         baseline: `others` held against `images`, as samples are.
         notes: What was converted or guessed of the data, and what the baseline lacks; a line each.
     """
@@ -45,7 +50,13 @@ class RealImages:
     spectrum: metrics.PowerSpectrum
     sharpness: dict[str, Tensor]
     baseline: dict[str, Estimate]
+    recognised: metrics.Recognition | None = field(default=None, kw_only=True)
     notes: list[str] = field(default_factory=list, kw_only=True)
+
+    @property
+    def window(self) -> metrics.Window:
+        """That of all spectra."""
+        return self.spectrum.window
 
 
 @dataclass(frozen=True)
@@ -75,12 +86,15 @@ def real_images(
         "extractor": extractor,
         "features": extractor.features(images),
         "other_features": extractor.features(others),
-        "spectrum": metrics.power_spectrum(images),
+        "spectrum": metrics.power_spectrum(images, metrics.spectral_window(images)),
         "sharpness": metrics.sharpness(images),
     }
     check_finite(facts["features"], f"extractor: features of {extractor.id}")
+    if extractor.mode_counts is not None:
+        distances = nearest_distances(facts["other_features"], facts["features"])
+        facts["recognised"] = metrics.recognition(extractor.confidences(others), distances)
     found = metrics.Collector("baseline: ")
-    spectrum = metrics.power_spectrum(others)
+    spectrum = metrics.power_spectrum(others, facts["spectrum"].window)
     _set_metrics(found, RealImages(**facts, baseline={}), others, spectrum, facts["other_features"], seed)
     return RealImages(**facts, baseline=found.estimates, notes=found.notes)
 
@@ -92,6 +106,7 @@ def measure(
     seed: int,
     encodings: dict[str, Tensor] | None = None,
     codebook_size: int | None = None,
+    distances: dict[str, Tensor] | None = None,
 ) -> Measured:
     """Measure uint8 images that anything may have made.
 
@@ -105,6 +120,8 @@ def measure(
         encodings: What an encoder said of the held-out images: `posterior_mean` (n, ...) and `rate_bits` (n,), or
             `codes` (n, L) of `codebook_size`.
         codebook_size: How many codes there are.
+        distances: To the nearest training image (n,), of the held-out images and of the samples, by the names of
+            `DISTANCES`; without them, whether samples are copies isn't measured.
 
     Raises:
         UserError: images of another size or of other channels than the held-out ones.
@@ -112,18 +129,21 @@ def measure(
     for name, images in (("reconstructions", reconstructions), ("samples", samples)):
         if images is not None:
             _check_alike(real.images, images, name)
-    found, columns = metrics.Collector(), {}
+    found, columns = metrics.Collector(), dict[str, Tensor]()
     bands = {"real": _band_means(real.spectrum)}
     if samples is not None:
-        spectrum, features = metrics.power_spectrum(samples), real.extractor.features(samples)
+        spectrum, features = metrics.power_spectrum(samples, real.window), real.extractor.features(samples)
         bands["sample"] = _band_means(spectrum)
         _set_metrics(found, real, samples, spectrum, features, seed)
-        training, own = real.other_features, real.features
-        found.add("memorisation", lambda: metrics.memorisation(training, own, features, seed=seed))
+        if distances is not None:
+            own, theirs = (distances[name] for name in DISTANCES)
+            found.add("training_distance", lambda: metrics.copying(own, theirs, seed=seed))
+            columns.update(distances)
     if reconstructions is not None:
-        spectrum = metrics.power_spectrum(reconstructions)
+        spectrum = metrics.power_spectrum(reconstructions, real.window)
         bands["reconstruction"] = _band_means(spectrum)
-        columns = _reconstruction_metrics(found, real, reconstructions, spectrum, seed)
+        columns.update(_reconstruction_metrics(found, real, reconstructions, spectrum, seed))
+        bands.update(_bands(found, real, reconstructions, seed))
     _encoding_metrics(found, encodings or {}, codebook_size, seed)
     record = {
         "metrics": _as_json(found.estimates),
@@ -169,10 +189,30 @@ def _set_metrics(
     bins = min(_MOST_BINS, len(real.features) // _IMAGES_PER_BIN)
     if bins >= 2:
         found.add("ndb", lambda: _named(("ndb", "ndb_jsd"), metrics.ndb(real.features, features, bins, seed=seed)))
-    counts = real.extractor.mode_counts
-    if counts is not None:
-        drawn = real.extractor.modes(images)
-        found.add("modes", lambda: _named(("modes", "modes_kl"), metrics.modes_intervals(counts, drawn, seed=seed)))
+    found.add("two_sample_pixels", lambda: _told_apart_by_pixels(real, images, seed))
+    if real.recognised is not None:
+        found.add("modes", lambda: _modes(found, real, images, features))
+
+
+def _told_apart_by_pixels(real: RealImages, images: Tensor, seed: int) -> Estimate:
+    return metrics.two_sample_test_of_pixels(real.images, images, real.window, seed=seed)
+
+
+def _modes(found: metrics.Collector, real: RealImages, images: Tensor, features: Tensor) -> dict[str, Estimate]:
+    """Under a name of its own, and noted, where the images are too few to hit every mode."""
+    judge, needed = real.extractor, real.recognised
+    counts = judge.mode_counts
+    assert counts is not None and needed is not None, "only of known classes"
+    classes = metrics.accepted_modes(judge.modes(images), judge.confidences(images), features, real.features, needed)
+    use, kinds = metrics.modes_intervals(counts, classes), len(counts)
+    if metrics.enough_for_modes(len(images), kinds):
+        return {"modes": use.hit, "modes_rejected": use.rejected} | ({"modes_kl": use.kl} if use.kl else {})
+    chance = metrics.expected_distinct(counts / counts.sum(), len(images))
+    found.note(
+        f"modes: {len(images)} images are fewer than 26 for each of {kinds} modes, so modes_seen counts those that "
+        f"they hit; of real images, as many would hit {chance:.0f}"
+    )
+    return {"modes_seen": use.hit, "modes_rejected": use.rejected}
 
 
 def _named(names: tuple[str, ...], estimates: tuple[Estimate, ...]) -> dict[str, Estimate]:
@@ -201,13 +241,26 @@ def _reconstruction_metrics(
     power = spectrum.high, real.spectrum.high
     found.add("hf_ratio_reconstruction", lambda: metrics.bootstrap_ratio(*power, seed=seed, paired=True))
     found.add(
-        "averaging_identity", lambda: metrics.averaging_identity(real.images, images).estimates(seed=seed)["high"]
-    )
-    found.add(
         "spectral_distance_reconstruction", lambda: metrics.spectral_distance(real.spectrum, spectrum, paired=True)
     )
     _sharpness_ratios(found, real, images, "reconstruction", seed)
     return columns
+
+
+def _bands(found: metrics.Collector, real: RealImages, images: Tensor, seed: int) -> dict[str, list[float]]:
+    """Whether reconstructions are means of what the latent leaves open; returns the gain and coherence of each ring."""
+    measures = metrics.band_measures(real.images, images, real.window)
+
+    def high() -> dict[str, Estimate]:
+        band = measures.estimates(seed=seed)["high"]
+        return {"gain_high": band.gain, "coherence_high": band.coherence}
+
+    found.add("gain_high, coherence_high", high)
+    found.add("averaging_identity", lambda: measures.averaging_identity().estimates(seed=seed)["high"])
+    if "gain_high" not in found.estimates:
+        return {}
+    rings = measures.ring_estimates(seed=seed)
+    return {name: [getattr(ring, name).value for ring in rings] for name in ("gain", "coherence")}
 
 
 def _sharpness_ratios(found: metrics.Collector, real: RealImages, images: Tensor, kind: str, seed: int) -> None:
@@ -227,7 +280,7 @@ def _encoding_metrics(
         found.add("active_units", lambda: metrics.active_units_interval(encodings["posterior_mean"]))
     if "codes" in encodings:
         assert codebook_size is not None, "codes come from a codebook"
-        use = partial(metrics.codebook_use, encodings["codes"], codebook_size, seed=seed)
+        use = partial(metrics.codebook_use, encodings["codes"], codebook_size)
         names = ("codebook_perplexity", "codebook_usage")
         found.add(", ".join(names), lambda: _named(names, use()))
 

@@ -18,9 +18,9 @@ from hfgen.errors import SettingsError
 from hfgen.evaluation.card import dataset_card
 from hfgen.evaluation.dataset import write_dataset
 from hfgen.evaluation.held_out import HeldOut, choose_n, held_out_images
-from hfgen.evaluation.measurement import NEIGHBOURS, measure
+from hfgen.evaluation.measurement import DISTANCES, NEIGHBOURS, measure
 from hfgen.evaluation.workspace import fill, workspace
-from hfgen.files import folder_state, write_text
+from hfgen.files import folder_state, read_json, write_text
 from hfgen.hub.downloads import commit_of
 from hfgen.images import to_float, unit_to_uint8
 from hfgen.pipelines import ImagePipeline
@@ -47,7 +47,7 @@ class Evaluation:
         samples: Generated images, one a seed; the translations of the held-out conditions, where the model needs a
             condition; None where it draws nothing.
         seeds: Seeds of the samples: `torch.Generator().manual_seed(seed)` draws that one image again. Else [].
-        others: Training images that the baseline and memorisation are measured with, at most n.
+        others: Training images that the baseline is measured with, at most n.
         extractor: The judge.
         columns: Per image, what else the dataset holds: metrics of the pair (n,), `posterior_mean` or `codes` (n, L).
     """
@@ -158,6 +158,7 @@ def protocol_of(model: dict[str, Any], real: HeldOut, data: str, seed: int, made
         "protocol": {
             "seed": seed,
             "neighbours": NEIGHBOURS,
+            "window": real.window,
             "extractor": real.extractor.facts(),
             "versions": {name: version(name) for name in _LIBRARIES},
             **made,
@@ -260,9 +261,12 @@ def finish(
     notes: list[str],
 ) -> Evaluation:
     """Measure the images, uint8 (n, C, R, R), and complete the record; `notes` come before what the measures say."""
-    measured = measure(
-        real, reconstructions, samples, record["protocol"]["seed"], encodings, record["model"]["codebook_size"]
-    )
+    distances = None
+    if samples is not None:
+        theirs = real.training_distances(real.extractor.features(samples))
+        distances = dict(zip(DISTANCES, (real.own_distances, theirs), strict=True))
+    size = record["model"]["codebook_size"]
+    measured = measure(real, reconstructions, samples, record["protocol"]["seed"], encodings, size, distances)
     columns = {**measured.columns, **encodings}
     complete = {**record, **measured.record, "notes": [*notes, *measured.notes]}
     return Evaluation(
@@ -278,9 +282,10 @@ def check_out(out: Path | None, record: dict[str, Any]) -> None:
     """
     if out is None or not (out / "record.json").exists():
         return
-    before = RECORD.read(out / "record.json")
+    # Those of older versions, too, are measured again.
+    before = read_json(out / "record.json")
     for field in ("model", "data"):
-        was = before[field]["id"]
+        was = before.get(field, {}).get("id") if isinstance(before, dict) else None
         if was != record[field]["id"]:
             raise SettingsError(f"out: {out} holds the record of another {field} ({was}); choose another --out")
 

@@ -15,7 +15,7 @@ from hfgen.devices import Compute, choose
 from hfgen.documents import RECORD
 from hfgen.errors import SettingsError, UserError
 from hfgen.evaluation.dataset import read_dataset
-from hfgen.evaluation.measurement import measure, real_images
+from hfgen.evaluation.measurement import DISTANCES, measure, real_images
 from hfgen.hub.addresses import parse_address
 from hfgen.hub.downloads import download
 from hfgen.metrics import load_extractor
@@ -53,15 +53,18 @@ def verify(place: str | Path, *, device: str = "auto") -> int:
     if extractor.sha256 != record["protocol"]["extractor"]["sha256"]:
         raise UserError("verify: protocol.extractor.sha256: the dataset's extractor isn't the record's; get both again")
     seed, codebook_size = record["protocol"]["seed"], record["model"].get("codebook_size")
-    columns = read_dataset(dataset, (*_IMAGES, *_ENCODINGS, *_PAIRS))
+    columns = read_dataset(dataset, (*_IMAGES, *_ENCODINGS, *_PAIRS, *DISTANCES))
     for name in ("original", "other"):
         if name not in columns:
             raise UserError(f"verify: {dataset} has no column {name!r}; get it again")
     encodings = {name: columns[name] for name in _ENCODINGS if name in columns}
+    # Those need the training images, which the dataset doesn't hold.
+    distances = {name: columns[name] for name in DISTANCES if name in columns}
     compute = _compute(device, record["protocol"].get("device", "cpu"))
     with metrics.measuring(compute):
         real = real_images(columns["original"], columns["other"], None, extractor.to(compute.device), seed)
-        again = measure(real, columns.get("reconstruction"), columns.get("sample"), seed, encodings, codebook_size)
+        images = columns.get("reconstruction"), columns.get("sample")
+        again = measure(real, *images, seed, encodings, codebook_size, distances or None)
     kinds = ("metrics", "baseline", "spectrum")
     stored = {**_flat({kind: record[kind] for kind in kinds}), **_pairs(columns)}
     measured = {**_flat({kind: again.record[kind] for kind in kinds}), **_pairs(again.columns)}

@@ -1,6 +1,15 @@
 """Formulae, their intervals and the feature extractor; nothing here reads or writes results."""
 
 from hfgen.metrics.backbones import BackboneExtractor, InceptionExtractor, load_extractor, named_extractor
+from hfgen.metrics.bands import (
+    AveragingIdentity,
+    Band,
+    BandMeasures,
+    averaging_identity,
+    band_measures,
+    calibration,
+    is_conditional_mean,
+)
 from hfgen.metrics.bins import NDB, ndb
 from hfgen.metrics.collector import Collector
 from hfgen.metrics.dependent import (
@@ -34,22 +43,32 @@ from hfgen.metrics.latents import (
     codebook_use,
     kl_bits,
 )
-from hfgen.metrics.memorisation import memorisation
-from hfgen.metrics.modes import Modes, modes, modes_intervals
+from hfgen.metrics.memorisation import copying, memorisation, training_distances
+from hfgen.metrics.modes import (
+    Modes,
+    ModeUse,
+    Recognition,
+    accepted_modes,
+    enough_for_modes,
+    modes,
+    modes_intervals,
+    recognition,
+)
 from hfgen.metrics.neighbours import PRDC, expected_coverage, prdc
+from hfgen.metrics.occupancy import expected_distinct
 from hfgen.metrics.pixels import capped_psnr, ms_ssim, mse, psnr, ssim
 from hfgen.metrics.placement import computing_on, measuring
 from hfgen.metrics.sharpness import sharpness
 from hfgen.metrics.spectrum import (
-    AveragingIdentity,
     PowerSpectrum,
-    averaging_identity,
+    Window,
     high_frequency_ratio,
     luma,
     power_spectrum,
     spectral_distance,
+    spectral_window,
 )
-from hfgen.metrics.two_sample import two_sample_test
+from hfgen.metrics.two_sample import pixel_statistics, two_sample_test, two_sample_test_of_pixels
 from hfgen.metrics.vendi import vendi_interval, vendi_score
 
 __all__ = [
@@ -57,31 +76,43 @@ __all__ = [
     "PRDC",
     "AveragingIdentity",
     "BackboneExtractor",
+    "Band",
+    "BandMeasures",
     "CodebookUse",
     "Collector",
     "EmbeddedExtractor",
     "Estimate",
     "Extractor",
     "InceptionExtractor",
+    "ModeUse",
     "Modes",
     "MomentsAccumulator",
     "PowerSpectrum",
+    "Recognition",
+    "Window",
+    "accepted_modes",
     "active_units",
     "active_units_interval",
     "averaging_identity",
+    "band_measures",
     "bits_per_dim",
     "bootstrap_mean",
     "bootstrap_ratio",
+    "calibration",
     "capped_psnr",
     "clustered",
     "codebook_use",
     "computing_on",
+    "copying",
     "coverage_difference",
     "embedded_extractor",
+    "enough_for_modes",
     "expected_coverage",
+    "expected_distinct",
     "frechet_distance",
     "frechet_distance_interval",
     "high_frequency_ratio",
+    "is_conditional_mean",
     "kernel_distance",
     "kernel_distance_difference",
     "kernel_distance_interval",
@@ -99,15 +130,20 @@ __all__ = [
     "ndb",
     "paired_kernel_distance",
     "perceptual_distance",
+    "pixel_statistics",
     "power_spectrum",
     "prdc",
     "prdc_intervals",
     "psnr",
     "ratio_difference",
+    "recognition",
     "sharpness",
     "spectral_distance",
+    "spectral_window",
     "ssim",
+    "training_distances",
     "two_sample_test",
+    "two_sample_test_of_pixels",
     "vendi_interval",
     "vendi_score",
 ]

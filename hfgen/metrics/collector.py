@@ -31,6 +31,10 @@ class Collector:
         if found is not None:
             self.estimates.update(found if isinstance(found, dict) else {name: found})
 
+    def note(self, line: str) -> None:
+        """Keep a line about what was measured."""
+        self.notes.append(f"{self._prefix}{line}")
+
     def attempt(self, name: str, measure: Callable[[], Found]) -> Found | None:
         """What `measure` gives; None, and a note, where it fails or an interval isn't one of finite numbers."""
         try:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from hfgen.errors import UserError
 from hfgen.metrics.checks import check_feature_pair, check_finite
-from hfgen.metrics.distances import kernel_excess, kernel_sums
-from hfgen.metrics.intervals import Estimate
+from hfgen.metrics.distances import centred_square, kernel_excess, kernel_spread, kernel_sums
+from hfgen.metrics.intervals import Estimate, squared_distance_estimate
 from hfgen.metrics.neighbours import prdc
 
 _NORMAL_95 = 1.96
@@ -26,8 +26,6 @@ _ROWS = 512
 def kernel_distance_difference(real: Tensor, first: Tensor, second: Tensor) -> Estimate:
     """`kernel_distance` of `first` from `real` minus that of `second`; features (N, D), (M, D), (L, D).
 
-    Conservative where both distributions equal the real one, as `kernel_distance_interval` is.
-
     Raises:
         UserError: sets of several widths, fewer than two rows, NaN or infinity.
     """
@@ -37,7 +35,11 @@ def kernel_distance_difference(real: Tensor, first: Tensor, second: Tensor) -> E
         kernel_excess(first, real),
         -kernel_excess(second, real),
     )
-    return _linear(parts, factor=2)
+    n, m, k = map(len, (real, first, second))
+    chance = 2 * kernel_spread(first, first) / m**2 + 2 * kernel_spread(second, second) / k**2
+    # Of the real images among themselves, nothing is left in the difference.
+    chance += 4 * kernel_spread(real, first) / (n * m) + 4 * kernel_spread(real, second) / (n * k)
+    return _linear(parts, factor=2, chance=chance)
 
 
 def paired_kernel_distance(x: Tensor, y: Tensor) -> Estimate:
@@ -54,7 +56,15 @@ def paired_kernel_distance(x: Tensor, y: Tensor) -> Estimate:
         raise UserError(f"y: {len(y)} images for {len(x)} of x; give pairs, in one order")
     own_x, own_y, across = (_kernel_of_rows(a, b) for a, b in ((x, x), (y, y), (x, y)))
     sums = kernel_sums(x, x) - own_x + kernel_sums(y, y) - own_y - kernel_sums(x, y) - kernel_sums(y, x) + 2 * across
-    return _linear((sums / (len(x) - 1),), factor=2)
+    excess = sums / (len(x) - 1)
+
+    def kernels(rows: slice) -> Tensor:
+        a, b = x[rows], y[rows]
+        xx, yy, xy, yx = ((u @ v.T / x.shape[1] + 1).pow(3) for u, v in ((a, x), (b, y), (a, y), (b, x)))
+        return xx + yy - xy - yx
+
+    chance = 2 * centred_square(kernels, len(x), len(x), own=True) / len(x) ** 2
+    return squared_distance_estimate(float(excess.mean()), 4 * float(excess.var()) / len(x), chance, len(x))
 
 
 def ratio_difference(first: Tensor, second: Tensor, real: Tensor) -> Estimate:
@@ -97,10 +107,14 @@ def coverage_difference(real: Tensor, first: Tensor, second: Tensor, k: int = 5,
     return Estimate(value, max(value - reach, -1.0), min(value + reach, 1.0), n)
 
 
-def _linear(parts: tuple[Tensor, ...], factor: int) -> Estimate:
-    """The sum of the parts' means; each part's images are independent, and count `factor` times to first order."""
+def _linear(parts: tuple[Tensor, ...], factor: int, chance: float = 0.0) -> Estimate:
+    """The sum of the parts' means; each part's images are independent, and count `factor` times to first order.
+
+    `chance`: the variance of the second-order part, which is twice in the parts'.
+    """
     value = sum(float(part.mean()) for part in parts)
-    reach = _NORMAL_95 * factor * sum(float(part.var()) / len(part) for part in parts) ** 0.5
+    variance = factor**2 * sum(float(part.var()) / len(part) for part in parts)
+    reach = _NORMAL_95 * max(variance - chance, chance) ** 0.5
     return Estimate(value, value - reach, value + reach, min(map(len, parts)))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -141,6 +143,40 @@ def kernel_excess(x: Tensor, y: Tensor) -> Tensor:
     """
     own = (kernel_sums(x, x) - (x.square().mean(1) + 1).pow(3)) / (len(x) - 1)
     return own - kernel_sums(x, y) / len(y)
+
+
+def kernel_chance(x: Tensor, y: Tensor) -> float:
+    """The variance of `kernel_distance` that no single image explains, all of it for equal distributions.
+
+    Of (N, D) and (M, D) float64: the second-order term of Hoeffding's decomposition.
+    """
+    n, m = len(x), len(y)
+    own = 2 * kernel_spread(x, x) / n**2 + 2 * kernel_spread(y, y) / m**2
+    return own + 4 * kernel_spread(x, y) / (n * m)
+
+
+def kernel_spread(x: Tensor, y: Tensor) -> float:
+    """The mean square of the kernel between two sets, or different images of one, less what each image has on average.
+
+    k - mean of row - mean of column + mean has this mean square, since the means are orthogonal to it.
+    """
+    scaled = y.T / y.shape[1]
+    return centred_square(lambda rows: (x[rows] @ scaled).add_(1).pow_(3), len(x), len(y), own=x is y)
+
+
+def centred_square(kernels: Callable[[slice], Tensor], n: int, m: int, *, own: bool) -> float:
+    """The same of any kernel, `kernels` giving rows of its matrix (n, m); `own`: without its diagonal."""
+    columns, rows, squares = torch.zeros(m, dtype=torch.float64), [], 0.0
+    for first in range(0, n, _ROWS):
+        block = kernels(slice(first, first + _ROWS))
+        if own:
+            block.diagonal(first).zero_()
+        rows.append(block.sum(1))
+        columns = columns.to(block.device) + block.sum(0)
+        squares += float(block.square().sum())
+    row_means, column_means = torch.cat(rows) / (m - own), columns / (n - own)
+    means = row_means.square().mean() + column_means.square().mean() - row_means.mean().square()
+    return max(squares / (n * (m - own)) - float(means), 0.0)
 
 
 def kernel_sums(x: Tensor, y: Tensor) -> Tensor:

@@ -58,6 +58,10 @@ class Extractor(ABC):
         """uint8 (N, C, S, S) -> the class (N,) that it takes each image for; an index into `mode_counts`."""
         raise UserError(f"extractor: {self.id} tells no classes; use the embedded one, on labelled data")
 
+    def confidences(self, images: Tensor) -> Tensor:
+        """uint8 (N, C, S, S) -> how sure it is of each image's class (N,), in [0, 1]; errors as `modes`."""
+        raise UserError(f"extractor: {self.id} tells no classes; use the embedded one, on labelled data")
+
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Write what `hfgen.metrics.load_extractor` reads."""
@@ -109,6 +113,15 @@ class EmbeddedExtractor(Extractor):
         for size, factor in zip(head.sizes, predictions(head(self.features(images).float())).T, strict=True):
             mode = mode * size + factor
         return mode
+
+    @torch.no_grad()
+    def confidences(self, images: Tensor) -> Tensor:
+        """See `Extractor`: the product over factors; errors as `features`."""
+        if self.mode_counts is None:
+            return super().confidences(images)
+        head = self._classifier.head
+        factors = [logits.softmax(1).amax(1) for logits in head(self.features(images).float())]
+        return torch.stack(factors).prod(0).double()
 
     def save(self, folder: Path) -> None:
         """See `Extractor`."""

@@ -16,14 +16,17 @@ import torch
 from torch import Tensor
 
 from hfgen.errors import UserError
-from hfgen.metrics.checks import check_feature_pair, check_finite
-from hfgen.metrics.distances import frechet_distance, kernel_excess, moments
+from hfgen.metrics.checks import check_feature_pair, check_features, check_finite
+from hfgen.metrics.distances import frechet_distance, kernel_chance, kernel_excess, moments
 from hfgen.metrics.neighbours import PRDC, prdc_of_subsets
 
 _RESAMPLES = 1000
 _RESAMPLES_AT_ONCE = 50
 _SPLITS = 25
 _NORMAL_95 = 1.96
+_TINY = 1e-300
+# Student's t for a variance of 25 splits, in units of the normal's.
+_STUDENT = 2.064 / _NORMAL_95
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,27 @@ def bootstrap_ratio(numerator: Tensor, denominator: Tensor, *, seed: int, paired
     return _percentiles(float(above.mean() / below.mean()), means, min(len(above), len(below)))
 
 
-def kernel_distance_interval(x: Tensor, y: Tensor) -> Estimate:
-    """`kernel_distance` with the normal interval of its linear part (Hoeffding): no randomness.
+def bootstrap_of_means(values: Tensor, statistic: Callable[[Tensor], Tensor], *, seed: int) -> list[Estimate]:
+    """Functions of the means of several values per image (N, K), by 1000 resamples of the images.
 
-    Conservative for equal distributions, where the linear part is 0 and its estimate isn't.
+    `statistic` maps means (R, K) to (R, S), row by row; there is one estimate for each of the S.
+
+    Raises:
+        UserError: not (N, K), fewer than two rows, NaN or infinity, or a statistic that isn't finite.
+    """
+    values = check_features(values, "values", at_least=2).cpu()
+    means = []
+    for picks in _resamples(len(values), _generator(seed)):
+        counts = torch.zeros(picks.shape, dtype=torch.float64)
+        counts.scatter_add_(1, picks, torch.ones_like(counts))
+        means.append(counts @ values / len(values))
+    found, resampled = statistic(values.mean(0, keepdim=True))[0], statistic(torch.cat(means))
+    check_finite(torch.cat([found[None], resampled]), "values")
+    return [_percentiles(value, column, len(values)) for value, column in zip(found.tolist(), resampled.T, strict=True)]
+
+
+def kernel_distance_interval(x: Tensor, y: Tensor) -> Estimate:
+    """`kernel_distance` with the interval of `squared_distance_estimate`: no randomness.
 
     Raises:
         UserError: as `kernel_distance`.
@@ -85,20 +105,23 @@ def kernel_distance_interval(x: Tensor, y: Tensor) -> Estimate:
     x, y = check_feature_pair(x, y, at_least=2, names=("x", "y"))
     parts = kernel_excess(x, y), kernel_excess(y, x)
     value = sum(float(part.mean()) for part in parts)
-    error = sum(4 * float(part.var()) / len(part) for part in parts) ** 0.5
-    return normal_estimate(value, error, min(len(x), len(y)))
+    variance = sum(4 * float(part.var()) / len(part) for part in parts)
+    return squared_distance_estimate(value, variance, kernel_chance(x, y), min(len(x), len(y)))
 
 
 def frechet_distance_interval(real: Tensor, fake: Tensor, *, seed: int) -> Estimate:
     """The Frechet distance of two feature sets (N, D), (M, D), freed of its bias; hence sometimes negative.
 
-    The bias goes as 1/n (Chong & Forsyth 2020), so that 2 FD(n) - mean FD(n/2) has none left. Sound where n/2
-    is well above D; the interval is conservative for equal distributions.
+    The bias goes as 1/n (Chong & Forsyth 2020), so that 2 FD(n) - mean FD(n/2) has none left where n/2 is above D.
+    Below, covariances are singular and the number is meaningless: 36 for equal distributions at D = 512 and n = 600.
 
     Raises:
-        UserError: not two sets of one width, fewer than four rows, NaN or infinity.
+        UserError: not two sets of one width, fewer than 2 (D + 1) or four rows, NaN or infinity.
     """
     real, fake = check_feature_pair(real, fake, at_least=4)
+    size, needed = min(len(real), len(fake)), 2 * (real.shape[1] + 1)
+    if size < needed:
+        raise UserError(f"fd: {size} images are too few for {real.shape[1]} features; give at least {needed}")
     return debiased_estimate(lambda x, y: frechet_distance(*moments(x), *moments(y)), real, fake, seed=seed)
 
 
@@ -113,7 +136,9 @@ def debiased_estimate(
         dtype=torch.float64,
     )
     value = 2 * statistic(real, fake) - float(halves.mean())
-    return normal_estimate(value, float(halves.std()), min(len(real), len(fake)))
+    differences, means = _of_splits(halves)
+    students = _STUDENT**2
+    return squared_distance_estimate(value, students * differences, students * means, min(len(real), len(fake)))
 
 
 def prdc_intervals(real: Tensor, fake: Tensor, k: int = 5, *, seed: int) -> dict[str, Estimate]:
@@ -131,7 +156,7 @@ def prdc_intervals(real: Tensor, fake: Tensor, k: int = 5, *, seed: int) -> dict
     values = prdc_of_subsets(real, fake, members[0], members[1], k)
     size = min(len(real), len(fake))
     estimates = {
-        name: normal_estimate(value, error, size)
+        name: normal_estimate(value, _STUDENT * error, size)
         for name, value, error in zip(PRDC._fields, values[0].tolist(), values[1:].std(0).tolist(), strict=True)
     }
     shares = {name: _as_share(estimates[name]) for name in ("precision", "recall", "coverage")}
@@ -179,6 +204,41 @@ def half_memberships(size: int, generator: torch.Generator) -> Tensor:
         members[order[:half], column] = True
         members[order[half : 2 * half], column + 1] = True
     return members
+
+
+def smooth_error(halves: Tensor) -> float:
+    """The standard error of a smooth statistic of the whole from its values (50,) on the halves of 25 splits."""
+    differences, means = _of_splits(halves)
+    return _STUDENT * max(differences - means, means) ** 0.5
+
+
+def _of_splits(halves: Tensor) -> tuple[float, float]:
+    """Variances of half the difference and of the mean of each split's two halves.
+
+    The first has the variance of the statistic's first-order part on the whole and twice that of its second-order part;
+    the other has that of its second-order part alone, which is all there is where distributions are equal.
+    """
+    first, second = halves.double().view(-1, 2).unbind(1)
+    return float(((first - second) / 2).square().mean()), float(((first + second) / 2).var())
+
+
+def squared_distance_estimate(value: float, variance: float, chance: float, n: int) -> Estimate:
+    """An unbiased estimate of a squared distance, whose variance grows with it.
+
+    The interval holds every distance d^2 that the value is at most 1.96 standard errors away from, the error being that
+    at d^2: a variance of `chance` at 0, and more in proportion to d^2. That at the value itself would be too wide for
+    equal distributions and, above them, too narrow on one side.
+
+    Args:
+        value: The estimate, sometimes negative.
+        variance: Its variance, estimated from first-order parts, which has that of chance twice in it.
+        chance: Its variance for equal distributions.
+        n: Images.
+    """
+    slope = max(variance - chance, 0.0) / max(value, chance**0.5, _TINY)
+    skew = _NORMAL_95**2 * slope / 2
+    centre, reach = value + skew, (_NORMAL_95**2 * (chance + slope * max(value, 0.0)) + skew**2) ** 0.5
+    return Estimate(value, min(centre - reach, value), max(centre + reach, value), n)
 
 
 def _resamples(size: int, generator: torch.Generator) -> Iterator[Tensor]:

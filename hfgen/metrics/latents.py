@@ -10,8 +10,8 @@ from torch import Tensor
 
 from hfgen.errors import UserError
 from hfgen.metrics.checks import check_finite
-from hfgen.metrics.intervals import Estimate, half_memberships, normal_estimate
-from hfgen.objectives.codebook import perplexity
+from hfgen.metrics.intervals import Estimate, normal_estimate
+from hfgen.metrics.occupancy import distinct
 from hfgen.objectives.kl import kl_to_standard_normal
 
 _ACTIVE = 0.01
@@ -53,15 +53,21 @@ def active_units(means: Tensor) -> int:
 
 
 def active_units_interval(means: Tensor) -> Estimate:
-    """`active_units` between the units whose variance surely is above .01 and those for which it may be.
+    """`active_units` with an interval for the mean number at as many images, within 0 and all units.
 
-    The standard error of a variance v over N images is sqrt((m4 - v^2) / N), m4 the fourth central moment.
+    The standard error of a variance v over N images is sqrt((m4 - v^2) / N), m4 the fourth central moment. Of other
+    images, a unit z standard errors above .01 is above it again with probability p = P(N(0, 2) < z), and the number's
+    variance is the sum of p (1 - p).
     """
     variances, flat = _variances(means), means.double().flatten(1)
     fourth = (flat - flat.mean(0)).pow(4).mean(0)
-    error = 1.96 * ((fourth - variances.square()).clamp_min(0) / len(flat)).sqrt()
-    value, low, high = (float((bound > _ACTIVE).sum()) for bound in (variances, variances - error, variances + error))
-    return Estimate(value, low, high, len(flat))
+    errors = ((fourth - variances.square()).clamp_min(0) / len(flat)).sqrt()
+    certain = torch.where(variances > _ACTIVE, torch.inf, -torch.inf)
+    chances = torch.special.ndtr(torch.where(errors > 0, (variances - _ACTIVE) / errors, certain) / math.sqrt(2))
+    found = normal_estimate(
+        float((variances > _ACTIVE).sum()), float((chances * (1 - chances)).sum()) ** 0.5, len(flat)
+    )
+    return Estimate(found.value, max(found.low, 0.0), min(found.high, float(flat.shape[1])), found.n)
 
 
 def bits_per_dim(elbo_nats: Tensor, dimensions: int, *, level: float = 1.0) -> Tensor:
@@ -86,7 +92,7 @@ def bits_per_dim(elbo_nats: Tensor, dimensions: int, *, level: float = 1.0) -> T
     return (-elbo_nats.double() / dimensions - math.log(level)) / math.log(2)
 
 
-def codebook_use(codes: Tensor, size: int, *, seed: int) -> CodebookUse:
+def codebook_use(codes: Tensor, size: int) -> CodebookUse:
     """Use of a codebook of `size` by the codes (N, ...) of N images, integers in [0, size).
 
     Raises:
@@ -99,16 +105,21 @@ def codebook_use(codes: Tensor, size: int, *, seed: int) -> CodebookUse:
     if low < 0 or high >= size:
         raise UserError(f"codes: {low if low < 0 else high} is out of range; give 0 to {size - 1}")
     flat = codes.flatten(1).cpu().long()
+    used = distinct(flat, size)
+    usage = Estimate(used.value / size, used.low / size, used.high / size, used.n)
+    return CodebookUse(_perplexity(flat, size), usage)
 
-    generator = torch.Generator().manual_seed(seed)
 
-    def use(chosen: Tensor) -> list[float]:
-        return [float(perplexity(chosen, size)), chosen.unique().numel() / size]
-
-    halves = torch.tensor([use(flat[members]) for members in half_memberships(len(flat), generator).T])
-    errors = halves.double().std(0).tolist()
-    effective, used = (normal_estimate(value, error, len(flat)) for value, error in zip(use(flat), errors, strict=True))
-    return CodebookUse(effective, used)
+def _perplexity(codes: Tensor, size: int) -> Estimate:
+    """By the delta method: an image moves the entropy by its codes' mean surprise, beyond the entropy itself."""
+    shares = torch.bincount(codes.flatten(), minlength=size).double() / codes.numel()
+    surprise = -shares.clamp_min(torch.finfo(torch.float64).tiny).log()[codes].mean(1)
+    value = float(surprise.mean().exp())
+    found = normal_estimate(value, value * float(surprise.std()) / len(codes) ** 0.5, len(codes))
+    most = float(min(size, codes.numel()))
+    # Rounding may leave an even use above the size.
+    value = min(max(value, 1.0), most)
+    return Estimate(value, max(min(found.low, value), 1.0), max(min(found.high, most), value), found.n)
 
 
 def _variances(means: Tensor) -> Tensor:

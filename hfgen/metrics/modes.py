@@ -1,4 +1,4 @@
-"""Modes of data that has known ones: how many a generator hits, and how evenly."""
+"""Modes of data that has known ones: how many a generator hits, how evenly, and how much of it is none of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ import torch
 from torch import Tensor
 
 from hfgen.errors import UserError
-from hfgen.metrics.intervals import Estimate, half_memberships, normal_estimate
+from hfgen.metrics.intervals import Estimate, squared_distance_estimate, wilson
+from hfgen.metrics.neighbours import nearest_distances
+from hfgen.metrics.occupancy import distinct
+
+IMAGES_PER_MODE = 26
+"""As customary for the 1000 modes of stacked digits: 26,000 samples (Lin et al., 1712.04086)."""
+
+REJECTED = -1
+"""The class of an image that is of none."""
+
+_REJECTS = 0.025
 
 
 class Modes(NamedTuple):
@@ -21,48 +31,114 @@ class Modes(NamedTuple):
     kl: float
 
 
+class ModeUse(NamedTuple):
+    """The same with intervals for the mean at as many images, and the share of images that are of no mode.
+
+    `kl`: None where fewer than 26 images a mode were given, or all were rejected: it would be chance.
+    """
+
+    hit: Estimate
+    kl: Estimate | None
+    rejected: Estimate
+
+
+class Recognition(NamedTuple):
+    """What an image must have to count as one of its class: at least this confidence, at most this distance."""
+
+    confidence: float
+    distance: float
+
+
 def modes(real: Tensor, generated: Tensor, count: int) -> Modes:
     """Compare the classes (N,) of real images with those (M,) that a classifier gives generated ones.
 
-    Both are integers in [0, `count`). As customary, a mode is hit where one image at least is of it, so that the
-    number depends on M: 26 images of each of the 1000 modes of `stacked` are usual. With few images the KL of a
-    perfect generator isn't 0 but about (count - 1) / 2 * (1 / M + 1 / N).
+    Both are integers in [0, `count`), or -1 for generated images that were rejected (`accepted_modes`), which don't
+    count. A mode is hit where one image at least is of it, so that the number depends on M: 26 images of each mode are
+    usual. With few images the KL of a perfect generator isn't 0 but about (count - 1) / 2 * (1 / M + 1 / N).
 
     Raises:
         UserError: no images, values that aren't integers or out of range.
     """
-    shares = []
-    for name, classes in (("real", real), ("generated", generated)):
-        if classes.ndim != 1 or len(classes) == 0 or classes.is_floating_point():
-            kind = f"{str(classes.dtype).removeprefix('torch.')} {tuple(classes.shape)}"
-            raise UserError(f"{name}: {kind} isn't a list of classes; give one integer an image")
-        low, high = int(classes.min()), int(classes.max())
-        if low < 0 or high >= count:
-            raise UserError(f"{name}: class {low if low < 0 else high} is out of range; give 0 to {count - 1}")
-        shares.append(torch.bincount(classes.long(), minlength=count).double() / len(classes))
-    p, q = shares
+    p, q = _shares(real, "real", count, 0), _shares(generated, "generated", count, REJECTED)
     seen = q > 0
     return Modes(int(seen.sum()), float((q[seen] * (q[seen] / p[seen]).log()).sum()))
 
 
-def modes_intervals(counts: Tensor, generated: Tensor, *, seed: int) -> tuple[Estimate, Estimate]:
-    """`modes`, hit and KL, of real images with `counts` (K,) of each class and generated ones of classes (M,).
+def recognition(confidences: Tensor, distances: Tensor) -> Recognition:
+    """What 95 % of real images have: their confidences (N,) and distances (N,) in `accepted_modes`'s sense.
 
-    Intervals are for the mean value at M images, on which both depend; the real counts are taken as given.
+    A classifier is confident of what it never saw, such as black images; those lie far from real ones. What lies near,
+    such as an average of all, it isn't confident of.
+    """
+    return Recognition(float(confidences.double().quantile(_REJECTS)), float(distances.quantile(1 - _REJECTS)))
+
+
+def accepted_modes(
+    classes: Tensor, confidences: Tensor, features: Tensor, real_features: Tensor, needed: Recognition
+) -> Tensor:
+    """Classes (M,) with -1 for images that aren't recognised: garbage is of no mode.
+
+    `confidences` (M,): how sure the classifier is, in [0, 1]. The distance is that of the features (M, D) to the
+    nearest of real images (N, D).
+    """
+    distances = nearest_distances(features.double(), real_features.double())
+    accepted = (confidences.double() >= needed.confidence) & (distances <= needed.distance)
+    return torch.where(accepted, classes, REJECTED)
+
+
+def enough_for_modes(images: int, count: int) -> bool:
+    """Whether there are 26 images a mode."""
+    return images >= IMAGES_PER_MODE * count
+
+
+def modes_intervals(counts: Tensor, generated: Tensor) -> ModeUse:
+    """`modes` of real images with `counts` (K,) of each class and generated ones of classes (M,), -1 for rejected ones.
+
+    Intervals are for the mean value at M images, on which hit and KL depend; the real counts are taken as given.
 
     Raises:
         UserError: as `modes`, fewer than four generated images, or one of a class that no real image has.
     """
     if len(generated) < 4:
         raise UserError(f"generated: {len(generated)} images are too few; give at least 4")
-    count = len(counts)
+    count, size = len(counts), len(generated)
     real = torch.arange(count).repeat_interleave(counts)
     whole = modes(real, generated, count)
     if whole.kl == float("inf"):
         raise UserError("generated: a class that no real image has; count the modes of more real images")
-    halves = half_memberships(len(generated), torch.Generator().manual_seed(seed)).T
-    spread = torch.tensor([modes(real, generated[half], count) for half in halves], dtype=torch.float64).std(0)
-    hit, divergence = (
-        normal_estimate(float(value), float(error), len(generated)) for value, error in zip(whole, spread, strict=True)
-    )
-    return Estimate(hit.value, max(hit.low, 0.0), min(hit.high, float(count)), hit.n), divergence
+    accepted = generated[generated != REJECTED]
+    rejected = wilson(1 - len(accepted) / size, size)
+    if len(accepted) == 0:
+        return ModeUse(Estimate(0.0, 0.0, 1.0, size), None, rejected)
+    found = distinct(accepted[:, None], count)
+    hit = Estimate(found.value, found.low, found.high, size)
+    kl = _divergence(whole.kl, counts, accepted) if enough_for_modes(size, count) else None
+    return ModeUse(hit, kl, rejected)
+
+
+def _divergence(value: float, counts: Tensor, classes: Tensor) -> Estimate:
+    """The KL's interval: a squared distance, once what chance adds is taken off.
+
+    Chance alone makes 2 M KL a chi-square with a degree of freedom for each mode beyond the first.
+    """
+    size, known = len(classes), counts > 0
+    drawn = torch.bincount(classes, minlength=len(counts))[known].double()
+    # Half an image more of each, so that a mode that was missed by chance adds its part.
+    q = (drawn + 0.5) / (size + len(drawn) / 2)
+    ratios = (q * counts.sum() / counts[known]).log()
+    linear = float((q * ratios.square()).sum() - (q * ratios).sum().square())
+    bias = (int((drawn > 0).sum()) - 1) / (2 * size)
+    found = squared_distance_estimate(value - bias, linear / size, bias / size, size)
+    return Estimate(value, min(max(found.low + bias, 0.0), value), found.high + bias, size)
+
+
+def _shares(classes: Tensor, name: str, count: int, least: int) -> Tensor:
+    """Of each class among those that aren't rejected; all 0 where all are."""
+    if classes.ndim != 1 or len(classes) == 0 or classes.is_floating_point():
+        kind = f"{str(classes.dtype).removeprefix('torch.')} {tuple(classes.shape)}"
+        raise UserError(f"{name}: {kind} isn't a list of classes; give one integer an image")
+    low, high = int(classes.min()), int(classes.max())
+    if low < least or high >= count:
+        raise UserError(f"{name}: class {low if low < least else high} is out of range; give 0 to {count - 1}")
+    accepted = classes[classes >= 0].long()
+    return torch.bincount(accepted, minlength=count).double() / max(len(accepted), 1)

@@ -1,27 +1,36 @@
-"""Where in frequency an image set has its power, and which part of the missing power is averaging.
+"""Where in frequency an image set has its power.
 
 Frequencies are in cycles per pixel. Powers are |F|^2 / (H W)^2 of the luma, so that those of an image's
 non-DC bins sum to its variance (Parseval). Rings stop at the Nyquist frequency .5; the corners of the
 spectrum, where checkerboards live, are kept apart.
+
+The discrete transform joins opposite borders. Where they differ, as in photographs, that step is power at all
+frequencies, which no blur removes: such sets are measured through a Hann window (see `spectral_window`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from hfgen.errors import UserError
 from hfgen.metrics.checks import check_images
-from hfgen.metrics.intervals import Estimate, bootstrap_ratio, normal_estimate
+from hfgen.metrics.intervals import Estimate, squared_distance_estimate
 from hfgen.metrics.placement import back, moved
+
+Window = Literal["none", "hann"]
 
 _BANDS = 16
 _MIDDLE, _HIGH = 0.125, 0.25
 SMALLEST = 16
 _PIXELS = 2**20
+# Of a set whose opposite borders differ by more than neighbours do; 1/f fields of 32 px have 4, white noise 1.
+_SEAM = 2.0
+_BANDS_OF_SPECTRUM = ("bands", "corners", "corner_bands", "low", "middle", "high")
 _REC_601 = (0.299, 0.587, 0.114)
 
 
@@ -34,6 +43,7 @@ class PowerSpectrum:
     `bands` (N, B): the rings. `corners` (N,): beyond .5. `corner_bands` (N, K): the same in rings as wide, of which
     the last of a square image holds the finest checkerboard alone, or nearly.
     `low`, `middle`, `high` (N,): up to .125, up to .25, and beyond .25, corners included.
+    `window`: what the images were multiplied with first; powers of different windows can't be compared.
     """
 
     frequencies: Tensor
@@ -43,49 +53,7 @@ class PowerSpectrum:
     low: Tensor
     middle: Tensor
     high: Tensor
-
-
-@dataclass(frozen=True)
-class AveragingIdentity:
-    """(S_real - S_reconstruction) / S_error; 1 where the missing power is averaging, 0 where it was put back.
-
-    If the reconstruction is E[x | z], its error is orthogonal to it and the ratio is 1 at every frequency.
-    `missing` and `error` are per image, for intervals: the ratio is the mean of one over the mean of the other.
-    """
-
-    missing: PowerSpectrum
-    error: PowerSpectrum
-
-    @property
-    def frequencies(self) -> Tensor:
-        """(B,): those of the rings."""
-        return self.error.frequencies
-
-    @property
-    def bands(self) -> Tensor:
-        """(B,): the ratio in each ring."""
-        return self.missing.bands.mean(0) / self.error.bands.mean(0)
-
-    @property
-    def high(self) -> float:
-        """The ratio beyond .25 cycles per pixel."""
-        return float(self.missing.high.mean() / self.error.high.mean())
-
-    def estimates(self, *, seed: int) -> dict[str, Estimate]:
-        """The ratio with its interval in the bands `low`, `middle` and `high` of `PowerSpectrum`.
-
-        Raises:
-            UserError: fewer than two images, or an error that is 0 in a band for nearly all.
-        """
-        return {
-            name: bootstrap_ratio(getattr(self.missing, name), getattr(self.error, name), seed=seed, paired=True)
-            for name in ("low", "middle", "high")
-        }
-
-    def ring_estimates(self, *, seed: int) -> list[Estimate]:
-        """The same in each of the B rings."""
-        rings = zip(self.missing.bands.T, self.error.bands.T, strict=True)
-        return [bootstrap_ratio(missing, error, seed=seed, paired=True) for missing, error in rings]
+    window: Window = "none"
 
 
 def luma(images: Tensor) -> Tensor:
@@ -102,15 +70,38 @@ def luma(images: Tensor) -> Tensor:
     return torch.einsum("nchw,c->nhw", images.double(), weights) / 255
 
 
-def power_spectrum(images: Tensor) -> PowerSpectrum:
+def spectral_window(real: Tensor) -> Window:
+    """The window for the spectra of uint8 real images (N, C, H, W), and of all that is compared with them.
+
+    `hann` where the squared difference of opposite borders is more than twice that of neighbouring pixels, on average
+    over images and both axes: 0 for glyphs and other images on one background, 1 for white noise, 4 and more for
+    photographs.
+
+    Raises:
+        UserError: as `power_spectrum`.
+    """
+    check_size(real, "real")
+    seam, inside = 0.0, 0.0
+    for batch in real.split(batch_size(real)):
+        values = luma(batch)
+        for lines in (values, values.transpose(1, 2)):
+            share = len(batch) / len(real)
+            seam += share * float((lines[:, 0] - lines[:, -1]).square().mean())
+            inside += share * float(lines.diff(dim=1).square().mean())
+    return "hann" if seam > _SEAM * inside else "none"
+
+
+def power_spectrum(images: Tensor, window: Window = "none") -> PowerSpectrum:
     """The spectrum of each image's luma; uint8 (N, C, H, W), sides of at least 16.
+
+    `window`: `none`, or `hann`, which is 0 at the borders and leaves the power of white noise as it is. Choose the same
+    for all images that are compared, by `spectral_window` of the real ones.
 
     Raises:
         UserError: not an image set, an empty one, or too small.
     """
-    check_images(images, "images")
-    _check_size(images)
-    return _join([_spectrum(luma(batch)) for batch in images.split(_batch_size(images))])
+    check_size(images, "images")
+    return joined([spectrum_of(transform(luma(batch), window), window) for batch in images.split(batch_size(images))])
 
 
 def high_frequency_ratio(images: PowerSpectrum, real: PowerSpectrum) -> float:
@@ -119,33 +110,11 @@ def high_frequency_ratio(images: PowerSpectrum, real: PowerSpectrum) -> float:
     Raises:
         UserError: the real images have no such power.
     """
+    check_windows(real, images, "images")
     reference = float(real.high.mean())
     if reference == 0:
         raise UserError("real: the images have no power above .25 cycles/pixel; use images that aren't flat")
     return float(images.high.mean()) / reference
-
-
-def averaging_identity(real: Tensor, reconstruction: Tensor) -> AveragingIdentity:
-    """Compare uint8 (N, C, H, W) with their reconstructions, in the same order.
-
-    Raises:
-        UserError: as `power_spectrum`, shapes that differ, or reconstructions without any error.
-    """
-    check_images(real, "real")
-    check_images(reconstruction, "reconstruction")
-    _check_size(real)
-    if real.shape != reconstruction.shape:
-        shapes = f"{tuple(reconstruction.shape)} against {tuple(real.shape)} of real"
-        raise UserError(f"reconstruction: shape {shapes}; give one per real image, at the same size")
-    size = _batch_size(real)
-    batches = zip(real.split(size), reconstruction.split(size), strict=True)
-    lumas = ((luma(x), luma(y)) for x, y in batches)
-    spectra = [(_spectrum(x), _spectrum(y), _spectrum(x - y)) for x, y in lumas]
-    original, output, error = (_join(list(parts)) for parts in zip(*spectra, strict=True))
-    if not (error.bands.sum(0) > 0).all() or not error.high.sum() > 0:
-        raise UserError("reconstruction: no error at some frequencies, so no ratio; compare lossy ones")
-    missing = [a - b for a, b in zip(_parts(original), _parts(output), strict=True)]
-    return AveragingIdentity(PowerSpectrum(original.frequencies, *missing), error)
 
 
 def spectral_distance(real: PowerSpectrum, fake: PowerSpectrum, *, paired: bool = False) -> Estimate:
@@ -154,8 +123,8 @@ def spectral_distance(real: PowerSpectrum, fake: PowerSpectrum, *, paired: bool 
 
     0 = the same spectrum; a Gaussian blur of 1 pixel gives about 4.5. Two-sided: too much power counts as too little.
     Sampling adds its variance to the square, which is subtracted, so that equal distributions give about 0. The
-    interval is that of the square, a quadratic form of nearly normal differences, whose variance is
-    4 d'Vd + 2 tr V^2 with d the differences and V their covariance.
+    interval is that of the square, a quadratic form of nearly normal differences d of covariance V, whose variance is
+    4 d'Vd + 2 tr V^2.
 
     Args:
         real: Of N images.
@@ -165,6 +134,7 @@ def spectral_distance(real: PowerSpectrum, fake: PowerSpectrum, *, paired: bool 
     Raises:
         UserError: images of other sizes, fewer than two, pairs of different lengths, or a band without any power.
     """
+    check_windows(real, fake, "fake")
     first, second = (torch.cat([x.bands, x.corner_bands], dim=1) for x in (real, fake))
     if first.shape[1] != second.shape[1] or not torch.equal(real.frequencies, fake.frequencies):
         raise UserError("fake: another spectrum's frequencies; compare images of one size")
@@ -176,12 +146,11 @@ def spectral_distance(real: PowerSpectrum, fake: PowerSpectrum, *, paired: bool 
         covariance = _covariance(influences[1] - influences[0])
     else:
         covariance = _covariance(influences[0]) + _covariance(influences[1])
-    trace = 2 * covariance.square().sum()
-    variance = torch.maximum(4 * difference @ covariance @ difference - trace, trace)
     bins = len(difference)
-    square = normal_estimate(
+    square = squared_distance_estimate(
         float(difference.square().sum() - covariance.trace()) / bins,
-        float(variance.sqrt()) / bins,
+        4 * float(difference @ covariance @ difference) / bins**2,
+        2 * float(covariance.square().sum()) / bins**2,
         min(len(first), len(second)),
     )
     value, low, high = (max(number, 0.0) ** 0.5 for number in (square.value, square.low, square.high))
@@ -203,13 +172,33 @@ def _log_mean(powers: Tensor, name: str) -> tuple[Tensor, Tensor]:
     return mean.log(), powers / mean - 1
 
 
-def _spectrum(values: Tensor) -> PowerSpectrum:
-    count, height, width = values.shape
-    power = torch.fft.fft2(values - values.mean((1, 2), keepdim=True), norm="forward").abs().square()
-    frequencies, rings, corners, others = (part.to(values.device) for part in _regions(height, width))
-    power = power.reshape(count, -1)
-    low, middle, high, beyond = (power @ others).unbind(1)
-    return PowerSpectrum(frequencies.cpu(), power @ rings, beyond, power @ corners, low, middle, high)
+def transform(values: Tensor, window: Window) -> Tensor:
+    """Fourier coefficients (N, H, W) of luma (N, H, W): complex, 0 at frequency 0."""
+    if window == "none":
+        return torch.fft.fft2(values - values.mean((1, 2), keepdim=True), norm="forward")
+    weights = _hann(*values.shape[1:]).to(values.device)
+    # The window's mean, not the plain one, so that brightness doesn't leak into the lowest ring.
+    mean = (values * weights).mean((1, 2), keepdim=True) / weights.mean()
+    return torch.fft.fft2((values - mean) * weights, norm="forward")
+
+
+def spectrum_of(coefficients: Tensor, window: Window, other: Tensor | None = None) -> PowerSpectrum:
+    """The powers of `transform`'s coefficients by band; with `other` ones, the real part of their product x y*."""
+    other = coefficients if other is None else other
+    products = (coefficients * other.conj()).real
+    count, height, width = products.shape
+    frequencies, rings, corners, others = (part.to(products.device) for part in _regions(height, width))
+    products = products.reshape(count, -1)
+    low, middle, high, beyond = (products @ others).unbind(1)
+    return PowerSpectrum(frequencies.cpu(), products @ rings, beyond, products @ corners, low, middle, high, window)
+
+
+@lru_cache(maxsize=4)
+def _hann(height: int, width: int) -> Tensor:
+    """(H, W), with a mean square of 1."""
+    columns = [0.5 - 0.5 * torch.cos(2 * torch.pi * (torch.arange(n) + 0.5).double() / n) for n in (height, width)]
+    weights = columns[0][:, None] * columns[1]
+    return weights / weights.square().mean().sqrt()
 
 
 @lru_cache(maxsize=4)
@@ -234,21 +223,28 @@ def _weights(regions: list[Tensor]) -> Tensor:
     return torch.stack([region.double() / region.sum() for region in regions if region.any()], dim=1)
 
 
-def _parts(spectrum: PowerSpectrum) -> list[Tensor]:
-    return [getattr(spectrum, field.name) for field in fields(spectrum)[1:]]
+def joined(spectra: list[PowerSpectrum]) -> PowerSpectrum:
+    """Those of batches as that of their set."""
+    parts = [back(torch.cat([getattr(spectrum, name) for spectrum in spectra])) for name in _BANDS_OF_SPECTRUM]
+    bands, corners, corner_bands, low, middle, high = parts
+    first = spectra[0]
+    return PowerSpectrum(first.frequencies, bands, corners, corner_bands, low, middle, high, first.window)
 
 
-def _join(spectra: list[PowerSpectrum]) -> PowerSpectrum:
-    parts = zip(*(_parts(spectrum) for spectrum in spectra), strict=True)
-    return PowerSpectrum(spectra[0].frequencies, *(back(torch.cat(part)) for part in parts))
-
-
-def _batch_size(images: Tensor) -> int:
+def batch_size(images: Tensor) -> int:
     """Images whose transforms fit a few dozen MB."""
     return max(1, _PIXELS // images[0, 0].numel())
 
 
-def _check_size(images: Tensor) -> None:
+def check_size(images: Tensor, name: str) -> None:
+    """Refuse anything but an image set with sides of at least 16."""
+    check_images(images, name)
     if min(images.shape[-2:]) < SMALLEST:
         size = f"{images.shape[-2]} x {images.shape[-1]}"
-        raise UserError(f"images: {size} pixels are too few for a spectrum; use 16 x 16 or more")
+        raise UserError(f"{name}: {size} pixels are too few for a spectrum; use 16 x 16 or more")
+
+
+def check_windows(real: PowerSpectrum, other: PowerSpectrum, name: str) -> None:
+    """Refuse spectra that were taken through different windows."""
+    if real.window != other.window:
+        raise UserError(f"{name}: window {other.window} against {real.window} of real; take both through one window")

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from hfgen.metrics.checks import check_features
-from hfgen.metrics.intervals import Estimate, half_memberships, normal_estimate
+from hfgen.metrics.intervals import Estimate, half_memberships, normal_estimate, smooth_error
 
 
 def vendi_score(features: Tensor) -> float:
@@ -33,5 +33,6 @@ def vendi_interval(features: Tensor, *, seed: int) -> Estimate:
     """
     features = check_features(features, "features", at_least=4)
     halves = half_memberships(len(features), torch.Generator().manual_seed(seed)).T
-    spread = torch.tensor([vendi_score(features[half]) for half in halves], dtype=torch.float64).std()
-    return normal_estimate(vendi_score(features), float(spread), len(features))
+    error = smooth_error(torch.tensor([vendi_score(features[half]) for half in halves]))
+    found, most = normal_estimate(vendi_score(features), error, len(features)), float(min(features.shape))
+    return Estimate(found.value, max(found.low, 1.0), min(found.high, most), found.n)

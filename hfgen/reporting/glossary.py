@@ -30,7 +30,18 @@ METRICS = {
         "Averaging identity",
         "1 is pure averaging",
         "(power of real - power of reconstruction) / power of the error, above 0.25 cycles per pixel; "
-        "1 if a reconstruction is the mean of all images that share its latent, less if detail is put back",
+        "1 for a mean of all images that share a latent, and wherever hardly any power is left: judge by the gain",
+    ),
+    "gain_high": Metric(
+        "Gain, reconstructions",
+        "1 is a calibrated mean",
+        "factor that would bring the reconstructions' detail above 0.25 cycles per pixel nearest to the real one; "
+        "1 if they are the mean of what the latent leaves open, above 1 if fainter, below 1 if detail is made up",
+    ),
+    "coherence_high": Metric(
+        "Coherence, reconstructions",
+        _HIGHER,
+        "share of the real images' power above 0.25 cycles per pixel that follows from the reconstructions, at most 1",
     ),
     "psnr": Metric("PSNR (dB)", _HIGHER, "peak signal-to-noise ratio of reconstructions, peak 255"),
     "ssim": Metric("SSIM", _HIGHER, "structural similarity of reconstructions in windows of 11 x 11 pixels, at most 1"),
@@ -63,16 +74,24 @@ METRICS = {
     "two_sample": Metric(
         "Two-sample test", "0.5 can't be told apart", "accuracy at telling samples from real images by their features"
     ),
-    "memorisation": Metric(
+    "two_sample_pixels": Metric(
+        "Two-sample test of pixels",
+        "0.5 can't be told apart",
+        "the same by spectra, levels and edges instead of features",
+    ),
+    "training_distance": Metric(
         "Distance to training images",
         _REAL,
-        "distance of samples to the nearest training image over that of held-out images; near 0 is copies",
+        "distance of samples to the nearest image of the whole train split over that of held-out images; "
+        "near 0 is copies",
     ),
     "ndb": Metric(
         "NDB", _LOWER, "number of bins of the features that samples fill measurably otherwise than real images"
     ),
     "ndb_jsd": Metric("NDB, divergence", _LOWER, "Jensen-Shannon divergence between the bins' shares"),
-    "modes": Metric("Modes", _HIGHER, "known classes that some sample is of"),
+    "modes": Metric("Modes", _HIGHER, "known classes that some recognised sample is of, at 26 samples a class or more"),
+    "modes_seen": Metric("Modes seen", _HIGHER, "the same of fewer samples, which hit fewer: compare equal numbers"),
+    "modes_rejected": Metric("Of no mode", _LOWER, "share of samples that are recognised as none; 0.05 of real images"),
     "modes_kl": Metric("Modes, KL", _LOWER, "how unevenly samples fill the known classes, in nats"),
     "rate_bits": Metric("Rate (bits)", "", "what the posterior says of an image beyond the prior"),
     "active_units": Metric("Active units", "", "latent numbers that depend on the image"),

@@ -104,7 +104,10 @@ class _Reconstruction:
     def values(self) -> dict[str, Any]:
         """Numbers and pictures; None where an image is too small or too even for a number."""
         side = self.image.shape[-1]
-        power = [float(metrics.power_spectrum(x).high) for x in (self.image, self.original) if side >= _LEAST_SPECTRUM]
+        power = []
+        if side >= _LEAST_SPECTRUM:
+            window = metrics.spectral_window(self.original)
+            power = [float(metrics.power_spectrum(x, window).high) for x in (self.image, self.original)]
         return {
             "model": self.name,
             "psnr": float(metrics.capped_psnr(self.original, self.image)),

@@ -23,7 +23,7 @@ from hfgen.training.config import RunConfig
 from hfgen.training.train import train
 
 RESOLUTION = 16
-_CACHE = 1
+_CACHE = 2
 _COMMON = (
     f"--resolution={RESOLUTION}",
     "--batch_size=16",
@@ -112,13 +112,21 @@ class Trained:
 
     def gained(self, first: Tensor, second: Tensor) -> Estimate:
         """What `sharpness` has for `first` beyond `second`, both reconstructions of the held-out images."""
-        more, less, real = (metrics.power_spectrum(each).high for each in (first, second, self.evaluation.originals))
+        more, less, real = map(self._power, (first, second, self.evaluation.originals))
         return metrics.bootstrap_ratio(more - less, real, seed=0, paired=True)
 
     def sharpness(self, images: Tensor, *, paired: bool) -> Estimate:
         """High-frequency power of uint8 images over that of the held-out ones; `paired`: image by image the same."""
-        power, real = (metrics.power_spectrum(each).high for each in (images, self.evaluation.originals))
+        power, real = map(self._power, (images, self.evaluation.originals))
         return metrics.bootstrap_ratio(power, real, seed=0, paired=paired)
+
+    @property
+    def window(self) -> metrics.Window:
+        """That of the evaluation's spectra."""
+        return self.evaluation.record["protocol"]["window"]
+
+    def _power(self, images: Tensor) -> Tensor:
+        return metrics.power_spectrum(images, self.window).high
 
 
 def config_of(cell: Cell, budget: Budget, data: str, seed: int, columns: Columns | None = None) -> RunConfig:

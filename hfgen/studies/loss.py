@@ -1,4 +1,8 @@
-"""One encoder, one latent, one decoder: what does the objective make of them?"""
+"""One encoder, one latent, one decoder: what does the objective make of them?
+
+That crispness costs at most 3 dB isn't asked: the bound is for the best decoder of perfect realism, which none of these
+is, in expected squared error.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,8 @@ STUDY = Study(
             (
                 Criterion("the power that L2 leaves", value("L2", "hf_ratio_reconstruction"), below=0.7),
                 Criterion("the power that L1 leaves", value("L1", "hf_ratio_reconstruction"), below=0.7),
-                Criterion("the averaging identity of L2", value("L2", "averaging_identity"), above=0.9),
+                Criterion("the gain of reconstructions with L2", value("L2", "gain_high"), above=0.95),
+                Criterion("the gain of reconstructions with L2", value("L2", "gain_high"), below=1.05),
             ),
         ),
         Claim(
@@ -38,19 +43,13 @@ STUDY = Study(
                     above=0.05,
                 ),
                 Criterion(
-                    "the averaging identity with an adversary",
-                    value("L2 + adversarial", "averaging_identity"),
-                    below=0.9,
+                    "the gain of reconstructions with an adversary", value("L2 + adversarial", "gain_high"), below=0.95
                 ),
             ),
         ),
         Claim(
-            "Crispness is paid with error, at most twice the squared error (3 dB), as the theory of perception and "
-            "distortion has it.",
-            (
-                Criterion("the dB that an adversary costs", psnr_difference("L2", "L2 + adversarial"), above=0.0),
-                Criterion("the dB that an adversary costs", psnr_difference("L2", "L2 + adversarial"), below=3.01),
-            ),
+            "Crispness is paid with error.",
+            (Criterion("the dB that an adversary costs", psnr_difference("L2", "L2 + adversarial"), above=0.0),),
         ),
     ),
     panels=(
@@ -64,6 +63,11 @@ STUDY = Study(
             1.0,
         ),
         Panel("PSNR of reconstructions, dB", "objective", (Series("reconstructions", "psnr", _TICKS),)),
-        Panel("averaging identity", "objective", (Series("reconstructions", "averaging_identity", _TICKS),), 1.0),
+        Panel(
+            "above .25 cycles per pixel",
+            "objective",
+            (Series("gain", "gain_high", _TICKS), Series("coherence", "coherence_high", _TICKS)),
+            1.0,
+        ),
     ),
 )

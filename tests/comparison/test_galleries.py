@@ -16,7 +16,14 @@ from hfgen.metrics import Collector
 from hfgen.reporting.pictures import error_levels, error_maps
 
 N, SIDE = 30, 16
-RECORD = {"protocol": {"seed": 0, "neighbours": 5, "extractor": {"id": "hfgen-classifier-v1/none", "sha256": "0"}}}
+RECORD = {
+    "protocol": {
+        "seed": 0,
+        "neighbours": 5,
+        "window": "none",
+        "extractor": {"id": "hfgen-classifier-v1/none", "sha256": "0"},
+    }
+}
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from hfgen.evaluation.run import Evaluation
 from hfgen.metrics import Collector, pixels, spectrum
 
 N, SIDE = 160, 32
-RECORD = {"protocol": {"seed": 0, "neighbours": 5}}
+RECORD = {"protocol": {"seed": 0, "neighbours": 5, "window": "none"}}
 
 
 @pytest.fixture

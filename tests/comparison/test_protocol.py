@@ -9,12 +9,13 @@ from hfgen.comparison.protocol import check_same_protocol, version_notes
 from hfgen.errors import UserError
 
 RECORD: dict[str, Any] = {
-    "schema": 1,
+    "schema": 2,
     "model": {"id": "runs/vae"},
     "data": {"id": "glyphs", "revision": None, "split": "test", "n": 60, "resolution": 16, "fingerprint": "ab" * 32},
     "protocol": {
         "seed": 0,
         "neighbours": 5,
+        "window": "none",
         "extractor": {"id": "hfgen-classifier-v1/ab", "sha256": "cd" * 32, "accuracy": 0.9},
         "versions": {"torch": "2.13.0", "hfgen": "0.1.0"},
     },
@@ -44,7 +45,7 @@ def message(*records: dict[str, Any]) -> str:
 @pytest.mark.parametrize(
     ("field", "value", "remedy"),
     [
-        ("schema", 2, "this version of hfgen"),
+        ("schema", 1, "this version of hfgen"),
         ("data__resolution", 32, "one resolution"),
         ("data__split", "validation", "one --split"),
         ("data__fingerprint", "0" * 64, "same --data"),

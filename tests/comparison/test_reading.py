@@ -32,6 +32,8 @@ VAE = {
     "hf_ratio_sample": _near(0.05),
     "hf_ratio_reconstruction": _near(0.23),
     "averaging_identity": _near(0.98),
+    "gain_high": _near(0.99),
+    "coherence_high": _near(0.3),
     "psnr": _near(18.5),
 }
 VQVAE = {**VAE, "hf_ratio_sample": _near(0.4), "hf_ratio_reconstruction": _near(0.41), "psnr": _near(20.5)}
@@ -71,21 +73,21 @@ def test_sharpness_is_judged_by_the_interval(ratio: dict[str, Any], words: str) 
 
 
 @pytest.mark.parametrize(
-    ("identity", "words"),
+    ("gain", "words"),
     [
-        (_near(0.98), "is about that of their error (ratio 0.98 [0.96, 1.00]): they average"),
-        (_near(1.4), "fainter than an average"),
-        (_near(0.2), "most of the error isn't averaging"),
-        (_near(0.7), "averaging in part"),
-        (_near(0.9, 0.1), "they mostly average"),
-        (_near(0.8, 0.6), "too few to tell"),
-        (_near(1.6, 0.9), "too few to tell"),
+        (_near(0.99), "what a mean of all that the latent leaves open would have (gain 0.99 [0.97, 1.01]), and 30 %"),
+        (_near(1.4), "fainter than a mean"),
+        (_near(0.7), "made up"),
+        (_near(0.9, 0.1), "too few to tell whether they average"),
     ],
 )
-def test_the_missing_power_is_called_averaging_only_if_the_identity_says_so(
-    identity: dict[str, Any], words: str
-) -> None:
-    assert words in _reading(vae={**VAE, "averaging_identity": identity})[0]
+def test_detail_is_called_an_average_only_if_the_gain_says_so(gain: dict[str, Any], words: str) -> None:
+    assert words in _reading(vae={**VAE, "gain_high": gain})[0]
+
+
+def test_detail_that_is_made_up_is_said_of_reconstructions_as_sharp_as_real() -> None:
+    sharp = {**VAE, "hf_ratio_reconstruction": _near(1), "gain_high": _near(0.6)}
+    assert "a part of their detail is made up" in _reading(vae=sharp)[0]
 
 
 def test_reconstructions_as_sharp_as_real_have_no_missing_power_to_explain() -> None:
@@ -189,7 +191,10 @@ def test_rounding_moves_no_number_by_more_than_a_third_of_the_interval(value: fl
 
 
 def test_nothing_is_said_of_samples_that_are_not_there() -> None:
-    bare = {name: VQVAE[name] for name in ("hf_ratio_reconstruction", "averaging_identity", "psnr")}
+    bare = {
+        name: VQVAE[name]
+        for name in ("hf_ratio_reconstruction", "averaging_identity", "gain_high", "coherence_high", "psnr")
+    }
     *details, answer = _reading(2.0, vae=VAE, vq=bare)
     assert [sentence for sentence in details if sentence.startswith("vq:")] == [details[3]]
     assert "vq: reconstructions keep 41 %" in details[3] and not any("KID" in sentence for sentence in details)

@@ -89,12 +89,17 @@ def test_missing_classes_are_named():
     assert [row["cause"] for row in blurred["ranking"]] == ["generator"]
 
 
-def test_averaging_is_said_where_the_identity_holds_and_denied_where_it_does_not():
+def test_averaging_is_said_where_the_gain_is_1_and_denied_where_it_is_not():
     chain = [link("decoder", 0.1), link("adversarial", 0.7), link("mean", 0.1)]
-    found = document({"bottleneck": 0.9, "missing": 0.9}, chain, identity={"high": entry(1.0)})
+
+    def of_gain(value: float) -> dict:
+        return {"high": {"gain": entry(value), "coherence": entry(0.1), "power": entry(0.1)}}
+
+    found = document({"bottleneck": 0.9, "missing": 0.9}, chain, bands=of_gain(1.0))
     assert any("averaged" in text and "70 %" in text for text in advise(found))
-    found = document({"missing": 0.0}, [link("mean", 1.0)], identity={"high": entry(0.05)})
-    assert any("commits" in text for text in advise(found))
+    for value, words in ((0.4, "made up"), (1.6, "fainter")):
+        found = document({"missing": 0.0}, [link("mean", 1.0)], bands=of_gain(value))
+        assert any(words in text and "70 %" not in text for text in advise(found))
 
 
 def test_much_missing_power_without_a_cause_is_called_unknown():

@@ -122,7 +122,7 @@ def test_images_of_one_colour_on_every_side_leave_what_is_defined(collapsed: Pat
     assert abs(record["metrics"]["kid"]["value"]) < 0.1
     assert "hf_ratio_sample" not in record["metrics"] and "averaging_identity" not in record["metrics"]
     left_out = {note.partition(":")[0] for note in record["notes"]}
-    assert {"hf_ratio_sample", "averaging_identity", "memorisation", "baseline"} <= left_out
+    assert {"hf_ratio_sample", "averaging_identity", "training_distance", "baseline"} <= left_out
     RECORD.check(record, tmp_path)
 
 
@@ -143,8 +143,9 @@ def test_a_bare_autoencoder_has_no_samples_anywhere(
     assert "good: samples" in said and "vq: reconstructions" in said and "vq: samples keep" not in said
     assert "vq: samples cover" not in said and "KID" not in said
     record = RECORD.read(tmp_path / "vq" / "record.json")
-    assert not {"kid", "recall", "coverage", "hf_ratio_sample", "memorisation"} & record["metrics"].keys()
-    assert "psnr" in record["metrics"] and record["spectrum"].keys() == {"frequencies", "real", "reconstruction"}
+    assert not {"kid", "recall", "coverage", "hf_ratio_sample", "training_distance"} & record["metrics"].keys()
+    of_pairs = {"frequencies", "real", "reconstruction", "gain", "coherence"}
+    assert "psnr" in record["metrics"] and record["spectrum"].keys() == of_pairs
     assert "samples: a model of family autoencoder draws none" in record["notes"]
     assert hfgen.load(bare).can_sample is False
     again = read_evaluation(tmp_path / "vq")

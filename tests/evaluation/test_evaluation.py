@@ -29,10 +29,11 @@ def test_the_record_is_the_json_that_was_written(evaluated):
 
 
 RATIOS = ("hf", "laplacian_variance", "tenengrad", "blur_effect")
-SAMPLES = {"kid", "fd", "precision", "recall", "density", "coverage", "spectral_distance", "two_sample"}
-SAMPLES |= {"ndb", "ndb_jsd", "modes", "modes_kl", *(f"{name}_ratio_sample" for name in RATIOS)}
-PAIRS = {"psnr", "ssim", "perceptual", "averaging_identity", "spectral_distance_reconstruction"}
-PAIRS |= {f"{name}_ratio_reconstruction" for name in RATIOS}
+# Too few for the Frechet distance, and for 26 of each class.
+SAMPLES = {"kid", "precision", "recall", "density", "coverage", "spectral_distance", "two_sample", "two_sample_pixels"}
+SAMPLES |= {"ndb", "ndb_jsd", "modes_seen", "modes_rejected", *(f"{name}_ratio_sample" for name in RATIOS)}
+PAIRS = {"psnr", "ssim", "perceptual", "averaging_identity", "gain_high", "coherence_high"}
+PAIRS |= {"spectral_distance_reconstruction", *(f"{name}_ratio_reconstruction" for name in RATIOS)}
 POSTERIOR, CODES = {"rate_bits", "active_units"}, {"codebook_perplexity", "codebook_usage"}
 OF_FAMILY = {
     "vae": PAIRS | POSTERIOR,
@@ -49,10 +50,14 @@ def test_a_record_has_what_the_model_has_with_intervals(evaluated, family: str):
     record = evaluated[0].record
     metrics = record["metrics"]
     assert all(entry["low"] <= entry["value"] <= entry["high"] for entry in metrics.values())
-    assert all(entry["n"] == N for name, entry in metrics.items() if name != "two_sample")
-    assert metrics.keys() == SAMPLES | {"memorisation"} | OF_FAMILY[family]
+    assert all(entry["n"] == N for name, entry in metrics.items() if not name.startswith("two_sample"))
+    assert metrics.keys() == SAMPLES | {"training_distance"} | OF_FAMILY[family]
     assert record["baseline"].keys() == SAMPLES
-    assert metrics["modes"]["value"] <= 3
+    assert record["protocol"]["window"] == "none"
+    assert f"fd: left out (fd: {N} images are too few for 64 features)" in record["notes"]
+    note = f"modes: {N} images are fewer than 26 for each of 3 modes, so modes_seen counts those that they hit; "
+    assert f"{note}of real images, as many would hit 3" in record["notes"]
+    assert metrics["modes_seen"]["value"] <= 3
 
 
 def test_what_the_dataset_holds_of_each_image_gives_the_records_means(evaluated, family: str):
@@ -60,6 +65,8 @@ def test_what_the_dataset_holds_of_each_image_gives_the_records_means(evaluated,
     rows, metrics = pq.read_table(out / "dataset" / FILE).to_pydict(), evaluation.record["metrics"]
     for name in {"psnr", "ssim", "perceptual", "rate_bits"} & metrics.keys():
         assert sum(rows[name]) / N == pytest.approx(metrics[name]["value"])
+    near, far = (sum(rows[f"training_distance_{kind}"]) for kind in ("sample", "original"))
+    assert near / far == pytest.approx(metrics["training_distance"]["value"])
     if "codes" in rows:
         codes = torch.tensor(rows["codes"])
         assert codes.unique().numel() / 16 == pytest.approx(metrics["codebook_usage"]["value"])
@@ -223,7 +230,7 @@ def test_images_of_others_are_measured_and_verified(made_by_others: Path, glyph_
     evaluation = evaluate_samples(str(made_by_others), str(glyph_folder), n=N, out=tmp_path)
     record = evaluation.record
     assert record["model"]["family"] == "samples" and record["data"]["resolution"] == 16
-    assert record["metrics"].keys() == SAMPLES | {"memorisation"}
+    assert record["metrics"].keys() == SAMPLES | {"training_distance"}
     assert record["metrics"]["hf_ratio_sample"]["high"] < 0.5
     assert record["metrics"]["laplacian_variance_ratio_sample"]["high"] < 0.5
     assert evaluation.reconstructions is None and evaluation.seeds == []
@@ -238,9 +245,52 @@ def test_copies_of_training_images_are_told(glyph_folder: Path):
     from hfgen.evaluation.samples import evaluate_samples
 
     copies = evaluate_samples(str(glyph_folder), str(glyph_folder), samples_split="train", n=100)
-    assert copies.record["metrics"]["memorisation"]["value"] < 0.01
+    assert copies.record["metrics"]["training_distance"]["value"] < 0.01
     held_out = evaluate_samples(str(glyph_folder), str(glyph_folder), samples_split="test", n=100)
-    assert held_out.record["metrics"]["memorisation"]["value"] == pytest.approx(1)
+    assert held_out.record["metrics"]["training_distance"]["value"] == pytest.approx(1)
+
+
+def test_copies_are_sought_in_the_whole_train_split(glyph_folder: Path):
+    """Of 20 held-out images, 20 training images stand beside them; the copies are of all 100."""
+    from hfgen.evaluation.samples import evaluate_samples
+
+    found = evaluate_samples(str(glyph_folder), str(glyph_folder), samples_split="train", n=20)
+    assert found.others is not None and len(found.others) == 20
+    assert found.record["metrics"]["training_distance"]["high"] < 0.01
+    assert float(found.columns["training_distance_sample"].max()) < 1e-3
+
+
+def test_photographs_are_measured_through_a_window_and_recorded_so(tmp_path: Path):
+    """Smooth ramps in random directions, whose opposite borders differ."""
+    from PIL import Image
+
+    from hfgen.evaluation.samples import evaluate_samples
+
+    x = torch.linspace(-1, 1, 16)
+    slopes = torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
+    ramps = (slopes[:, :1, None] * x[:, None] + slopes[:, 1:, None] * x) * 50 + 128
+    images = (ramps + 6 * torch.randn(ramps.shape, generator=torch.Generator().manual_seed(1))).clamp(0, 255).byte()
+    for index, image in enumerate(images):
+        folder = tmp_path / "data" / ("train" if index % 2 else "test")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.numpy()).save(folder / f"{index}.png")
+    record = evaluate_samples(str(tmp_path / "data"), str(tmp_path / "data"), samples_split="train", n=24).record
+    assert record["protocol"]["window"] == "hann"
+    assert record["metrics"]["hf_ratio_sample"]["low"] < 1 < record["metrics"]["hf_ratio_sample"]["high"]
+
+
+@pytest.mark.parametrize("family", ["vae"], indirect=True)
+def test_a_record_of_an_older_schema_is_refused_by_name_and_measured_again(
+    evaluated, trained: Path, glyph_folder: Path, tmp_path: Path
+):
+    from hfgen.evaluation.verification import verify
+
+    old = {**evaluated[0].record, "schema": 1}
+    (tmp_path / "record.json").write_text(json.dumps(old))
+    with pytest.raises(UserError, match=r"schema: 2 was expected .* evaluate again with this version of hfgen"):
+        verify(tmp_path)
+    evaluate(trained, str(glyph_folder), n=N, out=tmp_path)
+    assert json.loads((tmp_path / "record.json").read_text())["schema"] == 2
 
 
 @pytest.mark.parametrize("family", ["vae"], indirect=True)

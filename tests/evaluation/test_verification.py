@@ -42,7 +42,7 @@ def test_the_dataset_alone_gives_the_records_numbers_bit_for_bit(copy: Path, tmp
 
 
 @pytest.mark.parametrize("family", ["vae"], indirect=True)
-@pytest.mark.parametrize("field", ["metrics.kid.value", "baseline.fd.low", "spectrum.sample.3"])
+@pytest.mark.parametrize("field", ["metrics.kid.value", "baseline.kid.low", "spectrum.sample.3"])
 def test_another_number_in_the_record_is_named(copy: Path, field: str):
     record = read_json(copy / "record.json")
     kind, name, key = field.split(".")

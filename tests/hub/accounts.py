@@ -10,7 +10,7 @@ READER = "hf_" + "Reader" * 6
 
 ESTIMATE = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 12}
 RECORD = {
-    "schema": 1,
+    "schema": 2,
     "model": {"id": "/nowhere/runs/vae", "revision": None, "family": "vae", "parameters": 7},
     "data": {
         "id": "/nowhere/glyphs",
@@ -23,6 +23,7 @@ RECORD = {
     "protocol": {
         "seed": 0,
         "neighbours": 5,
+        "window": "none",
         "extractor": {"id": "hfgen-classifier-v1/f", "sha256": "e" * 64, "accuracy": 0.9},
         "versions": {"hfgen": "0.1.0", "torch": "2.13.0"},
     },

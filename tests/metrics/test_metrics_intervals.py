@@ -18,7 +18,7 @@ from hfgen.metrics import (
     prdc,
     prdc_intervals,
 )
-from hfgen.metrics.intervals import wilson
+from hfgen.metrics.intervals import bootstrap_of_means, squared_distance_estimate, wilson
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -55,6 +55,40 @@ def test_the_interval_of_a_paired_ratio_holds_it_and_is_narrower() -> None:
     assert 0.9 <= share <= 0.99
     paired, unpaired = (bootstrap_ratio(*pair(0), seed=0, paired=p) for p in (True, False))
     assert paired.high - paired.low < 0.5 * (unpaired.high - unpaired.low)
+
+
+@pytest.mark.parametrize(("n", "width"), [(66, 32), (130, 64)])
+def test_a_frechet_distance_of_as_few_images_as_are_allowed_is_sound(n: int, width: int) -> None:
+    found = [
+        frechet_distance_interval(normal(n, width, seed=2 * i), normal(n, width, seed=2 * i + 1), seed=i)
+        for i in range(20)
+    ]
+    assert sum(e.low <= 0 <= e.high for e in found) >= 16
+    with pytest.raises(UserError, match=f"give at least {n}"):
+        frechet_distance_interval(normal(n - 1, width), normal(n, width), seed=0)
+
+
+def test_functions_of_means_have_the_bootstraps_intervals() -> None:
+    values = normal(200, 2).exp()
+    ratio, product = bootstrap_of_means(
+        values, lambda means: torch.stack([means[:, 0] / means[:, 1], means[:, 0] * means[:, 1]], 1), seed=0
+    )
+    expected = bootstrap_ratio(values[:, 0], values[:, 1], seed=0, paired=True)
+    assert (ratio.value, ratio.low, ratio.high) == pytest.approx((expected.value, expected.low, expected.high))
+    assert product.value == pytest.approx(float(values.mean(0).prod())) and product.n == 200
+    with pytest.raises(UserError, match="values: NaN or infinity"):
+        bootstrap_of_means(values, lambda means: means / 0, seed=0)
+
+
+def test_a_squared_distances_interval_is_that_of_the_inverted_test() -> None:
+    found = squared_distance_estimate(5.0, 5.0, 1.0, 9)
+    # Both ends are 1.96 standard errors away, by the error at the end: 1 at 0, and .8 more for each unit.
+    for end in (found.low, found.high):
+        assert (5 - end) ** 2 == pytest.approx(1.96**2 * (1 + 0.8 * end))
+    alone = squared_distance_estimate(-0.5, 1.0, 1.0, 9)
+    assert (alone.low, alone.high) == pytest.approx((-2.46, 1.46))
+    still = squared_distance_estimate(0.0, 0.0, 0.0, 9)
+    assert still.low == still.value == still.high == 0
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.5])
@@ -189,6 +223,8 @@ def test_what_has_no_interval_is_refused() -> None:
         bootstrap_ratio(ones, torch.ones(4), seed=0, paired=True)
     with pytest.raises(UserError, match="real: 3 images"):
         frechet_distance_interval(normal(3, 2), normal(9, 2), seed=0)
+    with pytest.raises(UserError, match="fd: 600 images are too few for 512 features; give at least 1026"):
+        frechet_distance_interval(normal(600, 512), normal(900, 512), seed=0)
     with pytest.raises(UserError, match="fake: 11 images are too few; give at least 12"):
         prdc_intervals(normal(12, 2), normal(11, 2), 5, seed=0)
 

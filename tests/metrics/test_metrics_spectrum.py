@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfgen.errors import UserError
-from hfgen.metrics import averaging_identity, high_frequency_ratio, luma, power_spectrum, spectral_distance
+from hfgen.metrics import (
+    averaging_identity,
+    high_frequency_ratio,
+    luma,
+    power_spectrum,
+    spectral_distance,
+    spectral_window,
+)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -34,6 +41,78 @@ def blur(images: torch.Tensor, sigma: float) -> torch.Tensor:
     """Circular Gaussian blur, exact in frequency, rounded to 8 bits."""
     transformed = torch.fft.fft2(images.double()) * gains(images.shape[-1], sigma)
     return torch.fft.ifft2(transformed).real.round().clamp(0, 255).to(torch.uint8)
+
+
+def cropped_fields(count: int, side: int, sigma: float, seed: int = 0) -> torch.Tensor:
+    """1/f fields of 128 px, blurred by a Gaussian of `sigma` px before they are cropped, as a blurred photograph is."""
+    frequency = torch.fft.fftfreq(128, dtype=torch.float64)
+    radius = torch.hypot(frequency[:, None], frequency)
+    draws = torch.randn(count, 128, 128, generator=generator(seed), dtype=torch.float64)
+    crisp = torch.fft.fft2(draws) / radius.clamp_min(1 / 128)
+    crisp[:, 0, 0] = 0
+    fields = torch.fft.ifft2(crisp * torch.exp(-2 * (math.pi * sigma * radius) ** 2)).real
+    return (
+        (128 + 35 * fields / torch.fft.ifft2(crisp).real.std())[:, None, :side, :side]
+        .round()
+        .clamp(0, 255)
+        .to(torch.uint8)
+    )
+
+
+@pytest.mark.parametrize("side", [32, 64])
+def test_a_window_keeps_the_step_at_the_borders_out_of_a_blurs_spectrum(side: int) -> None:
+    frequency = torch.fft.fftfreq(128, dtype=torch.float64)
+    radius = torch.hypot(frequency[:, None], frequency)
+    power = torch.where(radius > 0.25, radius**-2, 0)
+    # Of the uncropped fields, which are periodic.
+    truth = float((power * torch.exp(-((2 * math.pi * radius) ** 2))).sum() / power.sum())
+    assert truth == pytest.approx(0.016, abs=0.001)
+    real, blurred = cropped_fields(150, side, 0.0), cropped_fields(150, side, 1.0)
+    assert spectral_window(real) == "hann"
+    ratios = {w: high_frequency_ratio(power_spectrum(blurred, w), power_spectrum(real, w)) for w in ("none", "hann")}
+    assert ratios["none"] > 3 * truth
+    assert ratios["hann"] == pytest.approx(truth, rel=0.3)
+
+
+@pytest.mark.parametrize("side", [16, 17, 32])
+def test_a_windowed_spectrum_has_white_noises_power_and_sums_to_the_weighted_variance(side: int) -> None:
+    images = noise(200, side)
+    plain, windowed = power_spectrum(images), power_spectrum(images, "hann")
+    assert float(windowed.bands[:, 2:].mean()) == pytest.approx(float(plain.bands[:, 2:].mean()), rel=0.03)
+    columns = torch.from_numpy(np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2)
+    weights = columns[:, None] * columns
+    values = luma(images)
+    centred = (values - (values * weights).sum((1, 2), keepdim=True) / weights.sum()) * weights
+    expected = centred.square().mean((1, 2)) / weights.square().mean()
+    frequency = np.fft.fftfreq(side)
+    radius = np.hypot(frequency[:, None], frequency).round(9)
+    rings = [((radius > b / 32) & (radius <= (b + 1) / 32)).sum() for b in range(16)]
+    counts = torch.tensor([count for count in rings if count], dtype=torch.float64)
+    torch.testing.assert_close(windowed.bands @ counts + windowed.corners * (radius > 0.5).sum(), expected)
+
+
+def test_brightness_does_not_leak_through_a_window() -> None:
+    spectrum = power_spectrum(torch.full((2, 1, 32, 32), 200, dtype=torch.uint8), "hann")
+    assert spectrum.window == "hann" and spectrum.bands.max() < 1e-25
+
+
+def test_the_window_is_for_images_whose_borders_do_not_meet() -> None:
+    from hfgen.data import draw
+
+    ramp = torch.arange(0, 256, 8, dtype=torch.uint8).expand(3, 1, 32, 32)
+    assert spectral_window(ramp) == spectral_window(ramp.transpose(2, 3)) == "hann"
+    for flat in (draw("glyphs", "test", 0, 60, 32).images, noise(50), ramp * 0 + 9):
+        assert spectral_window(flat) == "none"
+    # Dark on white, as drawings are.
+    assert spectral_window(255 - draw("glyphs", "test", 0, 60, 32).images) == "none"
+    assert spectral_window(cropped_fields(40, 32, 0.0).expand(-1, 3, -1, -1)) == "hann"
+
+
+def test_spectra_through_different_windows_are_not_compared() -> None:
+    plain, windowed = power_spectrum(noise(5)), power_spectrum(noise(5), "hann")
+    for compare in (high_frequency_ratio, spectral_distance):
+        with pytest.raises(UserError, match=r"window (none|hann) against (none|hann) of real"):
+            compare(plain, windowed)
 
 
 @pytest.mark.parametrize("side", [16, 17, 28, 32, 65])

@@ -5,8 +5,9 @@ import torch
 from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
 
+from hfgen.data import draw
 from hfgen.errors import UserError
-from hfgen.metrics import two_sample_test
+from hfgen.metrics import pixel_statistics, power_spectrum, two_sample_test, two_sample_test_of_pixels
 from hfgen.metrics.two_sample import _fit
 
 
@@ -70,3 +71,55 @@ def test_sets_without_a_test_are_refused() -> None:
     ):
         with pytest.raises(UserError, match=field):
             two_sample_test(real, fake, seed=0)
+
+
+def images(name: str, count: int, first: int = 0, side: int = 32) -> torch.Tensor:
+    return draw(name, "test", first, count, side).images
+
+
+def noisy(clean: torch.Tensor, deviation: float) -> torch.Tensor:
+    draws = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    return (clean + 127.5 * deviation * draws).round().clamp(0, 255).to(torch.uint8)
+
+
+def test_positive_control_real_images_with_noise_are_always_told_apart() -> None:
+    """Of sd .21 of [-1, 1], the pixel noise of a factorised likelihood; and real from real they are not."""
+    real, others = images("glyphs", 300), images("glyphs", 300, 300)
+    assert two_sample_test_of_pixels(real, noisy(others, 0.21), seed=0).value > 0.99
+    assert two_sample_test_of_pixels(real, noisy(others, 0.06), seed=0).low > 0.9
+    same = [two_sample_test_of_pixels(real, others, seed=seed) for seed in range(10)]
+    assert sum(found.low <= 0.5 <= found.high for found in same) >= 8
+
+
+@pytest.mark.parametrize("fault", ["blur", "contrast", "checkerboard", "colour", "grain of colour"])
+def test_pixels_and_spectra_see_faults_of_colour_images(fault: str) -> None:
+    real, others = images("stacked", 300), images("stacked", 300, 300).double()
+    grain = torch.randn(others.shape, generator=torch.Generator().manual_seed(1)).double()
+    x = torch.arange(32)
+    changed = {
+        "blur": torch.nn.functional.avg_pool2d(torch.nn.functional.pad(others, (1, 1, 1, 1)), 3, 1),
+        "contrast": 0.8 * others,
+        "checkerboard": others + 6 * ((x[:, None] + x) % 2),
+        "colour": 0.7 * others + 0.3 * others.mean(1, keepdim=True),
+        # No luma: what red and blue gain, green loses.
+        "grain of colour": others + 10 * grain[:, :1] * torch.tensor([1, -0.413 / 0.587, 1]).view(3, 1, 1),
+    }[fault]
+    found = two_sample_test_of_pixels(real, changed.round().clamp(0, 255).to(torch.uint8), seed=0)
+    assert found.low > 0.7, found
+
+
+def test_pixel_statistics_are_what_they_say() -> None:
+    clean = images("glyphs", 5)
+    found = pixel_statistics(clean)
+    spectrum = power_spectrum(clean)
+    assert found.shape == (5, spectrum.bands.shape[1] + spectrum.corner_bands.shape[1] + 11)
+    torch.testing.assert_close(found[:, -11], clean.double().mean((1, 2, 3)) / 255)
+    shares = torch.stack([torch.histc(image.float(), 8, 0, 256) for image in clean]) / 1024
+    torch.testing.assert_close(found[:, -10:-2], shares.double())
+    flat = pixel_statistics(torch.full((2, 3, 16, 16), 40, dtype=torch.uint8))
+    assert flat.isfinite().all() and flat.shape[1] == 14 + 7 + 33 + 6
+
+
+def test_images_of_different_shapes_are_refused() -> None:
+    with pytest.raises(UserError, match=r"fake: images of \(1, 32, 32\) against \(3, 32, 32\)"):
+        two_sample_test_of_pixels(images("stacked", 8), images("glyphs", 8), seed=0)

@@ -213,7 +213,7 @@ def outdated_record(run: Path) -> None:
         (add_file("photo.png"), r"photo.png: no other image than samples.png"),
         (add_file("x.json", b'"hf_' + b"q" * 34 + b'"'), r"x.json: it holds an access token"),
         (truncate, r"can't be loaded by diffusers alone"),
-        (outdated_record, r"schema: 1 was expected"),
+        (outdated_record, r"schema: 2 was expected"),
         (another_record, r"record: it is of a model whose parameters is 7, not \d+; evaluate this one"),
     ],
 )

@@ -33,7 +33,7 @@ def record(family: str, sharpness: float) -> dict[str, Any]:
         metrics["spectral_distance_reconstruction"] = near(1 - sharpness)
         spectrum["reconstruction"] = bands
     return {
-        "schema": 1,
+        "schema": 2,
         "model": {"id": family, "revision": None, "family": family, "parameters": 1},
         "data": {
             "id": "glyphs",
@@ -46,6 +46,7 @@ def record(family: str, sharpness: float) -> dict[str, Any]:
         "protocol": {
             "seed": 0,
             "neighbours": 5,
+            "window": "none",
             "extractor": {"id": "embedded", "sha256": "0" * 64, "accuracy": None},
             "versions": {},
         },

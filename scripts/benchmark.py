@@ -11,6 +11,7 @@ COMMANDS = {
     "quality": "recipes and peers on the same images for the same minutes, judged alike",
     "faults": "models with a planted fault each, and whether `hfgen diagnose` names it first",
     "space": "the Space: cold start, a warm reconstruction, many visitors at once",
+    "judge": "what the extractors see of known degradations of real images",
     "data": "images gathered into batches, a second and core",
 }
 

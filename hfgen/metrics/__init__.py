@@ -16,7 +16,7 @@ from hfgen.metrics.distances import (
     moments,
     perceptual_distance,
 )
-from hfgen.metrics.extractors import EmbeddedExtractor, Extractor, embedded_extractor
+from hfgen.metrics.extractors import EmbeddedExtractor, Extractor, embedded_extractor, pixel_extractor
 from hfgen.metrics.intervals import (
     Estimate,
     bootstrap_mean,
@@ -26,6 +26,7 @@ from hfgen.metrics.intervals import (
     kernel_distance_interval,
     prdc_intervals,
 )
+from hfgen.metrics.judge_power import JudgePower, judge_power
 from hfgen.metrics.latents import (
     CodebookUse,
     active_units,
@@ -63,6 +64,7 @@ __all__ = [
     "Estimate",
     "Extractor",
     "InceptionExtractor",
+    "JudgePower",
     "Modes",
     "MomentsAccumulator",
     "PowerSpectrum",
@@ -82,6 +84,7 @@ __all__ = [
     "frechet_distance",
     "frechet_distance_interval",
     "high_frequency_ratio",
+    "judge_power",
     "kernel_distance",
     "kernel_distance_difference",
     "kernel_distance_interval",
@@ -99,6 +102,7 @@ __all__ = [
     "ndb",
     "paired_kernel_distance",
     "perceptual_distance",
+    "pixel_extractor",
     "power_spectrum",
     "prdc",
     "prdc_intervals",

@@ -1,0 +1,109 @@
+"""The judge's network: it tells classes, and keeps what each of its depths sees, so that texture counts too."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hfgen.models.classifier import LARGEST_SIDE, WIDTH, classifier_inputs
+
+FITTED_ON = 5000
+"""Training images that a whitening is fitted on."""
+
+_NEGLIGIBLE = 1e-6
+
+
+class Whitening(nn.Module):
+    """Statistics (N, D) -> their principal components (N, K), standardised; K is 64, or D where that is less.
+
+    Each statistic is scaled to variance 1 first, and each component then, so that a judge doesn't see what varies
+    most alone: noise and blur move directions in which real images hardly differ. An eigenvalue of D statistics of N
+    images is uncertain by about D / N, which is added to each before it divides: with few images, less is enlarged.
+    """
+
+    mean: Tensor
+    matrix: Tensor
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(inputs))
+        self.register_buffer("matrix", torch.zeros(inputs, min(inputs, WIDTH)))
+
+    def forward(self, statistics: Tensor) -> Tensor:
+        """The components."""
+        return (statistics - self.mean) @ self.matrix
+
+    def fit(self, statistics: Tensor) -> None:
+        """To those of training images, (N, D) with N at least 2."""
+        values = statistics.double()
+        mean, deviation = values.mean(0), values.std(0)
+        # What is the same for all images tells nothing; its rounding, enlarged, would drown the rest.
+        scale = torch.where(deviation > _NEGLIGIBLE, deviation, 1)
+        scaled = (values - mean) / scale
+        variances, directions = torch.linalg.eigh(scaled.T @ scaled / (len(scaled) - 1))
+        count = self.matrix.shape[1]
+        variances, directions = variances[-count:].clamp(min=0), directions[:, -count:]
+        uncertainty = values.shape[1] / len(values)
+        self.mean.copy_(mean)
+        self.matrix.copy_(directions / (variances + uncertainty).sqrt() / scale[:, None])
+
+
+class JudgeNetwork(nn.Module):
+    """A classifier of five or six convolutions whose statistics at every depth are features too.
+
+    The first convolution sees every pixel. BatchNorm's constants are those of the training images: unlike GroupNorm,
+    it doesn't take an image's own contrast and noise out of it.
+
+    Args:
+        shape: (C, S, S) of the images. Above 64 pixels the classes are told of images averaged down to 64, and the
+            first two stages see the image as it is too, or noise and blur would be averaged away.
+    """
+
+    def __init__(self, shape: tuple[int, ...] | torch.Size) -> None:
+        super().__init__()
+        channels, side, _ = shape
+        self.fine = side > LARGEST_SIDE
+        stages, widths = [_block(channels, 16, 1)], [16]
+        if side > 32:
+            stages.append(_block(16, 16, 2))
+            widths.append(16)
+        stages.append(_block(widths[-1], 24, 2))
+        stages.append([*_block(24, 48, 2), *_block(48, 48, 1)])
+        stages.append([*_block(48, 96, 2), *_block(96, 96, 1)])
+        widths += [24, 48, 96]
+        self.stages = nn.ModuleList(nn.Sequential(*stage) for stage in stages)
+        # 2 x 2 places: letters need them.
+        self.linear = nn.Linear(widths[-1] * 4, WIDTH)
+        counted = sum(widths) + (sum(widths[:2]) if self.fine else 0)
+        self.whitening = Whitening(WIDTH + 2 * counted)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, C, S, S) in [-1, 1] -> what the classes are told by, (N, 64)."""
+        return self._embedding(self._maps(classifier_inputs(images))[-1])
+
+    def statistics(self, images: Tensor) -> Tensor:
+        """The same, with the mean and the deviation over places of each channel of each stage: (N, D)."""
+        maps = self._maps(classifier_inputs(images))
+        found = [self._embedding(maps[-1])]
+        for values in maps + (self._maps(images, 2) if self.fine else []):
+            found += [values.mean((2, 3)), values.flatten(2).std(2, correction=0)]
+        return torch.cat(found, 1)
+
+    def features(self, images: Tensor) -> Tensor:
+        """The statistics, whitened: (N, 64)."""
+        return self.whitening(self.statistics(images))
+
+    def _maps(self, images: Tensor, stages: int | None = None) -> list[Tensor]:
+        found = [images]
+        for stage in self.stages[:stages]:
+            found.append(stage(found[-1]))
+        return found[1:]
+
+    def _embedding(self, deepest: Tensor) -> Tensor:
+        return self.linear(F.adaptive_avg_pool2d(deepest, 2).flatten(1))
+
+
+def _block(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+    convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+    return [convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]

@@ -258,7 +258,8 @@ def _fitted(
     with one_thread():
         chosen = images[order[:FITTED_ON].to(images.device)]
         network.whitening.fit(in_batches(network.statistics, chosen, torch.device("cpu")))
-    content = safetensors.torch.save(_modules(network, head).state_dict())
+    weights = _modules(network, head).state_dict()
+    content = safetensors.torch.save({name: weight.contiguous() for name, weight in weights.items()})
     digest = hashlib.sha256(content).hexdigest()
     shape = tuple(images.shape[1:])
     return EmbeddedExtractor(identity, digest, accuracy, kind, shape, counts, network, head, content)

@@ -64,10 +64,11 @@ class JudgeNetwork(nn.Module):
         super().__init__()
         channels, side, _ = shape
         self.fine = side > LARGEST_SIDE
-        stages, widths = [_block(channels, 16, 1)], [16]
+        # At 64 pixels the first stage takes as long as all others.
+        widths = [16] if side <= 32 else [8, 16]
+        stages = [_block(channels, widths[0], 1)]
         if side > 32:
-            stages.append(_block(16, 16, 2))
-            widths.append(16)
+            stages.append(_block(8, 16, 2))
         stages.append(_block(widths[-1], 24, 2))
         stages.append([*_block(24, 48, 2), *_block(48, 48, 1)])
         stages.append([*_block(48, 96, 2), *_block(96, 96, 1)])
@@ -77,6 +78,8 @@ class JudgeNetwork(nn.Module):
         self.linear = nn.Linear(widths[-1] * 4, WIDTH)
         counted = sum(widths) + (sum(widths[:2]) if self.fine else 0)
         self.whitening = Whitening(WIDTH + 2 * counted)
+        # A fifth less time on a CPU.
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, C, S, S) in [-1, 1] -> what the classes are told by, (N, 64)."""

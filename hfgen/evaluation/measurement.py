@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from torch import Tensor
@@ -17,6 +17,8 @@ from hfgen.metrics.checks import check_finite
 NEIGHBOURS = 5
 _MOST_BINS, _IMAGES_PER_BIN = 100, 10
 _MS_SSIM_SIDE = 176
+# About eight times as many images go through it.
+_LOOKS_OF_A_HEAVY_JUDGE = 500
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class RealImages:
         sharpness: Of `images`, (n,) by name.
         baseline: `others` held against `images`, as samples are.
         notes: What was converted or guessed of the data, and what the baseline lacks; a line each.
+        seed: Of all resampling.
     """
 
     images: Tensor
@@ -46,6 +49,13 @@ class RealImages:
     sharpness: dict[str, Tensor]
     baseline: dict[str, Estimate]
     notes: list[str] = field(default_factory=list, kw_only=True)
+    seed: int = field(default=0, kw_only=True)
+
+    @cached_property
+    def judge_power(self) -> metrics.JudgePower:
+        """The smallest blur and noise that the judge detects here; measured when it is first asked for."""
+        others = self.others if self.extractor.is_light else self.others[:_LOOKS_OF_A_HEAVY_JUDGE]
+        return metrics.judge_power(self.extractor, self.features[: len(others)], others, seed=self.seed, k=NEIGHBOURS)
 
 
 @dataclass(frozen=True)
@@ -82,7 +92,7 @@ def real_images(
     found = metrics.Collector("baseline: ")
     spectrum = metrics.power_spectrum(others)
     _set_metrics(found, RealImages(**facts, baseline={}), others, spectrum, facts["other_features"], seed)
-    return RealImages(**facts, baseline=found.estimates, notes=found.notes)
+    return RealImages(**facts, baseline=found.estimates, notes=found.notes, seed=seed)
 
 
 def measure(
@@ -130,6 +140,10 @@ def measure(
         "baseline": _as_json(real.baseline),
         "spectrum": {"frequencies": real.spectrum.frequencies.tolist(), **bands},
     }
+    try:
+        record["judge_power"] = real.judge_power.as_dict()
+    except UserError as error:
+        found.notes.append(f"judge_power: left out ({str(error).partition(';')[0]})")
     return Measured(record, columns, [*real.notes, *found.notes])
 
 

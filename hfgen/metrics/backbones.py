@@ -44,7 +44,7 @@ class BackboneExtractor(Extractor):
         except UserError as error:
             reason = str(error).removeprefix("model: ")
             raise UserError(
-                f"extractor: {reason}; give embedded, inception, or an image network of transformers"
+                f"extractor: {reason}; give embedded, pixels, inception, or an image network of transformers"
             ) from None
         commit = commit_of(folder)
         self.id = f"{model.partition('@')[0]}@{commit}" if commit else model

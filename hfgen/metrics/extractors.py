@@ -50,6 +50,7 @@ class Extractor(ABC):
         accuracy: Share of held-out images that it classified rightly; None where it wasn't trained here.
         preprocessing: `size`, `filter`, `antialias`, `mean`, `std`: how pixels in [0, 1] become its inputs.
         mode_counts: Images of each known class in the training data (K,); None where it can't tell classes.
+        is_light: Whether features cost little: milliseconds of one core an image, at most.
     """
 
     id: str
@@ -57,6 +58,7 @@ class Extractor(ABC):
     accuracy: float | None
     preprocessing: dict[str, Any]
     mode_counts: Tensor | None
+    is_light = False
 
     @abstractmethod
     def features(self, images: Tensor) -> Tensor:
@@ -85,6 +87,8 @@ class EmbeddedExtractor(Extractor):
 
     `embedded` was trained on them, `pixels` are known statistics, scaled by theirs. `shape`: (C, S, S) of the images.
     """
+
+    is_light = True
 
     id: str
     sha256: str

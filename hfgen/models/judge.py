@@ -12,27 +12,35 @@ FITTED_ON = 5000
 """Training images that a whitening is fitted on."""
 
 _NEGLIGIBLE = 1e-6
+_LINEAR = 3.0
 
 
 class Whitening(nn.Module):
     """Statistics (N, D) -> their principal components (N, K), standardised; K is 64, or D where that is less.
 
     Each statistic is scaled to variance 1 first, and each component then, so that a judge doesn't see what varies
-    most alone: noise and blur move directions in which real images hardly differ. An eigenvalue of D statistics of N
-    images is uncertain by about D / N, which is added to each before it divides: with few images, less is enlarged.
+    most alone: noise and blur move directions in which real images hardly differ. Between them, what lies beyond three
+    deviations is drawn in as its logarithm: else one odd image decides a kernel of the third power. An eigenvalue of D
+    statistics of N images is uncertain by about D / N, which is added to each before it divides: with few images, less
+    is enlarged.
     """
 
     mean: Tensor
+    scale: Tensor
     matrix: Tensor
+    offset: Tensor
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
+        outputs = min(inputs, WIDTH)
         self.register_buffer("mean", torch.zeros(inputs))
-        self.register_buffer("matrix", torch.zeros(inputs, min(inputs, WIDTH)))
+        self.register_buffer("scale", torch.ones(inputs))
+        self.register_buffer("matrix", torch.zeros(inputs, outputs))
+        self.register_buffer("offset", torch.zeros(outputs))
 
     def forward(self, statistics: Tensor) -> Tensor:
         """The components."""
-        return (statistics - self.mean) @ self.matrix
+        return _drawn_in((statistics - self.mean) / self.scale) @ self.matrix - self.offset
 
     def fit(self, statistics: Tensor) -> None:
         """To those of training images, (N, D) with N at least 2."""
@@ -40,13 +48,23 @@ class Whitening(nn.Module):
         mean, deviation = values.mean(0), values.std(0)
         # What is the same for all images tells nothing; its rounding, enlarged, would drown the rest.
         scale = torch.where(deviation > _NEGLIGIBLE, deviation, 1)
-        scaled = (values - mean) / scale
-        variances, directions = torch.linalg.eigh(scaled.T @ scaled / (len(scaled) - 1))
+        scaled = _drawn_in((values - mean) / scale)
+        centre = scaled.mean(0)
+        variances, directions = torch.linalg.eigh((scaled - centre).T @ (scaled - centre) / (len(scaled) - 1))
         count = self.matrix.shape[1]
         variances, directions = variances[-count:].clamp(min=0), directions[:, -count:]
-        uncertainty = values.shape[1] / len(values)
-        self.mean.copy_(mean)
-        self.matrix.copy_(directions / (variances + uncertainty).sqrt() / scale[:, None])
+        matrix = directions / (variances + values.shape[1] / len(values)).sqrt()
+        for buffer, found in (
+            (self.mean, mean),
+            (self.scale, scale),
+            (self.matrix, matrix),
+            (self.offset, centre @ matrix),
+        ):
+            buffer.copy_(found)
+
+
+def _drawn_in(scaled: Tensor) -> Tensor:
+    return _LINEAR * torch.asinh(scaled / _LINEAR)
 
 
 class JudgeNetwork(nn.Module):
@@ -79,7 +97,7 @@ class JudgeNetwork(nn.Module):
         counted = sum(widths) + (sum(widths[:2]) if self.fine else 0)
         self.whitening = Whitening(WIDTH + 2 * counted)
         # A fifth less time on a CPU.
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, C, S, S) in [-1, 1] -> what the classes are told by, (N, 64)."""

@@ -16,13 +16,13 @@ _LINEAR = 3.0
 
 
 class Whitening(nn.Module):
-    """Statistics (N, D) -> their principal components (N, K), standardised; K is 64, or D where that is less.
+    """Statistics (N, D) -> their principal components (N, K), of one scale; K is 64, or D where that is less.
 
     Each statistic is scaled to variance 1 first, and each component then, so that a judge doesn't see what varies
-    most alone: noise and blur move directions in which real images hardly differ. Between them, what lies beyond three
-    deviations is drawn in as its logarithm: else one odd image decides a kernel of the third power. An eigenvalue of D
-    statistics of N images is uncertain by about D / N, which is added to each before it divides: with few images, less
-    is enlarged.
+    most alone: noise and blur move directions in which real images hardly differ. What lies far out grows as its
+    logarithm, statistics (asinh, linear up to three deviations) and components (asinh, up to one): else a few odd
+    images decide a kernel of the third power. An eigenvalue of D statistics of N images is uncertain by about D / N,
+    which is added to each before it divides: with few images, less is enlarged.
     """
 
     mean: Tensor
@@ -40,7 +40,7 @@ class Whitening(nn.Module):
 
     def forward(self, statistics: Tensor) -> Tensor:
         """The components."""
-        return _drawn_in((statistics - self.mean) / self.scale) @ self.matrix - self.offset
+        return (_drawn_in((statistics - self.mean) / self.scale) @ self.matrix - self.offset).asinh()
 
     def fit(self, statistics: Tensor) -> None:
         """To those of training images, (N, D) with N at least 2."""

@@ -107,8 +107,8 @@ class EmbeddedExtractor(Extractor):
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
-        """uint8 (N, C, S, S) -> float64 (N, 64 or fewer), on the CPU; uncorrelated, with mean 0, and variance 1 or
-        somewhat less, over the training images.
+        """uint8 (N, C, S, S) -> float64 (N, 64 or fewer), on the CPU; see `Whitening`: over the training images nearly
+        uncorrelated, with mean about 0 and deviation about .7, less of few images.
 
         Raises:
             UserError: not an image set, an empty one, or of another shape than the training images.

@@ -1,8 +1,8 @@
 """What each judge sees of known degradations of held-out images, against other real images.
 
 For each set of images: KID over its standard error, then coverage / recall / precision. Other held-out images and
-training images should be seen as real: KID within two standard errors of 0. `embedded-v2` is the judge before,
-`untrained` the network of `embedded` with random weights.
+training images should be seen as real: KID within two standard errors of 0. `unlabelled` is `embedded` that learns
+rotations, `embedded-v2` the judge before, `untrained` the network of `embedded` with random weights.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from hfgen.data import ImageStore
 
-JUDGES = ("embedded", "embedded-v2", "untrained", "pixels")
+JUDGES = ("embedded", "unlabelled", "embedded-v2", "untrained", "pixels")
 _NEIGHBOURS = 5
 
 
@@ -130,6 +130,8 @@ def make_judge(name: str, training: ImageStore) -> Any:
         if name == "embedded":
             labels, factors = training.labels, training.label_factors
             return metrics.embedded_extractor(images, labels, training.fingerprint, factors=factors, cache=cache)
+        if name == "unlabelled":
+            return metrics.embedded_extractor(images, None, training.fingerprint, cache=cache)
         if name == "pixels":
             return metrics.pixel_extractor(images, training.fingerprint, cache=cache)
     return metrics.named_extractor(name)

@@ -54,13 +54,13 @@ def test_features_are_uncorrelated_float64_whatever_the_batch(trained: tuple[Emb
     features = trained[0].features(images)
     assert features.shape == (700, 64) and features.dtype == torch.float64 and not features.requires_grad
     # Of 400 images 464 statistics are uncertain, which takes variance away; of the largest components, nearly none.
-    assert features.mean(0).abs().max() < 0.5 and features.std(0).min() > 0.1 and 0.9 < features.std(0).max() < 1.1
+    assert features.mean(0).abs().max() < 0.5 and features.std(0).min() > 0.1 and 0.6 < features.std(0).max() < 1
     assert (features.T.corrcoef() - torch.eye(64)).abs().max() < 0.5
     parts = torch.cat([trained[0].features(images[:3]), trained[0].features(images[3:])])
     torch.testing.assert_close(parts, features, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("make", "side", "most"), [("embedded", 20, 0.5), ("pixels", 20, 0.7), ("pixels", 96, 0.85)])
+@pytest.mark.parametrize(("make", "side", "most"), [("embedded", 20, 0.7), ("pixels", 20, 0.7), ("pixels", 96, 0.85)])
 def test_features_see_a_blur_and_noise_of_single_pixels_and_no_other_real_images(
     make: str, side: int, most: float, tmp_path: Path
 ) -> None:

@@ -54,7 +54,11 @@ def run(arguments: argparse.Namespace) -> None:
         from hfgen.evaluation.run import evaluate
 
         found = evaluate(arguments.model, arguments.data, variant=arguments.variant, **options)
+    from hfgen.metrics import JudgePower
+
     for name, entry in found.record["metrics"].items():
         print(f"{name:<34} {entry['value']:>9.4g}   [{entry['low']:.4g}, {entry['high']:.4g}]")
+    if "judge_power" in found.record:
+        print(f"judge: {JudgePower(**found.record['judge_power'])}")
     print_notes(found.record["notes"])
     print(arguments.out / "record.json")

@@ -105,7 +105,7 @@ def add_measurement(verb: argparse.ArgumentParser, *, data_required: bool = True
     add_split(verb)
     verb.add_argument("--n", type=int, help=f"held-out images, and samples (all, up to {most})")
     verb.add_argument("--seed", type=int, default=0, help="chooses the images and draws the samples (%(default)s)")
-    help = "embedded (trained on the data), inception, or an image network of transformers: a folder or a Hub id"
+    help = "embedded (trained on the data), pixels, inception, or an image network of transformers: a folder or Hub id"
     verb.add_argument("--extractor", default="embedded", help=help)
     add_compute(verb)
 

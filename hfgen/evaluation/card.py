@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from hfgen.metrics import JudgePower
+
 _COLUMNS = {
     "original": "held-out image, lossless",
     "reconstruction": "the model's reconstruction of it",
@@ -57,6 +59,7 @@ def dataset_card(record: dict[str, Any], columns: list[str]) -> str:
             f"pixels' fingerprint `{data['fingerprint']}`",
             f"- extractor `{extractor['id']}`{accuracy}, sha256 `{extractor['sha256']}`",
             f"- its preprocessing: `{json.dumps(extractor['preprocessing'])}`",
+            *([f"- {JudgePower(**record['judge_power'])}"] if "judge_power" in record else []),
             f"- {', '.join(f'{name} {number}' for name, number in protocol['versions'].items())}",
             "",
             "## Metrics",

@@ -35,6 +35,9 @@ _MOST_KEPT = 2**24
 EMBEDDED = "embedded"
 """The extractor that is trained on DATA itself."""
 
+PIXELS = "pixels"
+"""The one of another kind: known statistics, scaled by those of DATA."""
+
 _COLUMNS = ("image_column", "label_column", "config_name")
 _SETTINGS = ("resolution", "channels", "condition", "small_images", "skip_damaged", *_COLUMNS)
 
@@ -98,7 +101,7 @@ def choose_n(
     """
     used, there = split_size(data, split, config_name=config_name)
     _, training = split_size(data, "train", config_name=config_name)
-    if extractor == EMBEDDED and training < FEWEST_IMAGES:
+    if extractor in (EMBEDDED, PIXELS) and training < FEWEST_IMAGES:
         raise DataError(
             f"data: {data} has {training} images to train on, and the fewest that the embedded extractor takes are "
             f"{FEWEST_IMAGES}; add images, or name another --extractor"
@@ -192,11 +195,13 @@ def _held_out(
 def _own_notes(store: ImageStore, extractor: str) -> Iterator[str]:
     if store.split in ("train", ALL):
         yield f"split {store.split}: these images aren't held out; the extractor was trained on them, and models may be"
-    if store.channels == 1 and extractor != EMBEDDED:
+    if store.channels == 1 and extractor not in (EMBEDDED, PIXELS):
         yield f"extractor: {extractor} takes colour; it sees grey images with three equal channels"
 
 
 def _extractor(name: str, training: ImageStore) -> metrics.Extractor:
+    if name == PIXELS:
+        return metrics.pixel_extractor(training.targets, training.fingerprint)
     if name != EMBEDDED:
         return metrics.named_extractor(name)
     return metrics.embedded_extractor(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from torch import Tensor
@@ -21,6 +21,8 @@ DISTANCES = ("training_distance_original", "training_distance_sample")
 
 _MOST_BINS, _IMAGES_PER_BIN = 100, 10
 _MS_SSIM_SIDE = 176
+# About eight times as many images go through it.
+_LOOKS_OF_A_HEAVY_JUDGE = 500
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class RealImages:
         recognised: What an image must have to be of one of the known classes; None where there are none.
         baseline: `others` held against `images`, as samples are.
         notes: What was converted or guessed of the data, and what the baseline lacks; a line each.
+        seed: Of all resampling.
     """
 
     images: Tensor
@@ -52,6 +55,13 @@ class RealImages:
     baseline: dict[str, Estimate]
     recognised: metrics.Recognition | None = field(default=None, kw_only=True)
     notes: list[str] = field(default_factory=list, kw_only=True)
+    seed: int = field(default=0, kw_only=True)
+
+    @cached_property
+    def judge_power(self) -> metrics.JudgePower:
+        """The smallest blur and noise that the judge detects here; measured when it is first asked for."""
+        others = self.others if self.extractor.is_light else self.others[:_LOOKS_OF_A_HEAVY_JUDGE]
+        return metrics.judge_power(self.extractor, self.features[: len(others)], others, seed=self.seed, k=NEIGHBOURS)
 
     @property
     def window(self) -> metrics.Window:
@@ -96,7 +106,7 @@ def real_images(
     found = metrics.Collector("baseline: ")
     spectrum = metrics.power_spectrum(others, facts["spectrum"].window)
     _set_metrics(found, RealImages(**facts, baseline={}), others, spectrum, facts["other_features"], seed)
-    return RealImages(**facts, baseline=found.estimates, notes=found.notes)
+    return RealImages(**facts, baseline=found.estimates, notes=found.notes, seed=seed)
 
 
 def measure(
@@ -150,6 +160,10 @@ def measure(
         "baseline": _as_json(real.baseline),
         "spectrum": {"frequencies": real.spectrum.frequencies.tolist(), **bands},
     }
+    try:
+        record["judge_power"] = real.judge_power.as_dict()
+    except UserError as error:
+        found.notes.append(f"judge_power: left out ({str(error).partition(';')[0]})")
     return Measured(record, columns, [*real.notes, *found.notes])
 
 

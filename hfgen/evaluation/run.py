@@ -85,8 +85,9 @@ def evaluate(
     """Measure a model on `n` held-out images, chosen by `seed`, and on `n` samples; by default all, up to 2000.
 
     Set metrics compare the samples with the held-out images in the features of `extractor`: `embedded`, a small
-    classifier trained on the data's train split; `inception`; or an image network of transformers, a folder or
-    `org/name[@revision]`. `baseline` compares as many training images with the held-out ones. Interrupted, the same
+    classifier trained on the data's train split; `pixels`, statistics of pixels and spectra; `inception`; or an image
+    network of transformers, a folder or `org/name[@revision]`. `baseline` compares as many training images with the
+    held-out ones, and `judge_power` says which blur and noise of them the extractor detects. Interrupted, the same
     call continues with the images that `out` holds. `resolution` and `variant` are those of `hfgen.load`.
 
     What was converted, guessed or left out is a line each in the record's `notes`. `device` and `dtype` are those of

@@ -65,7 +65,7 @@ def verify(place: str | Path, *, device: str = "auto") -> int:
         real = real_images(columns["original"], columns["other"], None, extractor.to(compute.device), seed)
         images = columns.get("reconstruction"), columns.get("sample")
         again = measure(real, *images, seed, encodings, codebook_size, distances or None)
-    kinds = ("metrics", "baseline", "spectrum")
+    kinds = [kind for kind in ("metrics", "baseline", "spectrum", "judge_power") if kind in record]
     stored = {**_flat({kind: record[kind] for kind in kinds}), **_pairs(columns)}
     measured = {**_flat({kind: again.record[kind] for kind in kinds}), **_pairs(again.columns)}
     _compare(stored, measured)

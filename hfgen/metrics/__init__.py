@@ -25,7 +25,7 @@ from hfgen.metrics.distances import (
     moments,
     perceptual_distance,
 )
-from hfgen.metrics.extractors import EmbeddedExtractor, Extractor, embedded_extractor
+from hfgen.metrics.extractors import EmbeddedExtractor, Extractor, embedded_extractor, pixel_extractor
 from hfgen.metrics.intervals import (
     Estimate,
     bootstrap_mean,
@@ -35,6 +35,7 @@ from hfgen.metrics.intervals import (
     kernel_distance_interval,
     prdc_intervals,
 )
+from hfgen.metrics.judge_power import JudgePower, judge_power
 from hfgen.metrics.latents import (
     CodebookUse,
     active_units,
@@ -84,6 +85,7 @@ __all__ = [
     "Estimate",
     "Extractor",
     "InceptionExtractor",
+    "JudgePower",
     "ModeUse",
     "Modes",
     "MomentsAccumulator",
@@ -113,6 +115,7 @@ __all__ = [
     "frechet_distance_interval",
     "high_frequency_ratio",
     "is_conditional_mean",
+    "judge_power",
     "kernel_distance",
     "kernel_distance_difference",
     "kernel_distance_interval",
@@ -130,6 +133,7 @@ __all__ = [
     "ndb",
     "paired_kernel_distance",
     "perceptual_distance",
+    "pixel_extractor",
     "pixel_statistics",
     "power_spectrum",
     "prdc",

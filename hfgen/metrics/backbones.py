@@ -44,7 +44,7 @@ class BackboneExtractor(Extractor):
         except UserError as error:
             reason = str(error).removeprefix("model: ")
             raise UserError(
-                f"extractor: {reason}; give embedded, inception, or an image network of transformers"
+                f"extractor: {reason}; give embedded, pixels, inception, or an image network of transformers"
             ) from None
         commit = commit_of(folder)
         self.id = f"{model.partition('@')[0]}@{commit}" if commit else model
@@ -127,7 +127,7 @@ def _contiguous(state: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def named_extractor(name: str) -> Extractor:
-    """The extractor `inception`, or that of a folder or a Hub id. `embedded` needs images to learn from.
+    """The extractor `inception`, or that of a folder or a Hub id. `embedded` and `pixels` are made from images.
 
     Raises:
         UserError: it can't be had.
@@ -143,10 +143,12 @@ def load_extractor(folder: Path) -> Extractor:
     """
     facts = read_json(folder / FACTS)
     kind = facts.get("kind") if isinstance(facts, dict) else None
-    if kind == "embedded":
+    if kind in ("embedded", "pixels"):
         embedded = load_embedded(folder)
         if embedded is None:
-            raise UserError(f"extractor: {folder} is damaged; get the evaluation again")
+            raise UserError(
+                f"extractor: {folder} is damaged, or of a version before hfgen-classifier-v3; evaluate the model again"
+            )
         return embedded
     if kind not in ("backbone", "inception"):
         raise UserError(f"extractor: {folder / FACTS} names the kind {kind!r}, which hfgen doesn't know")

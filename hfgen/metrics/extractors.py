@@ -1,12 +1,13 @@
-"""Feature extractors: what a record says of one, and the embedded one, trained on the images at hand. No downloads."""
+"""Feature extractors: what a record says of one, and two that are made from the images at hand. No downloads."""
 
 from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors.torch
 import torch
@@ -16,17 +17,28 @@ from hfgen.errors import UserError
 from hfgen.files import atomic_folder, cache_dir, read_json, write_bytes, write_json
 from hfgen.metrics.checks import check_images
 from hfgen.models.classifier import (
+    FEWEST_IMAGES,
     ClassHead,
-    Classifier,
-    build_classifier,
     class_numbers,
-    features,
+    in_batches,
+    one_thread,
     predictions,
     train_classifier,
 )
+from hfgen.models.judge import FITTED_ON, JudgeNetwork
+from hfgen.models.pixel_statistics import PixelStatistics
+from hfgen.seeds import derive_seed
 
 _WEIGHTS, FACTS = "extractor.safetensors", "extractor.json"
-_PREPROCESSING = {"size": "as it is", "filter": "area above 64 pixels", "antialias": True, "mean": [0.5], "std": [0.5]}
+_AS_IT_IS = {"size": "as it is", "antialias": True, "mean": [0.5], "std": [0.5]}
+_PREPROCESSING = {
+    "embedded": {**_AS_IT_IS, "filter": "area above 64 pixels, and none beside it"},
+    "pixels": {**_AS_IT_IS, "filter": "none"},
+}
+_NETWORKS: dict[str, Callable[[tuple[int, ...]], JudgeNetwork | PixelStatistics]] = {
+    "embedded": JudgeNetwork,
+    "pixels": PixelStatistics,
+}
 
 
 class Extractor(ABC):
@@ -38,6 +50,7 @@ class Extractor(ABC):
         accuracy: Share of held-out images that it classified rightly; None where it wasn't trained here.
         preprocessing: `size`, `filter`, `antialias`, `mean`, `std`: how pixels in [0, 1] become its inputs.
         mode_counts: Images of each known class in the training data (K,); None where it can't tell classes.
+        is_light: Whether features cost little: milliseconds of one core an image, at most.
     """
 
     id: str
@@ -45,6 +58,7 @@ class Extractor(ABC):
     accuracy: float | None
     preprocessing: dict[str, Any]
     mode_counts: Tensor | None
+    is_light = False
 
     @abstractmethod
     def features(self, images: Tensor) -> Tensor:
@@ -73,44 +87,53 @@ class Extractor(ABC):
 
 @dataclass(frozen=True)
 class EmbeddedExtractor(Extractor):
-    """The small classifier, trained. `shape`: (C, S, S) of its images."""
+    """A judge made from the images at hand, by its `kind`.
+
+    `embedded` was trained on them, `pixels` are known statistics, scaled by theirs. `shape`: (C, S, S) of the images.
+    """
+
+    is_light = True
 
     id: str
     sha256: str
-    accuracy: float
+    accuracy: float | None
+    kind: Literal["embedded", "pixels"]
     shape: tuple[int, ...]
     mode_counts: Tensor | None
-    _classifier: Classifier
+    _network: JudgeNetwork | PixelStatistics
+    _head: ClassHead | None
     _content: bytes
 
     @property
     def preprocessing(self) -> dict[str, Any]:  # type: ignore[override]
         """See `Extractor`."""
-        return _PREPROCESSING
+        return _PREPROCESSING[self.kind]
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
-        """uint8 (N, C, S, S) -> float64 (N, 64), on the CPU; mean 0 and variance 1 over the training images.
+        """uint8 (N, C, S, S) -> float64 (N, 64 or fewer), on the CPU; see `Whitening`: over the training images nearly
+        uncorrelated, with mean about 0 and deviation about .7, less of few images.
 
         Raises:
             UserError: not an image set, an empty one, or of another shape than the training images.
         """
         self._check(images)
-        return features(self._classifier.network, images).double()
+        return in_batches(self._network.features, images, self._device).double()
 
     def to(self, device: torch.device) -> EmbeddedExtractor:
-        """See `Extractor`; the head, which takes features, stays on the CPU."""
-        self._classifier.network.to(device)
+        """See `Extractor`; the head, which takes what the network gives, stays on the CPU."""
+        self._network.to(device)
         return self
 
     @torch.no_grad()
     def modes(self, images: Tensor) -> Tensor:
         """See `Extractor`; errors as `features`."""
-        if self.mode_counts is None:
+        if self.mode_counts is None or self._head is None:
             return super().modes(images)
-        head = self._classifier.head
+        self._check(images)
+        logits = self._head(in_batches(self._network, images, self._device))
         mode = torch.zeros(len(images), dtype=torch.int64)
-        for size, factor in zip(head.sizes, predictions(head(self.features(images).float())).T, strict=True):
+        for size, factor in zip(self._head.sizes, predictions(logits).T, strict=True):
             mode = mode * size + factor
         return mode
 
@@ -128,15 +151,19 @@ class EmbeddedExtractor(Extractor):
         folder.mkdir(parents=True, exist_ok=True)
         write_bytes(folder / _WEIGHTS, self._content)
         counts = None if self.mode_counts is None else self.mode_counts.tolist()
-        facts = {"kind": "embedded", "id": self.id, "sha256": self.sha256, "accuracy": self.accuracy}
-        sizes = self._classifier.head.sizes
+        facts = {"kind": self.kind, "id": self.id, "sha256": self.sha256, "accuracy": self.accuracy}
+        sizes = None if self._head is None else self._head.sizes
         write_json(folder / FACTS, {**facts, "shape": self.shape, "factors": sizes, "mode_counts": counts})
+
+    @property
+    def _device(self) -> torch.device:
+        return self._network.whitening.mean.device
 
     def _check(self, images: Tensor) -> None:
         check_images(images, "images")
         if images.shape[1:] != self.shape:
             found, wanted = (" x ".join(map(str, shape)) for shape in (images.shape[1:], self.shape))
-            raise UserError(f"images: {found}, but the extractor was trained on {wanted}; resize them")
+            raise UserError(f"images: {found}, but the extractor was made from {wanted}; resize them")
 
 
 def embedded_extractor(
@@ -150,10 +177,10 @@ def embedded_extractor(
     """Train the extractor of a data set, or read it back.
 
     It learns the labels; without at least two of them, which of four rotations was applied. The bits are the same
-    again on the same machine.
+    again on the same machine. Training takes about half a minute of one core.
 
     Args:
-        images: uint8 (N, C, S, S), N at least 20; above 64 pixels the network sees them averaged down to 64.
+        images: uint8 (N, C, S, S), N at least 20; see `JudgeNetwork` for those above 64 pixels.
         labels: (N,) class numbers, or None.
         fingerprint: identifies images and labels; hexadecimal, of which 12 digits name the cache entry.
         factors: sizes of the independent factors that make up a label, the most significant first; each is learnt
@@ -163,47 +190,96 @@ def embedded_extractor(
     Raises:
         UserError: not an image set, too few images, not squares, or labels that don't match.
     """
-    check_images(images, "images")
-    if images.shape[2] != images.shape[3]:
-        raise UserError(f"images: {images.shape[2]} x {images.shape[3]} pixels; crop them to squares")
+    _check_training(images)
     if labels is not None and labels.shape != images.shape[:1]:
         raise UserError(f"labels: shape {tuple(labels.shape)}; give {len(images)}, one per image")
     classes, counts = _classes(labels, factors)
-    kind = "rotation-v2" if classes is None else "classifier-v2"
-    name = fingerprint[:12]
-    folder = (cache or cache_dir() / "extractors") / f"{kind}-{name}"
+    name = f"{'rotation' if classes is None else 'classifier'}-v3-{fingerprint[:12]}"
+    return _cached(name, images, cache, lambda identity: _train(identity, images.cpu(), classes, counts))
+
+
+def pixel_extractor(images: Tensor, fingerprint: str, *, cache: Path | None = None) -> EmbeddedExtractor:
+    """A judge of another kind: statistics of pixels and spectra (`PixelStatistics`), which nothing was trained for.
+
+    It sees noise, blur, compression, colour and layout, but no meaning. Arguments and errors as `embedded_extractor`.
+    """
+    _check_training(images)
+    return _cached(f"pixels-v1-{fingerprint[:12]}", images, cache, lambda identity: _describe(identity, images))
+
+
+def _check_training(images: Tensor) -> None:
+    check_images(images, "images")
+    if images.shape[2] != images.shape[3]:
+        raise UserError(f"images: {images.shape[2]} x {images.shape[3]} pixels; crop them to squares")
+    if len(images) < FEWEST_IMAGES:
+        raise UserError(f"images: {len(images)} are too few to train on; give {FEWEST_IMAGES} or more")
+
+
+def _cached(
+    name: str, images: Tensor, cache: Path | None, make: Callable[[str], EmbeddedExtractor]
+) -> EmbeddedExtractor:
+    folder = (cache or cache_dir() / "extractors") / name
     found = load_embedded(folder)
     if found is None or found.shape != tuple(images.shape[1:]):
-        found = _train(f"hfgen-{kind}/{name}", images.cpu(), classes, counts)
+        version, _, fingerprint = name.rpartition("-")
+        found = make(f"hfgen-{version}/{fingerprint}")
         with atomic_folder(folder) as temporary:
             found.save(temporary)
     return found
 
 
 def load_embedded(folder: Path) -> EmbeddedExtractor | None:
-    """What `EmbeddedExtractor.save` wrote; None where it is missing or damaged."""
+    """What `EmbeddedExtractor.save` wrote; None where it is missing, damaged, or of a version without its network."""
     try:
         facts = read_json(folder / FACTS)
         content = (folder / _WEIGHTS).read_bytes()
-        shape, factors, counts = tuple(facts["shape"]), tuple(facts["factors"]), facts["mode_counts"]
+        kind, shape, factors = facts["kind"], tuple(facts["shape"]), facts["factors"]
         identity, digest, accuracy = facts["id"], facts["sha256"], facts["accuracy"]
+        counts = None if facts["mode_counts"] is None else torch.tensor(facts["mode_counts"])
+        network = _NETWORKS[kind](shape)
     except (UserError, OSError, KeyError, TypeError):
         return None
     if digest != hashlib.sha256(content).hexdigest():
         return None
-    classifier = Classifier(build_classifier(shape), ClassHead(factors), accuracy)
-    _modules(classifier).load_state_dict(safetensors.torch.load(content))
-    counts = None if counts is None else torch.tensor(counts)
-    return EmbeddedExtractor(identity, digest, accuracy, shape, counts, classifier, content)
+    head = None if factors is None else ClassHead(tuple(factors))
+    try:
+        _modules(network, head).load_state_dict(safetensors.torch.load(content))
+    except RuntimeError:
+        return None
+    network.eval()
+    return EmbeddedExtractor(identity, digest, accuracy, kind, shape, counts, network, head, content)
 
 
 def _train(identity: str, images: Tensor, classes: Tensor | None, counts: Tensor | None) -> EmbeddedExtractor:
-    classifier = train_classifier(images, classes, "extractor")
-    content = safetensors.torch.save(_modules(classifier).state_dict())
+    trained = train_classifier(images, classes, "extractor", JudgeNetwork)
+    assert isinstance(trained.network, JudgeNetwork)
+    return _fitted(identity, "embedded", images, trained.network, trained.head, trained.accuracy, counts)
+
+
+def _describe(identity: str, images: Tensor) -> EmbeddedExtractor:
+    return _fitted(identity, "pixels", images, PixelStatistics(images.shape[1:]), None, None, None)
+
+
+@torch.no_grad()
+def _fitted(
+    identity: str,
+    kind: Literal["embedded", "pixels"],
+    images: Tensor,
+    network: JudgeNetwork | PixelStatistics,
+    head: ClassHead | None,
+    accuracy: float | None,
+    counts: Tensor | None,
+) -> EmbeddedExtractor:
+    """Whiten the network's statistics by those of some of the images."""
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(derive_seed("whitening")))
+    with one_thread():
+        chosen = images[order[:FITTED_ON].to(images.device)]
+        network.whitening.fit(in_batches(network.statistics, chosen, torch.device("cpu")))
+    weights = _modules(network, head).state_dict()
+    content = safetensors.torch.save({name: weight.contiguous() for name, weight in weights.items()})
     digest = hashlib.sha256(content).hexdigest()
-    return EmbeddedExtractor(
-        identity, digest, classifier.accuracy, tuple(images.shape[1:]), counts, classifier, content
-    )
+    shape = tuple(images.shape[1:])
+    return EmbeddedExtractor(identity, digest, accuracy, kind, shape, counts, network, head, content)
 
 
 def _classes(labels: Tensor | None, factors: tuple[int, ...] | None) -> tuple[Tensor | None, Tensor | None]:
@@ -223,5 +299,5 @@ def _classes(labels: Tensor | None, factors: tuple[int, ...] | None) -> tuple[Te
     return learnt, labels.cpu().bincount(minlength=int(torch.tensor(factors).prod()))
 
 
-def _modules(classifier: Classifier) -> nn.ModuleDict:
-    return nn.ModuleDict({"network": classifier.network, "head": classifier.head})
+def _modules(network: nn.Module, head: ClassHead | None) -> nn.ModuleDict:
+    return nn.ModuleDict({"network": network} if head is None else {"network": network, "head": head})

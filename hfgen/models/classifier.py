@@ -1,25 +1,26 @@
-"""The embedded classifier: small, trained in seconds on the images at hand; its layers are features. No downloads."""
+"""Networks that learn the classes of the images at hand, in seconds: the shared training, and the smallest of them."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import update_bn
 
 from hfgen.errors import UserError
 from hfgen.images import to_float
 from hfgen.seeds import derive_seed
 
-_WIDTH = 64
+WIDTH = 64
+LARGEST_SIDE = 64
 FEWEST_IMAGES = 20
-_LARGEST_SIDE = 64
 _ROTATIONS = 4
-_INFERENCE_BATCH = 500
-_SCALED_ON = 5000
+_BATCH_PIXELS = 2**21
+_MEASURED_ON = 2000
 
 _MOST_STEPS, _MOST_EPOCHS, _BATCH = 468, 30, 96
 _LEARNING_RATE, _WEIGHT_DECAY, _SHIFT = 4e-3, 0.02, 2
@@ -34,37 +35,34 @@ def class_numbers(labels: Tensor | None) -> Tensor | None:
 
 
 class ClassHead(nn.Module):
-    """Features (N, 64) -> logits of each factor of the classes, a list of (N, K).
-
-    It was trained on features as they were before they were standardised: `mean` and `scale` undo that.
-    """
-
-    mean: Tensor
-    scale: Tensor
+    """What a network gives (N, 64) -> logits of each factor of the classes, a list of (N, K)."""
 
     def __init__(self, sizes: tuple[int, ...]) -> None:
         super().__init__()
         self.sizes = sizes
-        self.linear = nn.Linear(_WIDTH, sum(sizes))
-        self.register_buffer("mean", torch.zeros(_WIDTH))
-        self.register_buffer("scale", torch.ones(_WIDTH))
+        self.linear = nn.Linear(WIDTH, sum(sizes))
 
-    def forward(self, features: Tensor) -> list[Tensor]:
+    def forward(self, embeddings: Tensor) -> list[Tensor]:
         """The logits."""
-        return list(self.linear((features * self.scale + self.mean).relu()).split(self.sizes, 1))
+        return list(self.linear(embeddings.relu()).split(self.sizes, 1))
 
 
 class Classifier(NamedTuple):
-    """`network` gives the features, `head` the classes; `accuracy`: on a tenth of the images that it didn't see."""
+    """`network` and the `head` that tells the classes; `accuracy`: on a tenth of the images that it didn't see."""
 
-    network: nn.Sequential
+    network: nn.Module
     head: ClassHead
     accuracy: float
 
 
 @torch.inference_mode(False)
 @torch.enable_grad()
-def train_classifier(images: Tensor, classes: Tensor | None, purpose: str) -> Classifier:
+def train_classifier(
+    images: Tensor,
+    classes: Tensor | None,
+    purpose: str,
+    build: Callable[[torch.Size], nn.Module] | None = None,
+) -> Classifier:
     """The network, trained.
 
     It learns the classes; without them, which of four rotations was applied (RotNet, Gidaris 2018). Training
@@ -75,24 +73,27 @@ def train_classifier(images: Tensor, classes: Tensor | None, purpose: str) -> Cl
         images: uint8 (N, C, S, S), N at least 20, on the CPU.
         classes: (N,) numbers 0, 1, ... without gaps, (N, F) of such where a class has F independent factors, or None.
         purpose: seeds it: a network that trains a model isn't the one that judges it.
+        build: makes the network from (C, S, S): `classifier_inputs` -> (n, 64); by default `build_classifier`.
 
     Raises:
         UserError: too few images.
     """
     if len(images) < FEWEST_IMAGES:
         raise UserError(f"images: {len(images)} are too few to train on; give {FEWEST_IMAGES} or more")
-    with _one_thread():
-        return _train(images, classes, purpose)
+    with one_thread():
+        return _train(images, classes, purpose, build or build_classifier)
 
 
-def _train(images: Tensor, classes: Tensor | None, purpose: str) -> Classifier:
+def _train(
+    images: Tensor, classes: Tensor | None, purpose: str, build: Callable[[torch.Size], nn.Module]
+) -> Classifier:
     generator = torch.Generator().manual_seed(derive_seed(purpose, "batches"))
     order = torch.randperm(len(images), generator=generator)
     held_out, seen = order.tensor_split([len(images) // 10])
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would reseed the GPUs too.
         torch.default_generator.manual_seed(derive_seed(purpose, "weights"))
-        network = build_classifier(images.shape[1:])
+        network = build(images.shape[1:])
         head = ClassHead((_ROTATIONS,) if classes is None else tuple((_factors(classes).amax(0) + 1).tolist()))
     model = nn.Sequential(network, head)
     steps = min(_MOST_STEPS, _MOST_EPOCHS * len(seen) // _BATCH)
@@ -109,11 +110,15 @@ def _train(images: Tensor, classes: Tensor | None, purpose: str) -> Classifier:
         optimizer.step()
         schedule.step()
     with torch.no_grad():
+        # A moving average over so few steps would be far off.
+        measured = seen[:_MEASURED_ON]
+        parts = measured.tensor_split(-(-len(measured) // batch_size(images)))
+        update_bn((_examples(images, classes, picks, generator)[0] for picks in parts), network)
+        model.eval()
         right = 0
-        for picks in held_out.split(_INFERENCE_BATCH):
+        for picks in held_out.split(batch_size(images)):
             inputs, targets = _examples(images, classes, picks, generator)
             right += int((predictions(model(inputs)) == targets).all(1).sum())
-        _standardise(network, head, images[seen[:_SCALED_ON]])
     return Classifier(network, head, right / len(held_out))
 
 
@@ -146,30 +151,20 @@ def _shifted(inputs: Tensor, generator: torch.Generator) -> Tensor:
     return windows[torch.arange(len(inputs)), :, down, right]
 
 
-def _standardise(network: nn.Sequential, head: ClassHead, images: Tensor) -> None:
-    """Give each feature mean 0 and variance 1: the kernel distance above all depends on the scale."""
-    unscaled = features(network, images).double()
-    last = network[-1]
-    assert isinstance(last, nn.Linear)
-    mean, deviation = unscaled.mean(0).float(), unscaled.std(0).float()
-    # One that is the same for all images tells nothing; rounding enlarged to a variance of 1 would drown the others.
-    scale = torch.where(deviation > 1e-6, deviation, 1)
-    last.bias.sub_(mean).div_(scale)
-    last.weight.div_(scale[:, None])
-    head.mean.copy_(mean)
-    head.scale.copy_(scale)
+def in_batches(function: Callable[[Tensor], Tensor], images: Tensor, device: torch.device) -> Tensor:
+    """uint8 (N, C, S, S) -> what `function` makes of them in [-1, 1] there, (N, ...), on the CPU."""
+    parts = images.split(batch_size(images))
+    return torch.cat([function(to_float(part.to(device))).cpu() for part in parts])
 
 
-def features(network: nn.Module, images: Tensor) -> Tensor:
-    """uint8 (N, C, S, S) -> (N, 64), on the CPU; the network computes where it is."""
-    device = next(network.parameters()).device
-    batches = (to_float(batch.to(device)) for batch in images.split(_INFERENCE_BATCH))
-    return torch.cat([network(classifier_inputs(batch)).cpu() for batch in batches])
+def batch_size(images: Tensor) -> int:
+    """How many images (N, C, S, S) to take at once, so that the memory doesn't grow with their size."""
+    return max(1, min(500, _BATCH_PIXELS // images.shape[-1] ** 2))
 
 
 def classifier_inputs(images: Tensor) -> Tensor:
     """Images (N, C, S, S) in [-1, 1], averaged down to 64 pixels where they are larger."""
-    return F.adaptive_avg_pool2d(images, _LARGEST_SIDE) if images.shape[-1] > _LARGEST_SIDE else images
+    return F.adaptive_avg_pool2d(images, LARGEST_SIDE) if images.shape[-1] > LARGEST_SIDE else images
 
 
 def build_classifier(shape: tuple[int, ...] | torch.Size) -> nn.Sequential:
@@ -188,7 +183,7 @@ def build_classifier(shape: tuple[int, ...] | torch.Size) -> nn.Sequential:
         *_block(96, 96, 1),
         nn.AdaptiveAvgPool2d(2),
         nn.Flatten(),
-        nn.Linear(96 * 4, _WIDTH),
+        nn.Linear(96 * 4, WIDTH),
     )
 
 
@@ -198,7 +193,8 @@ def _block(inputs: int, outputs: int, stride: int) -> tuple[nn.Module, ...]:
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """One CPU thread meanwhile: sums of several are added in any order."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -58,6 +58,7 @@ def test_a_record_has_what_the_model_has_with_intervals(evaluated, family: str):
     note = f"modes: {N} images are fewer than 26 for each of 3 modes, so modes_seen counts those that they hit; "
     assert f"{note}of real images, as many would hit 3" in record["notes"]
     assert metrics["modes_seen"]["value"] <= 3
+    assert record["judge_power"].keys() == {"blur", "noise", "n"} and record["judge_power"]["n"] == N
 
 
 def test_what_the_dataset_holds_of_each_image_gives_the_records_means(evaluated, family: str):
@@ -79,6 +80,7 @@ def test_a_card_tells_the_protocol_and_every_column(evaluated):
     evaluation, out = evaluated
     card = (out / "dataset" / "README.md").read_text()
     assert evaluation.record["protocol"]["extractor"]["sha256"] in card
+    assert f"- at n = {N} the judge detects " in card
     assert all(f"- `{name}`: " in card for name in pq.read_schema(out / "dataset" / FILE).names)
     assert all(f"| {name} | " in card for name in evaluation.record["metrics"])
     assert (out / "dataset" / "record.json").read_bytes() == (out / "record.json").read_bytes()
@@ -291,6 +293,24 @@ def test_a_record_of_an_older_schema_is_refused_by_name_and_measured_again(
         verify(tmp_path)
     evaluate(trained, str(glyph_folder), n=N, out=tmp_path)
     assert json.loads((tmp_path / "record.json").read_text())["schema"] == 2
+
+
+def test_pixels_judge_instead_and_see_what_blurred_copies_lack(glyph_folder: Path, tmp_path: Path):
+    from hfgen.data import draw
+    from hfgen.evaluation.samples import evaluate_samples
+    from hfgen.evaluation.verification import verify
+    from hfgen.images import to_pil
+    from hfgen.metrics.judge_power import blurred
+
+    (tmp_path / "soft").mkdir()
+    for index, image in enumerate(to_pil(blurred(draw("glyphs", "test", 500, 60, 16).images, 0.8))):
+        image.save(tmp_path / "soft" / f"{index:02d}.png")
+    options = {"n": 60, "extractor": "pixels", "out": tmp_path / "out"}
+    record = evaluate_samples(str(tmp_path / "soft"), str(glyph_folder), **options).record
+    assert record["protocol"]["extractor"]["id"].startswith("hfgen-pixels-v1/") and "modes" not in record["metrics"]
+    assert record["metrics"]["kid"]["low"] > record["baseline"]["kid"]["high"]
+    assert record["judge_power"]["blur"] <= 0.8 and not any("colour" in note for note in record["notes"])
+    assert verify(tmp_path / "out") > 0
 
 
 @pytest.mark.parametrize("family", ["vae"], indirect=True)

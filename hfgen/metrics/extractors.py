@@ -130,21 +130,22 @@ class EmbeddedExtractor(Extractor):
         """See `Extractor`; errors as `features`."""
         if self.mode_counts is None or self._head is None:
             return super().modes(images)
-        self._check(images)
-        logits = self._head(in_batches(self._network, images, self._device))
         mode = torch.zeros(len(images), dtype=torch.int64)
-        for size, factor in zip(self._head.sizes, predictions(logits).T, strict=True):
+        for size, factor in zip(self._head.sizes, predictions(self._logits(self._head, images)).T, strict=True):
             mode = mode * size + factor
         return mode
 
     @torch.no_grad()
     def confidences(self, images: Tensor) -> Tensor:
         """See `Extractor`: the product over factors; errors as `features`."""
-        if self.mode_counts is None:
+        if self.mode_counts is None or self._head is None:
             return super().confidences(images)
-        head = self._classifier.head
-        factors = [logits.softmax(1).amax(1) for logits in head(self.features(images).float())]
+        factors = [logits.softmax(1).amax(1) for logits in self._logits(self._head, images)]
         return torch.stack(factors).prod(0).double()
+
+    def _logits(self, head: ClassHead, images: Tensor) -> list[Tensor]:
+        self._check(images)
+        return head(in_batches(self._network, images, self._device))
 
     def save(self, folder: Path) -> None:
         """See `Extractor`."""

@@ -76,7 +76,7 @@ def test_a_wrong_config_file_is_one_line(yaml: str, message: str, tmp_path: Path
 def test_a_resolution_out_of_reach_leaves_nothing_behind(glyph_folder: Path, tmp_path: Path):
     out = tmp_path / "run"
     line = refused("train", "vae-glyphs", f"--data={glyph_folder}", "--resolution=12", f"--out={out}")
-    assert "resolution: 12 can't be reached from a latent of side 1" in line
+    assert "resolution: 12 can't be reached from a latent of side 2" in line
     assert not out.exists()
 
 

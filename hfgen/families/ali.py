@@ -37,8 +37,8 @@ class ALI:
         lr_discriminator: Peak learning rate of the discriminator.
     """
 
-    latent_channels: int = 16
-    latent_size: int = 1
+    latent_channels: int = 4
+    latent_size: int = 2
     width: int = 16
     max_width: int = 64
     discriminator_width: int = 64

@@ -33,7 +33,7 @@ class GAN:
         conditional: Draw images of the data's classes, and judge them as such.
         augment: What both see of reals and fakes: some of color,translation,cutout, for small data; empty: themselves.
         latent_channels: Channels of the latent.
-        latent_size: Side of the latent grid; 1 is a vector, the only one for r3.
+        latent_size: Side of the latent grid; 1 is a vector. r3 takes as many numbers as a vector.
         width: Channels of the generator's blocks at full resolution.
         max_width: Most channels of any generator block.
         discriminator_width: Channels of the discriminator at half the resolution; r3: at full.
@@ -50,8 +50,8 @@ class GAN:
     loss: Literal["relativistic", "hinge", "nonsaturating"] = "relativistic"
     conditional: bool = False
     augment: str = ""
-    latent_channels: int = 16
-    latent_size: int = 1
+    latent_channels: int = 4
+    latent_size: int = 2
     width: int = 16
     max_width: int = 64
     discriminator_width: int = 64
@@ -71,10 +71,6 @@ class GAN:
         for name in ("penalty", "penalty_end", "lr_end"):
             if getattr(self, name) < 0:
                 raise UserError(f"model.{name}: {getattr(self, name)} is negative; give 0 or more")
-        if self.network == "r3" and self.latent_size != 1:
-            raise UserError(
-                f"model.latent_size: {self.latent_size}: the network r3 draws from a vector; give 1, or network shared"
-            )
         if self.penalty_every < 1:
             raise UserError(f"model.penalty_every: {self.penalty_every} is too small; give 1 or more")
 
@@ -112,7 +108,11 @@ class GAN:
             )
         )
         generator = R3Generator(
-            channels, widths, latent_channels=self.latent_channels, sample_size=resolution, num_classes=classes
+            channels,
+            widths,
+            latent_channels=self.latent_channels * self.latent_size**2,
+            sample_size=resolution,
+            num_classes=classes,
         )
         return generator, R3Discriminator(channels, judging, side, classes=classes)
 
@@ -132,14 +132,12 @@ class GAN:
             ),
         ]
 
-    def _latents(self, step: Step) -> Tensor:
-        return step.draws.normal((len(step.images), self.latent_channels, self.latent_size, self.latent_size))
-
     def _generator_loss(self, networks: Networks, step: Step) -> Loss:
         judge, adversary = self._judge(networks, step), ADVERSARIES[self.loss]
         # Fakes are of the real images' classes: relativistic pairs share theirs.
         classes = (step.labels,) if self.conditional else ()
-        fakes = networks["gan"](self._latents(step), *classes).float()
+        latents = step.draws.normal((len(step.images), *networks["gan"].latent_shape))
+        fakes = networks["gan"](latents, *classes).float()
         step.carry["fakes"] = fakes.detach()
         fake = judge(self._augment(fakes, step))
         real = judge(self._augment(step.images, step)).detach() if adversary.paired else fake.detach()

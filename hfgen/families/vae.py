@@ -66,8 +66,8 @@ class VAE:
         lr: Peak learning rate.
     """
 
-    latent_channels: int = 16
-    latent_size: int = 1
+    latent_channels: int = 4
+    latent_size: int = 2
     width: int = 16
     max_width: int = 64
     layers_per_block: int = 1

@@ -188,7 +188,9 @@ FAULTS = {
     "brief decoder": Fault("decoder", partial(_changed, _forget_decoder)),
     "4 codes": Fault("codes", _recipe("vqvae", *_FEW_CODES, rounds=2)),
     "shifted latents": Fault("prior", partial(_changed, _shift_latents)),
-    "3 classes left out": Fault("modes", _recipe("gan", "--model.latent_size=1", rounds=2), incomplete=True),
+    "3 classes left out": Fault(
+        "modes", _recipe("gan", "--model.latent_size=2", "--model.latent_channels=4", rounds=2), incomplete=True
+    ),
     "upscaled data": Fault("data", _recipe("vae", *_WIDE), blurred=True),
     "healthy VAE-GAN": Fault("sharp", _recipe("vaegan", *_WIDE)),
 }

@@ -54,7 +54,7 @@ def test_the_discriminator_sees_the_pairs_that_the_other_side_made_and_reaches_n
 def test_the_discriminator_sees_both_halves_of_a_pair():
     _, networks = small()
     step = step_at()
-    latents = step.draws.normal((8, 4, 1, 1))
+    latents = step.draws.normal((8, 4, 2, 2))
     score = networks["discriminator"]
     assert not torch.allclose(score(step.images, latents), score(step.images, -latents))
     assert not torch.allclose(score(step.images, latents), score(-step.images, latents))

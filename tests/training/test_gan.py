@@ -131,12 +131,16 @@ def test_gamma_falls_by_a_cosine():
     assert weights == pytest.approx([2.0, 1.1, 0.2], rel=1e-3)
 
 
+def test_r3_takes_the_grids_numbers_as_a_vector():
+    _, networks = small(network="r3", latent_size=2, discriminator_width=16)
+    assert networks["gan"].latent_shape == (16, 1, 1)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"conditional": True}, r"model\.conditional: the data has no labels.*choose labelled data"),
         ({"augment": "color,flip"}, r"model\.augment: flip is unknown; choose some of color,translation,cutout"),
-        ({"network": "r3", "latent_size": 4}, r"model\.latent_size: 4: the network r3 draws from a vector; give 1"),
         ({"penalty": -1.0}, r"model\.penalty: -1\.0 is negative"),
         ({"penalty_every": 0}, r"model\.penalty_every: 0 is too small"),
     ],

@@ -159,7 +159,7 @@ def test_a_prior_of_other_latents_is_refused(tmp_path: Path):
     family, networks = small()
     family.pipeline(networks).save_pretrained(tmp_path)
     small(latent_channels=8)[1]["prior"].save_pretrained(tmp_path / "prior")
-    with pytest.raises(UserError, match=r"fitted to latents \(8, 1, 1\), the vae's are \(4, 1, 1\)"):
+    with pytest.raises(UserError, match=r"fitted to latents \(8, 2, 2\), the vae's are \(4, 2, 2\)"):
         hfgen.load(tmp_path)
 
 

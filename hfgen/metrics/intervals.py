@@ -235,7 +235,7 @@ def squared_distance_estimate(value: float, variance: float, chance: float, n: i
         chance: Its variance for equal distributions.
         n: Images.
     """
-    slope = max(variance - chance, 0.0) / max(value, chance**0.5, _TINY)
+    slope = max(variance - chance, 0.0) / max(value, max(variance, chance) ** 0.5, _TINY)
     skew = _NORMAL_95**2 * slope / 2
     centre, reach = value + skew, (_NORMAL_95**2 * (chance + slope * max(value, 0.0)) + skew**2) ** 0.5
     return Estimate(value, min(centre - reach, value), max(centre + reach, value), n)

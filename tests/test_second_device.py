@@ -46,14 +46,14 @@ def pretended(kind: str) -> Iterator[Second]:
         with second_device(kind) as there:
             # Loading uses `meta` itself.
             for module in (evaluation, diagnosis):
-                patch.setattr(module, "load", _asleep(there, module.load))
+                patch.setattr(module, "open_model", _asleep(there, module.open_model))
             yield there
 
 
 def _asleep(second: Second, load: Callable[..., Any]) -> Callable[..., Any]:
-    def asleep(*arguments: Any) -> Any:
+    def asleep(*arguments: Any, **options: Any) -> Any:
         with second.asleep():
-            return load(*arguments)
+            return load(*arguments, **options)
 
     return asleep
 

@@ -39,12 +39,22 @@ def _model(name: str, metrics: Estimates, baseline: Estimates) -> list[str]:
         if gain is not None and (reconstruction.high < 1 or calibration(gain) == "made up"):
             clauses.append(_gain(gain, metrics["coherence_high"]))
         sentences.append(clauses)
+        if "psnr_linear" in metrics:
+            sentences.append([_beside_components(metrics["psnr"], metrics["psnr_linear"])])
     if sample is not None:
         clauses = [f"samples {_sharpness(sample)}"]
         sentences.append(clauses if reconstruction is None else [*clauses, _prior(sample, reconstruction)])
     if "coverage" in metrics:
         sentences.append(_against_real(metrics, baseline))
     return [f"{name}: {'; '.join(clauses)}." for clauses in sentences]
+
+
+def _beside_components(psnr: Estimate, linear: Estimate) -> str:
+    """Whether it does more than a linear autoencoder of as many numbers."""
+    both = f"{number(psnr)} dB against {number(linear)} dB of as many principal components"
+    if psnr.high < linear.low:
+        return f"under-trained: {both}, so its blur says nothing of its latent"
+    return f"its reconstructions have {both}"
 
 
 def _sharpness(ratio: Estimate) -> str:

@@ -12,13 +12,13 @@ from tqdm import tqdm
 
 from hfgen.diagnosis.networks import decode, encode, inputs_of, weight_of
 from hfgen.families.vae import FITTED_NUMBERS, FULL_COVARIANCE
-from hfgen.images import to_float, to_uint8
+from hfgen.images import to_uint8
+from hfgen.metrics import linear_reconstructions
 from hfgen.models.hfgen_prior_v1 import LatentPrior
 from hfgen.pipelines.finite import check_images
 from hfgen.seeds import derive_seed
 
 _MIXTURE, _IMAGES_PER_NUMBER = 10, 4
-_MOST_COMPONENTS = 1024
 _LATENT_RATE = 0.05
 
 
@@ -86,17 +86,10 @@ def from_unquantised(network: Any, images: Tensor) -> Tensor:
 def from_components(network: Any, training: Tensor, images: Tensor, seed: int) -> Tensor:
     """Reconstructions from as many principal components of `training` as the latent has numbers; uint8 to uint8.
 
-    The best that a linear autoencoder does (Baldi & Hornik 1989). Of more numbers than 1024 or than training images,
-    so many components.
+    See `hfgen.metrics.linear_reconstructions`.
     """
     numbers = encode(network, inputs_of(network, images[:1])).mean.numel()
-    pixels = to_float(training).flatten(1)
-    centre = pixels.mean(0)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(derive_seed("components", seed))
-        _, _, components = torch.pca_lowrank(pixels, min(numbers, _MOST_COMPONENTS, *pixels.shape), niter=4)
-    found = (to_float(images).flatten(1) - centre) @ components @ components.T + centre
-    return _pixels(found.reshape(images.shape))
+    return linear_reconstructions(training, images, numbers, seed)
 
 
 @torch.no_grad()

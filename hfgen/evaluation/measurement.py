@@ -154,7 +154,11 @@ def measure(
         bands["reconstruction"] = _band_means(spectrum)
         columns.update(_reconstruction_metrics(found, real, reconstructions, spectrum, seed))
         bands.update(_bands(found, real, reconstructions, seed))
-    _encoding_metrics(found, encodings or {}, codebook_size, seed)
+    said = encodings or {}
+    _encoding_metrics(found, said, codebook_size, seed)
+    if "psnr" in columns and "posterior_mean" in said:
+        numbers = said["posterior_mean"][0].numel()
+        found.add("psnr_linear, hf_ratio_linear", lambda: _linear(found, real, columns["psnr"], numbers, seed))
     record = {
         "metrics": _as_json(found.estimates),
         "baseline": _as_json(real.baseline),
@@ -275,6 +279,23 @@ def _bands(found: metrics.Collector, real: RealImages, images: Tensor, seed: int
         return {}
     rings = measures.ring_estimates(seed=seed)
     return {name: [getattr(ring, name).value for ring in rings] for name in ("gain", "coherence")}
+
+
+def _linear(found: metrics.Collector, real: RealImages, psnr: Tensor, numbers: int, seed: int) -> dict[str, Estimate]:
+    """What so many principal components of training images do; a note where the autoencoder does less."""
+    metrics.check_components(real.others, numbers)
+    images = metrics.linear_reconstructions(real.others, real.images, numbers, seed)
+    power = metrics.power_spectrum(images, real.window).high
+    scores = metrics.capped_psnr(real.images, images).double()
+    if (gap := metrics.bootstrap_mean(psnr - scores, seed=seed)).high < 0:
+        found.note(
+            f"under-trained: its reconstructions are {-gap.value:.2f} dB below those of {numbers} principal components "
+            "of training images, which need as many numbers; its blur says nothing of its latent"
+        )
+    return {
+        "psnr_linear": metrics.bootstrap_mean(scores, seed=seed),
+        "hf_ratio_linear": metrics.bootstrap_ratio(power, real.spectrum.high, seed=seed, paired=True),
+    }
 
 
 def _sharpness_ratios(found: metrics.Collector, real: RealImages, images: Tensor, kind: str, seed: int) -> None:

@@ -44,6 +44,7 @@ from hfgen.metrics.latents import (
     codebook_use,
     kl_bits,
 )
+from hfgen.metrics.linear import check_components, linear_reconstructions
 from hfgen.metrics.memorisation import copying, memorisation, training_distances
 from hfgen.metrics.modes import (
     Modes,
@@ -102,6 +103,7 @@ __all__ = [
     "bootstrap_ratio",
     "calibration",
     "capped_psnr",
+    "check_components",
     "clustered",
     "codebook_use",
     "computing_on",
@@ -120,6 +122,7 @@ __all__ = [
     "kernel_distance_difference",
     "kernel_distance_interval",
     "kl_bits",
+    "linear_reconstructions",
     "load_extractor",
     "luma",
     "measuring",

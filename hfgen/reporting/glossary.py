@@ -44,6 +44,15 @@ METRICS = {
         "share of the real images' power above 0.25 cycles per pixel that follows from the reconstructions, at most 1",
     ),
     "psnr": Metric("PSNR (dB)", _HIGHER, "peak signal-to-noise ratio of reconstructions, peak 255"),
+    "psnr_linear": Metric(
+        "PSNR of principal components (dB)",
+        "",
+        "the same of as many principal components of training images as the latent has numbers: what a linear "
+        "autoencoder reaches; a model below it is under-trained",
+    ),
+    "hf_ratio_linear": Metric(
+        "High-frequency power, principal components", "", "of the same reconstructions, over that of the real images"
+    ),
     "ssim": Metric("SSIM", _HIGHER, "structural similarity of reconstructions in windows of 11 x 11 pixels, at most 1"),
     "perceptual": Metric(
         "Perceptual distance",

@@ -215,3 +215,11 @@ def test_a_number_without_an_interval_has_no_digits_that_say_nothing() -> None:
     assert percent(Estimate(0.0, 0.0, 0.0, 9)) == "0 % [0, 0]"
     assert number(Estimate(2.0, 2.0, 2.0, 9)) == "2 [2, 2]"
     assert number(Estimate(0.25, 0.25, 0.25, 9)) == "0.250000 [0.250000, 0.250000]"
+
+
+def test_an_autoencoder_below_principal_components_is_called_under_trained() -> None:
+    poor, good = ({**VAE, "psnr_linear": _near(value)} for value in (19.5, 17.0))
+    sentence = "so its blur says nothing of its latent"
+    assert any("vae: under-trained: 18.5" in line and sentence in line for line in _reading(vae=poor))
+    assert not any("under-trained" in line for line in _reading(vae=good))
+    assert any("of as many principal components" in line for line in _reading(vae=good))

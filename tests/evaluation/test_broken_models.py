@@ -165,3 +165,11 @@ def test_a_record_without_notes_and_channels_is_read_still(collapsed: Path, glyp
     record["data"].pop("channels")
     (tmp_path / "old" / "record.json").write_text(json.dumps(record))
     assert main(["compare", str(tmp_path / "old"), str(tmp_path / "new"), f"--out={tmp_path / 'both'}"]) == 0
+
+
+def test_an_autoencoder_below_principal_components_is_noted_as_under_trained(glyph_folder: Path, tmp_path: Path):
+    pipeline_of("vae").save_pretrained(tmp_path / "model")
+    record = evaluate(tmp_path / "model", str(glyph_folder), n=40).record
+    (note,) = [note for note in record["notes"] if note.startswith("under-trained: ")]
+    assert "below those of 16 principal components of training images" in note
+    assert record["metrics"]["psnr"]["high"] < record["metrics"]["psnr_linear"]["low"]

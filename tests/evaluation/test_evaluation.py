@@ -34,7 +34,10 @@ SAMPLES = {"kid", "precision", "recall", "density", "coverage", "spectral_distan
 SAMPLES |= {"ndb", "ndb_jsd", "modes_seen", "modes_rejected", *(f"{name}_ratio_sample" for name in RATIOS)}
 PAIRS = {"psnr", "ssim", "perceptual", "averaging_identity", "gain_high", "coherence_high"}
 PAIRS |= {"spectral_distance_reconstruction", *(f"{name}_ratio_reconstruction" for name in RATIOS)}
-POSTERIOR, CODES = {"rate_bits", "active_units"}, {"codebook_perplexity", "codebook_usage"}
+POSTERIOR, CODES = (
+    {"rate_bits", "active_units", "psnr_linear", "hf_ratio_linear"},
+    {"codebook_perplexity", "codebook_usage"},
+)
 OF_FAMILY = {
     "vae": PAIRS | POSTERIOR,
     "vaegan": PAIRS | POSTERIOR,

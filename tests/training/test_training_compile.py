@@ -55,14 +55,14 @@ def test_what_the_eager_gradient_cannot_tell():
 
 
 @pytest.fixture
-def no_compiler(monkeypatch: pytest.MonkeyPatch):
+def no_compiler():
     """A machine whose C++ compiler Inductor doesn't find."""
     import torch._inductor.config as inductor
 
     torch._dynamo.reset()
-    monkeypatch.setattr(inductor.cpp, "cxx", ("/nowhere/g++",))
-    monkeypatch.setattr(inductor, "force_disable_caches", True)
-    yield
+    # Its own way: monkeypatch takes the entry away when it puts it back.
+    with inductor.patch({"cpp.cxx": ("/nowhere/g++",), "force_disable_caches": True}):
+        yield
     torch._dynamo.reset()
 
 

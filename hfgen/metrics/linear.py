@@ -11,6 +11,7 @@ from hfgen.seeds import derive_seed
 
 MOST_COMPONENTS = 1024
 _MOST_VALUES = 2**28
+_MORE = 16
 
 
 @torch.no_grad()
@@ -30,9 +31,12 @@ def linear_reconstructions(training: Tensor, images: Tensor, numbers: int, seed:
     centre = pixels.mean(0)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed("components", seed))
-        _, _, components = torch.pca_lowrank(pixels, min(numbers, MOST_COMPONENTS, *pixels.shape), niter=4)
-    found = (to_float(images.cpu()).flatten(1) - centre) @ components @ components.T + centre
-    return to_uint8(found.reshape(images.shape))
+        # More than are asked for: the last ones of a random projection are inexact.
+        wanted = min(numbers, MOST_COMPONENTS, *pixels.shape)
+        _, _, found = torch.pca_lowrank(pixels, min(wanted + _MORE, *pixels.shape), niter=4)
+    components = found[:, :wanted]
+    projected = (to_float(images.cpu()).flatten(1) - centre) @ components @ components.T + centre
+    return to_uint8(projected.reshape(images.shape))
 
 
 def check_components(training: Tensor, numbers: int) -> None:

@@ -56,7 +56,9 @@ def resolve_folder(model: str | Path, revision: str | None = None, variant: str 
 
 def resolve_network(model: str | Path) -> Path:
     """`resolve_folder` for one network of any class, such as an image network of transformers."""
-    return _resolve(model, _Wanted(str(model), None, lambda name, place: None), None, {})
+    return _resolve(
+        model, _Wanted(str(model), None, lambda name, place: None, "give a folder, or org/name[@revision]"), None, {}
+    )
 
 
 class _Wanted(NamedTuple):
@@ -66,12 +68,14 @@ class _Wanted(NamedTuple):
         place: As the user wrote it.
         variant: Of the weights, or None.
         check: Of the class.
+        remedy: What to give instead of what is none.
         remote: Whether the place is an address on the Hub.
     """
 
     place: str
     variant: str | None
     check: Check
+    remedy: str = _GIVE
     remote: bool = False
 
     def inside(self, part: str) -> _Wanted:
@@ -96,7 +100,7 @@ def _resolve(model: str | Path, wanted: _Wanted, revision: str | None, options: 
         is_run = (path / "pretrained").is_dir() or (path / "checkpoints").is_dir()
         return _find(LocalFiles(pretrained_folder(path) if is_run else path), "", wanted)
     if "://" not in text and (text.startswith((".", "/", "~")) or "/" not in text):
-        raise ModelError(f"model: {text} is no folder here; {_GIVE}")
+        raise ModelError(f"model: {text} is no folder; {wanted.remedy}")
     address = parse_address(text, revision)
     wanted = wanted._replace(place=str(address), remote=True)
     files = open_files(address, **options)

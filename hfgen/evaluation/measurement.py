@@ -145,6 +145,8 @@ def measure(
         spectrum, features = metrics.power_spectrum(samples, real.window), real.extractor.features(samples)
         bands["sample"] = _band_means(spectrum)
         _set_metrics(found, real, samples, spectrum, features, seed)
+        if "modes_seen" in found.estimates:
+            found.note(_few_for_modes(real, len(samples)))
         if distances is not None:
             own, theirs = (distances[name] for name in DISTANCES)
             found.add("training_distance", lambda: metrics.copying(own, theirs, seed=seed))
@@ -209,15 +211,25 @@ def _set_metrics(
         found.add("ndb", lambda: _named(("ndb", "ndb_jsd"), metrics.ndb(real.features, features, bins, seed=seed)))
     found.add("two_sample_pixels", lambda: _told_apart_by_pixels(real, images, seed))
     if real.recognised is not None:
-        found.add("modes", lambda: _modes(found, real, images, features))
+        found.add("modes", lambda: _modes(real, images, features))
 
 
 def _told_apart_by_pixels(real: RealImages, images: Tensor, seed: int) -> Estimate:
     return metrics.two_sample_test_of_pixels(real.images, images, real.window, seed=seed)
 
 
-def _modes(found: metrics.Collector, real: RealImages, images: Tensor, features: Tensor) -> dict[str, Estimate]:
-    """Under a name of its own, and noted, where the images are too few to hit every mode."""
+def _few_for_modes(real: RealImages, count: int) -> str:
+    shares = real.extractor.mode_counts
+    assert shares is not None, "only of known classes"
+    chance = metrics.expected_distinct(shares / shares.sum(), count)
+    return (
+        f"modes: {count} images are fewer than 26 for each of {len(shares)} modes, so modes_seen counts those that "
+        f"they hit; of real images, as many would hit {chance:.0f}"
+    )
+
+
+def _modes(real: RealImages, images: Tensor, features: Tensor) -> dict[str, Estimate]:
+    """Under a name of its own where the images are too few to hit every mode."""
     judge, needed = real.extractor, real.recognised
     counts = judge.mode_counts
     assert counts is not None and needed is not None, "only of known classes"
@@ -225,11 +237,6 @@ def _modes(found: metrics.Collector, real: RealImages, images: Tensor, features:
     use, kinds = metrics.modes_intervals(counts, classes), len(counts)
     if metrics.enough_for_modes(len(images), kinds):
         return {"modes": use.hit, "modes_rejected": use.rejected} | ({"modes_kl": use.kl} if use.kl else {})
-    chance = metrics.expected_distinct(counts / counts.sum(), len(images))
-    found.note(
-        f"modes: {len(images)} images are fewer than 26 for each of {kinds} modes, so modes_seen counts those that "
-        f"they hit; of real images, as many would hit {chance:.0f}"
-    )
     return {"modes_seen": use.hit, "modes_rejected": use.rejected}
 
 

@@ -91,10 +91,11 @@ def enough_for_modes(images: int, count: int) -> bool:
     return images >= IMAGES_PER_MODE * count
 
 
-def modes_intervals(counts: Tensor, generated: Tensor) -> ModeUse:
+def modes_intervals(counts: Tensor, generated: Tensor, images_per_mode: int = IMAGES_PER_MODE) -> ModeUse:
     """`modes` of real images with `counts` (K,) of each class and generated ones of classes (M,), -1 for rejected ones.
 
-    Intervals are for the mean value at M images, on which hit and KL depend; the real counts are taken as given.
+    Intervals are for the mean value at M images, on which hit and KL depend; the real counts are taken as given. The KL
+    takes `images_per_mode` generated images for each.
 
     Raises:
         UserError: as `modes`, fewer than four generated images, or one of a class that no real image has.
@@ -112,7 +113,7 @@ def modes_intervals(counts: Tensor, generated: Tensor) -> ModeUse:
         return ModeUse(Estimate(0.0, 0.0, 1.0, size), None, rejected)
     found = distinct(accepted[:, None], count)
     hit = Estimate(found.value, found.low, found.high, size)
-    kl = _divergence(whole.kl, counts, accepted) if enough_for_modes(size, count) else None
+    kl = _divergence(whole.kl, counts, accepted) if size >= images_per_mode * count else None
     return ModeUse(hit, kl, rejected)
 
 

@@ -17,6 +17,8 @@ from hfgen.pipelines import load
 from hfgen.training.train import train
 
 MODELS = {"vae": "vae-glyphs", "vqvae": "vqvae-glyphs", "gan": "gan-glyphs"}
+IMAGES = 16_000
+"""That each model sees, the same for all: so a difference isn't that of the training's length."""
 
 
 def quickstart(
@@ -41,7 +43,7 @@ def quickstart(
     Args:
         data: As `hfgen.data.open_store` takes it.
         out: Folder for everything.
-        max_images: Images that each model sees; by default its recipe's.
+        max_images: Images that each model sees; by default `IMAGES`.
         n: Held-out images that are measured, and samples; by default as many as there are, up to 2000.
         split: Of the held-out images.
         small_images: What to do with images below 32 px.
@@ -62,8 +64,7 @@ def quickstart(
     columns = {"image_column": image_column, "label_column": label_column, "config_name": config_name}
     overrides = [f"--data={data}", f"--small_images={small_images}", f"--skip_damaged={str(skip_damaged).lower()}"]
     overrides += [f"--{name}={value}" for name, value in columns.items() if value is not None]
-    if max_images is not None:
-        overrides.append(f"--max_images={max_images}")
+    overrides.append(f"--max_images={IMAGES if max_images is None else max_images}")
     report = out / "report.html"
     used, _ = split_size(data, split, config_name=config_name)
     finished = report.is_file() and _measured(out, used, count, fewer=n is None and skip_damaged)

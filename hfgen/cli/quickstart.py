@@ -13,7 +13,7 @@ def register(verbs: Verbs) -> None:
     """Add the verb's parser."""
     verb = add_verb(verbs, "quickstart", run, "train a VAE, a VQ-VAE and a GAN on the same data and compare them")
     add_out(verb, "folder for everything (%(default)s)", default="runs/quickstart")
-    verb.add_argument("--max_images", type=int, help="images that each model sees (its recipe's)")
+    verb.add_argument("--max_images", type=int, help="images that each model sees, the same for all (16000)")
     verb.add_argument("--n", type=int, help="held-out images, and samples (all, up to 2000)")
     add_data(verb, default="glyphs")
     add_split(verb, small_images="pad")

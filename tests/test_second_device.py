@@ -184,10 +184,10 @@ def test_dropout_of_a_translation(second: Second):
 
 def test_a_prior_is_fitted_and_drawn_there(second: Second):
     prior = model("vae", "--model.prior=mixture").prior.to(second.device)
-    latents = torch.randn(300, 4, 1, 1, generator=torch.Generator().manual_seed(0))
+    latents = torch.randn(300, 4, 2, 2, generator=torch.Generator().manual_seed(0))
     prior.fit(latents.to(second.device))
     assert prior.means.device == second.device and prior.log_prob(latents).device.type == "cpu"
-    drawn = prior.sample(torch.rand(5), torch.randn(5, 4, 1, 1))
+    drawn = prior.sample(torch.rand(5), torch.randn(5, 4, 2, 2))
     assert drawn.device == second.device
 
 

@@ -185,7 +185,7 @@ def transform(values: Tensor, window: Window) -> Tensor:
 def spectrum_of(coefficients: Tensor, window: Window, other: Tensor | None = None) -> PowerSpectrum:
     """The powers of `transform`'s coefficients by band; with `other` ones, the real part of their product x y*."""
     other = coefficients if other is None else other
-    products = (coefficients * other.conj()).real
+    products = coefficients.real * other.real + coefficients.imag * other.imag
     count, height, width = products.shape
     frequencies, rings, corners, others = (part.to(products.device) for part in _regions(height, width))
     products = products.reshape(count, -1)

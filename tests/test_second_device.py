@@ -47,7 +47,12 @@ def pretended(kind: str) -> Iterator[Second]:
             # Loading uses `meta` itself.
             for module in (evaluation, diagnosis):
                 patch.setattr(module, "open_model", _asleep(there, module.open_model))
-            yield there
+            # Accelerate keeps the device that it finds first for the whole process.
+            accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
+            try:
+                yield there
+            finally:
+                accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def _asleep(second: Second, load: Callable[..., Any]) -> Callable[..., Any]:

@@ -134,8 +134,8 @@ def test_reconstruct_takes_pil_and_tensors_alike(trained: Path, family: str):
     by_pil = pipe.reconstruct(images, output_type="pt").images
     by_tensor = pipe.reconstruct(to_float(from_pil(images, 1)), output_type="pt").images
     torch.testing.assert_close(by_pil, by_tensor, atol=1e-5, rtol=0)
-    with pytest.raises(ValueError, match=r"shape \(1, 8, 8\) doesn't fit"):
-        pipe.reconstruct(torch.zeros(1, 1, 8, 8))
+    with pytest.raises(ValueError, match=r"shape \(1, 12, 12\) doesn't fit"):
+        pipe.reconstruct(torch.zeros(1, 1, 12, 12))
 
 
 def test_a_posterior_sample_differs_from_its_mean_and_follows_its_generator():

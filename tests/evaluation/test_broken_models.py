@@ -119,8 +119,8 @@ def test_images_of_one_colour_on_every_side_leave_what_is_defined(collapsed: Pat
         for index in range(30):
             Image.new("L", (16, 16), 127).save(tmp_path / "flat" / split / f"{index}.png")
     record = evaluate(collapsed / "grey", str(tmp_path / "flat"), n=N).record
-    # One level apart, in features without variance, which nothing scales up.
-    assert abs(record["metrics"]["kid"]["value"]) < 1
+    # The model's grey is 128: one level off is seen, and isn't enlarged to what ten levels are (some 20).
+    assert 0 < record["metrics"]["kid"]["value"] < 0.5
     assert "hf_ratio_sample" not in record["metrics"] and "averaging_identity" not in record["metrics"]
     left_out = {note.partition(":")[0] for note in record["notes"]}
     assert {"hf_ratio_sample", "averaging_identity", "training_distance", "baseline"} <= left_out

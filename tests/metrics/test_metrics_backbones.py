@@ -98,7 +98,7 @@ def test_what_cannot_be_had_is_one_line_with_a_remedy(name: str, monkeypatch: py
         raise ModuleNotFoundError("No module named 'torch_fidelity'")
 
     monkeypatch.setattr(torchmetrics.image.fid, "NoTrainInceptionV3", missing)
-    remedy = "hfgen\\[inception\\]" if name == "inception" else "an image network of transformers"
+    remedy = "pip install 'torch-fidelity" if name == "inception" else "an image network of transformers"
     with pytest.raises(UserError, match=rf"^extractor: .*{remedy}") as error:
         named_extractor(name)
     assert "\n" not in str(error.value)

@@ -157,9 +157,9 @@ def bounded(tensors: Tensors) -> Iterator[None]:
     """Stop whatever builds a network with far more parameters than `tensors`.
 
     Raises:
-        TooLarge: at the first parameter beyond; tied ones count twice, hence the factor.
+        TooLarge: at the first parameter beyond; tied ones count three times, hence the factor.
     """
-    left = {"tensors": 2 * len(tensors.shapes) + 16, "numbers": 2 * tensors.numbers + 1024}
+    left = {"tensors": 4 * len(tensors.shapes) + 16, "numbers": 4 * tensors.numbers + 1024}
 
     def count(module: nn.Module, name: str, parameter: Any) -> None:
         left["tensors"] -= 1

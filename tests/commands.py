@@ -24,10 +24,9 @@ def here(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def refused(*arguments: object, run: Callable[..., subprocess.CompletedProcess[str]] = hfgen) -> str:
-    """The one line of a refusal: exit code 2, nothing else on the screen."""
+    """The one line of a refusal: exit code 2, nothing else on the screen but the device, where it was chosen before."""
     done = run(*arguments)
-    lines = [line for line in done.stderr.splitlines() if not line.startswith("hfgen: error: ")]
     assert done.returncode == 2, done.stderr
-    assert not lines and not done.stdout, (lines, done.stdout)
-    (line,) = done.stderr.splitlines()
+    (line,) = (line for line in done.stderr.splitlines() if not line.startswith("hfgen: computing on "))
+    assert line.startswith("hfgen: error: ") and not done.stdout, (line, done.stdout)
     return line.removeprefix("hfgen: error: ")

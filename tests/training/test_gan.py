@@ -94,7 +94,7 @@ def test_fakes_are_of_the_real_images_classes_and_are_judged_as_such():
 
 def test_classes_change_images_and_scores():
     _, networks = small(classes=3, conditional=True)
-    latents = torch.randn(2, 4, 1, 1, generator=torch.Generator().manual_seed(0))
+    latents = torch.randn(2, 4, 2, 2, generator=torch.Generator().manual_seed(0))
     zero, one = (torch.full((2,), label) for label in (0, 1))
     images = networks["gan"](latents, zero)
     assert not torch.allclose(images, networks["gan"](latents, one), atol=1e-3)

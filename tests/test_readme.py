@@ -51,6 +51,8 @@ if words[0] == "diagnose" and "WITH_DIAGNOSIS" not in os.environ:
 if words[0] != "space":
     sys.exit(subprocess.call(real))
 os.environ["PYTHONUNBUFFERED"] = "1"
+# A job in the background is born deaf to Ctrl-C, and so would the server be.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 server = subprocess.Popen([*real, "--port", os.environ["SPACE_PORT"]], stdout=subprocess.PIPE, text=True)
 address = next(found[0] for line in server.stdout if (found := re.search(r"http://[0-9.]+:[0-9]+", line)))
 page = urllib.request.urlopen(address).read().decode()

@@ -10,7 +10,7 @@ from torch import nn
 
 from hfgen import devices
 from hfgen.cli import main
-from hfgen.devices import Compute, choose, choose_device, choose_kernels
+from hfgen.devices import Compute, choose, choose_device
 from hfgen.errors import SettingsError
 
 
@@ -177,12 +177,3 @@ def test_half_precision_is_placed_without_complaint(caplog: pytest.LogCaptureFix
                 assert pipeline.reconstruct(images, output_type="pt").images.isfinite().all()
     said = [record.message for record in caplog.records if not record.message.startswith("computing on")]
     assert not said and "float16" not in capsys.readouterr().err
-
-
-def test_what_training_computes_in_follows_what_is_asked():
-    cpu = torch.device("cpu")
-    assert choose_kernels(cpu, "bf16").precision == "bf16"
-    assert choose_kernels(cpu, "fp32", "default").compiled == "default"
-    assert choose_kernels(cpu).compiled == "off"
-    assert choose_kernels(cpu, "bf16").memory_format == torch.contiguous_format
-    assert str(choose_kernels(cpu, "fp32")).endswith("fp32, channels_last, no torch.compile, fused AdamW")

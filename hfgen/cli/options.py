@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
-from hfgen.errors import SettingsError
+from hfgen.errors import ModelError, SettingsError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from hfgen.devices import Compute
+    from hfgen.pipelines import ImagePipeline
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -132,6 +136,34 @@ def add_compute(verb: argparse.ArgumentParser) -> None:
 def compute_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The values of `add_compute`, as `hfgen.devices.choose` takes them."""
     return {"device": arguments.device, "dtype": arguments.dtype}
+
+
+def open_model(arguments: argparse.Namespace) -> tuple[ImagePipeline, Compute]:
+    """The model of `add_model` where `add_compute` says, and that place."""
+    import hfgen
+    from hfgen.devices import choose
+
+    compute = choose(arguments.device, arguments.dtype)
+    pipeline = hfgen.load(arguments.model, variant=arguments.variant, resolution=arguments.resolution)
+    return compute.place(pipeline), compute
+
+
+@contextmanager
+def making_images(
+    arguments: argparse.Namespace, pipeline: ImagePipeline, compute: Compute, what: str
+) -> Iterator[None]:
+    """Within, a model that can't make images, or gives NaN or infinity, is named in one line.
+
+    Raises:
+        ModelError: it does; images are called `what` and counted from 0.
+    """
+    from hfgen.pipelines.finite import counted, finite_outputs
+
+    try:
+        with compute.precise(), counted(what, 0), finite_outputs(pipeline):
+            yield
+    except ValueError as error:
+        raise ModelError(f"model: {model}: {error}") from None
 
 
 def at_least_one(n: int) -> None:

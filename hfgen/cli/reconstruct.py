@@ -14,6 +14,8 @@ from hfgen.cli.options import (
     add_verb,
     at_least_one,
     columns,
+    making_images,
+    open_model,
     save_grid,
 )
 from hfgen.errors import ModelError
@@ -34,16 +36,12 @@ def run(arguments: argparse.Namespace) -> None:
     """Save a grid: rows of images, and under each its reconstruction."""
     import torch
 
-    import hfgen
     from hfgen.data import batch_indices, open_store
-    from hfgen.devices import choose
     from hfgen.images import to_float, unit_to_uint8
-    from hfgen.pipelines.finite import check_images, counted, finite_outputs
+    from hfgen.pipelines.finite import check_images
 
     at_least_one(arguments.n)
-    compute = choose(arguments.device, arguments.dtype)
-    pipeline = hfgen.load(arguments.model, variant=arguments.variant, resolution=arguments.resolution)
-    pipeline = compute.place(pipeline)
+    pipeline, compute = open_model(arguments)
     if not pipeline.can_reconstruct:
         raise ModelError(f"model: {arguments.model} is a {pipeline.family} without encoder; give a VAE or a VQ-VAE")
     store = open_store(
@@ -58,7 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
     inputs = store.images[batch_indices(len(store), 0, min(arguments.n, len(store)), 0)]
     originals = inputs[:, : store.channels]
-    with compute.precise(), counted("image", 0), finite_outputs(pipeline):
+    with making_images(arguments.model, pipeline, compute, "image"):
         output = pipeline.reconstruct(to_float(inputs), output_type="pt").images
         check_images(output)
     rows = [row for pair in zip(originals.split(8), unit_to_uint8(output).split(8), strict=True) for row in pair]

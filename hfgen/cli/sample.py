@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import argparse
 
-from hfgen.cli.options import Verbs, add_compute, add_model, add_picture, add_verb, at_least_one, save_grid
+from hfgen.cli.options import (
+    Verbs,
+    add_compute,
+    add_model,
+    add_picture,
+    add_verb,
+    at_least_one,
+    making_images,
+    open_model,
+    save_grid,
+)
 from hfgen.errors import ModelError
 
 
@@ -22,25 +32,18 @@ def run(arguments: argparse.Namespace) -> None:
     """Save a grid of samples."""
     import torch
 
-    import hfgen
-    from hfgen.devices import choose
     from hfgen.images import unit_to_uint8
-    from hfgen.pipelines.finite import check_images, counted, finite_outputs
+    from hfgen.pipelines.finite import check_images
 
     at_least_one(arguments.n)
-    compute = choose(arguments.device, arguments.dtype)
-    pipeline = hfgen.load(arguments.model, variant=arguments.variant, resolution=arguments.resolution)
-    pipeline = compute.place(pipeline)
+    pipeline, compute = open_model(arguments)
     if not pipeline.can_sample:
         raise ModelError(
             f"model: {arguments.model} is a {pipeline.family}, which draws nothing without a condition; "
             "use `hfgen reconstruct MODEL --data DATA`, or pipe(condition=images)"
         )
     generator = torch.Generator().manual_seed(arguments.seed)
-    try:
-        with compute.precise(), counted("sample", 0), finite_outputs(pipeline):
-            images = pipeline(batch_size=arguments.n, generator=generator, output_type="pt").images
-            check_images(images)
-    except ValueError as error:
-        raise ModelError(f"model: {arguments.model}: {error}") from None
+    with making_images(arguments.model, pipeline, compute, "sample"):
+        images = pipeline(batch_size=arguments.n, generator=generator, output_type="pt").images
+        check_images(images)
     save_grid(unit_to_uint8(images), arguments.out)

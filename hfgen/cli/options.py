@@ -149,9 +149,7 @@ def open_model(arguments: argparse.Namespace) -> tuple[ImagePipeline, Compute]:
 
 
 @contextmanager
-def making_images(
-    arguments: argparse.Namespace, pipeline: ImagePipeline, compute: Compute, what: str
-) -> Iterator[None]:
+def making_images(model: str, pipeline: ImagePipeline, compute: Compute, what: str) -> Iterator[None]:
     """Within, a model that can't make images, or gives NaN or infinity, is named in one line.
 
     Raises:

@@ -40,7 +40,7 @@ class Evaluation:
     """What was measured of one model, and the images behind it, all uint8 (n, C, R, R) in one order.
 
     Attributes:
-        record: The record, as JSON values; see DESIGN in the README.
+        record: The record, as JSON values; see hfgen/schemas.
         originals: Held-out images.
         labels: Their classes (n,), or None.
         reconstructions: Their reconstructions, or None where the model has no encoder.

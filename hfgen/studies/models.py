@@ -5,7 +5,7 @@ from __future__ import annotations
 from hfgen.studies.cells import Cell
 
 _NETWORK = ("--model.max_width=32",)
-# 16 numbers as a grid: after few images, decoders still make little of a vector (README, "Studies").
+# 16 numbers as a grid: after few images, decoders still make little of a vector (hfgen/studies/README.md).
 _GRID = (*_NETWORK, "--model.latent_size=2", "--model.latent_channels=4")
 # Few images: larger steps than the recipes', which are for longer runs.
 _GAN_RATES = ("--model.lr_generator=7e-4", "--model.lr_discriminator=7e-4")

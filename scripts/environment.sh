@@ -2,16 +2,22 @@
 
 make_environment() {
     local extra="${1:-}" stamp
-    stamp="$(cat pyproject.toml constraints.txt | cksum) $(pwd)"
+    stamp="$(_stamp)"
     if ! { grep -qxF "$stamp" ".venv/installed-${extra:-base}" && _supported .venv/bin/python; } 2> /dev/null; then
         _make_venv || return
         echo "installing hfgen${extra:+[$extra]} into .venv (once; several minutes)"
         .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-            --editable ".${extra:+[$extra]}" > .venv/install.log 2>&1 || { _explain_failure; return 2; }
+            --config-settings editable_mode=compat --editable ".${extra:+[$extra]}" > .venv/install.log 2>&1 || { _explain_failure; return 2; }
         echo "$stamp" > ".venv/installed-${extra:-base}"
     fi
     PATH="$(pwd)/.venv/bin:$PATH"
     export PATH
+}
+
+# What an installation depends on. (`compat`: a path instead of an import hook. After the hook, `import hfgen` in the
+# folder above the checkout would find the checkout itself, as an empty namespace package.)
+_stamp() {
+    echo "$({ cat pyproject.toml constraints.txt; grep -F __version__ hfgen/__init__.py; } | cksum) $(pwd)"
 }
 
 # The lowest Python 3.x that is supported, and the first that isn't.

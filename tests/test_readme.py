@@ -86,7 +86,7 @@ def clone(tmp_path: Path) -> Path:
     """A checkout whose environment is finished: `.venv` sees the packages of the one that runs the tests."""
     folder = tmp_path / "hfgen"
     folder.mkdir()
-    for name in ("scripts", "pyproject.toml", "constraints.txt", "README.md", "spaces"):
+    for name in ("hfgen", "scripts", "pyproject.toml", "constraints.txt", "README.md", "spaces"):
         (folder / name).symlink_to(ROOT / name)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / ".venv"], check=True)
     site = next((folder / ".venv").glob("lib/python*/site-packages"))
@@ -94,8 +94,8 @@ def clone(tmp_path: Path) -> Path:
     command = folder / ".venv" / "bin" / "hfgen"
     command.write_text(COMMAND.format(python=folder / ".venv" / "bin" / "python", toy=TOY))
     command.chmod(0o755)
-    stamp = subprocess.check_output("cat pyproject.toml constraints.txt | cksum", shell=True, text=True, cwd=folder)
-    (folder / ".venv" / "installed-space").write_text(f"{stamp.strip()} {folder}\n")
+    stamp = subprocess.check_output(["bash", "-c", "source scripts/environment.sh; _stamp"], cwd=folder)
+    (folder / ".venv" / "installed-space").write_bytes(stamp)
     return folder
 
 

@@ -81,12 +81,22 @@ def test_an_old_python3_beside_a_supported_one_is_passed_over_and_without_networ
     assert not list((checkout / ".venv").glob("installed-*"))
 
 
-def test_a_finished_environment_is_used_again_until_what_is_wanted_changes(checkout: Path):
+@pytest.mark.parametrize(
+    ("file", "line"), [("constraints.txt", "tqdm==4.66"), ("hfgen/__init__.py", "__version__ = 'next'")]
+)
+def test_a_finished_environment_is_used_again_until_what_is_wanted_changes(checkout: Path, file: str, line: str):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", checkout / ".venv"], check=True)
-    stamp = subprocess.check_output("cat pyproject.toml constraints.txt | cksum", shell=True, text=True, cwd=checkout)
-    (checkout / ".venv" / "installed-base").write_text(f"{stamp.strip()} {checkout}\n")
+    stamp = subprocess.check_output(["bash", "-c", "source scripts/environment.sh; _stamp"], cwd=checkout)
+    (checkout / ".venv" / "installed-base").write_bytes(stamp)
     done = make(checkout)
     assert (done.returncode, done.stdout, done.stderr) == (0, "ready\n", "")
-    with (checkout / "constraints.txt").open("a") as file:
-        file.write("tqdm==4.66\n")
+    with (checkout / file).open("a") as opened:
+        opened.write(line + "\n")
     assert "no Python" in refused(checkout)
+
+
+def test_the_folder_above_the_checkout_does_not_hide_the_package(tmp_path: Path):
+    (tmp_path / "hfgen").mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    for command in (["-c", "import hfgen; print(hfgen.__version__)"], ["-m", "hfgen", "--version"]):
+        subprocess.run([sys.executable, *command], cwd=tmp_path, env=environment, check=True)

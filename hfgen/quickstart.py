@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hfgen.comparison.run import compare
+from hfgen.comparison.compare import compare
 from hfgen.configs import load_config
 from hfgen.data import split_size
 from hfgen.devices import choose
+from hfgen.evaluation.evaluate import SmallImages, evaluate
 from hfgen.evaluation.held_out import choose_n
-from hfgen.evaluation.run import SmallImages, evaluate
 from hfgen.evaluation.timing import measure_costs
 from hfgen.files import read_json
 from hfgen.pipelines import load

@@ -27,13 +27,13 @@ LAYERS = [
     ("evaluation.workspace", "evaluation.card"),
     ("evaluation.measurement", "evaluation.dataset"),
     ("evaluation.held_out",),
-    ("evaluation.run", "evaluation.verification", "evaluation.timing"),
+    ("evaluation.evaluate", "evaluation.verification", "evaluation.timing"),
     ("evaluation.finished", "evaluation.samples"),
     ("comparison.protocol", "comparison.names"),
     ("comparison.reading", "comparison.figures", "comparison.differences"),
     ("comparison.galleries",),
     ("comparison.report",),
-    ("comparison.run",),
+    ("comparison.compare",),
     ("comparison.measuring",),
     ("diagnosis",),
     ("publishing",),
@@ -46,7 +46,7 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
 
 def layer_of(module: str) -> str | None:
-    """`evaluation.run` of hfgen.evaluation.run, `data` of hfgen.data.store; None of what is in no layer."""
+    """`evaluation.evaluate` of hfgen.evaluation.evaluate, `data` of hfgen.data.store; None of what is in no layer."""
     parts = module.split(".")[1:]
     return next((name for name in (".".join(parts[:2]), parts[0] if parts else "") if name in RANK), None)
 

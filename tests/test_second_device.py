@@ -15,9 +15,9 @@ from tiny import TINY, tiny_config
 
 from hfgen import metrics
 from hfgen.data import draw
-from hfgen.diagnosis import run as diagnosis
+from hfgen.diagnosis import diagnose as diagnosis
 from hfgen.diagnosis.budgets import BUDGETS, Budget
-from hfgen.evaluation import run as evaluation
+from hfgen.evaluation import evaluate as evaluation
 from hfgen.images import to_float
 from hfgen.metrics import embedded_extractor, named_extractor
 from hfgen.pipelines import ImagePipeline

@@ -24,8 +24,8 @@ def register(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure several models on the same images, or read what was measured of them."""
+    from hfgen.comparison.compare import compare
     from hfgen.comparison.measuring import measure_models
-    from hfgen.comparison.run import compare
 
     chosen = {"variant": arguments.variant, "resolution": arguments.resolution}
     options = {**measurement(arguments), **chosen}

@@ -18,7 +18,7 @@ def register(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Intervene on one model and say what blurs it."""
-    from hfgen.diagnosis import diagnose
+    from hfgen.diagnosis.diagnose import diagnose
 
     chosen = {name: getattr(arguments, name) for name in ("resolution", "variant", "budget")}
     options = {**measurement(arguments), **chosen}

@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
         options["samples_split"] = arguments.samples_split
         found = evaluate_samples(arguments.samples, arguments.data, **options)
     else:
-        from hfgen.evaluation.run import evaluate
+        from hfgen.evaluation.evaluate import evaluate
 
         found = evaluate(arguments.model, arguments.data, variant=arguments.variant, **options)
     from hfgen.metrics import JudgePower

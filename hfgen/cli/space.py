@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> None:
     if find_spec("gradio") is None:
         raise UserError(f"gradio: it isn't installed, and the Space needs it; {install_command('space')}")
     _check_address(arguments.host, arguments.port)
-    from hfgen.space.shelf import open_shelf, quickstart_models
+    from hfgen.space.loaded_models import open_shelf, quickstart_models
 
     models = arguments.models or quickstart_models()
     from hfgen.space.interface import launch

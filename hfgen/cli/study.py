@@ -23,7 +23,7 @@ def register(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Decide on claims by experiment."""
-    from hfgen.studies import run_studies
+    from hfgen.studies.run_studies import run_studies
 
     options = {"data": arguments.data, "columns": columns(arguments), "budget": arguments.budget}
     document = run_studies(arguments.claims, arguments.out, **options, **compute_options(arguments))

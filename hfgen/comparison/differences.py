@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hfgen import metrics
-from hfgen.evaluation.run import Evaluation
+from hfgen.evaluation.evaluate import Evaluation
 from hfgen.metrics import Estimate
 
 

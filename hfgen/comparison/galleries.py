@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hfgen.comparison.differences import Features, drawn, psnr_by_image, reconstructed
-from hfgen.evaluation.run import Evaluation
+from hfgen.evaluation.evaluate import Evaluation
 from hfgen.reporting.pictures import MOST_IMAGES, Strip, error_levels, error_maps
 
 _MOST_PAIRS = 3

@@ -7,15 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hfgen.comparison.compare import check_names
 from hfgen.comparison.names import distinct_names
 from hfgen.comparison.protocol import check_same_images, check_same_settings
-from hfgen.comparison.run import check_names
 from hfgen.data import split_size
 from hfgen.devices import choose
 from hfgen.documents import RECORD
+from hfgen.evaluation.evaluate import Evaluation, evaluate
 from hfgen.evaluation.finished import is_finished, read_evaluation
 from hfgen.evaluation.held_out import EMBEDDED, choose_n
-from hfgen.evaluation.run import Evaluation, evaluate
 from hfgen.evaluation.timing import measure_costs
 from hfgen.pipelines import ImagePipeline, load
 
@@ -43,7 +43,7 @@ def measure_models(
         n: Held-out images; by default as many as in the folders that are read, or as there are, up to 2000.
         device: Where models run; see `hfgen.devices.choose`.
         dtype: In which numbers; see there.
-        settings: What else `hfgen.evaluation.run.evaluate` takes.
+        settings: What else `hfgen.evaluation.evaluate.evaluate` takes.
 
     Raises:
         UserError: a model given twice, models of different sizes or channels, or what `evaluate` refuses.

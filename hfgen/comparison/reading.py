@@ -17,7 +17,7 @@ _SLIGHT = 1.15
 
 
 def read(comparison: dict[str, Any]) -> list[str]:
-    """Say what a comparison (see `hfgen.comparison.run`) shows; the last sentence is the answer."""
+    """Say what a comparison (see `hfgen.comparison.compare`) shows; the last sentence is the answer."""
     models = {name: estimates(model["metrics"]) for name, model in comparison["models"].items()}
     baseline = estimates(comparison["baseline"])
     differences = comparison["differences"]

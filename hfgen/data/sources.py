@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 from hfgen.bars import without_bars
 from hfgen.data import glyphs
 from hfgen.data.columns import no_condition
-from hfgen.data.folders import Opened, open_path
 from hfgen.data.layout import find_splits
-from hfgen.data.loading import Chunk, Part, Request, attempt, count_rows, hub_builder, open_part, shorter_side
+from hfgen.data.local_paths import Opened, open_path
+from hfgen.data.split_images import Chunk, Part, Request, attempt, count_rows, hub_builder, open_part, shorter_side
 from hfgen.data.splits import no_split
 from hfgen.data.tables import open_table
 from hfgen.errors import DataError, SettingsError

@@ -26,8 +26,8 @@ from hfgen.data.decode import SmallImages
 from hfgen.data.glyphs import SMALLEST
 from hfgen.data.labels import missing_classes
 from hfgen.data.limits import free_disk, free_memory
-from hfgen.data.loading import ColourFound, Part, Request
 from hfgen.data.sources import Source, find
+from hfgen.data.split_images import ColourFound, Part, Request
 from hfgen.errors import DataError, SettingsError, UserError
 from hfgen.files import atomic_folder, cache_dir, read_json, write_json
 

@@ -13,7 +13,7 @@ from hfgen.diagnosis import interventions as intervene
 from hfgen.diagnosis.budgets import Budget
 from hfgen.diagnosis.networks import autoencoder, has_codebook
 from hfgen.diagnosis.refits import Condition, refit
-from hfgen.evaluation.run import generate, reconstruct
+from hfgen.evaluation.evaluate import generate, reconstruct
 from hfgen.evaluation.workspace import fill
 from hfgen.pipelines import ImagePipeline
 from hfgen.pipelines.finite import NonFinite, counted, finite_outputs

@@ -7,7 +7,7 @@ from pathlib import Path
 from hfgen.documents import RECORD
 from hfgen.errors import UserError
 from hfgen.evaluation.dataset import read_dataset
-from hfgen.evaluation.run import Evaluation
+from hfgen.evaluation.evaluate import Evaluation
 from hfgen.metrics import load_extractor
 
 _IMAGES = ("original", "reconstruction", "sample", "other")

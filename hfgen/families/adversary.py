@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from hfgen.data import ImageStore
 from hfgen.errors import UserError
 from hfgen.models.classifier import class_numbers, train_classifier
+from hfgen.models.feature_networks import BackboneFeatures, EmbeddedFeatures
 from hfgen.models.patch_discriminator import PatchDiscriminator
-from hfgen.models.perceptual import BackboneFeatures, EmbeddedFeatures
 from hfgen.objectives.adversarial import (
     ADVERSARIES,
     ScoreAverages,

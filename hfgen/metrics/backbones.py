@@ -17,7 +17,7 @@ from hfgen.hub.downloads import commit_of
 from hfgen.images import to_float
 from hfgen.metrics.checks import check_images
 from hfgen.metrics.extractors import FACTS, Extractor, load_embedded
-from hfgen.models.perceptual import BackboneFeatures
+from hfgen.models.feature_networks import BackboneFeatures
 from hfgen.pipelines.places import resolve_network
 
 _BATCH = 50

@@ -13,9 +13,9 @@ from hfgen.hub.addresses import check_repository
 from hfgen.hub.repository import Repository
 from hfgen.publishing import first_images
 from hfgen.publishing.cards import check_card, split_card, write_card, write_results
-from hfgen.publishing.checks import check, check_text, machine_paths
 from hfgen.publishing.contents import SAMPLES, Evidence, collect, without_local_names
 from hfgen.publishing.isolation import run_without_hfgen
+from hfgen.publishing.safety import check, check_text, machine_paths
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd

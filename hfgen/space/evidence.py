@@ -11,7 +11,7 @@ from hfgen.metrics import Estimate
 from hfgen.reporting.charts import encode, model_style
 from hfgen.reporting.numbers import number
 from hfgen.space import markup
-from hfgen.space.shelf import Model, Shelf, results_of
+from hfgen.space.loaded_models import Model, Shelf, results_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -18,7 +18,7 @@ import gradio as gr
 from hfgen.errors import UserError
 from hfgen.space import evidence, knobs, markup, views
 from hfgen.space.knobs import Knobs
-from hfgen.space.shelf import Shelf
+from hfgen.space.loaded_models import Shelf
 from hfgen.space.uploads import MOST_BYTES, Upload
 from hfgen.space.views import Choices, View
 
@@ -402,7 +402,7 @@ def launch(shelf: Shelf, gpu: Gpu = lambda function: function, **options: Any) -
     font = [gr.themes.utils.fonts.LocalFont("Source Sans Pro", weights=(400, 700)), "sans-serif"]
     build(endpoints).launch(
         theme=gr.themes.Default(font=font),
-        css=files("hfgen.space").joinpath("page.css").read_text(encoding="utf-8"),
+        css=files("hfgen.space").joinpath("interface.css").read_text(encoding="utf-8"),
         max_file_size=MOST_BYTES,
         run_history=False,
         footer_links=["api"],

@@ -16,7 +16,7 @@ from hfgen.images import unit_to_uint8
 from hfgen.space import knobs as latent
 from hfgen.space import markup
 from hfgen.space.knobs import Knobs
-from hfgen.space.shelf import Model, Shelf
+from hfgen.space.loaded_models import Model, Shelf
 from hfgen.space.uploads import Upload
 
 EXAMPLES = 8

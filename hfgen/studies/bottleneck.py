@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hfgen.studies import models
+from hfgen.studies import shared_cells
 from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, difference, value
 
 # Little noise, so that the latent's size is the limit and not the posterior's width.
@@ -12,9 +12,9 @@ _SIZES = {4: 1, 8: 2, 16: 4, 32: 8, 64: 16}
 _SPATIAL = (*_QUIET, "--model.latent_size=4", "--model.latent_channels=8", "--model.kl_weight=0.1")
 
 _CELLS = {
-    **{f"VAE {size}": models.vae(*_QUIET, f"--model.latent_channels={c}") for size, c in _SIZES.items()},
-    "VAE 4x4x8": models.vae(*_SPATIAL),
-    **{f"GAN {size}": models.gan(f"--model.latent_channels={c}") for size, c in _SIZES.items()},
+    **{f"VAE {size}": shared_cells.vae(*_QUIET, f"--model.latent_channels={c}") for size, c in _SIZES.items()},
+    "VAE 4x4x8": shared_cells.vae(*_SPATIAL),
+    **{f"GAN {size}": shared_cells.gan(f"--model.latent_channels={c}") for size, c in _SIZES.items()},
 }
 _VAE_TICKS = {str(size): f"VAE {size}" for size in _SIZES} | {"128 (4x4x8)": "VAE 4x4x8"}
 _GAN_TICKS = {str(size): f"GAN {size}" for size in _SIZES}

@@ -15,8 +15,8 @@ from torch import Tensor
 from hfgen import metrics
 from hfgen.configs import load_config
 from hfgen.devices import Compute
+from hfgen.evaluation.evaluate import Evaluation, evaluate
 from hfgen.evaluation.finished import read_evaluation
-from hfgen.evaluation.run import Evaluation, evaluate
 from hfgen.metrics import Estimate
 from hfgen.pipelines import ImagePipeline, load
 from hfgen.training.config import RunConfig

@@ -11,12 +11,12 @@ from hfgen import metrics
 from hfgen.errors import UserError
 from hfgen.images import to_float
 from hfgen.metrics import Estimate
-from hfgen.studies import models
+from hfgen.studies import shared_cells
 from hfgen.studies.cells import Trained
 from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, minus, value
 from hfgen.training.checkpoints import load_network, newest_checkpoint
 
-_CELLS = {"GAN": models.GAN}
+_CELLS = {"GAN": shared_cells.GAN}
 # Blurs by a Gaussian of so many pixels; every other fault is made as large in squared error.
 _SIGMAS = (0.4, 0.7, 1.0)
 _HALVINGS = 25

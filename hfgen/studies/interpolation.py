@@ -12,16 +12,16 @@ from hfgen.diagnosis.networks import autoencoder, decode, encode
 from hfgen.images import to_float, to_uint8
 from hfgen.metrics import Estimate
 from hfgen.seeds import derive_seed
-from hfgen.studies import models
+from hfgen.studies import shared_cells
 from hfgen.studies.cells import Trained
 from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, difference, subtracted
 
 _CELLS = {
-    "autoencoder": models.NOISELESS,
-    "VAE": models.L2,
-    "VQ-VAE": models.CODES_256,
-    "GAN": models.GAN,
-    "ALI": models.ALI,
+    "autoencoder": shared_cells.NOISELESS,
+    "VAE": shared_cells.L2,
+    "VQ-VAE": shared_cells.CODES_256,
+    "GAN": shared_cells.GAN,
+    "ALI": shared_cells.ALI,
 }
 _TICKS = {name: name for name in _CELLS}
 _STEPS = 4

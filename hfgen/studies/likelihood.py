@@ -9,19 +9,19 @@ from torch import Tensor
 
 from hfgen import metrics
 from hfgen.diagnosis.interventions import from_samples
-from hfgen.evaluation.run import encode
+from hfgen.evaluation.evaluate import encode
 from hfgen.images import to_float, to_uint8
 from hfgen.metrics import Estimate
 from hfgen.objectives.reconstruction import LEVEL
 from hfgen.seeds import derive_seed
-from hfgen.studies import models
+from hfgen.studies import shared_cells
 from hfgen.studies.cells import Trained
 from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, minus, value
 
 _CELLS = {
-    "VAE": models.vae("--model.likelihood=calibrated"),
-    "autoencoder": models.NOISELESS,
-    "GAN": models.GAN,
+    "VAE": shared_cells.vae("--model.likelihood=calibrated"),
+    "autoencoder": shared_cells.NOISELESS,
+    "GAN": shared_cells.GAN,
 }
 _TICKS = {name: name for name in _CELLS}
 

@@ -6,15 +6,15 @@ is, in expected squared error.
 
 from __future__ import annotations
 
-from hfgen.studies import models
+from hfgen.studies import shared_cells
 from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, difference, psnr_difference, value
 
 _CELLS = {
-    "L2": models.L2,
-    "L1": models.vae("--model.likelihood=laplace", "--model.variance=0.08"),
-    "L2 + perceptual": models.vaegan("--model.adversarial_weight=0", "--model.perceptual=embedded"),
-    "L2 + adversarial": models.ADVERSARIAL,
-    "adversarial": models.ALI,
+    "L2": shared_cells.L2,
+    "L1": shared_cells.vae("--model.likelihood=laplace", "--model.variance=0.08"),
+    "L2 + perceptual": shared_cells.vaegan("--model.adversarial_weight=0", "--model.perceptual=embedded"),
+    "L2 + adversarial": shared_cells.ADVERSARIAL,
+    "adversarial": shared_cells.ALI,
 }
 _TICKS = {name: name for name in _CELLS}
 

@@ -10,14 +10,14 @@ import torch
 from hfgen import metrics
 from hfgen.diagnosis.interventions import from_samples
 from hfgen.metrics import Estimate
-from hfgen.studies import models
+from hfgen.studies import shared_cells
 from hfgen.studies.cells import Trained
 from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, difference, value
 
 _WEIGHTS = {
-    "0": models.NOISELESS,
-    "1": models.L2,
-    "10": models.vae("--model.kl_weight=10"),
+    "0": shared_cells.NOISELESS,
+    "1": shared_cells.L2,
+    "10": shared_cells.vae("--model.kl_weight=10"),
 }
 _CELLS = {f"KL x {weight}": cell for weight, cell in _WEIGHTS.items()}
 _TICKS = {weight: f"KL x {weight}" for weight in _WEIGHTS}

@@ -61,7 +61,7 @@ def _panel(axes: Axes, panel: Panel, cells: dict[str, Any]) -> None:
 def render(studies: Sequence[Study], document: dict[str, Any]) -> str:
     """The page; it needs no network."""
     sections = [_section(study, document) for study in studies]
-    return fill("studies/report.html", document=document, studies=sections, in_words=in_words)
+    return fill("studies/study.html", document=document, studies=sections, in_words=in_words)
 
 
 def _section(study: Study, document: dict[str, Any]) -> dict[str, Any]:

@@ -19,9 +19,9 @@ from hfgen.files import atomic_folder, write_text
 from hfgen.images import grid, unit_to_uint8, write_png
 from hfgen.training import checkpoints
 from hfgen.training.averaged_pipeline import averaged_pipeline, first_images
-from hfgen.training.folders import record_computed
 from hfgen.training.meters import Reading
 from hfgen.training.processes import decide, send_state
+from hfgen.training.run_folder import record_computed
 from hfgen.training.trackers import Trackers
 from hfgen.training.trainer import Trainer
 from hfgen.training.warm_start import learn_ahead

@@ -9,9 +9,9 @@ from pathlib import Path
 from hfgen.data import ImageStore, open_store
 from hfgen.training.cadence import Cadence, OnCheckpoint
 from hfgen.training.config import RunConfig
-from hfgen.training.folders import claim_folder, is_finished, sole_run
 from hfgen.training.interrupts import Interrupts
 from hfgen.training.processes import check_alike, decide
+from hfgen.training.run_folder import claim_folder, is_finished, sole_run
 from hfgen.training.trackers import make_accelerator
 from hfgen.training.trainer import Trainer
 

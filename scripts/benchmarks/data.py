@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import torch
 
     from hfgen.data import ImageStore
-    from hfgen.data.loading import Chunk, Part, Request
     from hfgen.data.sources import Source
+    from hfgen.data.split_images import Chunk, Part, Request
 
 BARS = {32: 100_000, 64: 40_000, 256: None}
 """Images a second on one core, by resolution."""
@@ -164,7 +164,7 @@ def _memory_below(size: int) -> Iterator[bool]:
 
 def _open_random(resolution: int, count: int) -> ImageStore:
     """A store of random RGB pixels: drawn and written at the first time only."""
-    from hfgen.data.loading import Request
+    from hfgen.data.split_images import Request
     from hfgen.data.store import open_source
 
     request = Request("train", resolution, 3, "refuse", skip_damaged=False)
@@ -175,8 +175,8 @@ def _random_source(count: int) -> Source:
     import numpy as np
     import torch
 
-    from hfgen.data.loading import Chunk, Part
     from hfgen.data.sources import Source
+    from hfgen.data.split_images import Chunk, Part
 
     def chunks(shape: tuple[int, int, int]) -> Iterator[Chunk]:
         generator = np.random.default_rng(_SEED)

@@ -105,7 +105,7 @@ def _confusion(named: dict[str, list[str]]) -> bool:
 
 def _diagnose(name: str, job: Job, budget: str, out: Path) -> list[dict[str, Any]]:
     """The ranking of one model's diagnosis, from `out` where it is there."""
-    from hfgen.diagnosis import diagnose
+    from hfgen.diagnosis.diagnose import diagnose
     from hfgen.documents import DIAGNOSIS
 
     fault, folder = FAULTS[name], out / f"{name}-{job.seed}"

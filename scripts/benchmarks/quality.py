@@ -98,7 +98,7 @@ def _cell(metric: dict[str, Any]) -> str:
 def _own(name: str, arguments: argparse.Namespace, originals: Tensor) -> tuple[Tensor, Tensor | None, dict[str, Any]]:
     """Samples, reconstructions and the training's facts of one of hfgen's recipes."""
     import hfgen
-    from hfgen.evaluation.run import generate, reconstruct
+    from hfgen.evaluation.evaluate import generate, reconstruct
     from hfgen.seeds import derive_seed
 
     out = arguments.out / name

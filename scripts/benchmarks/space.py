@@ -25,7 +25,7 @@ import torch
 from hfgen.comparison.names import distinct_names
 from hfgen.configs import load_config
 from hfgen.errors import UserError
-from hfgen.space.shelf import quickstart_models
+from hfgen.space.loaded_models import quickstart_models
 
 COLD, WARM, ERRORS = 20.0, 1.0, 0
 """The most seconds to the first picture and of a reconstruction by all models, and the most errors."""

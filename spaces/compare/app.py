@@ -27,7 +27,7 @@ except ImportError:
 def main() -> None:
     """Serve the models that models.json names, or those of `hfgen quickstart`."""
     from hfgen.errors import UserError
-    from hfgen.space.shelf import open_shelf, quickstart_models
+    from hfgen.space.loaded_models import open_shelf, quickstart_models
 
     settings = HERE / "models.json"
     try:

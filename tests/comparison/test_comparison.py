@@ -17,11 +17,11 @@ from PIL import Image
 from torch import Tensor
 
 from hfgen import metrics
+from hfgen.comparison.compare import compare
 from hfgen.comparison.reading import read
-from hfgen.comparison.run import compare
 from hfgen.data.glyphs import draw
 from hfgen.errors import UserError
-from hfgen.evaluation.run import Evaluation, evaluate
+from hfgen.evaluation.evaluate import Evaluation, evaluate
 from hfgen.families import FAMILIES
 from hfgen.images import to_pil
 from hfgen.metrics import Estimate

@@ -11,7 +11,7 @@ from torch import Tensor
 from hfgen.comparison.differences import Features, features_of, perception_distortion
 from hfgen.comparison.galleries import galleries
 from hfgen.data.glyphs import draw
-from hfgen.evaluation.run import Evaluation
+from hfgen.evaluation.evaluate import Evaluation
 from hfgen.metrics import Collector
 from hfgen.reporting.pictures import error_levels, error_maps
 

@@ -7,7 +7,7 @@ from sizes import LargestTensor
 from hfgen.comparison import galleries
 from hfgen.comparison.differences import Features, differences, perception_distortion
 from hfgen.data.glyphs import draw
-from hfgen.evaluation.run import Evaluation
+from hfgen.evaluation.evaluate import Evaluation
 from hfgen.metrics import Collector, pixels, spectrum
 
 N, SIDE = 160, 32

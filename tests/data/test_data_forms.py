@@ -71,7 +71,7 @@ def test_streamed_labels_are_those_that_were_prepared(tmp_path: Path, monkeypatc
         write_table(tmp_path / "set", name, image=CONTENT, note=["x"] * COUNT, label=labels * (COUNT // 2))
     prepared = {split: open_store(str(tmp_path / "set"), split=split, resolution=8) for split in ("train", "test")}
     monkeypatch.setenv("HFGEN_CACHE", str(tmp_path / "other"))
-    monkeypatch.setattr("hfgen.data.folders.open_table", tables.Streamed)
+    monkeypatch.setattr("hfgen.data.local_paths.open_table", tables.Streamed)
     for split, store in prepared.items():
         streamed = open_store(str(tmp_path / "set"), split=split, resolution=8)
         assert streamed.fingerprint == store.fingerprint and streamed.label_names == ["5", "7", "9"]

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from hfgen.cli import main
-from hfgen.diagnosis import chain, run
+from hfgen.diagnosis import chain
 from hfgen.diagnosis.budgets import BUDGETS, Budget
+from hfgen.diagnosis.diagnose import diagnose
 from hfgen.documents import DIAGNOSIS
 from hfgen.errors import UserError
 
@@ -49,13 +50,13 @@ def test_every_family_is_diagnosed_from_the_command_line(
 
 
 def test_an_interrupted_diagnosis_continues(glyph_folder: Path, vae: Path, tmp_path: Path, monkeypatch):
-    whole = run.diagnose(vae, str(glyph_folder), out=tmp_path / "whole")
+    whole = diagnose(vae, str(glyph_folder), out=tmp_path / "whole")
     with monkeypatch.context() as broken:
         broken.setattr(chain, "refit", _stop)
         with pytest.raises(KeyboardInterrupt):
-            run.diagnose(vae, str(glyph_folder), out=tmp_path / "out")
+            diagnose(vae, str(glyph_folder), out=tmp_path / "out")
     monkeypatch.setattr(chain, "generate", _stop)
-    again = run.diagnose(vae, str(glyph_folder), out=tmp_path / "out")
+    again = diagnose(vae, str(glyph_folder), out=tmp_path / "out")
     assert json.dumps(again) == json.dumps(whole)
 
 
@@ -76,7 +77,7 @@ def vae(glyph_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_wrong_inputs_are_refused_in_one_line(vae: Path, glyph_folder: Path, tmp_path: Path, capsys):
     with pytest.raises(UserError, match="budget: 'huge' is none; choose small or full"):
-        run.diagnose(vae, str(glyph_folder), out=tmp_path, budget="huge")  # type: ignore[arg-type]
+        diagnose(vae, str(glyph_folder), out=tmp_path, budget="huge")  # type: ignore[arg-type]
     assert main(["diagnose", str(vae), f"--data={glyph_folder}", f"--out={tmp_path}", "--n=5"]) == 2
     assert "n: 5 images asked of the 100 in" in capsys.readouterr().err
     assert main(["diagnose", str(tmp_path / "no"), f"--data={glyph_folder}", f"--out={tmp_path}"]) == 2
@@ -120,7 +121,7 @@ def test_an_intervention_that_fails_is_left_out_and_noted(
 
     refit = chain.refit
     monkeypatch.setattr(chain, "refit", diverged)
-    document = run.diagnose(vae, str(glyph_folder), out=tmp_path)
+    document = diagnose(vae, str(glyph_folder), out=tmp_path)
     assert {link["stage"] for link in document["chain"]} == NOISY - {"free"}
     assert [note for note in document["notes"] if not note.startswith("baseline: ")] == [
         "free: left out (the model gives NaN or infinity)"
@@ -136,5 +137,5 @@ def test_images_without_detail_are_refused_before_the_work(vae: Path, tmp_path: 
         for index in range(24):
             Image.new("L", (16, 16), index).save(tmp_path / "flat" / split / f"{index}.png")
     with pytest.raises(UserError, match=r"data: 0 of the 24 images have power above .25 cycles/pixel"):
-        run.diagnose(vae, str(tmp_path / "flat"), out=tmp_path / "out")
+        diagnose(vae, str(tmp_path / "flat"), out=tmp_path / "out")
     assert not (tmp_path / "out").exists()

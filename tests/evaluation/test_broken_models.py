@@ -14,8 +14,8 @@ import hfgen
 from hfgen.cli import main
 from hfgen.documents import RECORD
 from hfgen.errors import ModelError
+from hfgen.evaluation.evaluate import evaluate
 from hfgen.evaluation.finished import read_evaluation
-from hfgen.evaluation.run import evaluate
 from hfgen.evaluation.verification import verify
 from hfgen.families import FAMILIES
 
@@ -66,7 +66,7 @@ def test_nan_weights_end_with_the_name_of_their_part_and_the_image(
 
 def test_one_image_that_overflows_is_named_by_its_number(tmp_path: Path, glyph_folder: Path):
     """Where the weights are fine and one image alone makes infinity."""
-    from hfgen.evaluation.run import reconstruct
+    from hfgen.evaluation.evaluate import reconstruct
 
     pipeline = pipeline_of("vae")
     images = torch.zeros(40, 1, 16, 16, dtype=torch.uint8)

@@ -10,7 +10,7 @@ from pairs import DRAWING, write_pairs
 
 import hfgen
 from hfgen.errors import UserError
-from hfgen.evaluation.run import evaluate
+from hfgen.evaluation.evaluate import evaluate
 from hfgen.images import from_pil
 
 N, FILE = 40, "test-00000-of-00001.parquet"
@@ -192,7 +192,7 @@ def test_reconstruct_shows_targets_over_translations(translated, tmp_path: Path)
 def test_an_interrupted_evaluation_goes_on_and_ends_with_the_same_bytes(
     evaluated, trained: Path, glyph_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    import hfgen.evaluation.run
+    import hfgen.evaluation.evaluate
 
     drawn: list[int] = []
 
@@ -202,9 +202,9 @@ def test_an_interrupted_evaluation_goes_on_and_ends_with_the_same_bytes(
         drawn.extend(seeds)
         return generate(pipeline, seeds, start)
 
-    generate, dies = hfgen.evaluation.run.generate, True
-    monkeypatch.setattr(hfgen.evaluation.run, "generate", draw)
-    monkeypatch.setattr(hfgen.evaluation.run, "_BATCH", 16)
+    generate, dies = hfgen.evaluation.evaluate.generate, True
+    monkeypatch.setattr(hfgen.evaluation.evaluate, "generate", draw)
+    monkeypatch.setattr(hfgen.evaluation.evaluate, "_BATCH", 16)
     with pytest.raises(KeyboardInterrupt):
         evaluate(trained, str(glyph_folder), n=N, out=tmp_path)
     assert len(drawn) == 16 and not (tmp_path / "record.json").exists()

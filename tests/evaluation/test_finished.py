@@ -11,8 +11,8 @@ import torch
 
 from hfgen.cli import main
 from hfgen.errors import UserError
+from hfgen.evaluation.evaluate import evaluate
 from hfgen.evaluation.finished import is_finished, read_evaluation
-from hfgen.evaluation.run import evaluate
 from hfgen.families import FAMILIES
 
 N = 40

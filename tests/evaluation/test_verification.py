@@ -13,7 +13,7 @@ from hub import Hub, User, client_environment
 from hub.accounts import TOKEN
 
 from hfgen.errors import UserError
-from hfgen.evaluation.run import evaluate
+from hfgen.evaluation.evaluate import evaluate
 from hfgen.evaluation.verification import verify
 from hfgen.files import read_json, write_json
 

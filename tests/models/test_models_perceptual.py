@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from hfgen.errors import UserError
-from hfgen.models.perceptual import BackboneFeatures, EmbeddedFeatures
+from hfgen.models.feature_networks import BackboneFeatures, EmbeddedFeatures
 
 STAGES = {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}
 LAYERS = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}

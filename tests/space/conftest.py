@@ -71,7 +71,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def shelf(untrained: Path):
-    from hfgen.space.shelf import open_shelf
+    from hfgen.space.loaded_models import open_shelf
 
     return open_shelf([str(untrained / name) for name in ("vae", "vqvae", "gan", "damaged")])
 

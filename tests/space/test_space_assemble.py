@@ -33,10 +33,10 @@ def test_the_wheel_travels_and_imports_by_itself(assembled: Path, tmp_path: Path
     wheels = list(assembled.glob("hfgen-*.whl"))
     assert len(wheels) == 1
     names = zipfile.ZipFile(wheels[0]).namelist()
-    for wanted in ("hfgen/space/page.css", "hfgen/schemas/record.schema.json", "hfgen/recipes/vae-glyphs.yaml"):
+    for wanted in ("hfgen/space/interface.css", "hfgen/schemas/record.schema.json", "hfgen/recipes/vae-glyphs.yaml"):
         assert wanted in names
     zipfile.ZipFile(wheels[0]).extractall(tmp_path)
-    program = "import hfgen.space.shelf, importlib.metadata as m; print(hfgen.__file__, m.version('hfgen'))"
+    program = "import hfgen.space.loaded_models, importlib.metadata as m; print(hfgen.__file__, m.version('hfgen'))"
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {program}"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout.startswith(str(tmp_path)), done.stderr

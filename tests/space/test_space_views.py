@@ -15,7 +15,7 @@ from hfgen.errors import UserError
 from hfgen.images import to_float, to_uint8, unit_to_uint8
 from hfgen.space import evidence, knobs, markup, views
 from hfgen.space.knobs import Knobs
-from hfgen.space.shelf import Shelf, open_shelf, quickstart_models
+from hfgen.space.loaded_models import Shelf, open_shelf, quickstart_models
 from hfgen.space.views import Choices
 
 X = draw("glyphs", "test", 0, 3, 16).images

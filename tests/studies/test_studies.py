@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from hfgen.errors import UserError
-from hfgen.studies import STUDIES, run_studies
 from hfgen.studies.cells import BUDGETS, cell_folder, config_of
+from hfgen.studies.run_studies import STUDIES, run_studies
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 from trainings import Moment, Training, tiny_arguments
 
 from hfgen.training.checkpoints import checkpoint_folders, load_checkpoint
-from hfgen.training.folders import LOCK
+from hfgen.training.run_folder import LOCK
 
 # Log lines, sample grids and checkpoints fall on different images, so that sums go through checkpoints.
 RUN = ("--max_images=320", "--checkpoint_every=32", "--log_every=48", "--sample_every=160")

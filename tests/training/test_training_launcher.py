@@ -12,8 +12,8 @@ from tiny import tiny_config
 from trainings import FEW_STEPS, Training, tiny_arguments
 
 from hfgen.errors import SettingsError
-from hfgen.training.folders import record_computed
 from hfgen.training.launcher import agree_with_launcher
+from hfgen.training.run_folder import record_computed
 
 # What `accelerate launch` sets where nobody chose anything.
 PLAIN = {

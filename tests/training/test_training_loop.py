@@ -282,7 +282,7 @@ def test_building_and_publishing_leave_the_callers_random_numbers_alone(
 
 
 def test_stopping_names_the_newest_checkpoint_and_skipping_goes_on_from_it(glyph_folder: Path, tmp_path: Path):
-    from hfgen.training.folders import claim_folder
+    from hfgen.training.run_folder import claim_folder
 
     trainer = make_trainer("vae", glyph_folder)
     claim_folder(tmp_path, trainer.config, trainer.store, "auto")

@@ -8,21 +8,21 @@ import torch
 from torch import Tensor
 
 from hfgen import metrics
-from hfgen.evaluation.run import generate
+from hfgen.evaluation.evaluate import generate
 from hfgen.metrics import Estimate
 from hfgen.metrics.modes import IMAGES_PER_MODE
 from hfgen.metrics.neighbours import nearest_distances
 from hfgen.seeds import derive_seed
-from hfgen.studies import models
+from hfgen.studies import shared_cells
 from hfgen.studies.cells import BUDGETS, Trained
 from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, difference
 
 _STACKED = ("--channels=3",)
 _CELLS = {
-    "VAE": models.vae(*_STACKED, data="stacked"),
-    "VQ-VAE": models.vqvae(*_STACKED, data="stacked"),
-    "GAN": models.gan(*_STACKED, data="stacked"),
-    "ALI": models.ali(*_STACKED, data="stacked"),
+    "VAE": shared_cells.vae(*_STACKED, data="stacked"),
+    "VQ-VAE": shared_cells.vqvae(*_STACKED, data="stacked"),
+    "GAN": shared_cells.gan(*_STACKED, data="stacked"),
+    "ALI": shared_cells.ali(*_STACKED, data="stacked"),
 }
 _TICKS = {name: name for name in _CELLS}
 _DRAWN_AT_ONCE = 1000

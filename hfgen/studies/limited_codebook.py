@@ -8,12 +8,12 @@ from __future__ import annotations
 from hfgen import metrics
 from hfgen.diagnosis.interventions import from_unquantised
 from hfgen.metrics import Estimate
-from hfgen.studies import models
+from hfgen.studies import shared_cells
 from hfgen.studies.cells import Trained
 from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, difference, value
 
 _SIZES = (4, 32, 256, 1024, 4096)
-_CELLS = {f"{size} codes": models.vqvae(f"--model.codes={size}") for size in _SIZES}
+_CELLS = {f"{size} codes": shared_cells.vqvae(f"--model.codes={size}") for size in _SIZES}
 _TICKS = {str(size): f"{size} codes" for size in _SIZES}
 
 

@@ -21,7 +21,17 @@ from hfgen.evaluation.held_out import choose_n
 from hfgen.files import read_json, write_bytes, write_json, write_text
 from hfgen.reporting.charts import encode, theme
 from hfgen.reporting.numbers import estimates
-from hfgen.studies import bottleneck, codebook, critic, interpolation, likelihood, loss, modes, noise, translation
+from hfgen.studies import (
+    bottleneck,
+    critic,
+    dropped_modes,
+    interpolation,
+    likelihood,
+    limited_codebook,
+    loss,
+    noise,
+    translation,
+)
 from hfgen.studies.cells import BUDGETS, RESOLUTION, Budget, Columns, Trained, cell_folder, config_of, make
 from hfgen.studies.claims import Measured, Results, Study, in_words, over_seeds
 from hfgen.studies.page import draw, render
@@ -29,7 +39,17 @@ from hfgen.training.config import RunConfig
 
 STUDIES: dict[str, Study] = {
     module.STUDY.name: module.STUDY
-    for module in (bottleneck, loss, noise, codebook, likelihood, modes, translation, critic, interpolation)
+    for module in (
+        bottleneck,
+        loss,
+        noise,
+        limited_codebook,
+        likelihood,
+        dropped_modes,
+        translation,
+        critic,
+        interpolation,
+    )
 }
 _WAIT_S = 2.0
 

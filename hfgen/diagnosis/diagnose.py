@@ -22,8 +22,8 @@ from hfgen.diagnosis.figure import missing_gallery, waterfall
 from hfgen.diagnosis.variety import Variety, variety
 from hfgen.documents import DIAGNOSIS
 from hfgen.errors import DataError, SettingsError
+from hfgen.evaluation.evaluate import SmallImages, encode
 from hfgen.evaluation.held_out import HeldOut, choose_n, held_out_images
-from hfgen.evaluation.run import SmallImages, encode
 from hfgen.evaluation.workspace import workspace
 from hfgen.files import folder_state, write_bytes
 from hfgen.images import write_png
@@ -61,7 +61,7 @@ def diagnose(
     """Find out why a model's images are blurred, or that they aren't; writes into `out` and returns the document.
 
     Interrupted, the same call continues with the steps that `out` holds. The refits learn from DATA's train split;
-    nothing else of the model's training is needed. Arguments that `hfgen.evaluation.run.evaluate` has mean the same.
+    nothing else of the model's training is needed. Arguments of `hfgen.evaluation.evaluate.evaluate` mean the same.
 
     Args:
         model: Whatever `hfgen.load` opens.

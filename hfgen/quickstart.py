@@ -8,8 +8,9 @@ from typing import Any
 from hfgen.comparison.compare import compare
 from hfgen.configs import load_config
 from hfgen.data import split_size
+from hfgen.data_options import SmallImages
 from hfgen.devices import choose
-from hfgen.evaluation.evaluate import SmallImages, evaluate
+from hfgen.evaluation.evaluate import evaluate
 from hfgen.evaluation.held_out import choose_n
 from hfgen.evaluation.timing import measure_costs
 from hfgen.files import read_json

@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 LAYERS = [
-    ("errors", "extras", "seeds", "bars"),
+    ("errors", "extras", "seeds", "bars", "data_options"),
     ("files",),
     ("documents", "folders"),
     ("hub",),

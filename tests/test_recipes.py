@@ -63,7 +63,7 @@ def test_a_recipe_trains_saves_loads_samples_and_resumes(
     name: str, glyph_folder: Path, pair_folder: Path, tmp_path: Path
 ):
     recipe = load_config(name)
-    data = pair_folder if getattr(recipe.model, "paired_with", None) else glyph_folder
+    data = pair_folder if recipe.model.paired_with else glyph_folder
     start = []
     if recipe.start_from:
         train(shrunk(name, data, "--start_from=", "--model.freeze_encoder=false"), tmp_path / "start")

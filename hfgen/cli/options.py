@@ -6,8 +6,9 @@ import argparse
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, get_args
 
+from hfgen.data_options import BUILT_IN, SmallImages
 from hfgen.errors import ModelError, SettingsError
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from hfgen.pipelines import ImagePipeline
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
-SMALL_IMAGES = ("refuse", "pad", "upscale")
 
 
 class Parser(argparse.ArgumentParser):
@@ -83,7 +82,7 @@ def add_weights(verb: argparse.ArgumentParser) -> None:
 
 def add_data(verb: argparse.ArgumentParser, default: str | None = None, *, required: bool = True) -> None:
     """Where images are from."""
-    help = "glyphs, stacked, a folder of images or parquet files, or a Hub id"
+    help = f"{', '.join(BUILT_IN)}, a folder of images or parquet files, or a Hub id"
     verb.add_argument("--data", default=default, required=required and default is None, help=help)
     verb.add_argument("--skip_damaged", action="store_true", help="leave damaged images out and count them")
     add_columns(verb)
@@ -100,7 +99,7 @@ def add_split(verb: argparse.ArgumentParser, *, small_images: str = "refuse") ->
     """Which of them, and what becomes of small ones."""
     verb.add_argument("--split", default="test", help="split of the data (%(default)s)")
     help = "images below the resolution (%(default)s)"
-    verb.add_argument("--small_images", choices=SMALL_IMAGES, default=small_images, help=help)
+    verb.add_argument("--small_images", choices=get_args(SmallImages), default=small_images, help=help)
 
 
 def add_measurement(verb: argparse.ArgumentParser, *, data_required: bool = True, most: str = "2000") -> None:

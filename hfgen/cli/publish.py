@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hfgen.cli.options import Verbs, add_verb, print_findings
+from hfgen.data_options import BUILT_IN
 
 
 def register(verbs: Verbs) -> None:
     """Add the verb's parser."""
     verb = add_verb(verbs, "publish", run, "put a model, a dataset or a Space on the Hub, as one commit")
-    help = "a run, an evaluation's folder or a Space's; or glyphs or stacked, drawn as a dataset"
+    help = f"a run, an evaluation's folder or a Space's; or {' or '.join(BUILT_IN)}, drawn as a dataset"
     verb.add_argument("folder", metavar="DIR", type=Path, help=help)
     verb.add_argument("--to", required=True, metavar="ORG/NAME", help="the repository; it is made if it isn't there")
     verb.add_argument("--dry_run", action="store_true", help="list files, sizes and the card, without the network")
@@ -28,23 +29,23 @@ def register(verbs: Verbs) -> None:
     verb.add_argument("--models", nargs="+", metavar="ORG/NAME", help="what a Space shows, each pinned to its commit")
     verb.add_argument("--data", help="where a Space's examples are from (what its first model was measured on)")
     verb.add_argument("--results", type=Path, metavar="DIR", help="comparison.json or study.json for a Space to show")
-    verb.add_argument("--resolution", type=int, default=32, help="of glyphs and stacked (%(default)s)")
+    verb.add_argument("--resolution", type=int, default=32, help=f"of {' and '.join(BUILT_IN)} (%(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Publish a folder, or say what that would do."""
     from hfgen.hub.addresses import check_repository
-    from hfgen.publishing import plan, publish
+    from hfgen.publishing import dry_run, publish
 
     to = arguments.to
     check_repository(to, "to")
     said = {name: getattr(arguments, name) for name in ("license", "record", "diagnosis", "study")}
     with _published_folder(arguments) as folder:
         if arguments.dry_run:
-            planned = plan(folder, to, **said)
-            print(f"{planned.kind} {to}")
-            print_findings((name, f"{size:,} bytes") for name, size in planned.sizes.items())
-            print(planned.card)
+            would = dry_run(folder, to, **said)
+            print(f"{would.kind} {to}")
+            print_findings((name, f"{size:,} bytes") for name, size in would.sizes.items())
+            print(would.card)
             return
         where = {name: getattr(arguments, name) for name in ("private", "revision", "create_pr", "collection")}
         published = publish(folder, to, **said, **where)
@@ -57,7 +58,7 @@ def _published_folder(arguments: argparse.Namespace) -> Iterator[Path]:
     import tempfile
 
     source = arguments.folder
-    is_built_in = str(source) in ("glyphs", "stacked") and not source.exists()
+    is_built_in = str(source) in BUILT_IN and not source.exists()
     if not is_built_in and arguments.models is None:
         yield source
         return

@@ -7,6 +7,7 @@ import os
 import shlex
 
 from hfgen.cli.options import Verbs, add_compute, add_data, add_out, add_split, add_verb, columns, compute_options
+from hfgen.data_options import DEFAULT_DATA
 
 
 def register(verbs: Verbs) -> None:
@@ -15,7 +16,7 @@ def register(verbs: Verbs) -> None:
     add_out(verb, "folder for everything (%(default)s)", default="runs/quickstart")
     verb.add_argument("--max_images", type=int, help="images that each model sees, the same for all (16000)")
     verb.add_argument("--n", type=int, help="held-out images, and samples (all, up to 2000)")
-    add_data(verb, default="glyphs")
+    add_data(verb, default=DEFAULT_DATA)
     add_split(verb, small_images="pad")
     add_compute(verb)
 

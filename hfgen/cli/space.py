@@ -30,13 +30,13 @@ def run(arguments: argparse.Namespace) -> None:
     if find_spec("gradio") is None:
         raise UserError(f"gradio: it isn't installed, and the Space needs it; {install_command('space')}")
     _check_address(arguments.host, arguments.port)
-    from hfgen.space.loaded_models import open_shelf, quickstart_models
+    from hfgen.space.loaded_models import open_models, quickstart_models
 
     models = arguments.models or quickstart_models()
     from hfgen.space.interface import launch
 
-    shelf = open_shelf(models, arguments.data, **compute_options(arguments))
-    launch(shelf, server_name=arguments.host, server_port=arguments.port)
+    loaded = open_models(models, arguments.data, **compute_options(arguments))
+    launch(loaded, server_name=arguments.host, server_port=arguments.port)
 
 
 def _check_address(host: str, port: int | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from hfgen.cli.options import Verbs, add_columns, add_compute, add_out, add_verb, columns, compute_options
+from hfgen.data_options import DEFAULT_DATA
 
 
 def register(verbs: Verbs) -> None:
@@ -15,7 +16,7 @@ def register(verbs: Verbs) -> None:
     verb.set_defaults(takes="claims")
     verb.add_argument("claims", metavar="CLAIM", nargs="*", help="names of studies; an unknown one lists them (all)")
     verb.add_argument("--budget", choices=("smoke", "full"), default="full", help="smoke decides nothing (%(default)s)")
-    verb.add_argument("--data", default="glyphs", help="what models are trained on, at 16 px (%(default)s)")
+    verb.add_argument("--data", default=DEFAULT_DATA, help="what models are trained on, at 16 px (%(default)s)")
     add_columns(verb)
     add_out(verb, "folder for study.json, report.html, figures/ and cells/", required=True)
     add_compute(verb)

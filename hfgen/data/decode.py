@@ -12,14 +12,13 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from hfgen.data_options import SmallImages
 from hfgen.errors import DataError
-
-SmallImages = Literal["refuse", "pad", "upscale"]
 
 Stored: TypeAlias = "Mapping[str, Any] | np.ndarray | None"
 """`{"bytes": ..., "path": ...}` (bytes first), or pixels (H, W), (H, W, C) or (C, H, W)."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hfgen.data import glyphs
+from hfgen.data_options import BUILT_IN
 from hfgen.errors import UserError
 from hfgen.files import atomic_folder, write_json
 from hfgen.images import to_pil
@@ -25,7 +26,7 @@ def export(name: str, folder: Path, resolution: int = 32, sizes: Mapping[str, in
     Columns: `image` (PNG), `label`, and each of `FACTORS` as a list with one number a channel.
 
     Args:
-        name: glyphs or stacked.
+        name: One of `BUILT_IN`.
         folder: Replaced whole, or left as it was.
         resolution: Pixels a side.
         sizes: Images by split.
@@ -53,7 +54,7 @@ def export(name: str, folder: Path, resolution: int = 32, sizes: Mapping[str, in
 def _write_split(name: str, split: str, count: int, resolution: int, path: Path) -> None:
     import datasets
 
-    labels = list(glyphs.CLASSES) if name == "glyphs" else [f"{mode:03d}" for mode in range(1000)]
+    labels = BUILT_IN[name].label_names
     factors = {factor: datasets.List(datasets.Value("float64")) for factor in glyphs.FACTORS}
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=labels), **factors})
     with tempfile.TemporaryDirectory() as cache:

@@ -26,7 +26,7 @@ class Batch(NamedTuple):
         return Batch(change(self.images), None if self.labels is None else change(self.labels))
 
 
-def resident(store: ImageStore, device: torch.device) -> ImageStore:
+def to_gpu_if_it_fits(store: ImageStore, device: torch.device) -> ImageStore:
     """The store with its uint8 images on a GPU if they fill at most half of what is free there, else as it is.
 
     Batches are then gathered without crossing the bus.
@@ -61,7 +61,7 @@ class Feed:
         rank: int = 0,
         processes: int = 1,
     ) -> None:
-        self.store = resident(store, device)
+        self.store = to_gpu_if_it_fits(store, device)
         self._size, self._seed, self._device = batch_size, seed, device
         self._rank, self._processes = rank, processes
         ahead = self.store.mapping is not None or self.store.images.device.type != device.type

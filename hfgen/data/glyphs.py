@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import string
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,10 +18,11 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from hfgen.data_options import BUILT_IN
 from hfgen.errors import UserError
 from hfgen.seeds import derive_seed
 
-CLASSES = string.digits + string.ascii_uppercase
+CLASSES = BUILT_IN["glyphs"].characters
 FONTS = (
     "DejaVuSans",
     "DejaVuSans-Bold",
@@ -89,7 +89,7 @@ def draw(name: str, split: str, start: int, count: int, resolution: int) -> Glyp
         raise UserError(f"split: {name} has no split {split!r}; it has {', '.join(SPLIT_SIZES)}")
     if resolution < SMALLEST:
         raise UserError(f"resolution: {resolution} is too small to draw a letter; use {SMALLEST} or more")
-    channels, classes = {"glyphs": (1, len(CLASSES)), "stacked": (3, 10)}[name]
+    channels, classes = BUILT_IN[name].channels, len(BUILT_IN[name].characters)
     images = np.empty((count, channels, resolution, resolution), np.uint8)
     factors = np.empty((count, channels, len(FACTORS)))
     labels = np.zeros(count, np.int64)

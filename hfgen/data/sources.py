@@ -25,13 +25,13 @@ from hfgen.data.local_paths import Opened, open_path
 from hfgen.data.split_images import Chunk, Part, Request, attempt, count_rows, hub_builder, open_part, shorter_side
 from hfgen.data.splits import no_split
 from hfgen.data.tables import open_table
+from hfgen.data_options import BUILT_IN
 from hfgen.errors import DataError, SettingsError
 from hfgen.files import folder_state
 
 if TYPE_CHECKING:
     from datasets import DatasetBuilder
 
-_BUILT_IN = ("glyphs", "stacked")
 _CHUNK = 128
 
 
@@ -45,6 +45,7 @@ class Source:
         open: gives one split.
         count: gives the split that is used where another may be asked for, and its number of images, undecoded.
         side: gives the shorter side of a split's first image, of a column if one is named.
+        label_factors: sizes of the independent factors that make up a label, the most significant first; (): one.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Source:
     open: Callable[[Request], Part]
     count: Callable[[str], tuple[str, int]]
     side: Callable[[str, str | None], int] | None = None
+    label_factors: tuple[int, ...] = ()
 
 
 def find(data: str, config_name: str | None = None) -> Source:
@@ -61,13 +63,14 @@ def find(data: str, config_name: str | None = None) -> Source:
         DataError: DATA has none of the forms, or isn't there.
         SettingsError: it has no configuration of that name, or several and none is named.
     """
-    if data in _BUILT_IN:
+    if data in BUILT_IN:
         if config_name is not None:
             raise SettingsError(f"config_name: {data} has no configurations; leave it out")
         # Matplotlib brings the fonts, Pillow the FreeType that draws them.
         drawn_by = f"pillow {version('pillow')} matplotlib {version('matplotlib')}"
         state = f"{data} {glyphs.VERSION} {drawn_by}"
-        return Source(data, state, partial(_open_built_in, data), partial(_count_built_in, data))
+        opens, counts = partial(_open_built_in, data), partial(_count_built_in, data)
+        return Source(data, state, opens, counts, label_factors=BUILT_IN[data].label_factors)
     path = Path(data).expanduser()
     if data and path.exists():
         return _table_source(data, f"{_state(path)} {config_name}", lambda: _open_local(data, path, config_name))
@@ -105,7 +108,7 @@ def _find_on_hub(data: str, config_name: str | None) -> Source:
     if data.startswith((".", "/", "~")) or "\\" in data or name.count("/") > 1:
         raise DataError(f"data: no such folder {data}; check the path")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+(@\S+)?", data):
-        forms = f"{', '.join(_BUILT_IN)}, a folder of images or parquet files, or a Hub id org/name[@revision]"
+        forms = f"{', '.join(BUILT_IN)}, a folder of images or parquet files, or a Hub id org/name[@revision]"
         raise DataError(f"data: {data!r} is none of: {forms}; use one of these")
     builder = hub_builder(name, revision or None, config_name)
     _refuse_mixture(name, builder)
@@ -134,7 +137,7 @@ def _refuse_mixture(name: str, builder: DatasetBuilder) -> None:
 
 
 def _open_built_in(name: str, request: Request) -> Part:
-    channels = 1 if name == "glyphs" else 3
+    channels = BUILT_IN[name].channels
     if request.channels not in ("auto", channels):
         raise SettingsError(f"channels: {name} has {channels}, not {request.channels}; use {channels} or auto")
     for option, known in (("image_column", ("image",)), ("label_column", ("label", "none"))):
@@ -143,7 +146,6 @@ def _open_built_in(name: str, request: Request) -> Part:
     if request.condition:
         raise no_condition(name, request.condition[0], ("image", "label"))
     _, count = _count_built_in(name, request.split)
-    label_names = list(glyphs.CLASSES) if name == "glyphs" else [f"{mode:03d}" for mode in range(1000)]
     labelled = request.label_column != "none"
 
     def chunks() -> Iterator[Chunk]:
@@ -152,7 +154,7 @@ def _open_built_in(name: str, request: Request) -> Part:
             yield Chunk(drawn.images, drawn.labels if labelled else None, skipped=0)
 
     shape = (count, channels, request.resolution, request.resolution)
-    return Part(shape, label_names if labelled else None, chunks(), request.split)
+    return Part(shape, BUILT_IN[name].label_names if labelled else None, chunks(), request.split)
 
 
 def _count_built_in(name: str, split: str) -> tuple[str, int]:

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from hfgen.data.columns import Columns, as_stored, choose_columns
-from hfgen.data.decode import DamagedImage, Decoded, Rules, SmallImages, Stored, decode_and_tell, read
+from hfgen.data.decode import DamagedImage, Decoded, Rules, Stored, decode_and_tell, read
 from hfgen.data.labels import Classes, classes_of
 from hfgen.data.local_paths import Opened, load_builder
 from hfgen.data.splits import canonical, choose
 from hfgen.data.tables import Batch, Table
+from hfgen.data_options import SmallImages
 from hfgen.errors import DataError, UserError
 from hfgen.images import from_pil
 

@@ -22,12 +22,12 @@ from filelock import FileLock
 from torch import Tensor
 from tqdm import tqdm
 
-from hfgen.data.decode import SmallImages
 from hfgen.data.glyphs import SMALLEST
 from hfgen.data.labels import missing_classes
 from hfgen.data.limits import free_disk, free_memory
 from hfgen.data.sources import Source, find
 from hfgen.data.split_images import ColourFound, Part, Request
+from hfgen.data_options import SmallImages
 from hfgen.errors import DataError, SettingsError, UserError
 from hfgen.files import atomic_folder, cache_dir, read_json, write_json
 
@@ -56,6 +56,7 @@ class ImageStore:
         condition_channels: channels of the images that condition these; 0 where none were asked for.
         mapping: the cache's file, where the images are mapped from it; it ends with their pixels.
         notes: a line each: what of the data was converted, left out or guessed.
+        factors: sizes of the factors of a label, where DATA knows of several.
     """
 
     images: Tensor
@@ -70,6 +71,7 @@ class ImageStore:
     condition_channels: int = 0
     mapping: mmap.mmap | None = field(default=None, repr=False, compare=False)
     notes: list[str] = field(default_factory=list)
+    factors: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -84,7 +86,7 @@ class ImageStore:
     @property
     def label_factors(self) -> tuple[int, ...]:
         """Sizes of the independent factors that make up a label, the most significant first; one: it is no product."""
-        return (10, 10, 10) if self.source == "stacked" else (self.classes,)
+        return self.factors if len(self.factors) > 1 else (self.classes,)
 
     @property
     def targets(self) -> Tensor:
@@ -188,10 +190,10 @@ def open_source(source: Source, request: Request) -> ImageStore:
         folder.parent.mkdir(parents=True, exist_ok=True)
         # One process of a machine decodes; the others wait for it.
         with FileLock(folder.parent / f".{key}.lock"):
-            store = _read(folder, source.name)
+            store = _read(folder, source)
             if store is None:
                 _write(folder, source, request)
-                store = _read(folder, source.name)
+                store = _read(folder, source)
     except OSError as error:
         raise DataError(f"cache: {folder} can't be written ({error}); free space, or set HFGEN_CACHE") from error
     if store is None:
@@ -291,7 +293,7 @@ def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def _read(folder: Path, source: str) -> ImageStore | None:
+def _read(folder: Path, source: Source) -> ImageStore | None:
     """The store, or None where the folder is missing, incomplete or of another shape than it says.
 
     Raises:
@@ -308,7 +310,7 @@ def _read(folder: Path, source: str) -> ImageStore | None:
             labels=None if labels is None else torch.from_numpy(labels),
             label_names=meta["label_names"],
             fingerprint=meta["fingerprint"],
-            source=source,
+            source=source.name,
             split=meta["split"],
             resolution=images.shape[2],
             channels=images.shape[1] - meta["condition_channels"],
@@ -316,6 +318,7 @@ def _read(folder: Path, source: str) -> ImageStore | None:
             condition_channels=meta["condition_channels"],
             mapping=mapping,
             notes=meta["notes"],
+            factors=source.label_factors,
         )
     except (UserError, OSError, EOFError, ValueError, TypeError, KeyError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOMEM:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hfgen.diagnosis import interventions as intervene
 from hfgen.diagnosis.budgets import Budget
-from hfgen.diagnosis.networks import autoencoder, has_codebook
+from hfgen.diagnosis.networks import has_codebook
 from hfgen.diagnosis.refits import Condition, refit
 from hfgen.evaluation.evaluate import generate, reconstruct
 from hfgen.evaluation.workspace import fill
@@ -59,7 +59,7 @@ def make_stages(
         folder: For the results of single steps.
     """
     count, batch = len(inputs), max(1, min(budget.batch, _PIXELS // inputs.shape[-1] ** 2))
-    chain, network = Chain({}, {}), autoencoder(pipeline)
+    chain, network = Chain({}, {}), pipeline.autoencoding_network
 
     def step(name: str, make: Make, size: int) -> None:
         try:
@@ -92,8 +92,8 @@ def make_stages(
             lambda _: intervene.from_fitted_density(network, training(), count, batch, seed),
             count,
         )
-    if hasattr(pipeline, "gan") and not pipeline.num_classes:
-        generator = pipeline.gan
+    generator = pipeline.generator_network
+    if generator is not None and not pipeline.num_classes:
 
         def invert(rows: slice) -> Tensor:
             images, shape = inputs[rows], pipeline.latent_shape

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hfgen import metrics
 from hfgen.data import batch_indices, open_store
+from hfgen.data_options import SmallImages
 from hfgen.devices import choose
 from hfgen.diagnosis.advice import advise, rank
 from hfgen.diagnosis.attribution import PAIRED, attribute
@@ -22,7 +23,7 @@ from hfgen.diagnosis.figure import missing_gallery, waterfall
 from hfgen.diagnosis.variety import Variety, variety
 from hfgen.documents import DIAGNOSIS
 from hfgen.errors import DataError, SettingsError
-from hfgen.evaluation.evaluate import SmallImages, encode
+from hfgen.evaluation.evaluate import encode
 from hfgen.evaluation.held_out import HeldOut, choose_n, held_out_images
 from hfgen.evaluation.workspace import workspace
 from hfgen.files import folder_state, write_bytes

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from hfgen.images import to_float
-from hfgen.pipelines import ImagePipeline
 
 
 class Latents(NamedTuple):
@@ -15,14 +14,6 @@ class Latents(NamedTuple):
 
     mean: Tensor
     deviation: Tensor | None
-
-
-def autoencoder(pipeline: ImagePipeline) -> Any | None:
-    """The network that encodes and decodes; None where there is no such network."""
-    for name in ("vae", "vqvae", "autoencoder"):
-        if hasattr(pipeline, name):
-            return getattr(pipeline, name)
-    return None
 
 
 def weight_of(network: Any) -> Tensor:

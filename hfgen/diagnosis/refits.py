@@ -14,7 +14,7 @@ from tqdm import tqdm
 from hfgen.diagnosis.budgets import Budget
 from hfgen.diagnosis.networks import decode, encode, encoder_parts, inputs_of, weight_of
 from hfgen.models.patch_discriminator import PatchDiscriminator
-from hfgen.objectives.adversarial import ADVERSARIES, adaptive_weight
+from hfgen.objectives.adversarial import ADVERSARIAL_LOSSES, adaptive_weight
 from hfgen.seeds import derive_seed
 
 Condition = Literal["decoder", "free", "adversarial"]
@@ -97,7 +97,7 @@ class _Critic:
 
     def term(self, real: Tensor, fakes: Tensor, nll: Tensor, last: Tensor) -> Tensor:
         """The decoder's adversarial term; one step of the critic on the same images comes first."""
-        hinge = ADVERSARIES["hinge"]
+        hinge = ADVERSARIAL_LOSSES["hinge"]
         loss = hinge.discriminator(self._network(real), self._network(fakes.detach()))
         self._optimizer.zero_grad()
         loss.backward()

@@ -6,12 +6,13 @@ import dataclasses
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from hfgen import metrics
+from hfgen.data_options import SmallImages
 from hfgen.devices import choose
 from hfgen.documents import RECORD
 from hfgen.errors import SettingsError
@@ -31,8 +32,6 @@ from hfgen.seeds import derive_seed
 _BATCH, _BATCH_PIXELS = 250, 2**18
 _HELD_OUT = "held-out image"
 _LIBRARIES = ("hfgen", "torch", "diffusers", "transformers", "datasets", "scipy")
-
-SmallImages = Literal["refuse", "pad", "upscale"]
 
 
 @dataclasses.dataclass(frozen=True)

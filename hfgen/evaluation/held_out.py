@@ -16,6 +16,7 @@ from hfgen import metrics
 from hfgen.data import ImageStore, batch_indices, open_store, split_size
 from hfgen.data.sources import find
 from hfgen.data.splits import ALL
+from hfgen.data_options import SmallImages
 from hfgen.errors import DataError, SettingsError
 from hfgen.evaluation.measurement import NEIGHBOURS, RealImages, real_images
 from hfgen.evaluation.workspace import gather
@@ -130,7 +131,7 @@ def held_out_images(
     resolution: int,
     channels: int | Literal["auto"],
     condition: tuple[str, int] | None = None,
-    small_images: Literal["refuse", "pad", "upscale"] = "refuse",
+    small_images: SmallImages = "refuse",
     skip_damaged: bool = False,
     image_column: str | None = None,
     label_column: str | None = None,

@@ -13,9 +13,10 @@ import torch
 
 from hfgen import metrics
 from hfgen.data import batch_indices, open_store, split_size, stored_side
+from hfgen.data_options import SmallImages
 from hfgen.devices import choose
 from hfgen.errors import DataError, SettingsError
-from hfgen.evaluation.evaluate import Evaluation, SmallImages, check_out, finish, protocol_of, save_evaluation
+from hfgen.evaluation.evaluate import Evaluation, check_out, finish, protocol_of, save_evaluation
 from hfgen.evaluation.held_out import FEWEST, MOST, choose_n, held_out_images
 from hfgen.evaluation.workspace import gather
 

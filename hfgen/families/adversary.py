@@ -15,7 +15,7 @@ from hfgen.models.classifier import class_numbers, train_classifier
 from hfgen.models.feature_networks import BackboneFeatures, EmbeddedFeatures
 from hfgen.models.patch_discriminator import PatchDiscriminator
 from hfgen.objectives.adversarial import (
-    ADVERSARIES,
+    ADVERSARIAL_LOSSES,
     ScoreAverages,
     adaptive_weight,
     discriminator_loss,
@@ -23,7 +23,7 @@ from hfgen.objectives.adversarial import (
     lazy,
     lecam_penalty,
 )
-from hfgen.objectives.perceptual import perceptual_distance
+from hfgen.objectives.perceptual import feature_distance
 from hfgen.pipelines.places import resolve_network
 from hfgen.training.phases import Loss, Networks, Phase, Step
 from hfgen.training.schedules import ramp
@@ -122,7 +122,7 @@ class Adversary:
             unsharded=True,
         )
 
-    def _judged(
+    def _with_adversary(
         self, networks: Networks, step: Step, fakes: Tensor, nll: Tensor, loss: Loss, last_layer: Tensor
     ) -> Loss:
         """The autoencoder's loss with the perceptual and the adversarial term.
@@ -140,9 +140,9 @@ class Adversary:
         if self.perceptual != "none":
             with torch.no_grad():
                 wanted = networks["perceptual"](step.images)
-            distance = perceptual_distance(networks["perceptual"](fakes), wanted).mean()
+            distance = feature_distance(networks["perceptual"](fakes), wanted).mean()
             nll, total = nll + self.perceptual_weight * distance, total + self.perceptual_weight * distance
-            terms["perceptual"] = distance.detach()
+            terms["feature_distance"] = distance.detach()
         weight = self.adversarial_weight * ramp(step.progress, self.adversarial_begin, self.adversarial_warmup)
         if weight == 0:
             return Loss(total, terms)
@@ -154,7 +154,7 @@ class Adversary:
         return Loss(total + factor * adversarial, terms)
 
     def _generator_term(self, discriminator: nn.Module, real: Tensor, fakes: Tensor) -> Tensor:
-        loss = ADVERSARIES[self.adversarial_loss]
+        loss = ADVERSARIAL_LOSSES[self.adversarial_loss]
         with torch.no_grad():
             score_real = discriminator(real) if loss.paired else real
         return loss.generator(score_real, discriminator(fakes))
@@ -164,7 +164,7 @@ class Adversary:
         real, fake = discriminator(step.images), discriminator(step.carry["reconstructions"])
         gamma = lazy(self.penalty, self.penalty_every, step.index)
         loss, terms = discriminator_loss(
-            ADVERSARIES[self.adversarial_loss],
+            ADVERSARIAL_LOSSES[self.adversarial_loss],
             (real, fake),
             gamma,
             lambda images: discriminator(images).mean((1, 2, 3)),

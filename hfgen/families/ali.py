@@ -10,18 +10,18 @@ from torch import nn
 from hfgen.families.vae import VAE
 from hfgen.models.joint_discriminator import JointDiscriminator
 from hfgen.objectives.adversarial import (
-    ADVERSARIES,
+    ADVERSARIAL_LOSSES,
     discriminator_loss,
     discriminator_warning,
     lazy,
     relativistic_loss,
 )
 from hfgen.pipelines import ALIPipeline
-from hfgen.training.phases import Loss, Networks, Phase, Step
+from hfgen.training.phases import Family, Loss, Networks, Phase, Step
 
 
 @dataclasses.dataclass(frozen=True)
-class ALI:
+class ALI(Family):
     """Settings of ALI: encoder q(z | x) and generator p(x | z) make pairs (x, z) that a discriminator tells apart.
 
     Args:
@@ -88,7 +88,7 @@ class ALI:
         scores = discriminator(*encoder), discriminator(*generator)
         gamma = lazy(self.penalty, self.penalty_every, step.index)
         return Loss(
-            *discriminator_loss(ADVERSARIES["relativistic"], scores, gamma, discriminator, (encoder, generator))
+            *discriminator_loss(ADVERSARIAL_LOSSES["relativistic"], scores, gamma, discriminator, (encoder, generator))
         )
 
     def pipeline(self, networks: Networks) -> ALIPipeline:

@@ -16,15 +16,15 @@ from hfgen.models.hfgen_gan_v1 import GANGenerator
 from hfgen.models.hfgen_r3gan_v1 import R3Generator
 from hfgen.models.initialise import initialise
 from hfgen.models.r3_discriminator import R3Discriminator
-from hfgen.objectives.adversarial import ADVERSARIES, discriminator_loss, discriminator_warning, lazy
+from hfgen.objectives.adversarial import ADVERSARIAL_LOSSES, discriminator_loss, discriminator_warning, lazy
 from hfgen.objectives.augment import POLICIES, augment
 from hfgen.pipelines import GANPipeline
-from hfgen.training.phases import Loss, Networks, Phase, Step
+from hfgen.training.phases import Family, Loss, Networks, Phase, Step
 from hfgen.training.schedules import cosine
 
 
 @dataclasses.dataclass(frozen=True)
-class GAN:
+class GAN(Family):
     """Settings of a GAN; by default relativistic, with R1 and R2 (R3GAN; Huang et al., 2501.05441).
 
     Args:
@@ -133,22 +133,22 @@ class GAN:
         ]
 
     def _generator_loss(self, networks: Networks, step: Step) -> Loss:
-        judge, adversary = self._judge(networks, step), ADVERSARIES[self.loss]
+        judge, loss = self._judge(networks, step), ADVERSARIAL_LOSSES[self.loss]
         # Fakes are of the real images' classes: relativistic pairs share theirs.
         classes = (step.labels,) if self.conditional else ()
         latents = step.draws.normal((len(step.images), *networks["gan"].latent_shape))
         fakes = networks["gan"](latents, *classes).float()
         step.carry["fakes"] = fakes.detach()
         fake = judge(self._augment(fakes, step))
-        real = judge(self._augment(step.images, step)).detach() if adversary.paired else fake.detach()
-        total = adversary.generator(real, fake)
+        real = judge(self._augment(step.images, step)).detach() if loss.paired else fake.detach()
+        total = loss.generator(real, fake)
         return Loss(total, {"loss": total.detach()})
 
     def _discriminator_loss(self, networks: Networks, step: Step) -> Loss:
         judge, real, fakes = self._judge(networks, step), step.images, step.carry["fakes"]
         scores = judge(self._augment(real, step)), judge(self._augment(fakes, step))
         gamma = lazy(self.penalty, self.penalty_every, step.index) * cosine(step.progress, self.penalty_end)
-        return Loss(*discriminator_loss(ADVERSARIES[self.loss], scores, gamma, judge, ((real,), (fakes,))))
+        return Loss(*discriminator_loss(ADVERSARIAL_LOSSES[self.loss], scores, gamma, judge, ((real,), (fakes,))))
 
     def _judge(self, networks: Networks, step: Step) -> Callable[[Tensor], Tensor]:
         discriminator = networks["discriminator"]

@@ -14,13 +14,13 @@ from hfgen.models.hfgen_translator_v1 import Translator
 from hfgen.models.patch_discriminator import PatchDiscriminator, receptive_field
 from hfgen.objectives.adversarial import discriminator_warning, nonsaturating_loss
 from hfgen.pipelines import TranslationPipeline
-from hfgen.training.phases import Loss, Networks, Phase, Step
+from hfgen.training.phases import Family, Loss, Networks, Phase, Step
 
 _HALVINGS = {receptive_field(layers): layers for layers in (0, 1, 2, 3, 5)}
 
 
 @dataclasses.dataclass(frozen=True)
-class Pix2Pix:
+class Pix2Pix(Family):
     """Settings of pix2pix.
 
     Args:

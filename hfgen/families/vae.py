@@ -24,7 +24,7 @@ from hfgen.objectives.reconstruction import (
     optimal_variance,
 )
 from hfgen.pipelines import VAEPipeline
-from hfgen.training.phases import Loss, Networks, Phase, Step
+from hfgen.training.phases import Family, Loss, Networks, Phase, Step
 from hfgen.training.schedules import ramp
 
 # What a prior is fitted to: so many latents, fewer where they hold more numbers in all than memory should.
@@ -43,7 +43,7 @@ _NLL: dict[str, Callable[[Tensor, Tensor, Any], Tensor]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class VAE:
+class VAE(Family):
     """Settings of a VAE.
 
     Args:
@@ -91,6 +91,13 @@ class VAE:
                 raise UserError(f"model.{name}: {getattr(self, name)} is negative; give 0 or more")
         if self.prior_components < 1:
             raise UserError(f"model.prior_components: {self.prior_components} is too small; give 1 or more")
+
+    @property
+    def needs_start(self) -> str | None:
+        """A frozen encoder must have learnt something."""
+        if not self.freeze_encoder:
+            return None
+        return "model.freeze_encoder: true keeps random weights; give start_from MODEL, or false"
 
     def build(self, resolution: int, channels: int, classes: int = 0) -> dict[str, nn.Module]:
         """`vae`; `likelihood`, where its variance is learned; `prior`, where it is fitted."""

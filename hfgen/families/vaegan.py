@@ -30,7 +30,9 @@ class VAEGAN(VAE, Adversary):
         return [*super().phases(), self._discriminator_phase()]
 
     def _loss(self, networks: Networks, step: Step) -> Loss:
-        return self._judged(networks, step, *self._bound(networks, step), networks["vae"].decoder.conv_out.weight)
+        return self._with_adversary(
+            networks, step, *self._bound(networks, step), networks["vae"].decoder.conv_out.weight
+        )
 
     def pipeline(self, networks: Networks) -> VAEGANPipeline:
         """Decode the prior, or reconstruct."""

@@ -39,7 +39,7 @@ class VQGAN(VQVAE, Adversary):
 
     def _loss(self, networks: Networks, step: Step) -> Loss:
         decoded, mse, loss = self._reconstruction(networks, step)
-        return self._judged(networks, step, decoded, mse, loss, networks["vqvae"].decoder.conv_out.weight)
+        return self._with_adversary(networks, step, decoded, mse, loss, networks["vqvae"].decoder.conv_out.weight)
 
     def pipeline(self, networks: Networks) -> VQGANPipeline:
         """Decode codes drawn from the prior, or reconstruct."""

@@ -15,11 +15,11 @@ from hfgen.models.decoder import decoder_arguments
 from hfgen.models.initialise import initialise
 from hfgen.objectives.codebook import CodebookAverage, codebook_warning, perplexity, product_grid, quantise
 from hfgen.pipelines import VQVAEPipeline
-from hfgen.training.phases import Loss, Networks, Phase, Step
+from hfgen.training.phases import Family, Loss, Networks, Phase, Step
 
 
 @dataclasses.dataclass(frozen=True)
-class VQVAE:
+class VQVAE(Family):
     """Settings of a VQ-VAE and its prior.
 
     Args:

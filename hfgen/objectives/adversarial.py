@@ -38,7 +38,7 @@ def nonsaturating_loss(real: Tensor, fake: Tensor) -> Tensor:
     return softplus(-real.float()).mean() + softplus(fake.float()).mean()
 
 
-class Adversary(NamedTuple):
+class AdversarialLoss(NamedTuple):
     """Both sides of an adversarial loss: (scores of real images, of fakes) -> what is minimised (scalar).
 
     `paired` says whether the generator's side looks at the real ones.
@@ -49,10 +49,10 @@ class Adversary(NamedTuple):
     paired: bool = False
 
 
-ADVERSARIES = {
-    "relativistic": Adversary(relativistic_loss, lambda real, fake: relativistic_loss(fake, real), paired=True),
-    "hinge": Adversary(hinge_loss, lambda real, fake: -fake.float().mean()),
-    "nonsaturating": Adversary(nonsaturating_loss, lambda real, fake: softplus(-fake.float()).mean()),
+ADVERSARIAL_LOSSES = {
+    "relativistic": AdversarialLoss(relativistic_loss, lambda real, fake: relativistic_loss(fake, real), paired=True),
+    "hinge": AdversarialLoss(hinge_loss, lambda real, fake: -fake.float().mean()),
+    "nonsaturating": AdversarialLoss(nonsaturating_loss, lambda real, fake: softplus(-fake.float()).mean()),
 }
 
 
@@ -117,7 +117,7 @@ def lazy(weight: float, every: int, index: int) -> float:
 
 
 def discriminator_loss(
-    adversary: Adversary,
+    loss: AdversarialLoss,
     scores: tuple[Tensor, Tensor],
     gamma: float = 0.0,
     discriminator: Callable[..., Tensor] | None = None,
@@ -127,7 +127,7 @@ def discriminator_loss(
 
     `scores` are of real images and of fakes; `inputs` what the `discriminator` is smooth around, real and fake.
     """
-    total = adversary.discriminator(*scores)
+    total = loss.discriminator(*scores)
     real, fake = scores
     terms = {"loss": total.detach(), "margin": (real.float() - fake.float()).mean().detach()}
     if not gamma or discriminator is None:

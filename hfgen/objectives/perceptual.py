@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-def perceptual_distance(features: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
+def feature_distance(features: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
     """Squared distance of features of unit length, meaned over places and layers, one value an image (N,), in [0, 4].
 
     LPIPS with equal weights instead of learnt ones (Zhang et al., 1801.03924, equation 1), in fp32.

@@ -174,6 +174,26 @@ class ImagePipeline(DiffusionPipeline):
         return None
 
     @property
+    def num_classes(self) -> int:
+        """How many classes an image can be asked of; 0 where it is unconditional."""
+        return 0
+
+    @property
+    def sampling_options(self) -> tuple[str, ...]:
+        """What `__call__` takes beside the number of images and their generator."""
+        return ("class_labels",) if self.num_classes else ()
+
+    @property
+    def autoencoding_network(self) -> Any:
+        """The network with diffusers' `encode` and `decode`; None where there is none."""
+        return None
+
+    @property
+    def generator_network(self) -> Any:
+        """The network that makes images from normal latents (and classes) in one call; None where there is none."""
+        return None
+
+    @property
     def parameter_count(self) -> int:
         """Parameters of all networks."""
         networks = [network for name in self.component_names if (network := getattr(self, name)) is not None]
@@ -267,6 +287,16 @@ class VAEPipeline(ImagePipeline):
             raise ValueError(f"prior: it was fitted to latents {shape}, the vae's are {self.latent_shape}; fit another")
 
     @property
+    def autoencoding_network(self) -> Any:
+        """See `ImagePipeline`."""
+        return self.vae
+
+    @property
+    def sampling_options(self) -> tuple[str, ...]:
+        """See `ImagePipeline`."""
+        return () if self.prior is None else ("prior",)
+
+    @property
     def any_size(self) -> bool:
         """Its layers are convolutions; a fitted prior is of one size."""
         return self.prior is None
@@ -338,8 +368,18 @@ class GANPipeline(ImagePipeline):
 
     @property
     def num_classes(self) -> int:
-        """How many classes it knows; 0 where it is unconditional."""
+        """See `ImagePipeline`."""
         return self.gan.config.num_classes
+
+    @property
+    def sampling_options(self) -> tuple[str, ...]:
+        """See `ImagePipeline`."""
+        return (*super().sampling_options, "truncation")
+
+    @property
+    def generator_network(self) -> Any:
+        """See `ImagePipeline`."""
+        return self.gan
 
     @torch.no_grad()
     def probe(self) -> None:
@@ -405,9 +445,19 @@ class VQVAEPipeline(ImagePipeline):
             )
 
     @property
-    def classes(self) -> int:
-        """How many classes the prior tells apart; 0 where it is unconditional."""
+    def num_classes(self) -> int:
+        """See `ImagePipeline`: those that the prior has a token for."""
         return self.prior.config.vocab_size - self.vqvae.config.num_vq_embeddings - 1
+
+    @property
+    def sampling_options(self) -> tuple[str, ...]:
+        """See `ImagePipeline`."""
+        return (*super().sampling_options, "temperature", "top_k", "guidance_scale")
+
+    @property
+    def autoencoding_network(self) -> Any:
+        """See `ImagePipeline`."""
+        return self.vqvae
 
     @torch.no_grad()
     def probe(self) -> None:
@@ -458,24 +508,24 @@ class VQVAEPipeline(ImagePipeline):
             raise ValueError(f"top_k: {top_k} isn't in 1 to {codes}, the codes that there are")
         if not 0 <= guidance_scale < math.inf:
             raise ValueError(f"guidance_scale: {guidance_scale} isn't a number from 0 up; 1 is no guidance")
-        if guidance_scale != 1 and not self.classes:
+        if guidance_scale != 1 and not self.num_classes:
             raise ValueError(f"guidance_scale: {guidance_scale} needs classes, and this model has none; leave it at 1")
 
     def _start_tokens(self, labels: int | Sequence[int] | Tensor | None, uniforms: Tensor) -> Tensor:
         """What each image begins with (N,); a class that isn't given is drawn by uniforms (N,)."""
         none = self.vqvae.config.num_vq_embeddings
-        if labels is None and not self.classes:
+        if labels is None and not self.num_classes:
             return torch.full(uniforms.shape, none)
         if labels is None:
-            return none + 1 + (uniforms * self.classes).long()
-        if not self.classes:
+            return none + 1 + (uniforms * self.num_classes).long()
+        if not self.num_classes:
             raise ValueError("class_labels: this model has no classes; leave them out")
         chosen = torch.as_tensor(labels).cpu()
         if chosen.numel() not in (1, len(uniforms)) or chosen.is_floating_point():
             raise ValueError(f"class_labels: give one integer, or {len(uniforms)}, one an image")
-        wrong = chosen[(chosen < 0) | (chosen >= self.classes)]
+        wrong = chosen[(chosen < 0) | (chosen >= self.num_classes)]
         if len(wrong):
-            raise ValueError(f"class_labels: {int(wrong[0])} isn't in 0 to {self.classes - 1}, the model's classes")
+            raise ValueError(f"class_labels: {int(wrong[0])} isn't in 0 to {self.num_classes - 1}, the model's classes")
         return none + 1 + chosen.flatten().long().expand(len(uniforms))
 
     def _sample_prior(
@@ -602,6 +652,11 @@ class AutoencoderPipeline(ImagePipeline):
     def __init__(self, autoencoder: Any) -> None:
         super().__init__()
         self.register_modules(autoencoder=autoencoder)
+
+    @property
+    def autoencoding_network(self) -> Any:
+        """See `ImagePipeline`."""
+        return self.autoencoder
 
     @property
     def _trained_size(self) -> int:

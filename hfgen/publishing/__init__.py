@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from hfgen.publishing.publisher import Plan, Published, plan, publish
+from hfgen.publishing.publisher import DryRun, Published, dry_run, publish
 
-__all__ = ["Plan", "Published", "plan", "publish"]
+__all__ = ["DryRun", "Published", "dry_run", "publish"]

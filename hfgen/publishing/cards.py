@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from hfgen.data_options import BUILT_IN
 from hfgen.errors import UserError
 from hfgen.publishing.contents import SAMPLES, Contents
 
@@ -96,8 +97,10 @@ def write_results(contents: Contents) -> str | None:
 
 
 def _assumed_license(contents: Contents) -> str:
-    of_others = contents.is_evaluation and contents.record["data"]["id"] not in ("glyphs", "stacked")
-    return "unknown" if of_others else "mit"
+    if not contents.is_evaluation:
+        return "mit"
+    known = BUILT_IN.get(contents.record["data"]["id"])
+    return known.license if known is not None else "unknown"
 
 
 def split_card(readme: str) -> tuple[dict[str, Any], str]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class DryRun:
     """What a dry run would publish.
 
     Attributes:
@@ -51,7 +51,7 @@ class Published:
     changed: tuple[str, ...]
 
 
-def plan(
+def dry_run(
     folder: Path,
     to: str,
     *,
@@ -59,13 +59,13 @@ def plan(
     record: Path | None = None,
     diagnosis: Path | None = None,
     study: Path | None = None,
-) -> Plan:
+) -> DryRun:
     """What `publish` would do, without the network: the Hub's own README, whose text is kept, isn't looked at."""
     with tempfile.TemporaryDirectory() as temporary:
         assembled = _Assembled(folder, to, Path(temporary), license, Evidence(record, diagnosis, study))
         files = assembled.complete(None)
         sizes = {name: path.stat().st_size for name, path in sorted(files.items())}
-        return Plan(assembled.contents.kind, sizes, files["README.md"].read_text(encoding="utf-8"))
+        return DryRun(assembled.contents.kind, sizes, files["README.md"].read_text(encoding="utf-8"))
 
 
 def publish(

@@ -11,7 +11,7 @@ from hfgen.metrics import Estimate
 from hfgen.reporting.charts import encode, model_style
 from hfgen.reporting.numbers import number
 from hfgen.space import markup
-from hfgen.space.loaded_models import Model, Shelf, results_of
+from hfgen.space.loaded_models import LoadedModels, Model, results_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,9 +29,9 @@ _IDENTITY = (
 _NONE = "No model here has a record yet: `hfgen evaluate MODEL --data DATA --out MODEL` writes one."
 
 
-def comparable(shelf: Shelf) -> tuple[dict[str, dict[str, Any]], list[str]]:
+def comparable(loaded: LoadedModels) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Records of one and the same measurement by model, and the names of models that were measured otherwise."""
-    records = {name: model.record for name, model in shelf.models.items() if model.record is not None}
+    records = {name: model.record for name, model in loaded.models.items() if model.record is not None}
     if not records:
         return {}, []
     protocol = _protocol(next(iter(records.values())))
@@ -44,12 +44,12 @@ def _protocol(record: dict[str, Any]) -> tuple[Any, ...]:
     return data["fingerprint"], data["n"], protocol["seed"], protocol["extractor"]["sha256"]
 
 
-def why(shelf: Shelf) -> str:
+def why(loaded: LoadedModels) -> str:
     """The view "Why blurry?": from the records alone."""
-    records, others = comparable(shelf)
+    records, others = comparable(loaded)
     parts = [markup.heading("Blur is what the latent doesn't tell"), markup.paragraphs(_IDENTITY)]
     if not records:
-        return markup.view(*parts, markup.paragraphs(_NONE), *_diagnoses(shelf), *_verdicts(shelf))
+        return markup.view(*parts, markup.paragraphs(_NONE), *_diagnoses(loaded), *_verdicts(loaded))
     comparison = _comparison(records)
     parts += [
         markup.table(("model", *_IDENTITY_ROWS.values()), _rows(records, _IDENTITY_ROWS), "averaging, in numbers"),
@@ -64,9 +64,9 @@ def why(shelf: Shelf) -> str:
         ),
         markup.heading("What it costs in variety"),
         _precision_recall(records),
-        *_reading(shelf),
-        *_diagnoses(shelf),
-        *_verdicts(shelf),
+        *_reading(loaded),
+        *_diagnoses(loaded),
+        *_verdicts(loaded),
         _left_out(others),
         markup.link("why"),
     ]
@@ -85,12 +85,12 @@ _SPECTRA = (
 _HIGH = "The high frequencies in one number, with 95 % intervals. Filled: samples; open: reconstructions."
 
 
-def compare(shelf: Shelf) -> str:
+def compare(loaded: LoadedModels) -> str:
     """The view "Compare", but for its table: the perception-distortion plane."""
-    records, others = comparable(shelf)
+    records, others = comparable(loaded)
     if not records:
         return markup.view(markup.paragraphs(_NONE))
-    points, (x, y) = _perception_distortion(shelf, records)
+    points, (x, y) = _perception_distortion(loaded, records)
     parts = [markup.paragraphs(_about(next(iter(records.values()))))]
     if points:
         alt = "; ".join(
@@ -105,9 +105,9 @@ def compare(shelf: Shelf) -> str:
 HEAD = ("metric", "model", "value", "low", "high", "n", "other real images")
 
 
-def rows(shelf: Shelf) -> list[list[Any]]:
+def rows(loaded: LoadedModels) -> list[list[Any]]:
     """Every number of the comparable records with its interval, for a table that can be sorted; columns: `HEAD`."""
-    records, _ = comparable(shelf)
+    records, _ = comparable(loaded)
     names = sorted({metric for record in records.values() for metric in record["metrics"]})
     return [
         [metric, name, *(_rounded(entry[key]) for key in ("value", "low", "high")), entry["n"], _rounded(real)]
@@ -160,9 +160,9 @@ def _from_zero(entries: Sequence[dict[str, Any]]) -> tuple[float, float]:
     return least - (margin if least < 0 else 0), most + margin
 
 
-def _perception_distortion(shelf: Shelf, records: dict[str, dict[str, Any]]) -> tuple[Points, tuple[str, str]]:
+def _perception_distortion(loaded: LoadedModels, records: dict[str, dict[str, Any]]) -> tuple[Points, tuple[str, str]]:
     """A comparison's points, where there is one; else the records' own."""
-    for comparison in results_of(shelf, "comparison.json"):
+    for comparison in results_of(loaded, "comparison.json"):
         found = comparison.get("perception_distortion")
         if found:
             return {name: (point["mse"], point["kid"]) for name, point in found.items()}, (
@@ -230,8 +230,8 @@ def _spectra_in_words(comparison: dict[str, Any]) -> str:
     return f"Power relative to real from the lowest to the highest frequencies; {ends_of_spectra(comparison)}"
 
 
-def _reading(shelf: Shelf) -> list[str]:
-    sentences = [sentence for found in results_of(shelf, "comparison.json") for sentence in found.get("reading", [])]
+def _reading(loaded: LoadedModels) -> list[str]:
+    sentences = [sentence for found in results_of(loaded, "comparison.json") for sentence in found.get("reading", [])]
     return [markup.heading("In words"), markup.bullets(sentences)] if sentences else []
 
 
@@ -241,9 +241,9 @@ def _left_out(others: list[str]) -> str:
     return markup.paragraphs(f"Measured on other images or otherwise, hence left out: {', '.join(others)}.")
 
 
-def _diagnoses(shelf: Shelf) -> list[str]:
+def _diagnoses(loaded: LoadedModels) -> list[str]:
     """Each model's waterfall of causes, where `hfgen diagnose` left one."""
-    parts = [_diagnosis(model) for model in shelf.models.values() if (model.folder / "waterfall.png").is_file()]
+    parts = [_diagnosis(model) for model in loaded.models.values() if (model.folder / "waterfall.png").is_file()]
     return [markup.heading("What each model's detail is lost to"), markup.row(parts)] if parts else []
 
 
@@ -253,10 +253,10 @@ def _diagnosis(model: Model) -> str:
     return markup.figure(markup.chart(png, words), words)
 
 
-def _verdicts(shelf: Shelf) -> list[str]:
+def _verdicts(loaded: LoadedModels) -> list[str]:
     """What the studies found, where `hfgen study` left it."""
     columns = ("claim", "number", "verdict")
-    found = [verdict for study in results_of(shelf, "study.json") for verdict in study.get("verdicts", [])]
+    found = [verdict for study in results_of(loaded, "study.json") for verdict in study.get("verdicts", [])]
     if not found:
         return []
     cells = [[str(verdict.get(column, "-")) for column in columns] for verdict in found]

@@ -18,7 +18,7 @@ import gradio as gr
 from hfgen.errors import UserError
 from hfgen.space import evidence, knobs, markup, views
 from hfgen.space.knobs import Knobs
-from hfgen.space.loaded_models import Shelf
+from hfgen.space.loaded_models import LoadedModels
 from hfgen.space.uploads import MOST_BYTES, Upload
 from hfgen.space.views import Choices, View
 
@@ -40,11 +40,11 @@ Gpu = Callable[[Callable[..., Any]], Callable[..., Any]]
 class Endpoints:
     """What the page and its API call. Results of examples and seeds are remembered; nothing of an upload is."""
 
-    def __init__(self, shelf: Shelf, gpu: Gpu = lambda function: function) -> None:
-        self.shelf = shelf
+    def __init__(self, loaded: LoadedModels, gpu: Gpu = lambda function: function) -> None:
+        self.loaded = loaded
 
         def here(view: Callable[..., View]) -> Callable[..., View]:
-            return gpu(functools.wraps(view)(lambda *arguments: view(shelf, *arguments)))
+            return gpu(functools.wraps(view)(lambda *arguments: view(loaded, *arguments)))
 
         remember = functools.lru_cache(maxsize=_REMEMBERED)
         self._reconstructed = here(views.reconstructions)
@@ -53,15 +53,15 @@ class Endpoints:
         self._interpolated = remember(here(views.interpolation))
         self._neighbours = remember(here(views.neighbours))
         self._blind = here(views.blind_pair)
-        self._why = functools.lru_cache(maxsize=1)(functools.partial(evidence.why, shelf))
-        self._compare = functools.lru_cache(maxsize=1)(functools.partial(evidence.compare, shelf))
+        self._why = functools.lru_cache(maxsize=1)(functools.partial(evidence.why, loaded))
+        self._compare = functools.lru_cache(maxsize=1)(functools.partial(evidence.compare, loaded))
 
     def warm_up(self) -> None:
         """Make what everybody sees first, so that nobody waits for it and its seconds are a warm model's."""
-        if self.shelf.encoders:
+        if self.loaded.encoders:
             self._reconstructed(0, Knobs())
             self._remembered(0, Knobs())
-        if self.shelf.generators:
+        if self.loaded.generators:
             self._sampled(Choices())
 
     def reconstruct(
@@ -139,7 +139,7 @@ class Endpoints:
 
     def compare(self) -> tuple[str, list[list[Any]]]:
         """Show the models' records: the perception-distortion plane, and every number with its 95 % interval."""
-        return self._compare(), evidence.rows(self.shelf)
+        return self._compare(), evidence.rows(self.loaded)
 
     def blind_pair(self, model: str, game: dict[str, Any]) -> tuple[str, dict[str, Any], str]:
         """Show a real image and a sample of a model side by side.
@@ -179,16 +179,16 @@ class Endpoints:
         view = given.get("view") if given.get("view") in VIEWS else "reconstruct"
         values = {
             "tabs": gr.Tabs(selected=view),
-            "example": _within(given, "example", 0, 0, views.last_example(self.shelf)),
+            "example": _within(given, "example", 0, 0, views.last_example(self.loaded)),
             "noise": bool(_within(given, "noise", 0, 0, 1)),
             "quantise": bool(_within(given, "quantise", 1, 0, 1)),
-            "keep": _within(given, "keep", 0, 0, most_channels(self.shelf)),
+            "keep": _within(given, "keep", 0, 0, most_channels(self.loaded)),
             "noise_seed": _within(given, "noise_seed", 0, 0, _MOST_SEED),
             "seed": _within(given, "seed", 0, 0, _MOST_SEED),
             "count": _within(given, "count", Choices.count, 1, views.MOST_SAMPLES),
             "truncation": _within(given, "truncation", _NO_BOUND, 0.1, _NO_BOUND),
             "temperature": _within(given, "temperature", 1.0, 0.0, 2.0),
-            "label": _within(given, "label", -1, -1, most_classes(self.shelf) - 1),
+            "label": _within(given, "label", -1, -1, most_classes(self.loaded) - 1),
             "fitted": bool(_within(given, "fitted", 1, 0, 1)),
             "second": _within(given, "second", 1, 0, _MOST_SEED),
         }
@@ -241,14 +241,14 @@ def _within(given: dict[str, str], name: str, default: Any, least: Any, most: An
     return value if least <= value <= most else default
 
 
-def most_channels(shelf: Shelf) -> int:
+def most_channels(loaded: LoadedModels) -> int:
     """Of the models' latents."""
-    return max((knobs.latent_channels(model.pipeline) for model in shelf.encoders), default=0)
+    return max((knobs.latent_channels(model.pipeline) for model in loaded.encoders), default=0)
 
 
-def most_classes(shelf: Shelf) -> int:
+def most_classes(loaded: LoadedModels) -> int:
     """Of the models that draw by class; 0 where none does."""
-    return max((views.classes(model) for model in shelf.generators), default=0)
+    return max((model.pipeline.num_classes for model in loaded.generators), default=0)
 
 
 def build(endpoints: Endpoints) -> gr.Blocks:
@@ -256,7 +256,7 @@ def build(endpoints: Endpoints) -> gr.Blocks:
     title = "Why are VAEs blurred and GANs crisp?"
     sweep = (_SWEEP_SECONDS, _KEEP_SECONDS)
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=sweep) as page:
-        gr.HTML(_header(endpoints.shelf, title))
+        gr.HTML(_header(endpoints.loaded, title))
         controls: dict[str, Any] = {}
         with gr.Tabs() as controls["tabs"]:
             with gr.Tab(VIEWS["reconstruct"], id="reconstruct"):
@@ -274,22 +274,22 @@ def build(endpoints: Endpoints) -> gr.Blocks:
     return page
 
 
-def _header(shelf: Shelf, title: str) -> str:
-    names = ", ".join(shelf.models)
+def _header(loaded: LoadedModels, title: str) -> str:
+    names = ", ".join(loaded.models)
     words = [f"{names}: one image, one seed, and what became of the detail. Every picture is shown pixel by pixel."]
-    if shelf.failed:
-        words.append(f"Left out, since it can't be opened: {', '.join(shelf.failed)}.")
+    if loaded.failed:
+        words.append(f"Left out, since it can't be opened: {', '.join(loaded.failed)}.")
     return markup.view(f"<h1>{title}</h1>", markup.paragraphs(*words))
 
 
 def _reconstruct_tab(endpoints: Endpoints, controls: dict[str, Any]) -> Callable[..., Any]:
     """Returns what shows the reconstructions after an event."""
-    shelf = endpoints.shelf
-    channels = most_channels(shelf)
-    gr.HTML(views.examples(shelf))
+    loaded = endpoints.loaded
+    channels = most_channels(loaded)
+    gr.HTML(views.examples(loaded))
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
-            controls["example"] = gr.Slider(0, views.last_example(shelf), 0, step=1, label="Example")
+            controls["example"] = gr.Slider(0, views.last_example(loaded), 0, step=1, label="Example")
             image = gr.Image(
                 type="filepath",
                 image_mode=None,
@@ -329,7 +329,7 @@ def _path_of(payload: Any) -> str | None:
 
 def _generate_tab(endpoints: Endpoints, controls: dict[str, Any]) -> Callable[..., Any]:
     """Returns what shows the samples after an event."""
-    labels = most_classes(endpoints.shelf)
+    labels = most_classes(endpoints.loaded)
     with gr.Row():
         wide = {"min_width": 220}  # On a phone one under the other, each with its label.
         controls["seed"] = gr.Number(0, precision=0, minimum=0, maximum=_MOST_SEED, label="Seed", **wide)
@@ -374,7 +374,7 @@ def _compare_tab(endpoints: Endpoints, triggers: list[Any]) -> None:
         column_widths=["225px", *["100px"] * 5, "170px"],
     )
     gr.on(triggers, endpoints.compare, None, [shown, table], api_name="compare")
-    names = [model.name for model in endpoints.shelf.generators]
+    names = [model.name for model in endpoints.loaded.generators]
     if not names:
         return
     gr.HTML(markup.view(markup.heading("Which one is real?")))
@@ -389,15 +389,15 @@ def _compare_tab(endpoints: Endpoints, triggers: list[Any]) -> None:
     answer.click(endpoints.blind_guess, [guess, game], [game, score], api_name="blind_guess")
 
 
-def launch(shelf: Shelf, gpu: Gpu = lambda function: function, **options: Any) -> None:
+def launch(loaded: LoadedModels, gpu: Gpu = lambda function: function, **options: Any) -> None:
     """Serve the page until it is stopped; `options` go to Gradio's `launch`.
 
     Args:
-        shelf: The models.
+        loaded: The models.
         gpu: Wraps what needs a GPU for a moment, such as `spaces.GPU`.
         options: Such as `server_name` and `server_port`.
     """
-    endpoints = Endpoints(shelf, gpu)
+    endpoints = Endpoints(loaded, gpu)
     endpoints.warm_up()
     font = [gr.themes.utils.fonts.LocalFont("Source Sans Pro", weights=(400, 700)), "sans-serif"]
     build(endpoints).launch(

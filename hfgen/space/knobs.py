@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,7 +31,7 @@ class Knobs:
 
 
 @dataclass(frozen=True)
-class Turned:
+class Reconstructed:
     """Reconstructions, uint8 (N, C, R, R), and the bits that each one's latent costs, (N,); None: no finite number."""
 
     images: Tensor
@@ -40,14 +39,16 @@ class Turned:
 
 
 @torch.no_grad()
-def reconstruct(pipeline: ImagePipeline, images: Tensor, knobs: Knobs) -> Turned:
+def reconstruct(pipeline: ImagePipeline, images: Tensor, knobs: Knobs) -> Reconstructed:
     """Encode uint8 images (N, C, R, R), turn the knobs that the model has, and decode.
 
     The rate is KL(q(z | x) || N(0, I)) of the channels kept, or as many codes of log2(codebook size) bits.
     """
-    network = _autoencoder(pipeline)
+    network = pipeline.autoencoding_network
     if network is None:
-        return Turned(to_uint8(pipeline.reconstruct(to_float(images), output_type="pt").images.cpu() * 2 - 1), None)
+        return Reconstructed(
+            to_uint8(pipeline.reconstruct(to_float(images), output_type="pt").images.cpu() * 2 - 1), None
+        )
     encoded = network.encode(to_float(images).to(pipeline.device, network.dtype))
     kept = slice(0, knobs.channels)
     if hasattr(encoded, "latent_dist"):
@@ -58,21 +59,21 @@ def reconstruct(pipeline: ImagePipeline, images: Tensor, knobs: Knobs) -> Turned
             latents = latents + posterior.std * torch.randn(latents.shape, generator=generator).to(latents)
         rate = kl_bits(*(part.cpu().float()[:, kept] for part in (posterior.mean, posterior.logvar)))
         decoded = network.decode(_keep(latents, knobs.channels)).sample
-        return Turned(to_uint8(decoded.cpu()), rate)
+        return Reconstructed(to_uint8(decoded.cpu()), rate)
     latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent
     if not hasattr(network, "quantize"):
-        return Turned(to_uint8(network.decode(_keep(latents, knobs.channels)).sample.cpu()), None)
+        return Reconstructed(to_uint8(network.decode(_keep(latents, knobs.channels)).sample.cpu()), None)
     codes = latents.shape[-2] * latents.shape[-1]
     if knobs.quantise:
         latents = network.quantize(latents)[0]
     decoded = network.decode(_keep(latents, knobs.channels), force_not_quantize=True).sample
     bits = torch.full((len(images),), codes * math.log2(network.config.num_vq_embeddings))
-    return Turned(to_uint8(decoded.cpu()), bits if knobs.quantise else None)
+    return Reconstructed(to_uint8(decoded.cpu()), bits if knobs.quantise else None)
 
 
 def latent_channels(pipeline: ImagePipeline) -> int:
     """How many channels its latent has; 0 where it has none to turn."""
-    network = _autoencoder(pipeline)
+    network = pipeline.autoencoding_network
     return 0 if network is None else int(network.config.get("latent_channels") or 0)
 
 
@@ -86,20 +87,15 @@ def interpolate(pipeline: ImagePipeline, first: int, second: int, steps: int) ->
     ends = [_latents(pipeline, seed) for seed in (first, second)]
     (start, *conditions), (end, *_) = ends
     shares = torch.linspace(0, 1, steps, dtype=torch.float64)
-    if hasattr(pipeline, "gan"):
+    if (generator := pipeline.generator_network) is not None:
         path = torch.cat([_on_sphere(start, end, float(share)) for share in shares])
         labels = [condition.expand(steps) for condition in conditions]
-        return to_uint8(pipeline.gan(path, *labels).cpu())
+        return to_uint8(generator(path, *labels).cpu())
     path = torch.cat([start + (end - start) * float(share) for share in shares])
-    network = _autoencoder(pipeline)
+    network = pipeline.autoencoding_network
     if not hasattr(network, "quantize"):
         return to_uint8(network.decode(path).sample.cpu())
     return to_uint8(network.decode(network.quantize(path)[0], force_not_quantize=True).sample.cpu())
-
-
-def _autoencoder(pipeline: ImagePipeline) -> Any:
-    parts = (getattr(pipeline, name, None) for name in ("vae", "vqvae", "autoencoder"))
-    return next((part for part in parts if part is not None), None)
 
 
 def _keep(latents: Tensor, channels: int | None) -> Tensor:
@@ -112,9 +108,9 @@ def _keep(latents: Tensor, channels: int | None) -> Tensor:
 
 def _latents(pipeline: ImagePipeline, seed: int) -> list[Tensor]:
     """What the first layer of the decoder is given for a seed's image, and its class, if there is one."""
-    network = getattr(pipeline, "gan", None)
+    network = pipeline.generator_network
     if network is None:
-        autoencoder = _autoencoder(pipeline)
+        autoencoder = pipeline.autoencoding_network
         network = getattr(autoencoder, "post_quant_conv", None) or autoencoder.decoder
     seen: list[tuple[Tensor, ...]] = []
     hook = network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))

@@ -14,6 +14,7 @@ from torch import Tensor
 from hfgen.comparison.names import distinct_names
 from hfgen.data import draw, open_store
 from hfgen.data.sources import find
+from hfgen.data_options import BUILT_IN, DEFAULT_DATA
 from hfgen.devices import Compute, choose
 from hfgen.documents import RECORD
 from hfgen.errors import UserError
@@ -24,7 +25,6 @@ from hfgen.pipelines.loading import open_model
 logger = logging.getLogger("hfgen")
 
 QUICKSTART = Path("runs/quickstart")
-_BUILT_IN = {"glyphs": 1, "stacked": 3}
 # All of them would take seconds to draw before the first picture.
 _DRAWN = {"test": 256, "train": 4096}
 
@@ -57,7 +57,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Shelf:
+class LoadedModels:
     """All models by name, the names of those that couldn't be opened, and the data that examples are from.
 
     `state`: of the data when they were opened; see `hfgen.data.sources.Source`.
@@ -87,7 +87,7 @@ class Shelf:
 @lru_cache(maxsize=8)
 def _open(data: str, state: str, split: str, resolution: int, channels: int) -> Tensor:
     """`state`: of the data, which is a part of the cache's key."""
-    if _BUILT_IN.get(data) == channels:
+    if data in BUILT_IN and BUILT_IN[data].channels == channels:
         return draw(data, split, 0, _DRAWN[split], resolution).images
     return open_store(data, split=split, resolution=resolution, channels=channels, small_images="pad").targets
 
@@ -104,14 +104,14 @@ def quickstart_models(folder: Path = QUICKSTART) -> list[str]:
     return models
 
 
-def open_shelf(
+def open_models(
     models: Sequence[str],
     data: str | None = None,
     *,
     results: Path | None = None,
     device: str = "auto",
     dtype: str = "auto",
-) -> Shelf:
+) -> LoadedModels:
     """Open the models, each a run's folder, a checkpoint's or `org/name[@revision]`.
 
     Args:
@@ -137,10 +137,10 @@ def open_shelf(
     if not opened:
         raise UserError(f"models: none of {', '.join(names)} can be opened; the lines above say why")
     examples = data or _data_of(opened)
-    shelf = Shelf(opened, failed, examples, _result_folders(opened, results), find(examples).state)
+    loaded = LoadedModels(opened, failed, examples, _result_folders(opened, results), find(examples).state)
     for size in {model.size for model in opened.values()}:
-        shelf.images(size)
-    return shelf
+        loaded.images(size)
+    return loaded
 
 
 def _open_model(name: str, place: str, compute: Compute) -> Model:
@@ -169,10 +169,10 @@ def _data_of(models: dict[str, Model]) -> str:
                 data = model.record["data"]["id"]
                 _open(data, find(data).state, "test", *model.size)
             except UserError as error:
-                logger.warning("%s; glyphs are shown instead", error)
+                logger.warning("%s; %s are shown instead", error, DEFAULT_DATA)
                 break
             return data
-    return "glyphs"
+    return DEFAULT_DATA
 
 
 def _result_folders(models: dict[str, Model], given: Path | None) -> list[Path]:
@@ -180,10 +180,10 @@ def _result_folders(models: dict[str, Model], given: Path | None) -> list[Path]:
     return [given] if given is not None else sorted({model.folder.parent for model in models.values()})
 
 
-def results_of(shelf: Shelf, name: str) -> list[Any]:
+def results_of(loaded: LoadedModels, name: str) -> list[Any]:
     """What the files `name` beside the models hold, such as comparison.json; damaged ones are left out."""
     found = []
-    for folder in shelf.results:
+    for folder in loaded.results:
         if (folder / name).is_file():
             try:
                 found.append(read_json(folder / name))

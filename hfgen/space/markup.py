@@ -41,14 +41,14 @@ def sheet(images: Tensor, columns: int, alt: str, side: int) -> str:
     return _scroll(_img(grid(images, columns, zoom_to(side, images.shape[-1])), alt), alt)
 
 
-def curtain(original: Tensor, other: Tensor, name: str, side: int) -> str:
+def slider(original: Tensor, other: Tensor, name: str, side: int) -> str:
     """Two uint8 images (C, R, R), one over the other; the keyboard moves the edge between them as well."""
     left = picture(original, f"original, beside which {name}'s reconstruction is laid", side)
     right = picture(other, f"{name}'s reconstruction", side)
     move = "this.parentElement.style.setProperty('--cut', this.value + '%')"
     label = f"how much of the original is shown over {name}'s reconstruction, in per cent"
     return (
-        f'<div class="hf-curtain" style="--cut:50%"><div>{right}<div class="hf-over">{left}</div></div>'
+        f'<div class="hf-slider" style="--cut:50%"><div>{right}<div class="hf-over">{left}</div></div>'
         f'<input type="range" min="0" max="100" value="50" aria-label="{escape(label)}" oninput="{move}"></div>'
     )
 

@@ -16,7 +16,7 @@ from hfgen.images import unit_to_uint8
 from hfgen.space import knobs as latent
 from hfgen.space import markup
 from hfgen.space.knobs import Knobs
-from hfgen.space.loaded_models import Model, Shelf
+from hfgen.space.loaded_models import LoadedModels, Model
 from hfgen.space.uploads import Upload
 
 EXAMPLES = 8
@@ -56,15 +56,15 @@ class Choices:
     fitted: bool = True
 
 
-def reconstructions(shelf: Shelf, source: Upload | int, knobs: Knobs) -> View:
+def reconstructions(loaded: LoadedModels, source: Upload | int, knobs: Knobs) -> View:
     """One image through every model that has an encoder; `source` is an upload or an example's number.
 
     Raises:
         UserError: the upload can't be decoded, there is no such example, or no model has an encoder.
     """
-    if not shelf.encoders:
+    if not loaded.encoders:
         raise UserError("models: none of them has an encoder; look at Generate")
-    made = [_reconstruct(shelf, model, source, knobs) for model in shelf.encoders]
+    made = [_reconstruct(loaded, model, source, knobs) for model in loaded.encoders]
     top = max(int(one.error.max()) for one in made) or 1
     cards = [_card(one, top) for one in made]
     notes = source.notes if isinstance(source, Upload) else []
@@ -120,8 +120,8 @@ class _Reconstruction:
         }
 
 
-def _reconstruct(shelf: Shelf, model: Model, source: Upload | int, knobs: Knobs) -> _Reconstruction:
-    original = source.pixels(*model.size) if isinstance(source, Upload) else example(shelf, model.size, source)
+def _reconstruct(loaded: LoadedModels, model: Model, source: Upload | int, knobs: Knobs) -> _Reconstruction:
+    original = source.pixels(*model.size) if isinstance(source, Upload) else example(loaded, model.size, source)
     start = time.perf_counter()
     turned = latent.reconstruct(model.pipeline, original, knobs)
     seconds = time.perf_counter() - start
@@ -130,10 +130,10 @@ def _reconstruct(shelf: Shelf, model: Model, source: Upload | int, knobs: Knobs)
 
 
 def _card(one: _Reconstruction, top: int) -> str:
-    curtain = markup.curtain(one.original[0], one.image[0], one.name, _LARGE)
+    slider = markup.slider(one.original[0], one.image[0], one.name, _LARGE)
     difference = markup.picture(_heat(one.error, top), f"error map of {one.name}", _LARGE)
     return markup.figure(
-        markup.row([curtain, difference]), f"{one.name}: original over reconstruction (move the edge), and the error"
+        markup.row([slider, difference]), f"{one.name}: original over reconstruction (move the edge), and the error"
     )
 
 
@@ -155,44 +155,44 @@ def _heat(error: Tensor, top: int) -> Tensor:
     return torch.from_numpy(colours[..., :3].copy()).permute(2, 0, 1)
 
 
-def example(shelf: Shelf, size: tuple[int, int], index: int) -> Tensor:
+def example(loaded: LoadedModels, size: tuple[int, int], index: int) -> Tensor:
     """Held-out image number `index`, uint8 (1, C, R, R).
 
     Raises:
         UserError: there are not so many.
     """
-    last = last_example(shelf)
+    last = last_example(loaded)
     if not 0 <= index <= last:
         raise UserError(f"example: {index} is none of 0 to {last}; choose another")
-    return shelf.images(size)[index : index + 1].contiguous()
+    return loaded.images(size)[index : index + 1].contiguous()
 
 
-def last_example(shelf: Shelf) -> int:
+def last_example(loaded: LoadedModels) -> int:
     """Examples are numbered from 0."""
-    return min(EXAMPLES, *(len(shelf.images(model.size)) for model in shelf.models.values())) - 1
+    return min(EXAMPLES, *(len(loaded.images(model.size)) for model in loaded.models.values())) - 1
 
 
-def examples(shelf: Shelf) -> str:
+def examples(loaded: LoadedModels) -> str:
     """The examples in a row, in the first encoder's size."""
-    size = (shelf.encoders or list(shelf.models.values()))[0].size
-    last = last_example(shelf)
-    shown = shelf.images(size)[: last + 1]
+    size = (loaded.encoders or list(loaded.models.values()))[0].size
+    last = last_example(loaded)
+    shown = loaded.images(size)[: last + 1]
     alt = f"examples 0 to {last}, held-out images"
     return markup.view(markup.figure(markup.sheet(shown, last + 1, alt, 40), f"Examples 0 to {last}, left to right."))
 
 
-def samples(shelf: Shelf, choices: Choices) -> View:
+def samples(loaded: LoadedModels, choices: Choices) -> View:
     """The same seed through every model that draws from noise alone.
 
     Raises:
         UserError: a choice out of range, or no model draws.
     """
-    drawn = {model.name: _draw(model, choices) for model in _generators(shelf)}
+    drawn = {model.name: _draw(model, choices) for model in _generators(loaded)}
     columns = math.ceil(math.sqrt(choices.count))
     figures = [
         markup.figure(
             markup.sheet(images, columns, f"{len(images)} samples of {name}, seed {choices.seed}", _SMALL),
-            f"{name}: {_settings(shelf.models[name], choices)}",
+            f"{name}: {_settings(loaded.models[name], choices)}",
         )
         for name, images in drawn.items()
     ]
@@ -202,7 +202,7 @@ def samples(shelf: Shelf, choices: Choices) -> View:
     return View(page, {"models": [{"model": name, "images": markup.pngs(images)} for name, images in drawn.items()]})
 
 
-def interpolation(shelf: Shelf, first: int, second: int) -> View:
+def interpolation(loaded: LoadedModels, first: int, second: int) -> View:
     """Images between those of two seeds, for every model that draws from noise alone.
 
     Raises:
@@ -210,7 +210,7 @@ def interpolation(shelf: Shelf, first: int, second: int) -> View:
     """
     for seed in (first, second):
         _check_seed(seed)
-    drawn = {model.name: latent.interpolate(model.pipeline, first, second, STEPS) for model in _generators(shelf)}
+    drawn = {model.name: latent.interpolate(model.pipeline, first, second, STEPS) for model in _generators(loaded)}
     figures = [
         markup.figure(markup.sheet(images, STEPS, f"{name} from seed {first} to seed {second}", _SMALL), name)
         for name, images in drawn.items()
@@ -221,7 +221,7 @@ def interpolation(shelf: Shelf, first: int, second: int) -> View:
     return View(page, {"models": [{"model": name, "images": markup.pngs(images)} for name, images in drawn.items()]})
 
 
-def neighbours(shelf: Shelf, choices: Choices) -> View:
+def neighbours(loaded: LoadedModels, choices: Choices) -> View:
     """The first samples, and under each the nearest training image by the squared difference of pixels.
 
     Raises:
@@ -229,9 +229,9 @@ def neighbours(shelf: Shelf, choices: Choices) -> View:
     """
     few = dataclasses.replace(choices, count=min(_NEIGHBOURS, choices.count))
     figures, values = [], []
-    for model in _generators(shelf):
+    for model in _generators(loaded):
         images = _draw(model, few)
-        training = shelf.images(model.size, "train")
+        training = loaded.images(model.size, "train")
         nearest, distances = nearest_images(images, training)
         alt = f"samples of {model.name}, and under each the nearest training image"
         words = ", ".join(f"{distance:.1f}" for distance in distances.tolist())
@@ -256,10 +256,10 @@ def nearest_images(images: Tensor, training: Tensor) -> tuple[Tensor, Tensor]:
     return nearest, (images.float() - nearest.float()).square().mean((1, 2, 3)).sqrt()
 
 
-def _generators(shelf: Shelf) -> list[Model]:
-    if not shelf.generators:
+def _generators(loaded: LoadedModels) -> list[Model]:
+    if not loaded.generators:
         raise UserError("models: none of them draws from noise alone; look at Reconstruct")
-    return shelf.generators
+    return loaded.generators
 
 
 def _check_seed(seed: int) -> None:
@@ -281,23 +281,15 @@ def _draw(model: Model, choices: Choices) -> Tensor:
     return unit_to_uint8(output.images)
 
 
-def classes(model: Model) -> int:
-    """How many classes can be asked of a model; 0 where it is unconditional."""
-    return getattr(model.pipeline, "num_classes", 0) or getattr(model.pipeline, "classes", 0)
-
-
 def _options(model: Model, choices: Choices) -> dict[str, Any]:
     """Those of the choices that the model's pipeline takes."""
-    options: dict[str, Any] = {}
-    if hasattr(model.pipeline, "gan"):
-        options["truncation"] = choices.truncation
-    if hasattr(model.pipeline, "vqvae"):
-        options["temperature"] = choices.temperature
-    if getattr(model.pipeline, "prior", None) is not None and hasattr(model.pipeline, "vae"):
-        options["prior"] = "fitted" if choices.fitted else "normal"
-    if classes(model):
-        options["class_labels"] = choices.label
-    return options
+    given = {
+        "truncation": choices.truncation,
+        "temperature": choices.temperature,
+        "prior": "fitted" if choices.fitted else "normal",
+        "class_labels": choices.label,
+    }
+    return {name: value for name, value in given.items() if name in model.pipeline.sampling_options}
 
 
 def _settings(model: Model, choices: Choices) -> str:
@@ -310,16 +302,16 @@ def _generate_link(choices: Choices) -> str:
     return markup.link("generate", **given)
 
 
-def blind_pair(shelf: Shelf, name: str, seed: int, right: bool) -> View:
+def blind_pair(loaded: LoadedModels, name: str, seed: int, right: bool) -> View:
     """A held-out image and a sample of the model side by side, the real one at the left or the `right`.
 
     Raises:
         UserError: no such model, or it doesn't draw.
     """
-    model = next((model for model in _generators(shelf) if model.name == name), None)
+    model = next((model for model in _generators(loaded) if model.name == name), None)
     if model is None:
-        raise UserError(f"model: {name} is none of {', '.join(one.name for one in shelf.generators)}")
-    held_out = shelf.images(model.size)
+        raise UserError(f"model: {name} is none of {', '.join(one.name for one in loaded.generators)}")
+    held_out = loaded.images(model.size)
     real = held_out[seed % len(held_out)][None]
     fake = _draw(model, Choices(seed=seed, count=1))
     pair = torch.cat([fake, real] if right else [real, fake])

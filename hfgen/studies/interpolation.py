@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hfgen import metrics
-from hfgen.diagnosis.networks import autoencoder, decode, encode
+from hfgen.diagnosis.networks import decode, encode
 from hfgen.images import to_float, to_uint8
 from hfgen.metrics import Estimate
 from hfgen.seeds import derive_seed
@@ -49,7 +49,7 @@ def _measure(trained: Trained) -> dict[str, Estimate]:
 
 def _latents(trained: Trained) -> Tensor:
     """Of held-out images, where there is an encoder; else drawn."""
-    network, originals = autoencoder(trained.pipeline), trained.evaluation.originals
+    network, originals = trained.pipeline.autoencoding_network, trained.evaluation.originals
     if network is not None:
         return encode(network, to_float(originals)).mean
     generator = torch.Generator().manual_seed(derive_seed("interpolation", trained.config.seed))
@@ -57,7 +57,7 @@ def _latents(trained: Trained) -> Tensor:
 
 
 def _images(trained: Trained, latents: Tensor) -> Tensor:
-    network = autoencoder(trained.pipeline)
+    network = trained.pipeline.autoencoding_network
     if network is not None:
         return to_uint8(decode(network, latents, quantised=True))
     return to_uint8(trained.pipeline.gan(latents))

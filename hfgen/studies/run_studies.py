@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from hfgen.data import open_store
+from hfgen.data_options import DEFAULT_DATA
 from hfgen.devices import Compute, choose
 from hfgen.documents import RECORD, STUDY
 from hfgen.errors import UserError
@@ -77,7 +78,7 @@ def run_studies(
     names: Sequence[str],
     out: Path,
     *,
-    data: str = "glyphs",
+    data: str = DEFAULT_DATA,
     columns: Columns | None = None,
     budget: str = "full",
     device: str = "auto",

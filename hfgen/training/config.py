@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Literal
 
+from hfgen.data_options import DEFAULT_DATA, SmallImages
 from hfgen.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -45,14 +46,14 @@ class RunConfig:
 
     family: str
     model: Family
-    data: str = "glyphs"
+    data: str = DEFAULT_DATA
     image_column: str = ""
     label_column: str = ""
     config_name: str = ""
     split: str = "train"
     resolution: int = 32
     channels: Literal["auto", "1", "3"] = "auto"
-    small_images: Literal["refuse", "pad", "upscale"] = "refuse"
+    small_images: SmallImages = "refuse"
     skip_damaged: bool = False
     start_from: str = ""
     max_images: int = 100_000
@@ -84,8 +85,8 @@ class RunConfig:
         for name in ("warmup_images", "sample_every", "checkpoint_every", "seed"):
             if getattr(self, name) < 0:
                 raise SettingsError(f"{name}: {getattr(self, name)} is negative; give 0 or more")
-        if getattr(self.model, "freeze_encoder", False) and not self.start_from:
-            raise SettingsError("model.freeze_encoder: true keeps random weights; give start_from MODEL, or false")
+        if not self.start_from and self.model.needs_start is not None:
+            raise SettingsError(self.model.needs_start)
 
     def as_dict(self) -> dict[str, Any]:
         """The run as JSON values."""

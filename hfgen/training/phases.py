@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -123,18 +124,30 @@ class Phase:
     unsharded: bool = False
 
 
-class Family(Protocol):
-    """A kind of generator: a frozen dataclass of its settings with these three methods.
+class Family(abc.ABC):
+    """A kind of generator: a frozen dataclass of its settings, with three methods that say how it learns."""
 
-    One that learns from pairs also has `paired_with`, (column, channels) of the images that the data must bring
-    beside the others; its `Step.images` hold their channels behind the images' own.
-    """
+    @property
+    def paired_with(self) -> tuple[str, int] | None:
+        """(column, channels) of images that the data must bring beside the others; None: it needs no pairs.
 
+        `Step.images` hold their channels behind the images' own.
+        """
+        return None
+
+    @property
+    def needs_start(self) -> str | None:
+        """Why the settings can't start from random weights, in one line with the remedy; None: they can."""
+        return None
+
+    @abc.abstractmethod
     def build(self, resolution: int, channels: int, classes: int = 0) -> dict[str, nn.Module]:
         """Make the networks, randomly initialised from torch's global generator; 0 classes: images without labels."""
 
+    @abc.abstractmethod
     def phases(self) -> list[Phase]:
         """List the updates of one step, in order."""
 
+    @abc.abstractmethod
     def pipeline(self, networks: Networks) -> DiffusionPipeline:
         """Wrap (averaged) networks as what is published."""

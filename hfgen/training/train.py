@@ -72,7 +72,7 @@ def open_data(config: RunConfig) -> ImageStore:
         channels="auto" if config.channels == "auto" else int(config.channels),
         small_images=config.small_images,
         skip_damaged=config.skip_damaged,
-        condition=getattr(config.model, "paired_with", None),
+        condition=config.model.paired_with,
         image_column=config.image_column or None,
         label_column=config.label_column or None,
         config_name=config.config_name or None,

@@ -27,19 +27,19 @@ except ImportError:
 def main() -> None:
     """Serve the models that models.json names, or those of `hfgen quickstart`."""
     from hfgen.errors import UserError
-    from hfgen.space.loaded_models import open_shelf, quickstart_models
+    from hfgen.space.loaded_models import open_models, quickstart_models
 
     settings = HERE / "models.json"
     try:
         if settings.is_file():
             chosen = json.loads(settings.read_text(encoding="utf-8"))
-            shelf = open_shelf(chosen["models"], chosen["data"], results=HERE)
+            loaded = open_models(chosen["models"], chosen["data"], results=HERE)
         else:
-            shelf = open_shelf(quickstart_models())
+            loaded = open_models(quickstart_models())
         # Here, because a mistake needs no Gradio, which takes seconds to import.
         from hfgen.space.interface import launch
 
-        launch(shelf, GPU)
+        launch(loaded, GPU)
     except UserError as error:
         sys.exit(f"hfgen: error: {error}")
 

@@ -10,7 +10,7 @@ import torch
 
 from hfgen.data import ImageStore, batch_indices, open_store
 from hfgen.data import store as stores
-from hfgen.data.feed import Feed, resident
+from hfgen.data.feed import Feed, to_gpu_if_it_fits
 
 CPU = torch.device("cpu")
 
@@ -61,7 +61,7 @@ def test_the_next_batch_is_gathered_meanwhile(mapped: ImageStore, monkeypatch: p
 
 def test_images_in_memory_need_no_thread(glyph_folder: Path):
     store = replace(open_store(str(glyph_folder), resolution=16), labels=None)
-    assert resident(store, CPU) is store
+    assert to_gpu_if_it_fits(store, CPU) is store
     before = threading.active_count()
     with Feed(store, 12, 7, CPU) as feed:
         images, labels = feed.batch(12)

@@ -8,7 +8,7 @@ from sizes import LargestTensor
 from torch import nn
 
 from hfgen.objectives.adversarial import (
-    ADVERSARIES,
+    ADVERSARIAL_LOSSES,
     adaptive_weight,
     gradient_penalty,
     hinge_loss,
@@ -138,7 +138,9 @@ def test_nonsaturating_loss_is_torchs_binary_cross_entropy():
     reference = nn.functional.binary_cross_entropy_with_logits
     expected = reference(real, torch.ones(6)) + reference(fake, torch.zeros(6))
     torch.testing.assert_close(nonsaturating_loss(real, fake), expected)
-    torch.testing.assert_close(ADVERSARIES["nonsaturating"].generator(real, fake), reference(fake, torch.ones(6)))
+    torch.testing.assert_close(
+        ADVERSARIAL_LOSSES["nonsaturating"].generator(real, fake), reference(fake, torch.ones(6))
+    )
 
 
 @pytest.mark.parametrize(
@@ -151,7 +153,7 @@ def test_nonsaturating_loss_is_torchs_binary_cross_entropy():
 )
 def test_generators_losses_fall_as_fakes_score_higher(name: str, value: float | None, slope: float | None):
     real, fake = torch.ones(4), torch.full((4,), -1.0, requires_grad=True)
-    loss = ADVERSARIES[name].generator(real, fake)
+    loss = ADVERSARIAL_LOSSES[name].generator(real, fake)
     (gradient,) = torch.autograd.grad(loss, fake)
     assert loss.item() == pytest.approx(math.log1p(math.e) if value is None else value)
     assert gradient.sum().item() == pytest.approx(-1 / (1 + math.exp(-1)) if slope is None else slope)

@@ -70,10 +70,10 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def shelf(untrained: Path):
-    from hfgen.space.loaded_models import open_shelf
+def loaded(untrained: Path):
+    from hfgen.space.loaded_models import open_models
 
-    return open_shelf([str(untrained / name) for name in ("vae", "vqvae", "gan", "damaged")])
+    return open_models([str(untrained / name) for name in ("vae", "vqvae", "gan", "damaged")])
 
 
 class Server:

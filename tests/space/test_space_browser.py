@@ -138,9 +138,9 @@ def test_reconstruct_pixel_by_pixel(visit, server, tmp_path: Path, size: str):
     client = gradio_client.Client(server.url, verbose=False)
     page = visit(size=size)
     glyph = draw("glyphs", "test", 0, 3, 16).images[:, 0].numpy()
-    # The curtain lays half of the original over the reconstruction: lift it for a look at the latter.
+    # The slider lays half of the original over the reconstruction: lift it for a look at the latter.
     for cut, part in ((0, "{}'s reconstruction"), (100, "original, beside which {}'s reconstruction is laid")):
-        page.evaluate(f"document.querySelectorAll('.hf-curtain').forEach(e => e.style.setProperty('--cut', '{cut}%'))")
+        page.evaluate(f"document.querySelectorAll('.hf-slider').forEach(e => e.style.setProperty('--cut', '{cut}%'))")
         _, values = client.predict(None, 0, False, True, 0, 0, api_name="/reconstruct")
         for one in values["models"]:
             pixels = shown(page, part.format(one["model"]).replace("'", "\\'"))
@@ -160,7 +160,7 @@ def _png(pixels: np.ndarray) -> bytes:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_generate_pixel_by_pixel_and_by_link(visit, shelf, size: str):
+def test_generate_pixel_by_pixel_and_by_link(visit, loaded, size: str):
     import torch
 
     from hfgen.images import unit_to_uint8
@@ -172,7 +172,7 @@ def test_generate_pixel_by_pixel_and_by_link(visit, shelf, size: str):
     found = {}
     for name in MODELS:
         found[name] = shown(page, f"16 samples of {name}, seed 7")
-        images = shelf.models[name].pipeline(16, torch.Generator().manual_seed(7), "pt").images
+        images = loaded.models[name].pipeline(16, torch.Generator().manual_seed(7), "pt").images
         expected = np.asarray(grid(unit_to_uint8(images), 4, 4)).astype(int)
         # Another number of threads may round one of 255 levels otherwise.
         assert np.abs(found[name] - expected).max() <= 1
@@ -198,7 +198,7 @@ def test_by_keyboard_alone(visit):
 
     tab_to("original is shown over vae's")
     page.keyboard.press("ArrowRight")
-    assert page.locator(".hf-curtain").first.evaluate("e => e.style.getPropertyValue('--cut')") == "51%"
+    assert page.locator(".hf-slider").first.evaluate("e => e.style.getPropertyValue('--cut')") == "51%"
     tab_to("the reconstructions in numbers")
     tab_to("Compare")
     page.keyboard.press("Enter")

@@ -15,7 +15,7 @@ from hfgen.errors import UserError
 from hfgen.images import to_float, to_uint8, unit_to_uint8
 from hfgen.space import evidence, knobs, markup, views
 from hfgen.space.knobs import Knobs
-from hfgen.space.loaded_models import Shelf, open_shelf, quickstart_models
+from hfgen.space.loaded_models import LoadedModels, open_models, quickstart_models
 from hfgen.space.views import Choices
 
 X = draw("glyphs", "test", 0, 3, 16).images
@@ -25,33 +25,33 @@ def pixels(uri: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,")))))
 
 
-def test_one_that_cannot_be_opened_leaves_the_others(shelf: Shelf):
-    assert list(shelf.models) == ["vae", "vqvae", "gan"] and shelf.failed == ["damaged"]
-    assert [model.name for model in shelf.encoders] == ["vae", "vqvae"]
-    assert shelf.data == "glyphs"
+def test_one_that_cannot_be_opened_leaves_the_others(loaded: LoadedModels):
+    assert list(loaded.models) == ["vae", "vqvae", "gan"] and loaded.failed == ["damaged"]
+    assert [model.name for model in loaded.encoders] == ["vae", "vqvae"]
+    assert loaded.data == "glyphs"
 
 
 def test_no_model_at_all_is_refused(untrained: Path, tmp_path: Path):
     with pytest.raises(UserError, match="none of damaged can be opened"):
-        open_shelf([str(untrained / "damaged")])
+        open_models([str(untrained / "damaged")])
     with pytest.raises(UserError, match="is given twice"):
-        open_shelf([str(untrained / "vae"), str(untrained / "vae" / "pretrained")])
+        open_models([str(untrained / "vae"), str(untrained / "vae" / "pretrained")])
     with pytest.raises(UserError, match="hfgen quickstart"):
         quickstart_models(tmp_path)
     assert [Path(model).name for model in quickstart_models(untrained)] == ["damaged", "gan", "vae", "vqvae"]
 
 
 @pytest.mark.parametrize("name", ["vae", "vqvae"])
-def test_untouched_knobs_do_what_the_pipeline_does(shelf: Shelf, name: str):
-    pipeline = shelf.models[name].pipeline
+def test_untouched_knobs_do_what_the_pipeline_does(loaded: LoadedModels, name: str):
+    pipeline = loaded.models[name].pipeline
     expected = unit_to_uint8(pipeline.reconstruct(to_float(X), output_type="pt").images)
     assert torch.equal(knobs.reconstruct(pipeline, X, Knobs()).images, expected)
     every = Knobs(channels=knobs.latent_channels(pipeline))
     assert torch.equal(knobs.reconstruct(pipeline, X, every).images, expected)
 
 
-def test_each_knob_changes_what_it_says(shelf: Shelf):
-    vae, vqvae = (shelf.models[name].pipeline for name in ("vae", "vqvae"))
+def test_each_knob_changes_what_it_says(loaded: LoadedModels):
+    vae, vqvae = (loaded.models[name].pipeline for name in ("vae", "vqvae"))
     plain = knobs.reconstruct(vae, X, Knobs())
     noisy = knobs.reconstruct(vae, X, Knobs(noise=True, seed=1)).images
     assert not torch.equal(noisy, plain.images)
@@ -70,8 +70,8 @@ def test_each_knob_changes_what_it_says(shelf: Shelf):
 
 
 @pytest.mark.parametrize("name", ["vae", "vqvae", "gan"])
-def test_interpolation_begins_and_ends_with_the_seeds_images(shelf: Shelf, name: str):
-    pipeline = shelf.models[name].pipeline
+def test_interpolation_begins_and_ends_with_the_seeds_images(loaded: LoadedModels, name: str):
+    pipeline = loaded.models[name].pipeline
     path = knobs.interpolate(pipeline, 3, 4, 5)
     ends = [pipeline(1, torch.Generator().manual_seed(seed), "pt").images for seed in (3, 4)]
     expected = unit_to_uint8(torch.cat(ends))
@@ -79,8 +79,8 @@ def test_interpolation_begins_and_ends_with_the_seeds_images(shelf: Shelf, name:
     assert (path[[0, -1]].int() - expected.int()).abs().max() <= 1
 
 
-def test_reconstructions_are_measured_and_shown_pixel_by_pixel(shelf: Shelf):
-    found = views.reconstructions(shelf, 0, Knobs())
+def test_reconstructions_are_measured_and_shown_pixel_by_pixel(loaded: LoadedModels):
+    found = views.reconstructions(loaded, 0, Knobs())
     for one in found.values["models"]:
         assert (pixels(one["original"]) == X[0, 0].numpy()).all()
         error = X[0, 0].double() - torch.from_numpy(pixels(one["reconstruction"]).copy())
@@ -93,10 +93,10 @@ def test_reconstructions_are_measured_and_shown_pixel_by_pixel(shelf: Shelf):
         assert (shown == shown[::12, ::12].repeat(12, 0).repeat(12, 1)).all()
 
 
-def test_every_picture_has_words(shelf: Shelf):
-    pages = [views.reconstructions(shelf, 1, Knobs()).page, views.samples(shelf, Choices(count=4)).page]
-    pages += [views.interpolation(shelf, 0, 1).page, views.neighbours(shelf, Choices(count=2)).page]
-    pages += [evidence.why(shelf), evidence.compare(shelf), views.blind_pair(shelf, "gan", 3, True).page]
+def test_every_picture_has_words(loaded: LoadedModels):
+    pages = [views.reconstructions(loaded, 1, Knobs()).page, views.samples(loaded, Choices(count=4)).page]
+    pages += [views.interpolation(loaded, 0, 1).page, views.neighbours(loaded, Choices(count=2)).page]
+    pages += [evidence.why(loaded), evidence.compare(loaded), views.blind_pair(loaded, "gan", 3, True).page]
     for page in pages:
         images = re.findall(r"<img [^>]*>", page)
         assert images and all(re.search(r'alt="[^"]{4,}"', image) for image in images)
@@ -104,11 +104,11 @@ def test_every_picture_has_words(shelf: Shelf):
         assert not re.search(r'(src|href)="(?!data:image/png|\?view=)', page)
 
 
-def test_samples_are_those_of_the_seed_whatever_their_number(shelf: Shelf):
-    few, many = (views.samples(shelf, Choices(seed=5, count=count)).values["models"] for count in (2, 5))
+def test_samples_are_those_of_the_seed_whatever_their_number(loaded: LoadedModels):
+    few, many = (views.samples(loaded, Choices(seed=5, count=count)).values["models"] for count in (2, 5))
     for one, other in zip(few, many, strict=True):
         assert other["images"][:2] == one["images"]
-        pipeline = shelf.models[one["model"]].pipeline
+        pipeline = loaded.models[one["model"]].pipeline
         expected = unit_to_uint8(pipeline(2, torch.Generator().manual_seed(5), "pt").images)
         assert (np.stack([pixels(uri) for uri in one["images"]]) == expected[:, 0].numpy()).all()
 
@@ -123,9 +123,9 @@ def test_samples_are_those_of_the_seed_whatever_their_number(shelf: Shelf):
         (Choices(temperature=-1.0), "vqvae: temperature"),
     ],
 )
-def test_a_choice_out_of_range_is_named(shelf: Shelf, choices: Choices, words: str):
+def test_a_choice_out_of_range_is_named(loaded: LoadedModels, choices: Choices, words: str):
     with pytest.raises(UserError, match=words):
-        views.samples(shelf, choices)
+        views.samples(loaded, choices)
 
 
 def test_the_nearest_training_image_of_a_copy_is_itself():
@@ -136,33 +136,33 @@ def test_the_nearest_training_image_of_a_copy_is_itself():
     assert torch.equal(views.nearest_images(changed, training)[0], training[7:8])
 
 
-def test_the_real_one_of_a_pair_is_where_it_is_said(shelf: Shelf):
+def test_the_real_one_of_a_pair_is_where_it_is_said(loaded: LoadedModels):
     for right in (False, True):
-        shown = views.blind_pair(shelf, "gan", 2, right).values["images"]
+        shown = views.blind_pair(loaded, "gan", 2, right).values["images"]
         assert (pixels(shown[right]) == X[2, 0].numpy()).all()
         assert not (pixels(shown[not right]) == X[2, 0].numpy()).all()
 
 
-def test_the_numbers_are_the_records(shelf: Shelf):
-    rows = evidence.rows(shelf)
+def test_the_numbers_are_the_records(loaded: LoadedModels):
+    rows = evidence.rows(loaded)
     assert ["psnr", "vae", 20, 19.99, 20.01, 20, None] in rows
     assert ["recall", "gan", 0.9, 0.89, 0.91, 20, 1.0] in rows
     assert len(rows) == 2 * 10 + 6
-    page = evidence.why(shelf)
+    page = evidence.why(loaded)
     assert "0.100 [0.090, 0.110]" in page and "averaging" in page
 
 
-def test_records_measured_otherwise_are_left_out_and_named(shelf: Shelf):
+def test_records_measured_otherwise_are_left_out_and_named(loaded: LoadedModels):
     import copy
     import dataclasses
 
-    changed = copy.deepcopy(shelf.models["gan"].record)
+    changed = copy.deepcopy(loaded.models["gan"].record)
     changed["data"]["fingerprint"] = "1" * 64
-    models = {**shelf.models, "gan": dataclasses.replace(shelf.models["gan"], record=changed)}
-    other = dataclasses.replace(shelf, models=models)
+    models = {**loaded.models, "gan": dataclasses.replace(loaded.models["gan"], record=changed)}
+    other = dataclasses.replace(loaded, models=models)
     assert evidence.comparable(other)[1] == ["gan"]
     assert "left out: gan" in evidence.compare(other)
-    none = dataclasses.replace(shelf, models={"x": dataclasses.replace(shelf.models["vae"], record=None)})
+    none = dataclasses.replace(loaded, models={"x": dataclasses.replace(loaded.models["vae"], record=None)})
     assert "hfgen evaluate" in evidence.why(none) and evidence.rows(none) == []
 
 

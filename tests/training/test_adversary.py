@@ -91,7 +91,7 @@ def test_the_perceptual_terms_gradient_reaches_encoder_and_decoder(
         loss = backward(trainer, trainer.phases[0], trainer.begin_step())
         network = trainer.networks[AUTOENCODER[family]]
         found[weight] = [network.encoder.conv_in.weight.grad, network.decoder.conv_out.weight.grad]
-        assert 0 < loss.terms["perceptual"] < 4 and not loss.terms["perceptual"].requires_grad
+        assert 0 < loss.terms["feature_distance"] < 4 and not loss.terms["feature_distance"].requires_grad
     for without, term in zip(found[0], found[1000], strict=True):
         assert (term - without).norm() > without.norm()
 

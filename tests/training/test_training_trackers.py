@@ -8,7 +8,7 @@ import torch
 from tiny import tiny_config
 
 from hfgen.data import open_store
-from hfgen.data.feed import resident
+from hfgen.data.feed import to_gpu_if_it_fits
 from hfgen.devices import choose_kernels
 from hfgen.errors import UserError
 from hfgen.training.meters import Meters, Reading
@@ -57,7 +57,7 @@ def test_what_is_chosen_follows_what_is_asked(glyph_folder: Path):
     assert choose_kernels(cpu, "bf16").memory_format == torch.contiguous_format
     assert str(choose_kernels(cpu, "fp32")).endswith("fp32, channels_last, no torch.compile, fused AdamW")
     store = open_store(str(glyph_folder), resolution=16)
-    assert resident(store, cpu) is store
+    assert to_gpu_if_it_fits(store, cpu) is store
 
 
 def test_meters_add_up_over_steps_and_processes():

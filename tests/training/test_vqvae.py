@@ -140,7 +140,7 @@ def test_a_conditional_run_trains_and_samples_each_class(glyph_folder: Path, tmp
     trainer.images_seen = 48
     trainer.step()
     pipe = averaged_pipeline(trainer)
-    assert pipe.classes == 3
+    assert pipe.num_classes == 3
     assert pipe(batch_size=2, class_labels=[2, 0], guidance_scale=1.5, output_type="pt").images.shape == (2, 1, 16, 16)
 
 

@@ -1,1 +1,6 @@
-"""The Space: several models on the same input and the same seed. Only `interface` needs Gradio."""
+"""The Space: several models on the same input and the same seed. Only `interface` and `endpoints` need Gradio."""
+
+import os
+
+# Gradio reads it when it is imported.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")

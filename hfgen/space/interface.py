@@ -1,254 +1,35 @@
-"""The Gradio page: controls, named endpoints and links. What they show is made in `views` and `evidence`."""
+"""The Gradio page: its controls, and which endpoint each of them calls."""
 
 from __future__ import annotations
 
 import functools
-import os
-import secrets
 from collections.abc import Callable
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
-
-# Read by Gradio when it is imported.
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import gradio as gr
 
-from hfgen.errors import UserError
-from hfgen.space import evidence, knobs, markup, views
-from hfgen.space.knobs import Knobs
+from hfgen.space import evidence, markup, views
+from hfgen.space.endpoints import (
+    CHOICES,
+    KNOBS,
+    LINKED,
+    MOST_SEED,
+    NEW_GAME,
+    NO_BOUND,
+    VIEWS,
+    Endpoints,
+    Gpu,
+    most_channels,
+    most_classes,
+)
 from hfgen.space.loaded_models import LoadedModels
-from hfgen.space.uploads import MOST_BYTES, Upload
-from hfgen.space.views import Choices, View
+from hfgen.space.uploads import MOST_BYTES
+from hfgen.space.views import Choices
 
-VIEWS = {"reconstruct": "Reconstruct", "generate": "Generate", "why": "Why blurry?", "compare": "Compare"}
 _ONE_AT_A_TIME = {"concurrency_limit": 1, "concurrency_id": "models"}
 _MOST_WAITING = 200
-_REMEMBERED = 64
 _SWEEP_SECONDS, _KEEP_SECONDS = 300, 1800
-_NO_BOUND = 4.0
-_MOST_SEED = 2**31 - 1
-_KNOBS = ("example", "noise", "quantise", "keep", "noise_seed")
-_CHOICES = ("seed", "count", "truncation", "temperature", "label", "fitted")
-LINKED = ("tabs", *_KNOBS, *_CHOICES, "second")
-"""What a link's query parameters set, by their names; `view` is the tab."""
-
-Gpu = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
-class Endpoints:
-    """What the page and its API call. Results of examples and seeds are remembered; nothing of an upload is."""
-
-    def __init__(self, loaded: LoadedModels, gpu: Gpu = lambda function: function) -> None:
-        self.loaded = loaded
-
-        def here(view: Callable[..., View]) -> Callable[..., View]:
-            return gpu(functools.wraps(view)(lambda *arguments: view(loaded, *arguments)))
-
-        remember = functools.lru_cache(maxsize=_REMEMBERED)
-        self._reconstructed = here(views.reconstructions)
-        self._remembered = remember(self._reconstructed)
-        self._sampled = remember(here(views.samples))
-        self._interpolated = remember(here(views.interpolation))
-        self._neighbours = remember(here(views.neighbours))
-        self._blind = here(views.blind_pair)
-        self._why = functools.lru_cache(maxsize=1)(functools.partial(evidence.why, loaded))
-        self._compare = functools.lru_cache(maxsize=1)(functools.partial(evidence.compare, loaded))
-
-    def warm_up(self) -> None:
-        """Make what everybody sees first, so that nobody waits for it and its seconds are a warm model's."""
-        if self.loaded.encoders:
-            self._reconstructed(0, Knobs())
-            self._remembered(0, Knobs())
-        if self.loaded.generators:
-            self._sampled(Choices())
-
-    def reconstruct(
-        self, image: str | None, example: int, noise: bool, quantise: bool, keep: int, seed: int
-    ) -> tuple[str, dict[str, Any]]:
-        """Send one image through every model that has an encoder.
-
-        Args:
-            image: An image file of at most 8 MiB and 16.8 million pixels; None takes the example.
-            example: Number of a held-out image, from 0.
-            noise: Decode a sample of a VAE's posterior instead of its mean.
-            quantise: Decode a VQ-VAE's codebook vectors; False: the encoder's own.
-            keep: Keep so many of the latent's first channels; 0 keeps all.
-            seed: Of the noise.
-
-        Returns:
-            The page, and per model PSNR, SSIM, high-frequency power, rate, seconds and both images as PNG.
-        """
-        turned = Knobs(bool(noise), bool(quantise), _whole("keep", keep) or None, _whole("seed", seed))
-        if image:
-            return self._friendly(lambda: self._reconstructed(Upload(Path(image)), turned))
-        return self._friendly(lambda: self._remembered(_whole("example", example), turned))
-
-    def generate(
-        self, seed: int, count: int, truncation: float, temperature: float, label: int, fitted: bool
-    ) -> tuple[str, dict[str, Any]]:
-        """Draw the images of one seed from every model that draws from noise alone.
-
-        Args:
-            seed: As in `pipe(batch_size=count, generator=torch.Generator().manual_seed(seed))`.
-            count: Images a model, 1 to 36.
-            truncation: A GAN's bound on its latent numbers in standard deviations; 4 and more is none.
-            temperature: Of a VQ-VAE's prior; 0 takes the most likely code.
-            label: Class of a conditional model; -1 draws it.
-            fitted: A VAE's fitted prior; False: N(0, I).
-
-        Returns:
-            The page, and each model's images as PNG.
-        """
-        return self._friendly(lambda: self._sampled(_choices(seed, count, truncation, temperature, label, fitted)))
-
-    def interpolate(self, seed: int, second: int) -> tuple[str, dict[str, Any]]:
-        """Go from the image of one seed to that of another in nine steps, in every model that draws.
-
-        Args:
-            seed: Where it begins.
-            second: Where it ends.
-
-        Returns:
-            The page, and each model's images as PNG.
-        """
-        return self._friendly(lambda: self._interpolated(_whole("seed", seed), _whole("second", second)))
-
-    def nearest(
-        self, seed: int, count: int, truncation: float, temperature: float, label: int, fitted: bool
-    ) -> tuple[str, dict[str, Any]]:
-        """Find the training image that is nearest to each of the first samples.
-
-        Args:
-            seed: As in `generate`.
-            count: Images a model; at most 8 are looked up.
-            truncation: As in `generate`.
-            temperature: As in `generate`.
-            label: As in `generate`.
-            fitted: As in `generate`.
-
-        Returns:
-            The page, and each model's nearest images as PNG with their rms differences in levels of 255.
-        """
-        return self._friendly(lambda: self._neighbours(_choices(seed, count, truncation, temperature, label, fitted)))
-
-    def why(self) -> str:
-        """Say from the models' records why some pictures are blurred: spectra, averaging, variety, verdicts."""
-        return self._why()
-
-    def compare(self) -> tuple[str, list[list[Any]]]:
-        """Show the models' records: the perception-distortion plane, and every number with its 95 % interval."""
-        return self._compare(), evidence.rows(self.loaded)
-
-    def blind_pair(self, model: str, game: dict[str, Any]) -> tuple[str, dict[str, Any], str]:
-        """Show a real image and a sample of a model side by side.
-
-        Args:
-            model: The model's name.
-            game: The session's own state.
-
-        Returns:
-            The page, the state and the score.
-        """
-        seed = secrets.randbelow(2**31)
-        pair = _or_refuse(lambda: self._blind(model, seed, bool(seed & 1)))
-        game = {**(game or _NEW_GAME), "answer": "right" if seed & 1 else "left"}
-        return pair.page, game, _score(game, "Which of the two is real?")
-
-    def blind_guess(self, guess: str, game: dict[str, Any]) -> tuple[dict[str, Any], str]:
-        """Say which of the pair is real; the score is kept for the session only.
-
-        Args:
-            guess: `left` or `right`.
-            game: The session's own state.
-
-        Returns:
-            The state and the score.
-        """
-        if not game or game.get("answer") is None:
-            return game or dict(_NEW_GAME), "Ask for a pair first."
-        right = guess == game["answer"]
-        words = f"{'Yes' if right else 'No'}: the {game['answer']} one is real."
-        game = {"answer": None, "right": game["right"] + right, "asked": game["asked"] + 1}
-        return game, _score(game, words)
-
-    def open_view(self, request: gr.Request) -> tuple[Any, ...]:
-        """Set the controls as a link's query parameters say; what isn't a sensible value there is left out."""
-        given = dict(request.query_params) if request else {}
-        view = given.get("view") if given.get("view") in VIEWS else "reconstruct"
-        values = {
-            "tabs": gr.Tabs(selected=view),
-            "example": _within(given, "example", 0, 0, views.last_example(self.loaded)),
-            "noise": bool(_within(given, "noise", 0, 0, 1)),
-            "quantise": bool(_within(given, "quantise", 1, 0, 1)),
-            "keep": _within(given, "keep", 0, 0, most_channels(self.loaded)),
-            "noise_seed": _within(given, "noise_seed", 0, 0, _MOST_SEED),
-            "seed": _within(given, "seed", 0, 0, _MOST_SEED),
-            "count": _within(given, "count", Choices.count, 1, views.MOST_SAMPLES),
-            "truncation": _within(given, "truncation", _NO_BOUND, 0.1, _NO_BOUND),
-            "temperature": _within(given, "temperature", 1.0, 0.0, 2.0),
-            "label": _within(given, "label", -1, -1, most_classes(self.loaded) - 1),
-            "fitted": bool(_within(given, "fitted", 1, 0, 1)),
-            "second": _within(given, "second", 1, 0, _MOST_SEED),
-        }
-        return tuple(values[name] for name in LINKED)
-
-    def _friendly(self, make: Callable[[], View]) -> tuple[str, dict[str, Any]]:
-        made = _or_refuse(make)
-        return made.page, made.values
-
-
-_NEW_GAME = {"answer": None, "right": 0, "asked": 0}
-
-
-def _score(game: dict[str, Any], words: str) -> str:
-    return f"{words} Right so far: {game['right']} of {game['asked']}; guessing gives half."
-
-
-def _or_refuse(make: Callable[[], View]) -> View:
-    """One line to the visitor instead of a traceback."""
-    try:
-        return make()
-    except UserError as error:
-        raise gr.Error(str(error), print_exception=False, title="Not possible") from None
-
-
-def _whole(name: str, value: Any) -> int:
-    try:
-        return int(value)
-    except (TypeError, ValueError, OverflowError):
-        raise gr.Error(f"{name}: {value!r} is no whole number", print_exception=False) from None
-
-
-def _choices(seed: int, count: int, truncation: float, temperature: float, label: int, fitted: bool) -> Choices:
-    return Choices(
-        seed=_whole("seed", seed),
-        count=_whole("count", count),
-        truncation=float(truncation) if truncation < _NO_BOUND else None,
-        temperature=float(temperature),
-        label=_whole("label", label) if label >= 0 else None,
-        fitted=bool(fitted),
-    )
-
-
-def _within(given: dict[str, str], name: str, default: Any, least: Any, most: Any) -> Any:
-    """A query parameter as a number of the default's type between the bounds; else the default."""
-    try:
-        value = type(default)(given[name])
-    except (KeyError, ValueError):
-        return default
-    return value if least <= value <= most else default
-
-
-def most_channels(loaded: LoadedModels) -> int:
-    """Of the models' latents."""
-    return max((knobs.latent_channels(model.pipeline) for model in loaded.encoders), default=0)
-
-
-def most_classes(loaded: LoadedModels) -> int:
-    """Of the models that draw by class; 0 where none does."""
-    return max((model.pipeline.num_classes for model in loaded.generators), default=0)
 
 
 def build(endpoints: Endpoints) -> gr.Blocks:
@@ -303,14 +84,14 @@ def _reconstruct_tab(endpoints: Endpoints, controls: dict[str, Any]) -> Callable
             controls["noise"] = gr.Checkbox(False, label="Posterior noise (VAE)")
             controls["quantise"] = gr.Checkbox(True, label="Quantiser (VQ-VAE)")
             controls["keep"] = gr.Slider(0, channels, 0, step=1, label="Keep the first channels of the latent; 0: all")
-            controls["noise_seed"] = gr.Number(0, precision=0, minimum=0, maximum=_MOST_SEED, label="Seed of the noise")
+            controls["noise_seed"] = gr.Number(0, precision=0, minimum=0, maximum=MOST_SEED, label="Seed of the noise")
     shown, values = gr.HTML(), gr.JSON(visible=False)
-    inputs = [image, *(controls[name] for name in _KNOBS)]
+    inputs = [image, *(controls[name] for name in KNOBS)]
 
     def show(after: Callable[..., Any], **options: Any) -> Any:
         return after(endpoints.reconstruct, inputs, [shown, values], **_ONE_AT_A_TIME, **options)
 
-    changes = [controls[name].input for name in _KNOBS if name != "example"]
+    changes = [controls[name].input for name in KNOBS if name != "example"]
     show(
         functools.partial(gr.on, [*changes, image.upload, image.clear]),
         api_name="reconstruct",
@@ -332,18 +113,16 @@ def _generate_tab(endpoints: Endpoints, controls: dict[str, Any]) -> Callable[..
     labels = most_classes(endpoints.loaded)
     with gr.Row():
         wide = {"min_width": 220}  # On a phone one under the other, each with its label.
-        controls["seed"] = gr.Number(0, precision=0, minimum=0, maximum=_MOST_SEED, label="Seed", **wide)
+        controls["seed"] = gr.Number(0, precision=0, minimum=0, maximum=MOST_SEED, label="Seed", **wide)
         controls["count"] = gr.Slider(1, views.MOST_SAMPLES, Choices.count, step=1, label="Images a model", **wide)
-        controls["truncation"] = gr.Slider(
-            0.1, _NO_BOUND, _NO_BOUND, step=0.1, label="Truncation (GAN); 4: none", **wide
-        )
+        controls["truncation"] = gr.Slider(0.1, NO_BOUND, NO_BOUND, step=0.1, label="Truncation (GAN); 4: none", **wide)
         controls["temperature"] = gr.Slider(0, 2, 1, step=0.05, label="Temperature (VQ-VAE)", **wide)
         controls["label"] = gr.Slider(
             -1, max(labels - 1, 0), -1, step=1, label="Class; -1: drawn", visible=labels > 0, **wide
         )
         controls["fitted"] = gr.Checkbox(True, label="Fitted prior (VAE); else N(0, I)", **wide)
     shown, values = gr.HTML(), gr.JSON(visible=False)
-    inputs = [controls[name] for name in _CHOICES]
+    inputs = [controls[name] for name in CHOICES]
 
     def show(after: Callable[..., Any], **options: Any) -> Any:
         return after(endpoints.generate, inputs, [shown, values], **_ONE_AT_A_TIME, **options)
@@ -351,7 +130,7 @@ def _generate_tab(endpoints: Endpoints, controls: dict[str, Any]) -> Callable[..
     changes = [control.input for control in inputs]
     show(functools.partial(gr.on, changes), api_name="generate", trigger_mode="always_last")
     with gr.Row():
-        controls["second"] = gr.Number(1, precision=0, minimum=0, maximum=_MOST_SEED, label="Second seed")
+        controls["second"] = gr.Number(1, precision=0, minimum=0, maximum=MOST_SEED, label="Second seed")
         between = gr.Button("Interpolate to the second seed")
         nearest = gr.Button("Nearest training images")
     more, more_values = gr.HTML(), gr.JSON(visible=False)
@@ -381,7 +160,7 @@ def _compare_tab(endpoints: Endpoints, triggers: list[Any]) -> None:
     with gr.Row():
         model = gr.Dropdown(names, value=names[0], label="Samples of")
         ask = gr.Button("Show a pair")
-    pair, game = gr.HTML(), gr.State(dict(_NEW_GAME))
+    pair, game = gr.HTML(), gr.State(dict(NEW_GAME))
     guess = gr.Radio(["left", "right"], value="left", label="The real one is")
     answer = gr.Button("Answer")
     score = gr.Textbox(label="Score of this session", interactive=False)

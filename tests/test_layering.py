@@ -1,76 +1,151 @@
-"""Imports go down the list of layers only, and the map of the files in hfgen/README.md is true."""
+"""Imports go down the layers only and in no circle, files keep their limits, and the map in hfgen/README.md is true."""
 
 import ast
 import re
+import subprocess
+from collections import Counter
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 
 LAYERS = [
-    ("errors", "extras", "seeds", "bars", "data_options"),
-    ("files",),
-    ("documents", "folders"),
-    ("hub",),
-    ("images",),
-    ("devices",),
-    ("outputs",),
-    ("recipes",),
-    ("data",),
-    ("models",),
-    ("pipelines",),
-    ("objectives",),
-    ("training",),
-    ("families",),
-    ("configs",),
-    ("metrics",),
-    ("reporting",),
-    ("evaluation.workspace", "evaluation.card"),
-    ("evaluation.measurement", "evaluation.dataset"),
-    ("evaluation.held_out",),
-    ("evaluation.evaluate", "evaluation.verification", "evaluation.timing"),
-    ("evaluation.finished", "evaluation.samples"),
-    ("comparison.protocol", "comparison.names"),
-    ("comparison.reading", "comparison.figures", "comparison.differences"),
-    ("comparison.galleries",),
-    ("comparison.report",),
-    ("comparison.compare",),
-    ("comparison.measuring",),
-    ("diagnosis",),
-    ("publishing",),
-    ("quickstart", "doctor", "space"),
-    ("studies",),
-    ("cli",),
-    ("__main__",),
+    "__main__",
+    "cli",
+    "quickstart",
+    "doctor",
+    "space",
+    "studies",
+    "diagnosis",
+    "publishing",
+    "comparison",
+    "evaluation",
+    "reporting",
+    "metrics",
+    "configs",
+    "families",
+    "training",
+    "pipelines",
+    "autoencoders",
+    "hub",
+    "objectives",
+    "models",
+    "data",
+    "devices",
+    "outputs",
+    "images",
+    "recipes",
+    "documents",
+    "folders",
+    "files",
+    "seeds",
+    "bars",
+    "extras",
+    "data_options",
+    "errors",
 ]
-RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+"""From the top: a file imports those of its own layer and of the layers after it."""
+
+TOP_LEVEL = [
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "constraints.txt",
+    "hfgen",
+    "spaces",
+    "scripts",
+    "tests",
+    "model_cards",
+]
+
+MOST_LINES, FEWEST_LINES = 350, 30
+
+LONGER = {
+    "hfgen/pipelines/hfgen_pipelines_v1.py": "diffusers fetches one module of a pipeline and nothing that it imports",
+}
+SHORTER = {
+    "hfgen/__main__.py": "what `python -m hfgen` wants",
+    "hfgen/bars.py": "pipelines, models, data and training need it",
+    "hfgen/errors.py": "everything needs it",
+    "hfgen/extras.py": "read without torch and by the doctor",
+    "hfgen/folders.py": "publishing reads it without torch, pipelines too",
+    "hfgen/seeds.py": "everything that draws needs it",
+    "hfgen/cli/doctor.py": "a verb is a module",
+    "hfgen/diagnosis/budgets.py": "a setting of the chain, of the refits and of the command",
+    "hfgen/models/initialise.py": "all networks begin with it",
+    "hfgen/training/schedules.py": "the trainer's and the families'",
+    "scripts/train.py": "the target of `accelerate launch`",
+    "tests/data/conftest.py": "fixtures lie in a conftest",
+    "tests/metrics/conftest.py": "fixtures lie in a conftest",
+    "tests/pairs.py": "tests of four folders need it",
+    "tests/sizes.py": "tests of two folders need it",
+    "tests/stores.py": "two files of tests need it",
+    "tests/scripts/test_scripts_benchmark_space.py": "it tests one script",
+}
 
 
-def layer_of(module: str) -> str | None:
-    """`evaluation.evaluate` of hfgen.evaluation.evaluate, `data` of hfgen.data.store; None of what is in no layer."""
-    parts = module.split(".")[1:]
-    return next((name for name in (".".join(parts[:2]), parts[0] if parts else "") if name in RANK), None)
+def tracked(*patterns: str) -> list[str]:
+    """Paths of the repository's files, those that are new among them."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    return sorted({path for path in listed if (ROOT / path).is_file()})
 
 
-def imports(path: Path) -> set[str]:
-    """Names of the hfgen layers that a file imports, wherever in the file."""
+def modules() -> dict[str, Path]:
+    """Every module of hfgen by its name; a package is its `__init__`."""
+    paths = {path: Path(path).with_suffix("").parts for path in tracked("hfgen/*.py")}
+    return {".".join(parts).removesuffix(".__init__"): ROOT / path for path, parts in paths.items()}
+
+
+def imports(path: Path, known: dict[str, Path]) -> set[str]:
+    """The modules of hfgen that a file imports, wherever in the file."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.module:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            modules = [node.module] + [f"{node.module}.{alias.name}" for alias in node.names]
-        found |= {layer for name in modules if name.startswith("hfgen.") and (layer := layer_of(name))}
-    return found
+            names = {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in known else str(node.module) for name in names.values()}
+    return found & known.keys()
 
 
-def test_imports_go_down_only():
-    for path in sorted((ROOT / "hfgen").rglob("*.py")):
-        if path.name == "__init__.py" and path.parent.name in ("hfgen", "evaluation", "comparison"):
-            continue
-        layer = layer_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
-        assert layer, f"{path.relative_to(ROOT)} is in no layer"
-        for other in imports(path) - {layer}:
-            assert RANK[other] < RANK[layer], f"{path.relative_to(ROOT)} imports {other}, which lies above it"
+def layer_of(module: str) -> str:
+    """`data` of hfgen.data.store."""
+    return module.split(".")[1] if "." in module else module
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Modules that import each other in a circle; none where there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_imports_go_down_the_layers():
+    known = modules()
+    for module, path in known.items():
+        for other in imports(path, known):
+            # The version lies in the package itself.
+            if "hfgen" in (module, other) or layer_of(module) == layer_of(other):
+                continue
+            above, below = (LAYERS.index(layer_of(name)) for name in (module, other))
+            assert above < below, f"{module} imports {other}, which lies above it"
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    known = modules()
+    assert circle({module: imports(path, known) for module, path in known.items()}) == []
+
+
+def test_a_circle_of_two_files_is_found(tmp_path: Path):
+    known = {f"hfgen.{name}": tmp_path / f"{name}.py" for name in ("one", "two")}
+    known["hfgen.one"].write_text("from hfgen import two\n")
+    known["hfgen.two"].write_text("def late():\n    from hfgen.one import something\n")
+    found = circle({module: imports(path, known) for module, path in known.items()})
+    assert set(found) == known.keys()
 
 
 def test_travelling_files_import_nothing_of_hfgen_but_behind_try():
@@ -78,6 +153,22 @@ def test_travelling_files_import_nothing_of_hfgen_but_behind_try():
     for name in ("pipelines/hfgen_pipelines_v1.py", *models):
         source = re.sub(r"\s*try\s*:.*?except.*?:", "", (ROOT / "hfgen" / name).read_text(), flags=re.DOTALL)
         assert "import hfgen" not in source and "from hfgen" not in source
+
+
+def test_no_two_files_of_the_package_are_called_alike():
+    """A verb's module in cli/ is called like the verb, whose work may lie in a module of that name."""
+    names = Counter(Path(path).name for path in tracked("hfgen/*.py") if not path.startswith("hfgen/cli/"))
+    assert [name for name, count in names.items() if count > 1 and name != "__init__.py"] == []
+
+
+def test_files_keep_their_limits():
+    lengths = {
+        path: len((ROOT / path).read_text(encoding="utf-8").splitlines())
+        for path in tracked("*.py")
+        if not path.endswith("__init__.py")
+    }
+    assert {path for path, length in lengths.items() if length > MOST_LINES} == LONGER.keys()
+    assert {path for path, length in lengths.items() if length < FEWEST_LINES} == SHORTER.keys()
 
 
 def test_the_map_names_every_file_and_only_files_that_exist():
@@ -96,19 +187,6 @@ def test_the_map_names_every_file_and_only_files_that_exist():
     assert all((ROOT / name).exists() for name in named), "hfgen/README.md names what doesn't exist"
 
 
-def test_top_level_holds_only_the_design_card():
-    import subprocess
-
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    allowed = {
-        "pyproject.toml",
-        "README.md",
-        "LICENSE",
-        "constraints.txt",
-        "hfgen",
-        "spaces",
-        "scripts",
-        "tests",
-    }
-    top = {line.split("/")[0] for line in tracked.splitlines()}
-    assert {name for name in top if not name.startswith(".")} <= allowed | {"model_cards"}
+def test_top_level_holds_the_layout_and_what_begins_with_a_dot():
+    top = {path.split("/")[0] for path in tracked()}
+    assert {name for name in top if not name.startswith(".")} <= set(TOP_LEVEL)

@@ -1,6 +1,13 @@
 """Runs so small that every family trains in seconds."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hfgen.training.phases import Loss, Phase, Step
+    from hfgen.training.trainer import Trainer
 
 TINY = {
     "vae": ["--model.latent_channels=4", "--model.prior=gaussian"],
@@ -55,3 +62,23 @@ def tiny_config(family: str, data: Path, *overrides: str):
     from hfgen.configs import load_config
 
     return load_config(f"{family}-glyphs", [*COMMON, *TINY[family], f"--data={data}", *overrides])
+
+
+def make_trainer(family: str, data: Path, *overrides: str) -> Trainer:
+    """The trainer of that run in fp32, in this process."""
+    from accelerate import Accelerator
+
+    from hfgen.training.train import open_data
+    from hfgen.training.trainer import Trainer
+
+    config = tiny_config(family, data, "--precision=fp32", *overrides)
+    return Trainer(config, open_data(config), Accelerator())
+
+
+def backward(trainer: Trainer, phase: Phase, step: Step) -> Loss:
+    """A phase's loss, whose gradient is then in the networks that it trains."""
+    trainer.train_only(phase)
+    with trainer.computing("off"):
+        loss = trainer.modules[phase.name](step)
+    loss.total.backward()
+    return loss

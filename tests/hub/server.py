@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import re
-import shutil
-import socket
-import struct
-import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs
 
-from hub.storage import LARGE, Entry, Refused, Repo, Storage, User
+from hub.storage import Entry, Refused, Repo, Storage
+from hub.uploads import Uploads
 
 KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
-_BLOCK = 1 << 16
 
 
 @dataclasses.dataclass
@@ -95,129 +88,7 @@ def client_environment(hub: Hub | None, home: Path, token: str | None = None, **
     return {**kept, **quiet, **hugging, **({"HF_TOKEN": token} if token else {}), **own}
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def __init__(self, hub: Hub, *arguments: Any) -> None:
-        self.hub, self.storage = hub, hub.storage
-        super().__init__(*arguments)
-
-    def handle_request(self) -> None:
-        path, _, query = self.path.partition("?")
-        self.path_only, self.query = unquote(path), parse_qs(query)
-        request = f"{self.command} {self.path_only}"
-        with self.storage.lock:
-            self.hub.requests.append(request)
-            self.fault = next((fault for fault in self.hub.faults if fault.strikes(request)), None)
-        kind = self.fault.kind if self.fault else None
-        if kind == "reset":
-            return self.cut()
-        if kind == "slow":
-            time.sleep(1.5)
-        self.body_read = False
-        try:
-            if isinstance(kind, int):
-                raise Refused(kind, message=self.fault.message)
-            self.user = self.authenticate()
-            answered = self.route()
-        except Refused as refused:
-            self.drain()
-            self.answer_json(refused.body, refused.status, self.error_headers(refused))
-        else:
-            self.drain()
-            if answered is not None:
-                self.answer_json(answered)
-
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = handle_request
-
-    def authenticate(self) -> User | None:
-        scheme, _, token = self.headers.get("Authorization", "").partition(" ")
-        if not scheme:
-            return None
-        if token not in self.storage.users:
-            raise Refused(401, message="Invalid credentials in Authorization header")
-        return self.storage.users[token]
-
-    def route(self) -> Any:
-        for method, pattern, handler in _ROUTES:
-            found = re.fullmatch(pattern, self.path_only)
-            if self.command in method and found:
-                return handler(self, **found.groupdict())
-        raise Refused(404, message=f"no route for {self.command} {self.path_only}")
-
-    # Bodies and answers.
-
-    def blocks(self) -> Iterator[bytes]:
-        """The request's body, whether its length is known or it comes in chunks."""
-        self.body_read = True
-        if self.headers.get("Transfer-Encoding") == "chunked":
-            while size := int(self.rfile.readline(), 16):
-                yield self.rfile.read(size)
-                self.rfile.readline()
-            self.rfile.readline()
-            return
-        left = int(self.headers.get("Content-Length") or 0)
-        while left and (block := self.rfile.read(min(_BLOCK, left))):
-            left -= len(block)
-            yield block
-
-    def body(self) -> bytes:
-        return b"".join(self.blocks())
-
-    def json(self) -> Any:
-        return json.loads(self.body() or b"{}")
-
-    def drain(self) -> None:
-        if not self.body_read:
-            for _ in self.blocks():
-                pass
-
-    def error_headers(self, refused: Refused) -> dict[str, str]:
-        headers = {"X-Error-Code": refused.code, "X-Error-Message": refused.message}
-        return {name: value for name, value in headers.items() if value}
-
-    def answer_json(self, value: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:
-        self.answer(status, {"Content-Type": "application/json", **(headers or {})}, json.dumps(value).encode())
-
-    def answer(self, status: int, headers: dict[str, str], body: bytes = b"", file: Any = None) -> None:
-        """Send headers, and bytes or an open file of the length in them."""
-        kind = self.fault.kind if self.fault else None
-        if kind == "lost":
-            return self.cut()
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "HEAD":
-            return
-        if kind == "truncated":
-            self.wfile.write(file.read(int(headers["Content-Length"]) // 2) if file else body[: len(body) // 2])
-            self.close_connection = True
-        elif file is None:
-            self.wfile.write(body)
-        else:
-            left = int(headers["Content-Length"])
-            while left and (block := file.read(min(_BLOCK, left))):
-                self.wfile.write(block)
-                left -= len(block)
-
-    def cut(self) -> None:
-        """Reset the connection."""
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.close_connection = True
-        self.connection.close()
-
-    def finish(self) -> None:
-        with contextlib.suppress(OSError):
-            super().finish()
-
-    def handle(self) -> None:
-        with contextlib.suppress(ConnectionError, ValueError, OSError):
-            super().handle()
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        pass
-
+class _Handler(Uploads):
     # The account.
 
     def whoami(self) -> Any:
@@ -318,79 +189,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     # Writing.
 
-    def preupload(self, kinds: str, id: str, revision: str) -> Any:
-        repo = self.find(kinds, id)
-        if "create_pr" not in self.query:
-            self.storage.check_writer(self.user, id.split("/")[0])
-        files = repo.files(revision)
-        answer = []
-        for asked in self.json()["files"]:
-            large = asked["path"].endswith(LARGE) or asked["size"] > 10_000_000
-            entry = files.get(asked["path"])
-            oid = None if entry is None else entry.sha256 if large else entry.oid
-            mode = "lfs" if large else "regular"
-            answer.append({"path": asked["path"], "uploadMode": mode, "shouldIgnore": False, "oid": oid})
-        return {"files": answer}
-
-    def lfs_batch(self, id: str) -> Any:
-        batch, objects = self.json(), []
-        # What goes to a pull request names no ref, and anybody may propose.
-        if "ref" in batch:
-            self.storage.check_writer(self.user, id.split("/")[-2])
-        for asked in batch["objects"]:
-            described: dict[str, Any] = {"oid": asked["oid"], "size": asked["size"]}
-            if self.storage.quota is not None and asked["size"] > self.storage.quota:
-                raise Refused(403, message="Storage limit reached: please upgrade your plan")
-            if not self.storage.object(asked["oid"]).exists():
-                described["actions"] = self.upload_actions(asked["oid"], asked["size"])
-            objects.append(described)
-        return {"transfer": "basic", "objects": objects}
-
-    def upload_actions(self, oid: str, size: int) -> dict[str, Any]:
-        url, part = f"{self.hub.endpoint}/upload/{oid}", self.hub.part_size
-        if part is None or size <= part:
-            return {"upload": {"href": url}, "verify": {"href": f"{self.hub.endpoint}/verify"}}
-        parts = {f"{number + 1:05d}": f"{url}/{number}" for number in range(-(-size // part))}
-        return {"upload": {"href": f"{url}/complete", "header": {"chunk_size": str(part), **parts}}}
-
-    def upload(self, oid: str, part: str = "") -> Any:
-        """Store a body under its checksum, or a part under its number."""
-        digest, size = hashlib.sha256(), 0
-        with tempfile.NamedTemporaryFile(dir=self.storage.folder, delete=False) as file:
-            for block in self.blocks():
-                digest.update(block)
-                size += file.write(block)
-        self.hub.uploaded.append(size)
-        if part:
-            Path(file.name).replace(self.storage.folder / f"{oid}.{part}")
-        else:
-            self.accept(Path(file.name), oid, digest.hexdigest())
-        self.answer(200, {"ETag": f'"{digest.hexdigest()}"'})
-
-    def complete(self, oid: str) -> Any:
-        parts = [self.storage.folder / f"{oid}.{part['partNumber'] - 1}" for part in self.json()["parts"]]
-        digest = hashlib.sha256()
-        with tempfile.NamedTemporaryFile(dir=self.storage.folder, delete=False) as file:
-            for part in parts:
-                with part.open("rb") as source:
-                    shutil.copyfileobj(source, file)
-                digest.update(part.read_bytes())
-                part.unlink()
-        self.accept(Path(file.name), oid, digest.hexdigest())
-        return {}
-
-    def accept(self, file: Path, oid: str, found: str) -> None:
-        if found != oid:
-            file.unlink()
-            raise Refused(422, message="the content doesn't have the checksum that was announced")
-        file.replace(self.storage.object(oid))
-
-    def verify(self) -> Any:
-        asked = self.json()
-        if not self.storage.object(asked["oid"]).exists():
-            raise Refused(404, message="no such object")
-        return {}
-
     def commit(self, kinds: str, id: str, revision: str) -> Any:
         repo = self.find(kinds, id)
         pull = "create_pr" in self.query
@@ -478,7 +276,7 @@ class _Handler(BaseHTTPRequestHandler):
 _REPO = r"(?P<id>[\w.-]+/[\w.-]+)"
 _API = rf"/api/(?P<kinds>models|datasets|spaces)/{_REPO}"
 _REVISION = r"(?P<revision>refs/(?:pr|convert)/\w+|[^/]+)"
-_ROUTES: list[tuple[tuple[str, ...], str, Callable[..., Any]]] = [
+_Handler.routes = [
     (("GET",), "/api/whoami-v2", _Handler.whoami),
     (("POST",), "/api/repos/create", _Handler.create_repo),
     (("POST",), "/api/validate-yaml", _Handler.validate_yaml),

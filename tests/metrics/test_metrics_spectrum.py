@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from patterns import blobs, blur, gains, generator, noise
 
 from hfgen.errors import UserError
 from hfgen.metrics import (
@@ -15,32 +16,6 @@ from hfgen.metrics import (
     spectral_distance,
     spectral_window,
 )
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def noise(count: int, side: int = 32, channels: int = 1, seed: int = 0) -> torch.Tensor:
-    return torch.randint(256, (count, channels, side, side), generator=generator(seed), dtype=torch.uint8)
-
-
-def blobs(count: int, side: int = 32, seed: int = 0) -> torch.Tensor:
-    """Smooth random shapes with sharp edges."""
-    waves = torch.rand(count, 1, 4, 4, generator=generator(seed))
-    smooth = torch.nn.functional.interpolate(waves, size=side, mode="bicubic")
-    return torch.where(smooth > 0.5, 220, 30).to(torch.uint8)
-
-
-def gains(side: int, sigma: float) -> torch.Tensor:
-    frequency = torch.fft.fftfreq(side, dtype=torch.float64)
-    return torch.exp(-2 * (math.pi * sigma) ** 2 * (frequency[:, None] ** 2 + frequency**2))
-
-
-def blur(images: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Circular Gaussian blur, exact in frequency, rounded to 8 bits."""
-    transformed = torch.fft.fft2(images.double()) * gains(images.shape[-1], sigma)
-    return torch.fft.ifft2(transformed).real.round().clamp(0, 255).to(torch.uint8)
 
 
 def cropped_fields(count: int, side: int, sigma: float, seed: int = 0) -> torch.Tensor:
@@ -256,69 +231,6 @@ def test_bands_are_means_of_the_bins_between_their_edges() -> None:
     for name, (above, up_to) in edges.items():
         expected = power[:, (radius > above) & (radius <= up_to)].mean(1)
         np.testing.assert_allclose(getattr(spectrum, name), expected, rtol=1e-9)
-
-
-def test_the_spectral_distance_of_a_blur_is_that_of_its_known_factor() -> None:
-    images = noise(300)
-    distance = spectral_distance(power_spectrum(images), power_spectrum(blur(images, 0.5)), paired=True)
-    power = gains(32, 0.5).square().reshape(-1)
-    frequency = torch.fft.fftfreq(32, dtype=torch.float64)
-    ring = torch.ceil(torch.hypot(frequency[:, None], frequency).reshape(-1) * 32)
-    logs = torch.stack([power[ring == number].mean().log() for number in range(1, 24)])
-    assert distance.value == pytest.approx(float(logs.square().mean().sqrt()), rel=5e-3)
-    assert distance.high - distance.low < 0.01 * distance.value
-
-
-def test_the_spectral_distance_sees_checkerboards_in_the_corners_alone() -> None:
-    images = blobs(200)
-    x = torch.arange(32)
-    board = (images + 8 * ((x[:, None] + x) % 2)).to(torch.uint8)
-    real, fake = power_spectrum(images), power_spectrum(board)
-    assert spectral_distance(real, fake, paired=True).low > 0.3
-    torch.testing.assert_close(real.bands, fake.bands)
-
-
-def test_the_spectral_distance_of_a_set_to_itself_is_0() -> None:
-    spectrum = power_spectrum(noise(40))
-    assert spectral_distance(spectrum, spectrum, paired=True).value == 0
-    alone = spectral_distance(spectrum, spectrum)
-    assert alone.value == alone.low == 0 < alone.high
-
-
-@pytest.mark.parametrize("change", [0.0, 0.3])
-def test_the_interval_of_the_spectral_distance_holds_the_truth(change: float) -> None:
-    from hfgen.metrics import PowerSpectrum
-
-    slopes = torch.linspace(-1, 1, 9, dtype=torch.float64)
-
-    def spectrum(seed: int, count: int, change: float) -> PowerSpectrum:
-        # Powers with a heavy tail, correlated over the rings, of mean exp(change * slope).
-        shared, own = (torch.randn(count, n, generator=generator(seed + n), dtype=torch.float64) for n in (1, 9))
-        powers = (change * slopes + 0.6 * shared + 0.4 * own - 0.26).exp()
-        return PowerSpectrum(slopes[:8], powers[:, :8], powers[:, 8], powers[:, 8:], *powers[:, :3].T)
-
-    truth, held, values = float((change * slopes).square().mean().sqrt()), 0, []
-    for seed in range(200):
-        estimate = spectral_distance(spectrum(20 * seed, 200, 0.0), spectrum(10_000 + 20 * seed, 150, change))
-        held += estimate.low <= truth <= estimate.high
-        values.append(estimate.value)
-    # The interval is wide for equal distributions, whose square is 0 on average.
-    assert held >= 180
-    if change:
-        assert held <= 198
-        assert sum(values) / 200 == pytest.approx(truth, rel=0.05)
-
-
-@settings(max_examples=10, deadline=None)
-@given(st.integers(0, 2**32), st.permutations(range(20)))
-def test_the_spectral_distance_is_blind_to_order_and_side(seed: int, order: list[int]) -> None:
-    real, fake = noise(20, 16, seed=seed), blobs(20, 16, seed=seed)
-    distance = spectral_distance(power_spectrum(real), power_spectrum(fake))
-    for other in (
-        spectral_distance(power_spectrum(real[order]), power_spectrum(fake)),
-        spectral_distance(power_spectrum(fake), power_spectrum(real)),
-    ):
-        assert other.value == pytest.approx(distance.value) and other.high == pytest.approx(distance.high)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from test_training_loop import backward, make_trainer
-from tiny import tiny_config
+from tiny import backward, make_trainer, tiny_config
 
 import hfgen
 from hfgen.errors import UserError

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_training_loop import backward, make_trainer
+from tiny import backward, make_trainer
 
 import hfgen
 from hfgen.errors import UserError

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_training_loop import backward, make_trainer
+from tiny import backward, make_trainer
 
 from hfgen.errors import UserError
 from hfgen.families.pix2pix import Pix2Pix

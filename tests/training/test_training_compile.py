@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_training_loop import make_trainer
+from tiny import make_trainer
 from torch import Tensor, nn
 
 from hfgen.devices import choose_kernels

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_config
+from tiny import make_trainer, tiny_config
 
 import hfgen
 from hfgen.errors import UserError
@@ -15,25 +15,9 @@ from hfgen.training.cadence import Cadence
 from hfgen.training.checkpoints import load_checkpoint, newest_checkpoint
 from hfgen.training.interrupts import Interrupted
 from hfgen.training.meters import Reading
-from hfgen.training.phases import Draws, Loss, Phase, Step
+from hfgen.training.phases import Draws, Phase, Step
 from hfgen.training.train import open_data, train
 from hfgen.training.trainer import Trainer
-
-
-def make_trainer(family: str, data: Path, *overrides: str) -> Trainer:
-    from accelerate import Accelerator
-
-    config = tiny_config(family, data, "--precision=fp32", *overrides)
-    return Trainer(config, open_data(config), Accelerator())
-
-
-def backward(trainer: Trainer, phase: Phase, step: Step) -> Loss:
-    """A phase's loss, whose gradient is then in the networks that it trains."""
-    trainer.train_only(phase)
-    with trainer.computing("off"):
-        loss = trainer.modules[phase.name](step)
-    loss.total.backward()
-    return loss
 
 
 def test_every_loss_reaches_the_parameters_it_should_and_no_others(family: str, glyph_folder: Path, tmp_path: Path):
@@ -168,89 +152,6 @@ def test_a_folder_is_refused_before_the_data_is_opened(trained: Path, glyph_fold
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-class Overflowing(torch.autograd.Function):
-    """The identity, whose gradient is infinite."""
-
-    @staticmethod
-    def forward(ctx, x):
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return gradient * torch.inf
-
-
-def overflow_at(trainer: Trainer, step: int) -> None:
-    """Let the first phase's gradient overflow at a step."""
-    module = trainer.modules[trainer.phases[0].name]
-    loss = module.loss
-
-    def broken(networks, seen):
-        result = loss(networks, seen)
-        return result._replace(total=Overflowing.apply(result.total)) if seen.index == step else result
-
-    module.loss = broken
-
-
-def test_a_loss_that_is_not_finite_stops_with_its_name_and_step(glyph_folder: Path, tmp_path: Path):
-    config = tiny_config("vae", glyph_folder, "--model.lr=1e30", "--warmup_images=0")
-    message = (
-        r"vae/(kl|mse|nll) was non-finite at step 1 \(image 16\); there is no checkpoint yet: repeat .*--on_nonfinite"
-    )
-    with pytest.raises(UserError, match=message):
-        train(config, tmp_path / "run")
-
-
-def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(family: str, glyph_folder: Path, tmp_path: Path):
-    trainer = make_trainer(family, glyph_folder, "--on_nonfinite=skip")
-    overflow_at(trainer, 1)
-    trainer.step()
-    before = {name: {k: v.clone() for k, v in net.state_dict().items()} for name, net in trainer.networks.items()}
-    optimizer = trainer.optimizers[trainer.phases[0].name]
-    moments = [{key: value.clone() for key, value in entry.items()} for entry in optimizer.state.values()]
-    trainer.step()
-    for name in trainer.phases[0].trains:
-        after = trainer.networks[name].state_dict()
-        assert all(torch.equal(before[name][key], after[key]) for key in after)
-    for old, new in zip(moments, optimizer.state.values(), strict=True):
-        assert all(torch.equal(old[key], new[key]) for key in old)
-    trainer.step()
-    assert any(
-        not torch.equal(before[name][key], value)
-        for name in trainer.phases[0].trains
-        for key, value in trainer.networks[name].state_dict().items()
-    )
-
-
-def test_skipped_updates_are_counted_and_told(glyph_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    trainer = make_trainer("vae", glyph_folder, "--on_nonfinite=skip")
-    cadence = Cadence(trainer, tmp_path)
-    overflow_at(trainer, 1)
-    while trainer.images_seen < 64:
-        trainer.step()
-        cadence.after_step()
-    first, second = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
-    assert first["vae/gradient_norm/nonfinite"] == 1 and "vae/gradient_norm/nonfinite" not in second
-    assert "vae/gradient_norm was non-finite in 1 steps before image 32" in caplog.text
-
-
-@pytest.mark.parametrize("family", ["vqvae", "gan"])
-def test_a_line_without_a_finite_term_is_told_and_the_run_goes_on(
-    family: str, glyph_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
-    trainer = make_trainer(family, glyph_folder, "--on_nonfinite=skip")
-    cadence = Cadence(trainer, tmp_path)
-    with torch.no_grad():
-        next(trainer.networks[trainer.phases[0].trains[0]].parameters()).fill_(torch.nan)
-    while trainer.images_seen < 32:
-        trainer.step()
-        cadence.after_step()
-    name = {"vqvae": "vqvae/mse", "gan": "generator/loss"}[family]
-    (line,) = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
-    assert line[f"{name}/nonfinite"] == 2 and name not in line
-    assert f"{name} was non-finite in 2 steps before image 32" in caplog.text and "collapsed" not in caplog.text
-
-
 def test_a_signal_at_a_due_checkpoint_saves_once(glyph_folder: Path, tmp_path: Path):
     saved = []
 
@@ -279,22 +180,6 @@ def test_building_and_publishing_leave_the_callers_random_numbers_alone(
     averaged_pipeline(make_trainer("vae", glyph_folder))
     assert torch.equal(torch.get_rng_state(), before)
     assert len(forked) > 1 and all(devices == [] for devices in forked)
-
-
-def test_stopping_names_the_newest_checkpoint_and_skipping_goes_on_from_it(glyph_folder: Path, tmp_path: Path):
-    from hfgen.training.run_folder import claim_folder
-
-    trainer = make_trainer("vae", glyph_folder)
-    claim_folder(tmp_path, trainer.config, trainer.store, "auto")
-    cadence = Cadence(trainer, tmp_path)
-    overflow_at(trainer, 3)
-    with pytest.raises(UserError, match=r"at step 3 \(image 48\); the newest checkpoint is of image 48"):
-        while True:
-            trainer.step()
-            cadence.after_step()
-    go_on = tiny_config("vae", glyph_folder, "--precision=fp32", "--on_nonfinite=skip")
-    assert train(go_on, tmp_path).is_dir()
-    assert json.loads((tmp_path / "run.json").read_text())["config"]["on_nonfinite"] == "skip"
 
 
 def test_a_collapse_is_told_once_it_lasts(glyph_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_training_loop import make_trainer
+from tiny import make_trainer
 from trainings import Training, tiny_arguments
 
 import hfgen

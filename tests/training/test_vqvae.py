@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_training_loop import make_trainer
+from tiny import make_trainer
 from torch.nn.functional import normalize
 
 import hfgen

@@ -1,4 +1,4 @@
-"""Progress bars of the libraries beneath: ours suffice."""
+"""Progress bars of the libraries below, switched off."""
 
 from __future__ import annotations
 

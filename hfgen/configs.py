@@ -118,7 +118,7 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
     except OSError as error:
         raise UserError(f"config: {path} can't be read ({error.strerror}); give a YAML file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"config: {path} isn't YAML ({' '.join(str(error).split())}); mend it") from None
+        raise UserError(f"config: {path} isn't YAML ({' '.join(str(error).split())}); fix it") from None
     family = values.pop("family", None) if isinstance(values, dict) else None
     if family not in FAMILIES:
         raise UserError(f"family: {family!r} in {path} is unknown; choose one of {', '.join(FAMILIES)}")

@@ -1,4 +1,4 @@
-"""The device and the number format that something computes in: chosen, checked and said in one place."""
+"""The device and the number format that something computes in: chosen, checked and logged in one place."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Compute:
 
     Attributes:
         device: The device.
-        dtype: Of the model's weights and arithmetic; judges of images always compute in float32.
+        dtype: Of the model's weights and arithmetic; feature extractors always compute in float32.
     """
 
     device: torch.device
@@ -83,10 +83,10 @@ class Compute:
 
     @contextlib.contextmanager
     def precise(self) -> Iterator[None]:
-        """Let float32 be float32, and the same again.
+        """Compute float32 in full precision, and reproducibly.
 
-        By default cuDNN rounds the inputs of float32 convolutions to TF32, of 10 bits, and picks its algorithm by a
-        race: enough to move a metric.
+        By default cuDNN rounds the inputs of float32 convolutions to TF32, of 10 bits, and picks its algorithm by
+        timing: enough to change a metric.
         """
         cudnn = torch.backends.cudnn
         with cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False):
@@ -99,8 +99,8 @@ def choose(device: str | torch.device = "auto", dtype: str | torch.dtype = "auto
     Args:
         device: cpu, cuda, cuda:N or mps; `auto` is a GPU that torch can use (CUDA or ROCm before Apple's), else the
             CPU.
-        dtype: fp32, bf16 or fp16. `auto` is fp32 everywhere: half precision moves what is measured (bf16 has 8 bits),
-            and numbers of two devices shall be comparable.
+        dtype: fp32, bf16 or fp16. `auto` is fp32 everywhere: half precision changes what is measured (bf16 has 8 bits),
+            and numbers of two devices have to be comparable.
 
     Raises:
         SettingsError: an unknown name, or this machine has no such device or format; says what to use instead.

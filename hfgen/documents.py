@@ -33,7 +33,7 @@ class Document:
     version: int = 1
 
     def write(self, path: Path, value: dict[str, Any]) -> None:
-        """Write one whole, or not at all.
+        """Write one completely, or not at all.
 
         Raises:
             UserError: it isn't one; the field is named.
@@ -77,7 +77,7 @@ STUDY = Document("study", "study")
 
 
 def _estimates(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, float, float, float]]:
-    """Every number with an interval, and where it stands."""
+    """Every number with an interval, and its place."""
     if isinstance(value, list):
         value = dict(enumerate(value))
     if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: temporary name, fsync, rename; with the permissions that the umask leaves."""
+"""Files that are complete or absent: temporary name, fsync, rename; with the permissions that the umask leaves."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def folder_state(folder: Path) -> str:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file that is never seen half-written."""
+    """Write a file that is never visible half-written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _unused(path, "tmp")
     try:
@@ -100,7 +100,7 @@ def read_json(path: Path) -> Any:
 def atomic_folder(target: Path) -> Iterator[Path]:
     """Fill a temporary folder that becomes `target` on success and vanishes on failure.
 
-    An older `target` is replaced: for an instant it stands under a hidden name, never half-written.
+    An older `target` is replaced: for an instant it has a hidden name, never half-written.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _unused(target, "tmp")
@@ -132,7 +132,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder that is whole until it is gone: killed halfway, its rest stands under a hidden name."""
+    """Remove a folder that is complete until it is gone: killed halfway, the rest has a hidden name."""
     hidden = _unused(folder, "old")
     folder.replace(hidden)
     shutil.rmtree(hidden, ignore_errors=True)

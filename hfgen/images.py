@@ -71,7 +71,7 @@ def grid(images: Tensor, columns: int, zoom: int = 1, gap: int = 2) -> Image.Ima
 
 
 def write_png(path: Path, image: Image.Image) -> None:
-    """Save a picture whole, or not at all."""
+    """Save a picture completely, or not at all."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     write_bytes(path, buffer.getvalue())
@@ -89,7 +89,7 @@ def picture_format(path: Path) -> str:
 
 
 def write_picture(path: Path, image: Image.Image) -> None:
-    """Save a picture in the format of its ending, whole or not at all. PNG and WebP keep every pixel, JPEG doesn't.
+    """Save a picture completely, or not at all, in the format of its ending. PNG and WebP keep every pixel, JPEG not.
 
     Raises:
         SettingsError: the ending is none of those that are written, or the format has no room for the picture.

@@ -19,7 +19,7 @@ COMMANDS = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command of `scripts/benchmarks`."""
-    # tqdm's own setting, read when it is imported: bars would stand between the rows.
+    # tqdm's own setting, read when it is imported: bars would come between the rows.
     os.environ.setdefault("TQDM_DISABLE", "1")
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -1,4 +1,4 @@
-"""Every recipe: its plan as it stands, and a tiny run of it, saved, loaded, sampled and resumed."""
+"""Every recipe: its dry run, and a tiny run of it, saved, loaded, sampled and resumed."""
 
 import json
 import shutil

@@ -32,7 +32,7 @@ _OF_USERS = (
 
 
 class _Once(logging.Filter):
-    """Drops a warning that was said already: one command opens the same data several times."""
+    """Drops a warning that was logged already: one command opens the same data several times."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ def _run(argv: Sequence[str] | None) -> int:
     except UserError as error:
         return _fail(str(error), 2)
     except BrokenPipeError:
-        # Whoever read the output has seen enough; Python would complain once more when it flushes at the end.
+        # The reader has closed the pipe; Python would report it once more when it flushes at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except ModuleNotFoundError as error:

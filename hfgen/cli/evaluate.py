@@ -28,7 +28,7 @@ def register(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Measure one model or somebody's images, or verify an evaluation."""
+    """Measure one model or other tools' images, or verify an evaluation."""
     given = [name for name in ("model", "samples", "verify") if getattr(arguments, name) is not None]
     if len(given) != 1:
         raise SettingsError("model: give MODEL, --samples DATA or --verify DIR, only one of them")

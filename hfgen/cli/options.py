@@ -21,13 +21,13 @@ Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, whose complaints are one line like every other, and which guesses no option from its beginning."""
+    """argparse with errors of one line, and without abbreviated options."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **{"allow_abbrev": False, **options})
 
     def error(self, message: str) -> NoReturn:
-        """Raise the complaint.
+        """Raise the error.
 
         Raises:
             SettingsError: always.
@@ -128,7 +128,7 @@ def add_compute(verb: argparse.ArgumentParser) -> None:
     """Where models run, and in which numbers."""
     help = "auto (a GPU if torch can use one), cpu, cuda, cuda:N or mps"
     verb.add_argument("--device", default="auto", help=help)
-    help = "of models: auto, fp32, bf16 or fp16; auto is fp32, since less moves what is measured"
+    help = "of models: auto, fp32, bf16 or fp16; auto is fp32, since less changes what is measured"
     verb.add_argument("--dtype", default="auto", help=help)
 
 

@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 @contextmanager
 def _published_folder(arguments: argparse.Namespace) -> Iterator[Path]:
-    """The folder as it is, or one made for the occasion: a Space of models, or a built-in set."""
+    """The folder as it is, or a temporary one that is made: a Space of models, or a built-in set."""
     import tempfile
 
     source = arguments.folder

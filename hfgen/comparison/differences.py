@@ -1,4 +1,4 @@
-"""Two models on the same images: how far apart they are, with 95 % intervals, and where reconstructions stand."""
+"""Two models on the same images: how far apart they are, with 95 % intervals; and perception and distortion."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def differences(
     """By metric, for each pair of models that have it: `first`, `second`, `difference` (of first - second), `tie`.
 
     What is measured image by image is paired, which cancels what makes an image hard for every model. What is
-    measured of a set is held against the same real images; see `hfgen.metrics.dependent`. A tie's interval contains
+    measured of a set is compared with the same real images; see `hfgen.metrics.dependent`. A tie's interval contains
     0. Metrics in an extractor's features are left out without `features`; what isn't defined is left out too, and
     noted in `found`.
     """

@@ -8,7 +8,7 @@ from typing import Any
 
 from hfgen.errors import SettingsError
 
-# The first difference is reported, so causes stand before what they change. What isn't named here comes last.
+# The first difference is reported, so causes come before what they change. What isn't named here comes last.
 _REMEDIES = {
     "schema": "evaluate both again with this version of hfgen",
     "data.resolution": "compare models of one resolution",

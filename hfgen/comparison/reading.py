@@ -53,7 +53,7 @@ def _beside_components(psnr: Estimate, linear: Estimate) -> str:
     """Whether it does more than a linear autoencoder of as many numbers."""
     both = f"{number(psnr)} dB against {number(linear)} dB of as many principal components"
     if psnr.high < linear.low:
-        return f"under-trained: {both}, so its blur says nothing of its latent"
+        return f"under-trained: {both}, so its blur says nothing about its latent"
     return f"its reconstructions have {both}"
 
 

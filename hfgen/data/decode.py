@@ -1,6 +1,6 @@
 """One stored image -> 8-bit pixels of the asked size.
 
-In order: the EXIF orientation is applied; 16-bit grey is scaled to 8 bits; transparency is laid on white;
+In order: the EXIF orientation is applied; 16-bit grey is scaled to 8 bits; transparency is composited on white;
 palette, CMYK and the rest become RGB; the square of the shorter side is cut from the centre, converted to the
 asked channels, and brought to the resolution with Lanczos (Pillow's, which antialiases). An image that has
 the resolution already keeps its pixels. An array is taken as it is, if its pixels are whole numbers.
@@ -153,7 +153,7 @@ def _to_grey_or_rgb(image: Image.Image, changes: list[str]) -> Decoded:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         if np.asarray(image.getchannel("A")).min() < 255:
-            changes.append("transparent, laid on white")
+            changes.append("transparent, composited on white")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return Decoded(image.convert(mode), mode == "L", tuple(changes))
 

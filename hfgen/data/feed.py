@@ -40,7 +40,7 @@ class Feed:
     """The batches of a run, by images seen: those of `batch_indices`, bit for bit, however they come.
 
     Where images wait for a disk or cross a bus, a thread gathers the next batch meanwhile: `batch(seen)` starts that
-    of `seen + batch_size`, and gathers by itself what nobody started. Towards a GPU batches lie in page-locked
+    of `seen + batch_size`, and gathers by itself what wasn't started. For a GPU, batches lie in page-locked
     memory, which is copied while the GPU computes.
 
     Args:

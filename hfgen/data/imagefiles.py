@@ -45,7 +45,7 @@ def open_images(
     splits, told = layout.splits, None
     if metadata and list(splits) == ["train"] and (told := _split_column(metadata, paths)) is not None:
         column, splits = told
-        notes.append(f"splits are told by the column {column} of the metadata")
+        notes.append(f"splits are taken from the column {column} of the metadata")
     columns: dict[str, list[Any]] = {"image": [str(folder / path) for path in paths]}
     if metadata:
         columns |= _metadata_columns(folder, metadata, paths)

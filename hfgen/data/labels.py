@@ -63,7 +63,7 @@ def classes_of(column: str, counts: Mapping[Any, int]) -> tuple[Classes | None, 
     if distinct == list(range(len(distinct))) and not any(isinstance(value, str | bool) for value in numbers):
         return Classes(None, numbers), []
     names = [str(key).lower() if isinstance(key, bool) else str(key) for key in distinct]
-    # Words are names of classes without a word more.
+    # Words are names of classes, which needs no note.
     renumbered = all(isinstance(key, int) and not isinstance(key, bool) for key in distinct)
     renumbered = renumbered and distinct != list(range(len(distinct)))
     became = f"classes 0 to {len(names) - 1}" if len(names) > 1 else "class 0"

@@ -109,7 +109,7 @@ def _told_by_names(paths: Sequence[PurePosixPath], folders: list[tuple[str, ...]
     if None in told or len(set(told)) < 2:
         return None
     found = _collect(told)
-    return Layout(found, folders, [f"splits are told by the files' names: {', '.join(found)}"])
+    return Layout(found, folders, [f"splits are taken from the files' names: {', '.join(found)}"])
 
 
 def _told_by_shards(name: str, paths: Sequence[PurePosixPath], folders: list[tuple[str, ...]]) -> Layout | None:

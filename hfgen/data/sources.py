@@ -98,7 +98,7 @@ def _state(path: Path) -> str:
 
 
 def _open_local(name: str, path: Path, config_name: str | None) -> Opened:
-    # It takes no time that a bar would have to show.
+    # It is too fast for a progress bar.
     with without_bars("datasets"):
         return attempt(name, lambda: open_path(name, path, config_name), "check its files")
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from datasets import DatasetBuilder
 
 _LOOKED_AT = 16
-_REMEDY = "check that it is whole, the connection, and that the disk isn't full"
+_REMEDY = "check that it is complete, the connection, and that the disk isn't full"
 
 
 class ColourFound(Exception):

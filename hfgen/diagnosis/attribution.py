@@ -109,7 +109,7 @@ def _of_autoencoder(power: Mapping[str, float]) -> dict[str, float]:
 
 
 def _between(power: Mapping[str, float], kept_back: float) -> dict[str, float]:
-    """What the latent could carry and doesn't, shared out between the encoder and what stands behind it."""
+    """What the latent could carry and doesn't, divided between the encoder and what comes after it."""
     if "unquantised" in power:
         return {"codes": kept_back}
     if "inferred" not in power:

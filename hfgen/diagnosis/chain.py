@@ -48,7 +48,7 @@ def make_stages(
 ) -> Chain:
     """Every intervention that the pipeline allows; what `folder` holds already isn't made again.
 
-    A stage whose images aren't finite is left out. Where the model as it is gives such, it is not intervened on.
+    A stage with non-finite images is left out. Where the model itself gives such images, no intervention is made.
 
     Args:
         pipeline: On any device; refits are in fp32.

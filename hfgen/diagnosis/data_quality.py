@@ -12,7 +12,7 @@ from hfgen.errors import UserError
 from hfgen.metrics import luma
 
 # Deviation in pixels of the Gaussian that a camera's or a renderer's pixel area amounts to: images are taken for
-# sharp up to `_SHARP`, and held against images of `_PIXEL`.
+# sharp up to `_SHARP`, and compared with images of `_PIXEL`.
 _PIXEL, _SHARP = 0.4, 0.64
 _EXPONENTS = (1.0, 3.0, 21)
 _ROUNDING = 1 / (12 * 255**2)

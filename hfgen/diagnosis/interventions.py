@@ -147,7 +147,7 @@ def inferred(network: Any, images: Tensor, known: Posterior, steps: int) -> Tens
     """Reconstructions from the means that the VAE's own objective prefers, found image by image; uint8.
 
     Adam on the squared error + price |z - centre|^2 / variance, from the encoder's mean. What it gains is the
-    encoder's gap (Cremer et al., 1801.03558): what is beyond it, in `best_latents`, the noise stands against.
+    encoder's gap (Cremer et al., 1801.03558): what is beyond it, in `best_latents`, the noise prevents.
     """
     wanted = inputs_of(network, images)
     with torch.no_grad():
@@ -181,7 +181,7 @@ def from_fitted_density(network: Any, images: Tensor, count: int, batch: int, se
 def invert(generator: Any, images: Tensor, shape: tuple[int, ...], steps: int, starts: int, seed: int) -> Tensor:
     """The nearest image to each uint8 one that a generator of noise makes, by descent from `starts` latents.
 
-    Each descent begins at the nearest of 16 random latents, since a generator's error has many valleys.
+    Each descent begins at the nearest of 16 random latents, since a generator's error has many local minima.
     """
     wanted, tried = inputs_of(generator, images), 16
 

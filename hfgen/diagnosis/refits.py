@@ -19,7 +19,7 @@ from hfgen.seeds import derive_seed
 
 Condition = Literal["decoder", "free", "adversarial"]
 
-# Above so many weights a network was trained with smaller steps, and is torn apart by larger ones.
+# Above so many weights a network was trained with smaller steps, and diverges with larger ones.
 _SMALL, _LR_SMALL, _LR_LARGE = 5_000_000, 2e-3, 1e-4
 _ADVERSARIAL_WEIGHT = 0.5
 _CLIP = 1.0

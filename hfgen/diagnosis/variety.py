@@ -50,7 +50,7 @@ class Variety:
 
 
 def variety(real: HeldOut, samples: Tensor, seed: int, notes: metrics.Collector) -> Variety:
-    """Hold uint8 samples (n, C, R, R) against the held-out images; what isn't defined is noted in `notes`."""
+    """Compare uint8 samples (n, C, R, R) with the held-out images; what isn't defined is noted in `notes`."""
     features = real.extractor.features(samples)
     found = metrics.Collector("variety: ")
     shares = "precision, recall, density, coverage"
@@ -69,7 +69,7 @@ def variety(real: HeldOut, samples: Tensor, seed: int, notes: metrics.Collector)
 def _duplicates(real: Tensor, features: Tensor) -> Estimate:
     """Share of the samples nearer to another one than a hundredth of real images are to each other.
 
-    Each half of a set is held against the other half.
+    Each half of a set is compared with the other half.
     """
     halves = [values[: len(values) // 2 * 2].tensor_split(2) for values in (real, features)]
     expected, found = (nearest_distances(first, second) for first, second in halves)

@@ -63,7 +63,7 @@ def dataset_card(record: dict[str, Any], columns: list[str]) -> str:
             f"- {', '.join(f'{name} {number}' for name, number in protocol['versions'].items())}",
             "",
             "## Metrics",
-            "95 % intervals; the baseline holds training images against the same held-out ones.",
+            "95 % intervals; the baseline compares training images with the same held-out ones.",
             "",
             "| metric | value | other real images |",
             "|---|---|---|",

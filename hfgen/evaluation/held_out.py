@@ -1,4 +1,4 @@
-"""DATA -> the held-out images that everything is held against; how many there are is known before any is decoded."""
+"""DATA -> the held-out images that everything is compared with; how many there are is known before any is decoded."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _LOOKS_OF_A_HEAVY_JUDGE = 500
 
 @dataclass(frozen=True)
 class RealImages:
-    """What everything is held against.
+    """What everything is compared with.
 
     Attributes:
         images: Held-out images, uint8 (n, C, R, R).
@@ -36,10 +36,10 @@ class RealImages:
         extractor: The judge.
         features: Of `images`; float64 (n, D).
         other_features: Of `others`.
-        spectrum: Of `images`; its window is for all images that are held against them.
+        spectrum: Of `images`; its window is for all images that are compared with them.
         sharpness: Of `images`, (n,) by name.
         recognised: What an image must have to be of one of the known classes; None where there are none.
-        baseline: `others` held against `images`, as samples are.
+        baseline: `others` compared with `images`, as samples are.
         notes: What was converted or guessed of the data, and what the baseline lacks; a line each.
         seed: Of all resampling.
     """
@@ -84,10 +84,10 @@ class Measured:
 def real_images(
     images: Tensor, others: Tensor, labels: Tensor | None, extractor: metrics.Extractor, seed: int
 ) -> RealImages:
-    """Describe the held-out images, and hold the others against them.
+    """Describe the held-out images, and compare the others with them.
 
     Raises:
-        UserError: the extractor's features aren't finite, or the images are too small for a spectrum.
+        UserError: the extractor's features are non-finite, or the images are too small for a spectrum.
     """
     facts: dict[str, Any] = {
         "images": images,
@@ -297,7 +297,7 @@ def _linear(found: metrics.Collector, real: RealImages, psnr: Tensor, numbers: i
     if (gap := metrics.bootstrap_mean(psnr - scores, seed=seed)).high < 0:
         found.note(
             f"under-trained: its reconstructions are {-gap.value:.2f} dB below those of {numbers} principal components "
-            "of training images, which need as many numbers; its blur says nothing of its latent"
+            "of training images, which need as many numbers; its blur says nothing about its latent"
         )
     return {
         "psnr_linear": metrics.bootstrap_mean(scores, seed=seed),

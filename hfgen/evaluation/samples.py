@@ -1,4 +1,4 @@
-"""Images that somebody else made, and held-out images -> the record of their measurements."""
+"""Images that other tools made, and held-out images -> the record of their measurements."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def evaluate_samples(
     out: Path | None = None,
     device: str | torch.device = "auto",
 ) -> Evaluation:
-    """Measure `n` images that somebody else made, a DATA of its own, against held-out images of `data`.
+    """Measure `n` images that other tools made, a DATA of its own, against held-out images of `data`.
 
     `n` is by default as many as there are on both sides, up to 2000; `resolution` that of the first image. Where one
     side is grey and the other one isn't, both are measured in colour, and a note says so. Arguments and errors are

@@ -24,7 +24,7 @@ _MEMORY_EVERY_SECONDS = 0.002
 
 
 def measure_costs(pipeline: ImagePipeline, *, batch_size: int = BATCH_SIZE, repeats: int = _REPEATS) -> dict[str, Any]:
-    """Run batches as the pipeline stands, on its device, and time them; two before that don't count.
+    """Run batches as the pipeline is, on its device, and time them; two before that don't count.
 
     Returns JSON values: `device`, `threads` (CPU threads of an operation), `batch_size`, `repeats`, and for
     `sampling` and `reconstruction`, where the model does it:

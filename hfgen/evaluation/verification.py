@@ -35,14 +35,15 @@ def verify(place: str | Path, *, device: str = "auto") -> int:
     """Measure an evaluation dataset again and compare; returns how many numbers are the same.
 
     No model and no other data is needed. Bits are the same on the machine and the device that measured; another
-    processor or another version of torch may round differently, and is told so with both numbers.
+    processor or another version of torch may round differently, and is reported with both numbers.
 
     Args:
         place: What `hfgen evaluate` wrote, its `dataset/`, or `org/name[@revision]`, where it was published.
         device: Where to measure; `auto` is the kind of device that the record names, or the CPU where it isn't here.
 
     Raises:
-        UserError: the dataset is damaged or can't be had, or a number differs; the first is named, with how many more.
+        UserError: the dataset is damaged or can't be fetched, or a number differs; the first is named, and how many
+            more.
     """
     folder = _folder_of(place)
     record = RECORD.read(folder / "record.json")
@@ -96,7 +97,7 @@ def _compare(stored: dict[str, Any], measured: dict[str, Any]) -> None:
     first = min(different, key=lambda name: (not name.startswith("metrics"), name))
     was, now = stored.get(first, "absent"), measured.get(first, "absent")
     more = f", and so {len(different) - 1} more" if len(different) > 1 else ""
-    raise UserError(f"verify: {first}: {was} in the record, but {now} measured{more}; evaluate again, or distrust it")
+    raise UserError(f"verify: {first}: {was} in the record, but {now} measured{more}; evaluate again, or don't use it")
 
 
 def _flat(value: Any, path: str = "") -> dict[str, Any]:

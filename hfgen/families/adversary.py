@@ -36,7 +36,7 @@ class Adversary:
     Args:
         adversarial_loss: hinge, nonsaturating, or relativistic (each image's scores against its reconstruction's).
         adversarial_weight: Weight of the adversarial term.
-        adversarial_begin: Share of the run after which the discriminator learns and is listened to.
+        adversarial_begin: Share of the run after which the discriminator learns and its term is added.
         adversarial_warmup: Share of the run over which the weight then rises from 0.
         adaptive: Multiply the weight by |grad nll| / |grad adversarial| at the decoder's last layer.
         penalty: Gamma, the weight of R1 + R2, of an image's mean score, in the discriminator's loss; 0 for none.
@@ -185,7 +185,7 @@ def _backbone(model: str) -> BackboneFeatures:
     """The image network that MODEL is.
 
     Raises:
-        UserError: it can't be had, or isn't one.
+        UserError: it can't be fetched, or isn't one.
     """
     try:
         return BackboneFeatures(resolve_network(model))

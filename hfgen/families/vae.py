@@ -59,7 +59,7 @@ class VAE(Family):
         variance: Of a pixel given the latent, pixels in [-1, 1]; where it is learned, its first value.
         kl_weight: Weight of the KL term; 1 is the evidence lower bound.
         kl_warmup: Share of the run over which that weight rises from 0, so that the latent is used.
-        free_bits: Of KL per latent channel, as the mean over a batch, which less KL doesn't cheapen.
+        free_bits: Of KL per latent channel, as the mean over a batch, below which less KL doesn't lower the loss.
         prior: What samples are decoded from: normal is N(0, I); gaussian and mixture are fitted to the latents of the
             first 4,096 images that the run sees, with full covariances up to 1,024 numbers, else with diagonal ones.
         prior_components: Gaussians in a mixture; fewer where each would have less than 4 images a number.

@@ -14,11 +14,11 @@ from hfgen.training.phases import Loss, Networks, Phase, Step
 
 @dataclasses.dataclass(frozen=True)
 class VQGAN(VQVAE, Adversary):
-    """Settings of a VQGAN: the VQ-VAE's, and those of its adversary, which rests once the prior learns.
+    """Settings of a VQGAN: the VQ-VAE's, and those of its adversary, which stops once the prior learns.
 
     Args:
-        adversarial_begin: Share of the run, less than prior_begin, after which the discriminator learns and is
-            listened to.
+        adversarial_begin: Share of the run, less than prior_begin, after which the discriminator learns and its
+            term is added.
     """
 
     adversarial_begin: float = 0.2

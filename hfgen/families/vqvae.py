@@ -35,7 +35,7 @@ class VQVAE(Family):
         lr: Peak learning rate of the autoencoder.
         conditional: Whether the prior learns the images' classes.
         class_dropout: Share of the images whose class the prior doesn't see, so that guidance has both.
-        prior_begin: Share of the run after which the autoencoder rests and the prior learns its codes.
+        prior_begin: Share of the run after which the autoencoder stops and the prior learns its codes.
         prior_width: Hidden size of the prior.
         prior_layers: Layers of the prior.
         prior_heads: Attention heads of the prior.

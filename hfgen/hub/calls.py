@@ -1,4 +1,4 @@
-"""One call to the Hub: repeated where it may succeed later, explained where it doesn't; no token is ever told."""
+"""One call to the Hub: repeated where it may succeed later, explained where it doesn't; no token is ever shown."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def failures() -> tuple[type[Exception], ...]:
 
 
 def _transport_error() -> type[Exception]:
-    """The HTTP client's own base of errors: huggingface_hub speaks through httpx in 1.x and httpx2 in 2.x."""
+    """The HTTP client's own base of errors: huggingface_hub uses httpx in 1.x and httpx2 in 2.x."""
     from huggingface_hub.errors import HfHubHTTPError
 
     return next(cls for cls in HfHubHTTPError.__mro__ if cls.__name__ == "HTTPError")

@@ -30,7 +30,7 @@ class BackboneExtractor(Extractor):
         model: A local folder, or `org/name[@revision]`.
 
     Raises:
-        UserError: it can't be had, or isn't one.
+        UserError: it can't be fetched, or isn't one.
     """
 
     accuracy = None
@@ -64,7 +64,7 @@ class BackboneExtractor(Extractor):
         return self
 
     def save(self, folder: Path) -> None:
-        """Its name and hash only: the weights may be large, and are had from where they came from."""
+        """Its name and hash only: the weights may be large, and are fetched from where they came from."""
         write_json(folder / FACTS, {"kind": "backbone", "id": self.id, "sha256": self.sha256})
 
 
@@ -76,7 +76,7 @@ class InceptionExtractor(Extractor):
     """The network of the original FID (2015-12-05, 2048 features), through torchmetrics and torch-fidelity.
 
     Raises:
-        UserError: torch-fidelity isn't there, or its weights can't be had.
+        UserError: torch-fidelity isn't there, or its weights can't be fetched.
     """
 
     id = "inception-v3-2015-12-05"
@@ -101,7 +101,7 @@ class InceptionExtractor(Extractor):
                 f"{install_command('inception')} beside a torchvision that fits your torch, or use another extractor"
             ) from None
         except OSError as error:
-            raise UserError(f"extractor: the weights of inception can't be had ({error}); go online once") from None
+            raise UserError(f"extractor: the weights of inception can't be fetched ({error}); go online once") from None
         self.sha256 = hashlib.sha256(safetensors.torch.save(_contiguous(self._network.state_dict()))).hexdigest()
 
     @torch.no_grad()
@@ -130,16 +130,16 @@ def named_extractor(name: str) -> Extractor:
     """The extractor `inception`, or that of a folder or a Hub id. `embedded` and `pixels` are made from images.
 
     Raises:
-        UserError: it can't be had.
+        UserError: it can't be fetched.
     """
     return InceptionExtractor() if name == "inception" else BackboneExtractor(name)
 
 
 def load_extractor(folder: Path) -> Extractor:
-    """What `save` wrote; one that isn't embedded is had from where it came from.
+    """What `save` wrote; one that isn't embedded is fetched from where it came from.
 
     Raises:
-        UserError: it can't be had, or has other weights now.
+        UserError: it can't be fetched, or has other weights now.
     """
     facts = read_json(folder / FACTS)
     kind = facts.get("kind") if isinstance(facts, dict) else None

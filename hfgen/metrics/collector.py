@@ -1,4 +1,4 @@
-"""Many metrics of one set of images: what isn't defined on it is left out, with its reason, and the others stand."""
+"""Many metrics of one set of images: what isn't defined on it is left out, with its reason, and the others are kept."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class Collector:
             # The remedy is for whoever calls the metric alone.
             reason = str(error).partition(";")[0]
         except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
-            # Such as a decomposition that doesn't converge. The images are made and the other metrics stand.
+            # Such as a decomposition that doesn't converge. The images are made and the other metrics are kept.
             reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         else:
             if all(map(_is_sound, found.values() if isinstance(found, dict) else [found])):
                 return found
-            reason = "it isn't a finite number"
+            reason = "it is non-finite"
         self.notes.append(f"{self._prefix}{name}: left out ({reason})")
         return None
 

@@ -3,7 +3,7 @@
 Means and ratios of per-image values use the percentile bootstrap. The Frechet distance and the neighbour
 metrics use the half-sample jackknife (delete-d with d = n/2, Shao & Wu 1989): the spread of a statistic over
 halves of the data is its standard error on the whole, and a half never repeats an image, which a bootstrap
-resample does and nearest neighbours don't forgive.
+resample does, and which biases nearest neighbours.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def bootstrap_of_means(values: Tensor, statistic: Callable[[Tensor], Tensor], *,
     `statistic` maps means (R, K) to (R, S), row by row; there is one estimate for each of the S.
 
     Raises:
-        UserError: not (N, K), fewer than two rows, NaN or infinity, or a statistic that isn't finite.
+        UserError: not (N, K), fewer than two rows, NaN or infinity, or a non-finite statistic.
     """
     values = check_features(values, "values", at_least=2).cpu()
     means = []

@@ -76,7 +76,7 @@ def recognition(confidences: Tensor, distances: Tensor) -> Recognition:
 def accepted_modes(
     classes: Tensor, confidences: Tensor, features: Tensor, real_features: Tensor, needed: Recognition
 ) -> Tensor:
-    """Classes (M,) with -1 for images that aren't recognised: garbage is of no mode.
+    """Classes (M,) with -1 for images that aren't recognised as any.
 
     `confidences` (M,): how sure the classifier is, in [0, 1]. The distance is that of the features (M, D) to the
     nearest of real images (N, D).

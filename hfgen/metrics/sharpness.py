@@ -1,4 +1,4 @@
-"""How sharp an image is: a panel of scores, because each of them is fooled by something.
+"""How sharp an image is: several scores, because each of them fails on something.
 
 Noise raises the variance of the Laplacian, contrast moves it and Tenengrad, and the blur effect hardly sees either.
 Read all three relative to real images, in both directions, beside the spectrum.

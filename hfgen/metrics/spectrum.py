@@ -2,7 +2,7 @@
 
 Frequencies are in cycles per pixel. Powers are |F|^2 / (H W)^2 of the luma, so that those of an image's
 non-DC bins sum to its variance (Parseval). Rings stop at the Nyquist frequency .5; the corners of the
-spectrum, where checkerboards live, are kept apart.
+spectrum, where checkerboards appear, are kept apart.
 
 The discrete transform joins opposite borders. Where they differ, as in photographs, that step is power at all
 frequencies, which no blur removes: such sets are measured through a Hann window (see `spectral_window`).

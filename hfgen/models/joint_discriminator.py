@@ -12,7 +12,7 @@ from hfgen.models.discriminator import ImageDiscriminator, Join, Score
 class JointDiscriminator(ImageDiscriminator):
     """Images (N, C, R, R) in [-1, 1] and latents (N, ...) -> one score a pair (N,); higher is from the encoder.
 
-    A layer on the features of an `ImageDiscriminator` meets what two layers make of the flattened latent.
+    A layer on the features of an `ImageDiscriminator` combines them with what two layers make of the flattened latent.
     """
 
     def __init__(self, channels: int, resolution: int, width: int, max_width: int, latent: int) -> None:

@@ -46,7 +46,7 @@ class Whitening(nn.Module):
         """To those of training images, (N, D) with N at least 2."""
         values = statistics.double()
         mean, deviation = values.mean(0), values.std(0)
-        # What is the same for all images tells nothing; its rounding, enlarged, would drown the rest.
+        # What is the same for all images tells nothing; its rounding, enlarged, would dominate the rest.
         scale = torch.where(deviation > _NEGLIGIBLE, deviation, 1)
         scaled = _drawn_in((values - mean) / scale)
         centre = scaled.mean(0)

@@ -12,7 +12,7 @@ from torch.nn.functional import relu, softplus
 
 
 def relativistic_loss(better: Tensor, worse: Tensor) -> Tensor:
-    """softplus(worse - better), averaged: `better` shall score higher than its partner `worse`, both (N,).
+    """softplus(worse - better), averaged: `better` should score higher than its partner `worse`, both (N,).
 
     The discriminator calls it with (real, fake), the generator with (fake, real): every real image is
     compared with a fake, which leaves no region of the data without gradient (RpGAN; Jolicoeur-Martineau,
@@ -22,7 +22,7 @@ def relativistic_loss(better: Tensor, worse: Tensor) -> Tensor:
 
 
 def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Half of mean relu(1 - real) + mean relu(1 + fake): 1 for a blind discriminator, 0 beyond the margins.
+    """Half of mean relu(1 - real) + mean relu(1 + fake): 1 where all scores are 0, 0 beyond the margins.
 
     Scores of any shape; the generator minimises -mean(fake) (Lim and Ye, 1705.02894; half as in 2012.09841's code).
     """
@@ -30,7 +30,7 @@ def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def nonsaturating_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Mean softplus(-real) + mean softplus(fake): 2 log 2 for a blind discriminator.
+    """Mean softplus(-real) + mean softplus(fake): 2 log 2 where all scores are 0.
 
     Scores of any shape, as logits of "real"; the generator minimises mean softplus(-fake) (Goodfellow et al.,
     1406.2661, section 3).
@@ -80,7 +80,8 @@ class ScoreAverages(nn.Module):
 def lecam_penalty(real: Tensor, fake: Tensor, averages: ScoreAverages) -> Tensor:
     """Mean (real - averages.fake)^2 + mean (fake - averages.real)^2, scores of any shape.
 
-    It keeps a discriminator of few images from parting the two ever further (Tseng et al., 2104.03310, equation 4).
+    It keeps a discriminator of few images from separating the two further and further (Tseng et al., 2104.03310,
+    equation 4).
     """
     return (real.float() - averages.fake).square().mean() + (fake.float() - averages.real).square().mean()
 
@@ -140,10 +141,10 @@ def discriminator_warning(loss: float, margin: float) -> str | None:
     """What is wrong with a discriminator of this mean loss and mean score(real) - score(fake), or None.
 
     The bounds are rules of thumb: below a loss of .02 the generator's gradient has all but vanished; a margin
-    below .001 at a loss of log 2 or more says that the scores tell nothing apart.
+    below .001 at a loss of log 2 or more says that the scores separate nothing.
     """
     if loss < 0.02:
-        return f"the discriminator tells nearly every image apart (loss {loss:.3f}): the generator learns little"
+        return f"the discriminator recognises nearly every image (loss {loss:.3f}): the generator learns little"
     if abs(margin) < 1e-3 and loss > math.log(2) - 1e-3:
-        return f"the discriminator tells nothing apart (loss {loss:.3f}, margin {margin:.4f})"
+        return f"the discriminator doesn't tell real from generated images (loss {loss:.3f}, margin {margin:.4f})"
     return None

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def feature_distance(features: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
-    """Squared distance of features of unit length, meaned over places and layers, one value an image (N,), in [0, 4].
+    """Squared distance of features of unit length, averaged over places and layers, one value an image (N,), in [0, 4].
 
     LPIPS with equal weights instead of learnt ones (Zhang et al., 1801.03924, equation 1), in fp32.
 
@@ -26,5 +26,5 @@ def _layer(one: Tensor, other: Tensor) -> Tensor:
 
 
 def _unit(features: Tensor) -> Tensor:
-    # Inside the root: where features are all zero, the gradient of a norm isn't finite.
+    # Inside the root: where features are all zero, the gradient of a norm is non-finite.
     return features * features.square().sum(1, keepdim=True).add(1e-10).rsqrt()

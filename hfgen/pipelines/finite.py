@@ -39,7 +39,7 @@ def counted(what: str, first: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def finite_outputs(pipeline: Any) -> Iterator[None]:
-    """Within, a network of the pipeline whose output isn't finite raises `NonFinite`.
+    """Within, a network of the pipeline whose output is non-finite raises `NonFinite`.
 
     Looked at are the networks and their direct parts (encoder, decoder, ...), which costs next to nothing; only where
     one fails is it run again, module by module.
@@ -98,7 +98,7 @@ def _check(path: str, networks: Mapping[str, nn.Module]) -> Any:
 
 
 def _first_inside(module: nn.Module, inputs: Any, options: Any) -> tuple[str, nn.Module] | None:
-    """The first of the modules without parts whose output isn't finite, in the order in which they are run."""
+    """The first of the modules without parts whose output is non-finite, in the order in which they are run."""
     found: list[tuple[str, nn.Module]] = []
     handles = [
         part.register_forward_hook(

@@ -28,7 +28,7 @@ class ImagePipeline(DiffusionPipeline):
 
     component_names: ClassVar[tuple[str, ...]] = ()
     strict_loader: ClassVar[Callable[..., Any] | None] = None
-    """Loads `(cls, place, **options)` without remote code, where somebody knows the networks' classes already."""
+    """Loads `(cls, place, **options)` without remote code, where the networks' classes are known already."""
     _side: int | None = None
 
     @classmethod
@@ -793,7 +793,7 @@ def _wide(numbers: Tensor, device: torch.device) -> Tensor:
 
 
 def _truncate(numbers: Tensor, bound: float) -> Tensor:
-    """Standard normal numbers -> such as are distributed as N(0, 1) within [-bound, bound], in the same order.
+    """Standard normal numbers -> numbers that are distributed as N(0, 1) within [-bound, bound], in the same order.
 
     On the CPU, in float64.
     """
@@ -811,7 +811,7 @@ def _check_labels(class_labels: int | Sequence[int] | Tensor, count: int, classe
         ValueError: another number of them, one out of range, or a model without classes.
     """
     if not classes:
-        raise ValueError("class_labels: the model knows no classes; leave them out")
+        raise ValueError("class_labels: the model has no classes; leave them out")
     labels = torch.as_tensor(class_labels, dtype=torch.int64)
     labels = labels.expand(count) if labels.ndim == 0 else labels
     if labels.shape != (count,):
@@ -823,7 +823,7 @@ def _check_labels(class_labels: int | Sequence[int] | Tensor, count: int, classe
 
 
 def _class_reference(cls: type, folder: Path) -> list[str]:
-    """[library, class] as model_index.json names them; a class of our own brings its file along."""
+    """[library, class] as model_index.json names them; a class of hfgen's own is copied with its file."""
     library = cls.__module__.split(".")[0]
     if library in ("diffusers", "transformers"):
         return [library, cls.__name__]

@@ -1,4 +1,4 @@
-"""Which files hold a network's weights, and what they promise before anything is built or read."""
+"""Which files hold a network's weights, and what their headers declare before anything is built or read."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def write_card(contents: Contents, to: str, found: dict[str, Any], license: str 
         to: The repository.
         found: What the clean process found in a model (`first_images`); {} for a dataset.
         license: The user's choice, if any; else what `before` says; else mit, or unknown where the images are
-            somebody's.
+            other people's.
         before: The README that is there: its text, and the metadata that isn't ours, are kept.
 
     Raises:
@@ -60,7 +60,7 @@ def check_card(text: str, kind: str) -> None:
     try:
         data = cards[kind](text).data.to_dict()
     except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"README.md: its metadata isn't valid ({' '.join(str(error).split())}); mend it") from None
+        raise UserError(f"README.md: its metadata isn't valid ({' '.join(str(error).split())}); fix it") from None
     needed = {"model": ("license", "library_name"), "dataset": ("license",), "space": ("sdk", "title")}[kind]
     missing = next((field for field in needed if not data.get(field)), None)
     if missing is not None:
@@ -114,9 +114,9 @@ def split_card(readme: str) -> tuple[dict[str, Any], str]:
     try:
         metadata = yaml.safe_load(match[2]) or {}
     except yaml.YAMLError as error:
-        raise UserError(f"README.md: its metadata isn't YAML ({' '.join(str(error).split())}); mend it") from None
+        raise UserError(f"README.md: its metadata isn't YAML ({' '.join(str(error).split())}); fix it") from None
     if not isinstance(metadata, dict):
-        raise UserError("README.md: its metadata isn't `name: value` lines; mend it")
+        raise UserError("README.md: its metadata isn't `name: value` lines; fix it")
     return metadata, readme[match.end() :]
 
 

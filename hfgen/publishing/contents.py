@@ -86,7 +86,7 @@ def collect(folder: Path, to: str, workspace: Path, evidence: Evidence = _NONE) 
     Args:
         folder: A run, its `pretrained/`, a checkpoint; a folder with record.json (or comparison.json, or data.json) and
             dataset/; or a Space, which has app.py.
-        to: The repository, whose name stands in the records for the folders of this machine.
+        to: The repository, whose name replaces the folders of this machine in the records.
         workspace: An empty folder.
         evidence: Of a model.
 

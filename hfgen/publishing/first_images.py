@@ -53,7 +53,7 @@ def draw(pipe: Any, count: int) -> list[Any]:
         given["condition"] = torch.rand(shape, generator=generators[0]) * 2 - 1
     drawn = pipe(batch_size=count, generator=generators, output_type="pt", **given).images
     if len(drawn) != count or not torch.isfinite(drawn).all():
-        raise ValueError(f"{count} images were asked for; {len(drawn)} came, or such as aren't finite")
+        raise ValueError(f"{count} images were asked for; {len(drawn)} came, or some of them have non-finite pixels")
     return VaeImageProcessor().postprocess(drawn, output_type="pil", do_denormalize=[False] * count)
 
 

@@ -1,4 +1,4 @@
-"""Programs that run where hfgen can't be imported, as at anybody's who doesn't have it."""
+"""Programs that run where hfgen can't be imported, as on any machine without it."""
 
 from __future__ import annotations
 

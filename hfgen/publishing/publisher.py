@@ -38,7 +38,7 @@ class DryRun:
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """What stands on the Hub now.
+    """What is on the Hub now.
 
     Attributes:
         url: The repository's page.
@@ -85,7 +85,7 @@ def publish(
 ) -> Published:
     """Publish a checkpoint, an evaluation dataset or a Space, by what `folder` holds, as one commit.
 
-    Repeating it makes no commit. Until the commit is made, nobody sees anything of it.
+    Repeating it makes no commit. Until the commit is made, nothing of it is visible.
 
     Args:
         folder: See `contents.collect`.
@@ -142,7 +142,7 @@ class _Assembled:
         """All files, with a README that keeps the text of `before`, the one on the Hub.
 
         Raises:
-            UserError: the README isn't valid, or tells a token or a path of this machine.
+            UserError: the README isn't valid, or holds a token or a path of this machine.
         """
         readme = self.contents.readme if self.contents.readme is not None else before
         if self.contents.kind == "space":
@@ -217,8 +217,8 @@ def _commit(repository: Repository, assembled: _Assembled, message: str) -> Publ
                 return Published(repository.url, pull, ())
     additions = [assembled.addition(name, files[name]) for name in changed]
     commit = repository.commit(additions, removed, message, head)
-    stands = repository.tree(commit)
-    wrong = next((name for name in changed if not _same(assembled.addition(name, files[name]), stands.get(name))), None)
+    there = repository.tree(commit)
+    wrong = next((name for name in changed if not _same(assembled.addition(name, files[name]), there.get(name))), None)
     if wrong is not None:
         raise UserError(f"{wrong}: the Hub holds other bytes than were sent ({repository.url}, {commit}); repeat")
     return Published(repository.url, commit, (*changed, *removed))

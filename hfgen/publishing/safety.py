@@ -42,7 +42,7 @@ def check(contents: Contents, folder: Path, token: str | None) -> None:
 
 
 def check_text(name: str, text: str, machine: list[str], token: str | None) -> None:
-    """Refuse a text that holds a token, or a path of this machine or of somebody's home."""
+    """Refuse a text that holds a token, or a path of this machine or of a home folder."""
     if _TOKEN.search(text) or (token and token in text):
         raise UserError(f"{name}: it holds an access token; remove it, and revoke the token where it was shown")
     here = next((path for path in machine if re.search(rf"(?<![\w.:/-]){re.escape(path)}(?![\w.-])", text)), None)

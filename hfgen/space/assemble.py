@@ -40,7 +40,7 @@ def assemble(
     results: Path | None = None,
     pin: Callable[[str], Pinned] | None = None,
 ) -> None:
-    """Write the Space's repository to `out`, whole or not at all; the same arguments give the same bytes.
+    """Write the Space's repository to `out`, completely or not at all; the same arguments give the same bytes.
 
     Args:
         source: A folder with app.py, README.md and requirements.txt, such as spaces/compare.

@@ -120,7 +120,7 @@ def rows(loaded: LoadedModels) -> list[list[Any]]:
 
 
 def _rounded(value: float | None) -> float | None:
-    """To as many digits as anybody reads."""
+    """Rounded as it is shown."""
     return None if value is None else float(f"{value:.4g}")
 
 
@@ -197,7 +197,7 @@ def _precision_recall(records: dict[str, dict[str, Any]]) -> str:
         return markup.paragraphs("No model here draws samples, so there is no variety to measure.")
     alt = "; ".join(f"{name}: recall {a['value']:.2f}, precision {b['value']:.2f}" for name, (a, b) in points.items())
     caption = "Precision: the share of samples that lie near a real image; recall: the share of real images that lie "
-    caption += "near a sample. A crisp model that drops modes stands high and to the left."
+    caption += "near a sample. A crisp model that drops modes lies at the top left."
     picture = markup.chart(encode(plane(points, list(records), "recall", "precision")), alt)
     names = {name: name for name in ("precision", "recall", "density", "coverage")}
     rows = [*_rows(records, names), *_rows({"other real images": {"metrics": real}}, names)]

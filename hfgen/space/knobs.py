@@ -1,4 +1,4 @@
-"""Hands on the latent: a reconstruction with noise, without quantisation, or from its first channels; interpolation."""
+"""Interventions on the latent: reconstruction with noise, without quantisation, or of some channels; interpolation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hfgen.pipelines import ImagePipeline
 
 @dataclass(frozen=True)
 class Knobs:
-    """What is done to a latent before it is decoded. As they stand here: what `pipeline.reconstruct` does.
+    """What is done to a latent before it is decoded. By default, what `pipeline.reconstruct` does.
 
     Attributes:
         noise: Decode a sample of the posterior, drawn by `seed`, instead of its mean.
@@ -40,7 +40,7 @@ class Reconstructed:
 
 @torch.no_grad()
 def reconstruct(pipeline: ImagePipeline, images: Tensor, knobs: Knobs) -> Reconstructed:
-    """Encode uint8 images (N, C, R, R), turn the knobs that the model has, and decode.
+    """Encode uint8 images (N, C, R, R), set the knobs that the model has, and decode.
 
     The rate is KL(q(z | x) || N(0, I)) of the channels kept, or as many codes of log2(codebook size) bits.
     """
@@ -72,7 +72,7 @@ def reconstruct(pipeline: ImagePipeline, images: Tensor, knobs: Knobs) -> Recons
 
 
 def latent_channels(pipeline: ImagePipeline) -> int:
-    """How many channels its latent has; 0 where it has none to turn."""
+    """How many channels its latent has; 0 where there are none to set."""
     network = pipeline.autoencoding_network
     return 0 if network is None else int(network.config.get("latent_channels") or 0)
 

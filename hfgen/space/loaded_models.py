@@ -162,7 +162,7 @@ def _record(folder: Path) -> dict[str, Any] | None:
 
 
 def _data_of(models: dict[str, Model]) -> str:
-    """What the first record was measured on, if that can be had here."""
+    """What the first record was measured on, if it can be loaded here."""
     for model in models.values():
         if model.record is not None:
             try:

@@ -1,4 +1,4 @@
-"""A stranger's file -> pixels, or one line that says why not. Nothing of it is kept."""
+"""An uploaded file -> pixels, or one line that says why not. Nothing of it is kept."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _notes(image: Image.Image) -> list[str]:
         "the first of several frames": getattr(image, "is_animated", False),
         "turned as its EXIF says": _orientation(image) != 1,
         "16-bit levels scaled to 8 bits": image.mode.startswith("I"),
-        "transparency laid on white": image.has_transparency_data,
+        "transparency composited on white": image.has_transparency_data,
         "CMYK converted to RGB without a colour profile": image.mode == "CMYK",
     }
     return [note for note, applies in notes.items() if applies]

@@ -17,7 +17,7 @@ from hfgen.training.warm_start import copy_latent_statistics, has_weights
 
 
 def averaged_pipeline(trainer: Trainer) -> Any:
-    """The pipeline; None but in the main process, though all must ask together."""
+    """The pipeline; None except in the main process; all processes must call it together."""
     averages = _full_averages(trainer)
     if not trainer.accelerator.is_main_process:
         return None

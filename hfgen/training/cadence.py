@@ -123,7 +123,7 @@ class Cadence:
         for phase in self.trainer.phases:
             begin = f"{phase.name}/"
             own = {name.removeprefix(begin): r.mean for name, r in readings.items() if name.startswith(begin)}
-            # A term without a finite value says nothing of a collapse, and has been told.
+            # A term without a finite value says nothing of a collapse, and has been logged.
             tells = own and all(map(math.isfinite, own.values()))
             text = phase.watch(own) if phase.watch is not None and tells else None
             if text is None:
@@ -136,7 +136,7 @@ class Cadence:
     # Sample grids.
 
     def pipeline(self) -> Any:
-        """What would be published now; None but in the main process.
+        """What would be published now; None except in the main process.
 
         Raises:
             UserError: a non-finite value went into it.
@@ -173,7 +173,7 @@ class Cadence:
         self.trainer.accelerator.wait_for_everyone()
 
     def resume(self) -> None:
-        """Continue from the newest whole checkpoint; where there is none, learn what comes before the first step.
+        """Continue from the newest complete checkpoint; where there is none, learn what comes before the first step.
 
         The main process reads it and sends it to the others, which may see another disk.
         """

@@ -29,7 +29,7 @@ logger = logging.getLogger("hfgen")
 def save_checkpoint(
     folder: Path, pipeline: DiffusionPipeline, state: Mapping[str, Mapping[str, Tensor]], images_seen: int
 ) -> None:
-    """Write `folder`/pretrained and `folder`/training_state whole, or not at all.
+    """Write `folder`/pretrained and `folder`/training_state completely, or not at all.
 
     Checkpoints ahead of it are removed: a run that writes this one has passed them over as damaged.
     """
@@ -92,7 +92,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
 
 
 def newest_checkpoint(parent: Path) -> tuple[int, dict[str, dict[str, Tensor]]] | None:
-    """The newest checkpoint below `parent` that is whole; damaged ones are named in a warning and passed over."""
+    """The newest checkpoint below `parent` that is complete; damaged ones are named in a warning and passed over."""
     folders = checkpoint_folders(parent)
     for folder in reversed(folders):
         try:
@@ -100,7 +100,7 @@ def newest_checkpoint(parent: Path) -> tuple[int, dict[str, dict[str, Tensor]]] 
         except UserError as error:
             logger.warning("checkpoint %s is not used: %s", folder.name, error)
     if folders:
-        logger.warning("no checkpoint in %s is whole: the run starts again from image 0", parent)
+        logger.warning("no checkpoint in %s is complete: the run starts again from image 0", parent)
     return None
 
 

@@ -1,4 +1,4 @@
-"""torch.compile, and whether its gradients are those of eager networks: Inductor's can be wrong without a word."""
+"""torch.compile, and whether its gradients are those of eager networks: Inductor's can be wrong without an error."""
 
 from __future__ import annotations
 

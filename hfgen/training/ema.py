@@ -30,10 +30,10 @@ class EMA:
 
     @torch.no_grad()
     def update(self, images: int, images_seen: int, half_life: int) -> None:
-        """Follow a step of `images`.
+        """Update the average after a step of `images` images.
 
         The weight halves every `half_life` images, and early on every tenth of the images seen, so that the
-        first random weights don't linger (Karras et al., 2206.00364). Buffers are copied.
+        first random weights soon have no part in it (Karras et al., 2206.00364). Buffers are copied.
         """
         effective = min(half_life, max(images_seen, 1) / 10)
         average, network = self._parameters

@@ -76,7 +76,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def full(tensor: Tensor) -> Tensor:
-    """The tensor with every process's shard; all processes must ask together."""
+    """The tensor with every process's shard; all processes must call it together."""
     return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
 
 

@@ -46,7 +46,7 @@ class Interrupts:
         self._signal = number
 
     def arrived(self, step: int) -> bool:
-        """Whether to stop after this step; many processes ask each other every tenth, so that all stop together."""
+        """Whether to stop after this step; several processes agree on it at every tenth step."""
         if self._accelerator.num_processes == 1:
             return self._signal is not None
         if step % 10:

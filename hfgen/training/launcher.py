@@ -1,4 +1,4 @@
-"""What the launcher asks, in Accelerate's variables, held against the run's settings: agreed or refused, never both.
+"""What the launcher asks, in Accelerate's variables, compared with the run's settings: agreed or refused, never both.
 
 `accelerate launch`, with its options or the file of `accelerate config`, hands everything on in variables. Honoured are
 mixed_precision no and bf16, the dynamo backend INDUCTOR, processes, devices, CPU affinity, FSDP2. Of FSDP's other
@@ -49,7 +49,7 @@ def fsdp_asked(environment: Mapping[str, str] = os.environ) -> bool:
 def _precision(config: RunConfig, environment: Mapping[str, str]) -> str:
     asked = environment.get("ACCELERATE_MIXED_PRECISION", "no").lower() or "no"
     named = f"mixed_precision: {asked} (ACCELERATE_MIXED_PRECISION)"
-    # `accelerate launch` says no where nobody chose.
+    # `accelerate launch` says no where nothing was chosen.
     if asked == "no":
         return config.precision
     if asked != "bf16":

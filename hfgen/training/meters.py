@@ -1,4 +1,4 @@
-"""Means of the losses' terms, summed on the device, and where a term stopped being finite."""
+"""Means of the losses' terms, summed on the device, and where a term became non-finite."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Reading(NamedTuple):
 
     Attributes:
         mean: Over steps and processes.
-        nonfinite: How many values weren't finite.
-        first_step: The first step at which one wasn't.
+        nonfinite: How many values were non-finite.
+        first_step: The first step with such a value.
     """
 
     mean: float

@@ -1,4 +1,4 @@
-"""The run's folder: one run, and proof of which."""
+"""The run's folder: it holds one run, and says which."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ LOCK = ".lock"
 """File in the run's folder that its main process holds."""
 
 _MAY_CHANGE = ("on_nonfinite", "log_with", "keep_checkpoints")
-"""Settings that a repeated command may change: no bit of the weights so far depends on them."""
+"""Settings that a repeated command may change: the weights so far don't depend on them."""
 
 
 def is_finished(out: Path, config: RunConfig, resume: str) -> bool:
     """Whether `out` holds this very run, finished. The data isn't opened, so its fingerprint isn't compared.
 
     Raises:
-        SettingsError: it holds another run, or this one, which shall not be resumed; or it can't be a run's folder.
+        SettingsError: it holds another run, or this one, which must not be resumed; or it can't be a run's folder.
     """
     path = out / "run.json"
     if path.is_file():
@@ -43,7 +43,7 @@ def is_finished(out: Path, config: RunConfig, resume: str) -> bool:
 
 @contextlib.contextmanager
 def sole_run(out: Path) -> Iterator[None]:
-    """Keep every other process from training in `out` meanwhile; the system lets go for one that is killed.
+    """Keep every other process from training in `out` meanwhile; the system releases the lock of a killed one.
 
     Raises:
         SettingsError: another one trains there, for instance what a killed launcher left behind; or it can't be a
@@ -83,7 +83,7 @@ def claim_folder(out: Path, config: RunConfig, store: ImageStore, resume: str) -
 
 
 def record_computed(out: Path, images_seen: int, how: Mapping[str, Any]) -> None:
-    """Add to `out`/run.json how the run computes from `images_seen` on; a change is told.
+    """Add to `out`/run.json how the run computes from `images_seen` on; a change is logged.
 
     `computed` lists {from, device, precision, ...}; what was recorded for images that are seen again is dropped.
     """
@@ -109,7 +109,7 @@ def _check_place(out: Path) -> None:
 
 
 def _check(out: Path, before: dict[str, Any], run: dict[str, Any], resume: str) -> None:
-    """Refuse another run than the one `before`, and this one where it shall not be resumed."""
+    """Refuse another run than the one `before`, and this one where it must not be resumed."""
     settings = before.get("config", {}) if isinstance(before, dict) else None
     if not isinstance(settings, dict):
         raise SettingsError(f"out: {out / 'run.json'} is damaged: it holds no settings; choose another --out")

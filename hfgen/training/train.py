@@ -21,7 +21,7 @@ logger = logging.getLogger("hfgen")
 def train(config: RunConfig, out: Path, *, resume: str = "auto", on_checkpoint: OnCheckpoint | None = None) -> Path:
     """Train until `config.max_images` were seen and return `out`/pretrained.
 
-    Repeating the call continues from the newest whole checkpoint and ends with the same bits as a run that was
+    Repeating the call continues from the newest complete checkpoint and ends with the same bits as a run that was
     never interrupted; a finished run returns at once, without a look at its data. The main process decides which, and
     calls `on_checkpoint` with the folder and the images seen of each checkpoint that it wrote.
 
@@ -35,7 +35,7 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", on_checkpoint: 
         if main:
             logger.info("%s is finished already", out)
         return out / "pretrained"
-    # Every process builds its trainer before the folder is claimed: settings that can't work leave no trace.
+    # Every process builds its trainer before the folder is claimed: settings that can't work leave no files.
     store = open_data(config)
     check_alike(accelerator, store.fingerprint, f"data: {config.data} isn't the same in every process; give them one")
     trainer = Trainer(config, store, accelerator)

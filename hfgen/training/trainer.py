@@ -160,7 +160,7 @@ class Trainer:
     # One step.
 
     def step(self) -> None:
-        """See one batch: every active phase updates once, then the averages follow."""
+        """See one batch: every active phase updates once, then the averages."""
         config, now, trained = self.config, self.begin_step(), set[str]()
         for phase in self.phases:
             if not phase.begin * self.last_image <= self.images_seen < phase.end * self.last_image:

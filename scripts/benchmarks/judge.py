@@ -190,14 +190,14 @@ class _Untrained:
 
 
 def look(features: Judge, real: Tensor, sets: dict[str, Tensor]) -> dict[str, Seen]:
-    """What a judge says of each set, held against the real images."""
+    """What a judge says of each set, compared with the real images."""
     from hfgen.metrics import kernel_distance_interval, prdc
 
     own, found = features(real), {}
     for name, images in sets.items():
         theirs = features(images)
         kid = kernel_distance_interval(own, theirs)
-        # Coverage falls with fewer images: a set of half as many is held against half.
+        # Coverage falls with fewer images: a set of half as many is compared with half.
         shares = prdc(own[: len(theirs)], theirs, _NEIGHBOURS)
         error = (kid.high - kid.low) / (2 * 1.96)
         found[name] = Seen(kid.value / error, kid.value, shares.coverage, shares.recall, shares.precision)

@@ -219,7 +219,7 @@ def test_a_number_without_an_interval_has_no_digits_that_say_nothing() -> None:
 
 def test_an_autoencoder_below_principal_components_is_called_under_trained() -> None:
     poor, good = ({**VAE, "psnr_linear": _near(value)} for value in (19.5, 17.0))
-    sentence = "so its blur says nothing of its latent"
+    sentence = "so its blur says nothing about its latent"
     assert any("vae: under-trained: 18.5" in line and sentence in line for line in _reading(vae=poor))
     assert not any("under-trained" in line for line in _reading(vae=good))
     assert any("of as many principal components" in line for line in _reading(vae=good))

@@ -127,7 +127,7 @@ def test_a_stream_that_breaks_is_one_line_and_leaves_nothing(tmp_path: Path) -> 
     with served(tmp_path) as hub:
         own = {"HFGEN_CACHE": str(tmp_path / "streamed")}
         (line,) = opened(tmp_path / "home", "full", "train", hub=hub, code=STREAM, **own)
-    assert re.match(r"UserError data: org/name can't be loaded \(.*\); check that it is whole, the connection", line)
+    assert re.match(r"UserError data: org/name can't be loaded \(.*\); check that it is complete, the connection", line)
     assert not list((tmp_path / "streamed").rglob("images.npy"))
 
 

@@ -178,7 +178,7 @@ def test_a_column_of_metadata_tells_splits(tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_text(rows_of("file_name,split", *rows))
     store = open_store(str(tmp_path), split="test", resolution=8)
     assert (store.split, len(store), store.labels) == ("validation", 3, None)
-    assert "splits are told by the column split of the metadata" in store.notes
+    assert "splits are taken from the column split of the metadata" in store.notes
 
 
 def test_what_metadata_and_images_lack_is_said(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_each_conversion_is_counted(tmp_path: Path) -> None:
             "CMYK, converted to RGB",
             "of several frames, of which the first is used",
             "smaller than 8 px, padded",
-            "transparent, laid on white",
+            "transparent, composited on white",
             "cropped to the centre square",
         )
     ]

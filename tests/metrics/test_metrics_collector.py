@@ -87,7 +87,7 @@ def test_the_reason_is_told_without_the_remedy():
     found.add("four", lambda: Estimate(1.0, 0.0, 2.0, 3))
     assert found.notes[:2] == [
         "baseline: one: left out (fake: no power)",
-        "baseline: two: left out (it isn't a finite number)",
+        "baseline: two: left out (it is non-finite)",
     ]
     assert found.notes[2].startswith("baseline: three: left out (") and "\n" not in found.notes[2]
     assert list(found.estimates) == ["four"]

@@ -54,7 +54,7 @@ def test_classes_that_a_model_does_not_have_are_refused(pipe: GANPipeline):
         ([0, -1], "-1 is out of range"),
         ([1], r"shape \(1,\) for 2 images"),
     ]
-    for labels, message in wrong if pipe.num_classes else [(0, "the model knows no classes; leave them out")]:
+    for labels, message in wrong if pipe.num_classes else [(0, "the model has no classes; leave them out")]:
         with pytest.raises(ValueError, match=rf"class_labels: .*{message}") as error:
             pipe(batch_size=2, class_labels=labels)
         assert "\n" not in str(error.value)

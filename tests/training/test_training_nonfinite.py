@@ -1,4 +1,4 @@
-"""Losses and gradients that aren't finite: the run stops and says where, or skips the update and counts it."""
+"""Non-finite losses and gradients: the run stops and says where, or skips the update and counts it."""
 
 import json
 from pathlib import Path

@@ -19,4 +19,4 @@ mypy
 # Two workers of one thread each: faster on tiny models than threads that wait for each other.
 export OMP_NUM_THREADS=1
 [ "$#" -gt 0 ] || set -- -m "not slow"
-exec pytest --numprocesses 2 --dist loadfile "$@"
+exec pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder "$@"

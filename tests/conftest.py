@@ -9,6 +9,22 @@ from tiny import TINY, tiny_config
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
+# The files that take a minute and more. They begin first, so that no worker is left with one of them at the end.
+LONGEST = (
+    "test_studies.py",
+    "test_readme.py",
+    "test_publishing_models.py",
+    "test_training_kills.py",
+    "test_quickstart.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files in front; `scripts/test.sh` keeps this order."""
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def hfgen_cache(tmp_path_factory: pytest.TempPathFactory):
     """Decoded data and extractors of this session, kept apart from the user's."""

@@ -12,9 +12,9 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     "__main__",
     "cli",
+    "space",
     "quickstart",
     "doctor",
-    "space",
     "studies",
     "diagnosis",
     "publishing",
@@ -185,6 +185,39 @@ def test_the_map_names_every_file_and_only_files_that_exist():
     there = {path for path in there if str(Path(path).parent) not in named}
     assert there - named == set(), "files that hfgen/README.md doesn't name"
     assert all((ROOT / name).exists() for name in named), "hfgen/README.md names what doesn't exist"
+
+
+def test_the_map_is_in_the_order_of_imports():
+    block = (ROOT / "hfgen" / "README.md").read_text().split("## Map of the files")[1].split("```")[1]
+    # What holds no code, as schemas/ and model_cards/, lies beside what reads it.
+    parts = [Path(line.split()[0]).with_suffix("").parts for line in block.strip().splitlines()]
+    order = [LAYERS.index(part[1]) for part in parts if part[0] == "hfgen" and part[1] in LAYERS]
+    assert order == sorted(order)
+
+
+def test_the_routes_lead_to_what_they_name():
+    """`NAME` in `FILE`: the file defines it; every other path is there too."""
+    routes = (ROOT / "hfgen" / "README.md").read_text().split("## Map of the files")[0]
+    named = re.findall(r"`([\w.]+)` in `([\w/.]+\.py)`", routes)
+    assert len(named) >= 10
+    for name, path in named:
+        file = ROOT / path if path.startswith("tests/") else ROOT / "hfgen" / path
+        assert definitions(file).issuperset({name}), f"{path} defines no {name}"
+    for path in re.findall(r"`([\w/]+(?:/|\.py))`", routes):
+        assert (ROOT / path).exists() or (ROOT / "hfgen" / path).exists(), path
+
+
+def definitions(path: Path) -> set[str]:
+    """Names of a file's functions, classes and constants; `Class.method` of methods."""
+    found = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        found |= {target.id for target in targets if isinstance(target, ast.Name)}
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{one.name}" for one in node.body if isinstance(one, ast.FunctionDef)}
+    return found
 
 
 def test_top_level_holds_the_layout_and_what_begins_with_a_dot():

@@ -127,9 +127,9 @@ def choose_device(asked: str | torch.device = "auto") -> torch.device:
         _check_cuda(device)
     elif device.type == "mps" and not torch.backends.mps.is_available():
         why = "it is Apple's GPU" if not torch.backends.mps.is_built() else "macOS 14 or later has to run on it"
-        raise SettingsError(f"device: mps isn't here ({why}); use auto or cpu")
+        raise SettingsError(f"device: mps isn't available ({why}); use auto or cpu")
     elif device.type != "cuda" and device.index:
-        raise SettingsError(f"device: {name} isn't here, only {device.type}; use {device.type}")
+        raise SettingsError(f"device: {name} isn't available, only {device.type}; use {device.type}")
     return device
 
 
@@ -141,10 +141,10 @@ def _check_cuda(device: torch.device) -> None:
             why = "torch finds no GPU; see `nvidia-smi`, the driver and CUDA_VISIBLE_DEVICES"
         else:
             why = f"torch {torch.__version__} was built without CUDA; https://pytorch.org/get-started has others"
-        raise SettingsError(f"device: {device} isn't here ({why}); use auto or cpu")
+        raise SettingsError(f"device: {device} isn't available ({why}); use auto or cpu")
     if (device.index or 0) >= count:
         there = "only cuda:0" if count == 1 else f"only cuda:0 to cuda:{count - 1}"
-        raise SettingsError(f"device: {device} isn't here, {there}; choose one of them")
+        raise SettingsError(f"device: {device} isn't available, {there}; choose one of them")
 
 
 def _choose_dtype(asked: str | torch.dtype) -> torch.dtype:

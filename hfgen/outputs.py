@@ -42,7 +42,7 @@ def output_picture(text: str) -> Path:
             raise SettingsError(f"out: {path} is a folder; give a file, such as --out {path / 'grid.png'}")
         picture_format(path)
         if os.path.lexists(path) and not path.is_file():
-            raise SettingsError(f"out: {path} is no regular file; give a file, such as --out grid.png")
+            raise SettingsError(f"out: {path} isn't a regular file; give a file, such as --out grid.png")
         _try_to_make(path)
     return path
 

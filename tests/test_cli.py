@@ -40,7 +40,7 @@ def test_train_help_lists_recipes_and_a_recipes_help_its_settings():
         (["smple"], "invalid choice: 'smple'"),
         (["sample"], "the following arguments are required: MODEL"),
         (["sample", "x", "--colour"], "--colour: no such argument"),
-        (["sample", "/nowhere"], "model: /nowhere is no folder"),
+        (["sample", "/nowhere"], "model: /nowhere isn't a folder"),
         (["sample", "/nowhere", "--n=0"], "n: 0 images can't be drawn"),
         (["train"], "recipe: give a recipe's name or --config FILE"),
         (["train", "vae-glyps"], "recipe: 'vae-glyps' is unknown (did you mean vae-glyphs?)"),
@@ -202,7 +202,7 @@ def test_a_wrong_evaluate_is_one_line(arguments: list[str], message: str):
 def test_a_wrong_extractor_is_one_line(glyph_folder: Path, tmp_path: Path):
     options = ["--samples", glyph_folder, "--samples_split=train", "--data", glyph_folder, "--n=40"]
     line = refused("evaluate", *options, "--out", tmp_path, "--extractor=./nowhere")
-    assert line.startswith("extractor: ./nowhere is no folder")
+    assert line.startswith("extractor: ./nowhere isn't a folder")
 
 
 def test_debug_shows_the_traceback():

@@ -111,7 +111,7 @@ PICTURES = {
     "grid": "has no ending that is written; give one of .png, .jpg, .jpeg, .webp",
     "grid.gif": "has no ending that is written",
     "/dev/null": "has no ending that is written",
-    "pipe.png": "is no regular file",
+    "pipe.png": "isn't a regular file",
     "file/below.png": "is a file; choose another --out",
     "x" * 260 + ".png": "can't be written (File name too long)",
     "/proc/nope/x.png": "can't be written (",

@@ -44,11 +44,11 @@ def test_auto_takes_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch):
         ("CUDA", 1, "'CUDA' is unknown"),
         ("", 1, "'' is unknown"),
         ("cuda:-1", 1, "'cuda:-1' is unknown"),
-        ("cpu:3", 1, "cpu:3 isn't here"),
-        ("cuda", 0, "cuda isn't here .*; use auto or cpu"),
-        ("cuda:1", 1, "cuda:1 isn't here, only cuda:0"),
-        ("cuda:7", 2, "cuda:7 isn't here, only cuda:0 to cuda:1"),
-        ("mps", 0, "mps isn't here .*; use auto or cpu"),
+        ("cpu:3", 1, "cpu:3 isn't available"),
+        ("cuda", 0, "cuda isn't available .*; use auto or cpu"),
+        ("cuda:1", 1, "cuda:1 isn't available, only cuda:0"),
+        ("cuda:7", 2, "cuda:7 isn't available, only cuda:0 to cuda:1"),
+        ("mps", 0, "mps isn't available .*; use auto or cpu"),
     ],
 )
 def test_a_device_that_is_not_there_is_refused_by_name(
@@ -132,7 +132,7 @@ def test_every_verb_refuses_a_device_before_its_work(tmp_path: Path, capsys: pyt
     ]
     for verb in verbs:
         assert main([*verb, "--device=cuda"]) == 2, verb
-        assert "device: cuda isn't here" in capsys.readouterr().err, verb
+        assert "device: cuda isn't available" in capsys.readouterr().err, verb
     assert not list(tmp_path.iterdir())
 
 

@@ -107,7 +107,7 @@ _SMALL = {"pad": "padded", "upscale": "enlarged"}
 
 def _read(stored: Stored) -> Decoded:
     if stored is None:
-        raise DamagedImage("there is no image")
+        raise DamagedImage("there isn't an image")
     try:
         if isinstance(stored, np.ndarray):
             return _from_array(stored)
@@ -175,7 +175,7 @@ def _from_array(pixels: np.ndarray) -> Decoded:
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
     if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)) or not pixels.size:
-        raise DamagedImage(f"an array of shape {pixels.shape} is no image")
+        raise DamagedImage(f"an array of shape {pixels.shape} isn't an image")
     if pixels.dtype == np.uint16 and pixels.ndim == 2:
         return _from_16_bit(pixels, changes)
     if pixels.dtype.kind not in "ui" or (pixels.dtype != np.uint8 and (pixels.min() < 0 or pixels.max() > 255)):

@@ -48,7 +48,7 @@ def classes_of(column: str, counts: Mapping[Any, int]) -> tuple[Classes | None, 
     try:
         keys = {value: _key(value) for value in known}
     except (TypeError, ValueError):
-        return None, [f"labels are left out: {column} holds {_shown(list(known))}, which are no classes"]
+        return None, [f"labels are left out: {column} holds {_shown(list(known))}, which aren't classes"]
     # Of the two labels -1 and 1, -1 isn't a missing one.
     if set(keys.values()) != {-1, 1}:
         keys = {value: key for value, key in keys.items() if type(key) is not int or key != UNKNOWN}

@@ -109,7 +109,7 @@ def _find_on_hub(data: str, config_name: str | None) -> Source:
         raise DataError(f"data: no such folder {data}; check the path")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+(@\S+)?", data):
         forms = f"{', '.join(BUILT_IN)}, a folder of images or parquet files, or a Hub id org/name[@revision]"
-        raise DataError(f"data: {data!r} is none of: {forms}; use one of these")
+        raise DataError(f"data: {data!r} isn't one of: {forms}; use one of these")
     builder = hub_builder(name, revision or None, config_name)
     _refuse_mixture(name, builder)
     state = f"{name} {builder.hash} {builder.config.name}"

@@ -178,7 +178,7 @@ def stored_side(data: str, split: str, *, image_column: str | None = None, confi
         DataError: it is none of them, or can't be read.
     """
     if (side := find(data, config_name).side) is None:
-        raise DataError(f"samples: {data!r} is no folder of images or parquet files, nor a Hub id; give one")
+        raise DataError(f"samples: {data!r} isn't a folder of images or parquet files, nor a Hub id; give one")
     return side(split, image_column)
 
 

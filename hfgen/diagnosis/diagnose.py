@@ -88,7 +88,7 @@ def diagnose(
             without detail.
     """
     if budget not in BUDGETS:
-        raise SettingsError(f"budget: {budget!r} is none; choose {' or '.join(BUDGETS)}")
+        raise SettingsError(f"budget: {budget!r} is unknown; choose {' or '.join(BUDGETS)}")
     compute = choose(device, dtype)
     most = BUDGETS[budget].images
     choose_n(data, split, n, fewest=_FEWEST, most=most, extractor=extractor, config_name=config_name)

@@ -79,7 +79,7 @@ def _compute(asked: str, recorded: str) -> Compute:
     try:
         return choose(recorded.partition(":")[0])
     except SettingsError:
-        logger.warning("verify: measured on %s, which isn't here; the CPU may round differently", recorded)
+        logger.warning("verify: measured on %s, which isn't available here; the CPU may round differently", recorded)
         return choose("cpu")
 
 

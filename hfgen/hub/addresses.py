@@ -53,7 +53,7 @@ def parse_address(text: str, revision: str | None = None, *, field: str = "model
     name, _, folder = rest.partition("/")
     check_repository(f"{organisation}/{name}", field)
     if any(part in ("", ".", "..") for part in folder.split("/")) and folder:
-        raise HubError(f"{field}: {folder!r} is no folder of a repository; give org/name[/folder][@revision]")
+        raise HubError(f"{field}: {folder!r} isn't a folder of a repository; give org/name[/folder][@revision]")
     return Address(f"{organisation}/{name}", folder, written or revision)
 
 

@@ -165,7 +165,7 @@ def _cached(address: Address, kind: str, why: str, **options: Any) -> LocalFiles
         place = snapshot_download(address.repository, allow_patterns=[], **where)
     except calls.failures():
         raise HubError(
-            f"{kind}: {address} is no folder here and can't be fetched from the Hub ({why}), and the cache doesn't "
+            f"{kind}: {address} isn't a folder here and can't be fetched from the Hub ({why}), and the cache doesn't "
             "hold it; check the name and the network"
         ) from None
     return LocalFiles(Path(place))
@@ -178,7 +178,7 @@ def _explained(error: Exception, address: Address, kind: str, field: str) -> Hub
     def caused(cls: type[Exception]) -> bool:
         return any(isinstance(cause, cls) for cause in calls.causes(error))
 
-    failed = f"{field}: {address} is no folder here and can't be fetched from the Hub"
+    failed = f"{field}: {address} isn't a folder here and can't be fetched from the Hub"
     if caused(GatedRepoError):
         page = f"https://huggingface.co/{'' if kind == 'model' else kind + 's/'}{address.repository}"
         return HubError(f"{failed}: it is gated; ask for access at {page}, then `hf auth login`")

@@ -87,7 +87,7 @@ def bits_per_dim(elbo_nats: Tensor, dimensions: int, *, level: float = 1.0) -> T
         UserError: no dimensions, a level that isn't positive, NaN or infinity.
     """
     if dimensions < 1 or not 0 < level < math.inf:
-        raise UserError(f"dimensions: {dimensions} at level {level} is no image; give both above 0")
+        raise UserError(f"dimensions: {dimensions} at level {level} isn't an image; give both above 0")
     check_finite(elbo_nats, "elbo_nats")
     return (-elbo_nats.double() / dimensions - math.log(level)) / math.log(2)
 

@@ -312,7 +312,7 @@ class VAEPipeline(ImagePipeline):
     def _generate(self, generators: Sequence[torch.Generator | None], prior: str | None = None) -> Tensor:
         """Decode latents of the `prior`: `fitted`, which is the default where there is one, or `normal`."""
         if prior not in ("fitted", "normal", None):
-            raise ValueError(f"prior: {prior!r} is none; choose fitted or normal")
+            raise ValueError(f"prior: {prior!r} is unknown; choose fitted or normal")
         if prior == "fitted" and self.prior is None:
             raise ValueError("prior: no prior was fitted to this model; choose normal")
         if prior == "normal" or self.prior is None:
@@ -407,7 +407,7 @@ class GANPipeline(ImagePipeline):
             ValueError: a class out of range or for a model without classes, or a bound that isn't above 0.
         """
         if truncation is not None and not truncation > 0:
-            raise ValueError(f"truncation: {truncation} is no bound; give a number above 0, such as 1, or None")
+            raise ValueError(f"truncation: {truncation} isn't a bound; give a number above 0, such as 1, or None")
         pairs = [self._draw_one(generator) for generator in generators]
         latents = torch.stack([latent for latent, _ in pairs])
         if truncation is not None:

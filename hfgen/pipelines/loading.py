@@ -102,7 +102,7 @@ def from_pretrained(cls: type, place: str | Path, **options: Any) -> Any:
     defaults = {"use_safetensors": (None, True), "low_cpu_mem_usage": (None, True), "trust_remote_code": (None, False)}
     wrong = [name for name, value in options.items() if value not in defaults.get(name, (None,))]
     if not isinstance(dtype, torch.dtype):
-        raise SettingsError(f"torch_dtype: {dtype!r} is no torch.dtype; give one, such as torch.bfloat16")
+        raise SettingsError(f"torch_dtype: {dtype!r} isn't a torch.dtype; give one, such as torch.bfloat16")
     if wrong:
         remedy = "leave it out, or use DiffusionPipeline.from_pretrained with trust_remote_code=True"
         raise SettingsError(f"{wrong[0]}: {options[wrong[0]]!r} isn't supported by {cls.__name__}; {remedy}")

@@ -100,7 +100,7 @@ def _resolve(model: str | Path, wanted: _Wanted, revision: str | None, options: 
         is_run = (path / "pretrained").is_dir() or (path / "checkpoints").is_dir()
         return _find(LocalFiles(pretrained_folder(path) if is_run else path), "", wanted)
     if "://" not in text and (text.startswith((".", "/", "~")) or "/" not in text):
-        raise ModelError(f"model: {text} is no folder; {wanted.remedy}")
+        raise ModelError(f"model: {text} isn't a folder; {wanted.remedy}")
     address = parse_address(text, revision)
     wanted = wanted._replace(place=str(address), remote=True)
     files = open_files(address, **options)
@@ -125,7 +125,7 @@ def _checked_file(path: Path) -> Path:
     if path.name.endswith(PICKLES):
         raise ModelError(f"model: {path} is a pickle, which may run any code when it is opened; {CONVERT}")
     if path.suffix != ".safetensors":
-        raise ModelError(f"model: {path} is no .safetensors file; {_GIVE}")
+        raise ModelError(f"model: {path} isn't a .safetensors file; {_GIVE}")
     return path
 
 

@@ -83,7 +83,7 @@ def _config(shapes: Shapes, path: Path) -> dict[str, Any]:
         raise ModelError(f"model: {path} holds no autoencoder of Stable Diffusion's or FLUX's layout; {_REMEDY}")
     latents = shapes["decoder.conv_in.weight"][1]
     if shapes["encoder.conv_out.weight"][0] != 2 * latents or any(".attn." in name for name in shapes):
-        raise ModelError(f"model: {path} holds an autoencoder that is no plain AutoencoderKL; {_REMEDY}")
+        raise ModelError(f"model: {path} holds an autoencoder that isn't a plain AutoencoderKL; {_REMEDY}")
     return {
         "in_channels": shapes["encoder.conv_in.weight"][1],
         "out_channels": shapes["decoder.conv_out.weight"][0],

@@ -103,11 +103,13 @@ def _shards(index: Path) -> list[str]:
     value = read_json(index)
     names = value.get("weight_map") if isinstance(value, dict) else None
     if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
-        raise ModelError(f"{index}: it is no index of weights (no weight_map); get the file again")
+        raise ModelError(f"{index}: it isn't an index of weights (no weight_map); get the file again")
     shards = sorted(set(names.values()))
     wrong = next((name for name in shards if not re.fullmatch(r"[\w-][\w.-]*\.safetensors", name)), None)
     if wrong is not None:
-        raise ModelError(f"{index}: it names the file {wrong!r}, which is no safetensors file beside it; get it again")
+        raise ModelError(
+            f"{index}: it names the file {wrong!r}, which isn't a safetensors file beside it; get it again"
+        )
     return shards
 
 

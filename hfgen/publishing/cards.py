@@ -68,7 +68,7 @@ def check_card(text: str, kind: str) -> None:
     licenses = data.get("license") or []
     for name in [licenses] if isinstance(licenses, str) else licenses:
         if not _IDENTIFIER.fullmatch(name):
-            raise UserError(f"license: {name!r} is no identifier; give one like mit, apache-2.0 or cc-by-4.0")
+            raise UserError(f"license: {name!r} isn't an identifier; give one like mit, apache-2.0 or cc-by-4.0")
         if name == "other" and not data.get("license_name"):
             raise UserError("license: other needs a license_name in the README's metadata; add one")
 

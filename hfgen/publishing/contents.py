@@ -94,7 +94,7 @@ def collect(folder: Path, to: str, workspace: Path, evidence: Evidence = _NONE) 
         UserError: `folder` is none of them, or a file of the evidence isn't what it should be.
     """
     if not folder.is_dir():
-        raise UserError(f"folder: {folder} is no folder; give a run's, an evaluation's or a Space's")
+        raise UserError(f"folder: {folder} isn't a folder; give a run's, an evaluation's or a Space's")
     if (folder / "app.py").is_file():
         return Contents("space", folder, _files(folder), readme=_readme(folder))
     results = next((folder / name for name in _OF_DATASETS if (folder / name).is_file()), None)

@@ -97,7 +97,7 @@ def _texts(name: str, path: Path) -> Iterator[str]:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if length > path.stat().st_size - 8:
-                raise UserError(f"{name}: it is no safetensors file, or a damaged one; save the model again")
+                raise UserError(f"{name}: it isn't a safetensors file, or it is damaged; save the model again")
             yield json.dumps(json.loads(file.read(length)).get("__metadata__", {}))
     elif name.endswith(".parquet"):
         yield from _parquet_texts(name, path)

@@ -57,7 +57,7 @@ def assemble(
         raise UserError("models: none given; name those that the Space shows, as org/name[@revision]")
     missing = next((name for name in _OF_A_SPACE if not (source / name).is_file()), None)
     if missing is not None:
-        raise UserError(f"folder: {source} is no Space, for it has no {missing}; give spaces/compare")
+        raise UserError(f"folder: {source} isn't a Space, for it has no {missing}; give spaces/compare")
     pinned = [(pin or pin_on_hub)(model) for model in models]
     with atomic_folder(out) as folder:
         for name in ("app.py", "requirements.txt"):

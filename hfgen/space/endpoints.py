@@ -210,7 +210,7 @@ def _whole(name: str, value: Any) -> int:
     try:
         return int(value)
     except (TypeError, ValueError, OverflowError):
-        raise gr.Error(f"{name}: {value!r} is no whole number", print_exception=False) from None
+        raise gr.Error(f"{name}: {value!r} isn't a whole number", print_exception=False) from None
 
 
 def _choices(seed: int, count: int, truncation: float, temperature: float, label: int, fitted: bool) -> Choices:

@@ -163,7 +163,7 @@ def example(loaded: LoadedModels, size: tuple[int, int], index: int) -> Tensor:
     """
     last = last_example(loaded)
     if not 0 <= index <= last:
-        raise UserError(f"example: {index} is none of 0 to {last}; choose another")
+        raise UserError(f"example: {index} isn't in 0 to {last}; choose another")
     return loaded.images(size)[index : index + 1].contiguous()
 
 
@@ -310,7 +310,7 @@ def blind_pair(loaded: LoadedModels, name: str, seed: int, right: bool) -> View:
     """
     model = next((model for model in _generators(loaded) if model.name == name), None)
     if model is None:
-        raise UserError(f"model: {name} is none of {', '.join(one.name for one in loaded.generators)}")
+        raise UserError(f"model: {name} isn't one of {', '.join(one.name for one in loaded.generators)}")
     held_out = loaded.images(model.size)
     real = held_out[seed % len(held_out)][None]
     fake = _draw(model, Choices(seed=seed, count=1))

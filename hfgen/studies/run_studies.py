@@ -105,9 +105,9 @@ def run_studies(
     """
     for name in names:
         if name not in STUDIES:
-            raise UserError(f"claim: {name!r} is no study; choose some of {', '.join(STUDIES)}")
+            raise UserError(f"claim: {name!r} isn't a study; choose some of {', '.join(STUDIES)}")
     if budget not in BUDGETS:
-        raise UserError(f"budget: {budget!r} is none; choose {' or '.join(BUDGETS)}")
+        raise UserError(f"budget: {budget!r} is unknown; choose {' or '.join(BUDGETS)}")
     compute = choose(device, dtype)
     chosen, size = [STUDIES[name] for name in names or STUDIES], BUDGETS[budget]
     # Before any folder is made: data that can't be loaded leave no trace.

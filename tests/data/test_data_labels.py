@@ -48,7 +48,7 @@ def opened(tmp_path: Path, kind: str, values: list[Any], column: str = "label") 
         ("float32", [0.0, 1.0], None, [0, 1], None),
         ("float64", [1.0, float("nan")], ["1"], [0, -1], "have no label"),
         ("int64", [0, None], None, [0, -1], "10 of the 20 images of train have no label"),
-        ("float32", [0.5, 1.0], None, None, "labels are left out: label holds 0.5, 1.0, which are no classes"),
+        ("float32", [0.5, 1.0], None, None, "labels are left out: label holds 0.5, 1.0, which aren't classes"),
         ("timestamp[s]", [0, 1], None, None, "labels are left out: label holds timestamp"),
         ("int64", [-1, -1], None, None, "labels are left out: label holds none"),
     ],

@@ -259,12 +259,12 @@ def test_a_damaged_parquet_file_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"data": "mnist"}, r"^data: 'mnist' is none of: glyphs, stacked, a folder of .*"),
-        ({"data": ""}, r"^data: '' is none of"),
+        ({"data": "mnist"}, r"^data: 'mnist' isn't one of: glyphs, stacked, a folder of .*"),
+        ({"data": ""}, r"^data: '' isn't one of"),
         ({"data": "./no"}, r"^data: no such folder ./no; check the path$"),
         ({"data": "a/b/c"}, r"^data: no such folder a/b/c"),
         ({"data": "a\\b"}, r"^data: no such folder"),
-        ({"data": "org/name@"}, r"^data: 'org/name@' is none of"),
+        ({"data": "org/name@"}, r"^data: 'org/name@' isn't one of"),
         ({"data": __file__}, r"^data: .*\.py is a file; name the folder that holds it$"),
         ({"data": "glyphs", "split": "val"}, r"^split: glyphs has no split 'val'; use train or test$"),
         ({"data": "glyphs", "channels": 3}, r"^channels: glyphs has 1, not 3; use 1 or auto$"),

@@ -76,7 +76,7 @@ def vae(glyph_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_wrong_inputs_are_refused_in_one_line(vae: Path, glyph_folder: Path, tmp_path: Path, capsys):
-    with pytest.raises(UserError, match="budget: 'huge' is none; choose small or full"):
+    with pytest.raises(UserError, match="budget: 'huge' is unknown; choose small or full"):
         diagnose(vae, str(glyph_folder), out=tmp_path, budget="huge")  # type: ignore[arg-type]
     assert main(["diagnose", str(vae), f"--data={glyph_folder}", f"--out={tmp_path}", "--n=5"]) == 2
     assert "n: 5 images asked of the 100 in" in capsys.readouterr().err

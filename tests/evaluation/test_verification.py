@@ -107,7 +107,7 @@ def test_a_published_one_is_fetched_and_measured(copy: Path, tmp_path: Path):
         commit = published.stdout.split()[-1]
         done = hfgen("evaluate", "--verify", f"org/set@{commit}")
         assert done.stdout == f"org/set@{commit}: {verify(copy)} numbers are the same, bit for bit\n", done.stderr
-    with pytest.raises(UserError, match="dataset: org/none is no folder here and can't be fetched"):
+    with pytest.raises(UserError, match="dataset: org/none isn't a folder here and can't be fetched"):
         verify("org/none")
 
 
@@ -118,6 +118,6 @@ def test_a_device_that_is_not_here_is_said(copy: Path, caplog: pytest.LogCapture
     record["protocol"]["device"] = "cuda: a card"
     write_json(copy / "record.json", record)
     assert verify(copy) > 0
-    assert "measured on cuda: a card, which isn't here; the CPU may round differently" in caplog.text
-    with pytest.raises(UserError, match=r"^device: cuda isn't here"):
+    assert "measured on cuda: a card, which isn't available here; the CPU may round differently" in caplog.text
+    with pytest.raises(UserError, match=r"^device: cuda isn't available"):
         verify(copy, device="cuda")

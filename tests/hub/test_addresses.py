@@ -32,8 +32,8 @@ def test_an_address_is_read_and_written(text: str, address: Address):
     [
         ("org/name@", "no revision after the @"),
         ("org/../x", "isn't a repository's name"),
-        ("org/name/../x", "is no folder of a repository"),
-        ("org/name//vae", "is no folder of a repository"),
+        ("org/name/../x", "isn't a folder of a repository"),
+        ("org/name//vae", "isn't a folder of a repository"),
         ("https://example.com/org/name", "isn't a repository's name"),
     ],
 )

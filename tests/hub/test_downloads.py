@@ -111,7 +111,7 @@ def test_of_a_pipelines_repository_its_autoencoder_alone_is_fetched_and_kept(hub
     nowhere = opened("org/sd", "org/other", HF_ENDPOINT="http://127.0.0.1:9")
     assert any("the Hub can't be reached" in line and "what the cache holds is used" in line for line in nowhere)
     assert nowhere[-2] == "VAEPipeline torch.float32"
-    assert nowhere[-1].startswith("HubError model: org/other is no folder here and can't be fetched from the Hub")
+    assert nowhere[-1].startswith("HubError model: org/other isn't a folder here and can't be fetched from the Hub")
 
 
 REFUSED = {

@@ -87,7 +87,7 @@ def _one_class(pipe: GANPipeline) -> dict:
 
 @pytest.mark.parametrize("bound", [0.0, -1.0, math.nan])
 def test_a_truncation_that_leaves_nothing_is_refused(pipe: GANPipeline, bound: float):
-    with pytest.raises(ValueError, match=r"truncation: .* is no bound; give a number above 0"):
+    with pytest.raises(ValueError, match=r"truncation: .* isn't a bound; give a number above 0"):
         pipe(truncation=bound)
 
 

@@ -248,8 +248,8 @@ def test_a_component_of_another_class_is_refused(trained: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("/no/such/folder", "is no folder"),
-        ("bare_word", "is no folder"),
+        ("/no/such/folder", "isn't a folder"),
+        ("bare_word", "isn't a folder"),
         ("org/name", "can't be fetched from the Hub"),
         (".", "holds no checkpoint"),
     ],

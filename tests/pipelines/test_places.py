@@ -129,7 +129,7 @@ def test_a_folder_says_what_it_holds(tmp_path: Path):
     with pytest.raises(ModelError, match=r"it holds vae: name one, .*/models/vae"):
         hfgen.load(tmp_path / "models")
     (tmp_path / "weights.txt").write_text("x")
-    with pytest.raises(ModelError, match=r"is no \.safetensors file"):
+    with pytest.raises(ModelError, match=r"isn't a \.safetensors file"):
         hfgen.load(tmp_path / "weights.txt")
     with pytest.raises(ModelError, match="is on this machine and has none; leave main out"):
         hfgen.load(tmp_path / "models" / "vae", revision="main")

@@ -254,4 +254,4 @@ def test_a_space_folder_is_published(hub: Hub, client: Command, tmp_path: Path):
 def test_an_empty_folder_is_refused(client: Command, tmp_path: Path):
     (tmp_path / "empty").mkdir()
     assert "holds nothing to publish" in client("publish", tmp_path / "empty", "--to", "org/x").stderr
-    assert "is no folder" in client("publish", tmp_path / "none", "--to", "org/x").stderr
+    assert "isn't a folder" in client("publish", tmp_path / "none", "--to", "org/x").stderr

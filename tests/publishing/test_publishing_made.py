@@ -68,10 +68,10 @@ def test_a_space_is_assembled_and_published(hub: Hub, client: Command, tmp_path:
     missing = client("publish", SPACE, "--models", "org/none", "--to", "org/show")
     assert (
         missing.returncode == 2
-        and "models: org/none is no folder here and can't be fetched from the Hub" in missing.stderr
+        and "models: org/none isn't a folder here and can't be fetched from the Hub" in missing.stderr
     )
     other = client("publish", tmp_path, "--models", "org/a", "--to", "org/show")
-    assert other.returncode == 2 and "is no Space, for it has no app.py" in other.stderr
+    assert other.returncode == 2 and "isn't a Space, for it has no app.py" in other.stderr
 
 
 @pytest.mark.slow

@@ -80,7 +80,7 @@ def test_nothing_half_is_left_of_a_refusal(tmp_path: Path, untrained: Path):
 
 def test_a_model_that_the_hub_lacks_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
-    with pytest.raises(UserError, match="models: org/none is no folder here and can't be fetched"):
+    with pytest.raises(UserError, match="models: org/none isn't a folder here and can't be fetched"):
         pin_on_hub("org/none")
 
 

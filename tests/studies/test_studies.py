@@ -108,9 +108,9 @@ def test_cells_are_evaluation_datasets(finished):
 
 
 def test_unknown_studies_are_named(tmp_path):
-    with pytest.raises(UserError, match=r"claim: 'blur' is no study; choose some of bottleneck"):
+    with pytest.raises(UserError, match=r"claim: 'blur' isn't a study; choose some of bottleneck"):
         run_studies(["blur"], tmp_path)
-    with pytest.raises(UserError, match=r"budget: 'tiny' is none"):
+    with pytest.raises(UserError, match=r"budget: 'tiny' is unknown"):
         run_studies([], tmp_path, budget="tiny")
     with pytest.raises(UserError, match=r"data: no such folder \./nowhere"):
         run_studies(["loss"], tmp_path, data="./nowhere")

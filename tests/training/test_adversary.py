@@ -264,8 +264,8 @@ def test_fine_tuning_recipes_are_complete(recipe: str):
         ("vaegan", {"lecam_decay": 1.0}, r"model\.lecam_decay: 1\.0 isn't in \[0, 1\)"),
         ("vaegan", {"perceptual_weight": -1.0}, r"model\.perceptual_weight: -1\.0 is negative"),
         ("vaegan", {"layers_per_block": 0}, r"model\.layers_per_block: 0 is too small"),
-        ("vqgan", {"perceptual": "resnet"}, r"model\.perceptual: resnet is no folder; .* image network .*embedded"),
-        ("vaegan", {"perceptual": "org/name"}, r"model\.perceptual: org/name is no folder here and can't be fetched"),
+        ("vqgan", {"perceptual": "resnet"}, r"model\.perceptual: resnet isn't a folder; .* image network .*embedded"),
+        ("vaegan", {"perceptual": "org/name"}, r"model\.perceptual: org/name isn't a folder here and can't be fetched"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(family: str, settings: dict, message: str):

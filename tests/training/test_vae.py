@@ -135,7 +135,7 @@ def test_a_fitted_prior_is_the_default_and_normal_can_be_asked_for():
     assert torch.equal(draw(pipe, prior="normal"), draw(bare)) and not torch.equal(draw(pipe), draw(bare))
     with pytest.raises(ValueError, match="prior: no prior was fitted to this model; choose normal"):
         draw(bare, prior="fitted")
-    with pytest.raises(ValueError, match="prior: 'uniform' is none; choose fitted or normal"):
+    with pytest.raises(ValueError, match="prior: 'uniform' is unknown; choose fitted or normal"):
         draw(pipe, prior="uniform")
 
 

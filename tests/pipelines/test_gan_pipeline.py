@@ -1,5 +1,6 @@
 """The GAN's pipeline: classes, truncation, configs of before there were classes."""
 
+import inspect
 import json
 import math
 from pathlib import Path
@@ -46,6 +47,13 @@ def test_a_model_with_classes_draws_them_from_each_images_generator(pipe: GANPip
     for given in (labels, labels.tolist()):
         images = pipe(batch_size=30, generator=seeded(), output_type="pt", class_labels=given).images
         torch.testing.assert_close(images, drawn)
+
+
+def test_what_a_model_can_be_asked_for_is_listed(pipe: GANPipeline):
+    options = set(pipe.sampling_options)
+    assert options <= inspect.signature(pipe._generate).parameters.keys()
+    assert options == ({"truncation", "class_labels"} if pipe.num_classes else {"truncation"})
+    assert pipe.generator_network is pipe.gan and pipe.autoencoding_network is None
 
 
 def test_classes_that_a_model_does_not_have_are_refused(pipe: GANPipeline):

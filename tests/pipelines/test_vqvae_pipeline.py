@@ -1,5 +1,6 @@
 """Sampling a prior over codes: every option, and the i-th image of a seed with each."""
 
+import inspect
 import math
 
 import pytest
@@ -154,3 +155,11 @@ def test_options_out_of_range_are_refused_in_one_line(conditional: VQVAEPipeline
 def test_an_unconditional_model_has_no_classes(plain: VQVAEPipeline, options: dict):
     with pytest.raises(ValueError, match=r"class_labels: this model has no|guidance_scale: 2\.0 needs classes"):
         draw(plain, 2, **options)
+
+
+def test_what_a_model_can_be_asked_for_is_listed(conditional: VQVAEPipeline, plain: VQVAEPipeline):
+    options = set(conditional.sampling_options)
+    assert options <= inspect.signature(conditional._generate).parameters.keys()
+    assert conditional.num_classes == 3 and plain.num_classes == 0
+    assert options - set(plain.sampling_options) == {"class_labels"}
+    assert plain.autoencoding_network is plain.vqvae and plain.generator_network is None

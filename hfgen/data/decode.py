@@ -107,7 +107,7 @@ _SMALL = {"pad": "padded", "upscale": "enlarged"}
 
 def _read(stored: Stored) -> Decoded:
     if stored is None:
-        raise DamagedImage("there isn't an image")
+        raise DamagedImage("there is no image")
     try:
         if isinstance(stored, np.ndarray):
             return _from_array(stored)

@@ -225,7 +225,7 @@ class Kernels:
 def choose_kernels(device: torch.device, precision: str = "auto", compiled: str = "auto") -> Kernels:
     """What was asked, and for `auto` what pays on the device.
 
-    channels_last pays, but for bf16 on a CPU, whose group normalisation is slow on it. torch.compile pays on a
+    channels_last pays, except for bf16 on a CPU, whose group normalisation is slow on it. torch.compile pays on a
     GPU, where it fuses what lies between the convolutions; on a CPU it takes most of a minute to gain a tenth.
     """
     if compiled == "auto":

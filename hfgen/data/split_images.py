@@ -90,7 +90,7 @@ class Part:
 
 
 def hub_builder(name: str, revision: str | None, config_name: str | None) -> DatasetBuilder:
-    """The reader of a Hub dataset; its `hash` is the commit. Nothing is downloaded yet but the card."""
+    """The reader of a Hub dataset; its `hash` is the commit. Nothing is downloaded yet except the card."""
     label = f"{name}@{revision}" if revision else name
     remedy = "there is no folder of that name; for the Hub, check the name, the connection and `hf auth login`"
     builder = attempt(label, lambda: load_builder(name, name, config_name, revision=revision), remedy)

@@ -141,7 +141,7 @@ def evaluate(
 
 
 def protocol_of(model: dict[str, Any], real: HeldOut, data: str, seed: int, made: dict[str, Any]) -> dict[str, Any]:
-    """The record, but for what is measured; `made`: device, dtype and batch of the model's images."""
+    """The record, without what is measured; `made`: device, dtype and batch of the model's images."""
     store = real.store
     return {
         "schema": RECORD.version,

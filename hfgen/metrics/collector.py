@@ -40,7 +40,7 @@ class Collector:
         try:
             found = measure()
         except UserError as error:
-            # The remedy is for whoever calls the metric alone.
+            # The remedy is for a call of the metric alone.
             reason = str(error).partition(";")[0]
         except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
             # Such as a decomposition that doesn't converge. The images are made and the other metrics are kept.

@@ -63,7 +63,7 @@ class Opened(NamedTuple):
 def open_model(
     model: str | Path, *, revision: str | None = None, variant: str | None = None, resolution: int | None = None
 ) -> Opened:
-    """`load`, for whoever needs the model's place too."""
+    """`load`, with the place of the model."""
     folder = resolve_folder(model, revision, variant)
     pipeline = _open(folder, str(model), None, variant, torch.float32, {})
     if resolution is not None:

@@ -43,7 +43,7 @@ class Evidence(NamedTuple):
 
 @dataclasses.dataclass
 class Contents:
-    """A repository as it should be, but for its README.
+    """A repository as it should be, without its README.
 
     Attributes:
         kind: Type of the repository.
@@ -169,7 +169,7 @@ def _dataset(folder: Path, results: Path, workspace: Path) -> Contents:
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """Every file below `folder`, but hidden ones and what publishing writes itself."""
+    """Every file below `folder`, except hidden ones and what publishing writes itself."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     names = {path.relative_to(folder).as_posix(): path for path in paths}
     hidden = re.compile(r"(?:^|/)(?:\.|__pycache__)")

@@ -17,7 +17,7 @@ _FOLDER = "job"
 
 
 def job_request(config: dict[str, Any], to: str, flavor: str, *, every: int = 0, timeout: str = "6h") -> dict[str, Any]:
-    """The arguments of `huggingface_hub.run_job`, but that secrets are names and volumes JSON.
+    """The arguments of `huggingface_hub.run_job`, except that secrets are names and volumes JSON.
 
     Args:
         config: The run, `RunConfig.as_dict()`.

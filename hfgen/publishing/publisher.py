@@ -118,7 +118,7 @@ def publish(
 
 
 class _Assembled:
-    """The folder as it will be, but for the README, which also depends on the one that is there."""
+    """The folder as it will be, except for the README, which also depends on the one that is there."""
 
     def __init__(self, folder: Path, to: str, workspace: Path, license: str | None, evidence: Evidence) -> None:
         from huggingface_hub import get_token

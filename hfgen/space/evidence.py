@@ -86,7 +86,7 @@ _HIGH = "The high frequencies in one number, with 95 % intervals. Filled: sample
 
 
 def compare(loaded: LoadedModels) -> str:
-    """The view "Compare", but for its table: the perception-distortion plane."""
+    """The view "Compare", without its table: the perception-distortion plane."""
     records, others = comparable(loaded)
     if not records:
         return markup.view(markup.paragraphs(_NONE))

@@ -67,7 +67,7 @@ def send_state(accelerator: Accelerator, state: State | None) -> State:
 
 
 def send_networks(accelerator: Accelerator, networks: Mapping[str, nn.Module]) -> None:
-    """Copy the main process's weights and buffers, but for sharded ones, into every process's."""
+    """Copy the main process's weights and buffers, except sharded ones, into every process's."""
     if accelerator.num_processes == 1:
         return
     for network in networks.values():

@@ -54,4 +54,4 @@ class Linear(nn.Module):
 
 def pipeline(network: nn.Module) -> SimpleNamespace:
     """What `make_stages` needs of one that draws nothing."""
-    return SimpleNamespace(vae=network, can_reconstruct=True, can_sample=False)
+    return SimpleNamespace(autoencoding_network=network, generator_network=None, can_reconstruct=True, can_sample=False)

@@ -42,7 +42,7 @@ def unit_to_uint8(images: Tensor) -> Tensor:
 
 
 def to_pil(images: Tensor) -> list[Image.Image]:
-    """uint8 (N, C, H, W) with C = 1 or 3 -> PIL images of mode L or RGB."""
+    """uint8 (N, C, H, W) with C = 1, 3 or 4 -> PIL images of mode L, RGB or RGBA."""
     from PIL import Image
 
     arrays = images.cpu().permute(0, 2, 3, 1).contiguous().numpy()
@@ -50,8 +50,8 @@ def to_pil(images: Tensor) -> list[Image.Image]:
 
 
 def from_pil(images: Sequence[Image.Image], channels: int) -> Tensor:
-    """PIL images of one size -> uint8 (N, C, H, W), as L (C = 1) or RGB (C = 3)."""
-    mode = "L" if channels == 1 else "RGB"
+    """PIL images of one size -> uint8 (N, C, H, W), as L (C = 1), RGB (C = 3) or RGBA (C = 4)."""
+    mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
     arrays = [np.asarray(image.convert(mode)).reshape(image.height, image.width, channels) for image in images]
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
 

@@ -88,11 +88,8 @@ def decode_and_tell(stored: Stored, name: str, rules: Rules) -> Decoded:
         )
     if image.width != image.height:
         changes.append("cropped to the centre square")
-    mode = "L" if rules.channels == 1 else "RGB"
-    if image.mode != mode:
-        changes.append("grey, converted to RGB" if mode == "RGB" else "in colour, converted to grey")
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = image.crop((left, top, left + side, top + side)).convert(mode)
+    square = _in_mode(image.crop((left, top, left + side, top + side)), rules.channels, changes)
     if side < rules.resolution:
         changes.append(f"smaller than {rules.resolution} px, " + _SMALL[rules.small_images])
     if side < rules.resolution and rules.small_images == "pad":
@@ -100,6 +97,24 @@ def decode_and_tell(stored: Stored, name: str, rules: Rules) -> Decoded:
     elif side != rules.resolution:
         square = square.resize((rules.resolution, rules.resolution), Image.Resampling.LANCZOS)
     return Decoded(square, found.was_grey, tuple(changes), found.peak)
+
+
+def flatten(image: Image.Image, channels: int) -> tuple[Image.Image, tuple[str, ...]]:
+    """A picture of any mode as L (1 channel) or RGB (3), of its own size, and what that changed.
+
+    Raises:
+        DamagedImage: its pixels have no known range.
+    """
+    found = _to_grey_or_rgb(image, [])
+    changes = [*found.changes]
+    return _in_mode(found.image, channels, changes), tuple(changes)
+
+
+def _in_mode(image: Image.Image, channels: int, changes: list[str]) -> Image.Image:
+    mode = "L" if channels == 1 else "RGB"
+    if image.mode != mode:
+        changes.append("grey, converted to RGB" if mode == "RGB" else "in colour, converted to grey")
+    return image.convert(mode)
 
 
 _SMALL = {"pad": "padded", "upscale": "enlarged"}

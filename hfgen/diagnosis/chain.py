@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from hfgen.autoencoders import Autoencoder
 from hfgen.diagnosis import interventions as intervene
 from hfgen.diagnosis.budgets import Budget
-from hfgen.diagnosis.networks import has_codebook
 from hfgen.diagnosis.refits import Condition, refit
 from hfgen.evaluation.evaluate import generate, reconstruct
 from hfgen.evaluation.workspace import fill
 from hfgen.pipelines import ImagePipeline
+from hfgen.pipelines.autoencoder import codec_of
 from hfgen.pipelines.finite import NonFinite, counted, finite_outputs
 from hfgen.seeds import derive_seed
 
@@ -59,7 +60,7 @@ def make_stages(
         folder: For the results of single steps.
     """
     count, batch = len(inputs), max(1, min(budget.batch, _PIXELS // inputs.shape[-1] ** 2))
-    chain, network = Chain({}, {}), pipeline.autoencoding_network
+    chain, network = Chain({}, {}), codec_of(pipeline)
 
     def step(name: str, make: Make, size: int) -> None:
         try:
@@ -109,14 +110,14 @@ def _step(folder: Path, count: int, name: str, make: Make, batch: int) -> Tensor
 
 
 def _of_latents(
-    network: Any, inputs: Tensor, training: Callable[[], Tensor], budget: Budget, seed: int, batch: int
+    network: Autoencoder, inputs: Tensor, training: Callable[[], Tensor], budget: Budget, seed: int, batch: int
 ) -> dict[str, Make]:
     """The stages that decode some latent of each image with the network as it is."""
     made: dict[str, Make] = {
         "best": lambda rows: intervene.best_latents(network, inputs[rows], budget.latent_steps),
         "low_precision": lambda rows: intervene.from_low_precision(network, inputs[rows]),
     }
-    if has_codebook(network):
+    if network.traits.quantised:
         made["unquantised"] = lambda rows: intervene.from_unquantised(network, inputs[rows])
     known = intervene.posterior(network, inputs[:_POSTERIORS], batch, seed)
     if known is not None:
@@ -128,7 +129,7 @@ def _of_latents(
 
 
 def _refitted(
-    network: Any,
+    network: Autoencoder,
     inputs: Tensor,
     training: Callable[[], Tensor],
     condition: Condition,

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from hfgen.diagnosis.networks import decode, encode, inputs_of, weight_of
+from hfgen.autoencoders import Autoencoder
 from hfgen.families.vae import FITTED_NUMBERS, FULL_COVARIANCE
-from hfgen.images import to_uint8
+from hfgen.images import to_float, to_uint8
 from hfgen.metrics import linear_reconstructions
 from hfgen.models.hfgen_prior_v1 import LatentPrior
 from hfgen.pipelines.finite import check_images
@@ -22,15 +22,25 @@ _MIXTURE, _IMAGES_PER_NUMBER = 10, 4
 _LATENT_RATE = 0.05
 
 
-def best_latents(network: Any, images: Tensor, steps: int) -> Tensor:
+def weight_of(network: Any) -> Tensor:
+    """One of its weights, which says where and in which numbers it computes."""
+    return next(network.parameters())
+
+
+def inputs_of(network: Any, images: Tensor) -> Tensor:
+    """uint8 images (N, C, R, R) as a network sees them: float32 in [-1, 1], on its device."""
+    return to_float(images.to(weight_of(network).device))
+
+
+def best_latents(network: Autoencoder, images: Tensor, steps: int) -> Tensor:
     """Reconstructions of uint8 images (N, C, R, R) from the latents that suit the decoder best; uint8.
 
     Adam on each image's squared error, from the posterior mean; the best step counts. No codebook in between.
     """
     wanted = inputs_of(network, images)
     with torch.no_grad():
-        start = encode(network, wanted).mean
-    return optimised(lambda z: decode(network, z, quantised=False), start, wanted, steps)
+        start = network.encode(wanted).mean
+    return optimised(lambda z: network.decode(z, quantised=False), start, wanted, steps)
 
 
 def optimised(
@@ -71,38 +81,38 @@ def optimised(
 
 
 @torch.no_grad()
-def from_means(network: Any, images: Tensor) -> Tensor:
+def from_means(network: Autoencoder, images: Tensor) -> Tensor:
     """Reconstructions from the posterior's mean, or from the codes; uint8 to uint8."""
-    return _pixels(decode(network, encode(network, inputs_of(network, images)).mean, quantised=True))
+    return _pixels(network.decode(network.encode(inputs_of(network, images)).mean, quantised=True))
 
 
 @torch.no_grad()
-def from_unquantised(network: Any, images: Tensor) -> Tensor:
+def from_unquantised(network: Autoencoder, images: Tensor) -> Tensor:
     """The same with latents that keep what the codebook would take from them."""
-    return _pixels(decode(network, encode(network, inputs_of(network, images)).mean, quantised=False))
+    return _pixels(network.decode(network.encode(inputs_of(network, images)).mean, quantised=False))
 
 
 @torch.no_grad()
-def from_components(network: Any, training: Tensor, images: Tensor, seed: int) -> Tensor:
+def from_components(network: Autoencoder, training: Tensor, images: Tensor, seed: int) -> Tensor:
     """Reconstructions from as many principal components of `training` as the latent has numbers; uint8 to uint8.
 
     See `hfgen.metrics.linear_reconstructions`.
     """
-    numbers = encode(network, inputs_of(network, images[:1])).mean.numel()
+    numbers = network.encode(inputs_of(network, images[:1])).mean.numel()
     return linear_reconstructions(training, images, numbers, seed)
 
 
 @torch.no_grad()
-def from_samples(network: Any, images: Tensor, seed: int) -> Tensor:
+def from_samples(network: Autoencoder, images: Tensor, seed: int) -> Tensor:
     """Reconstructions from samples of the posterior."""
-    return _pixels(decode(network, _sample(network, images, seed), quantised=True))
+    return _pixels(network.decode(_sample(network, images, seed), quantised=True))
 
 
 @torch.no_grad()
-def from_low_precision(network: Any, images: Tensor) -> Tensor:
+def from_low_precision(network: Autoencoder, images: Tensor) -> Tensor:
     """Reconstructions with the arithmetic of bf16, where the rest of a diagnosis computes in fp32."""
     with torch.autocast(weight_of(network).device.type, torch.bfloat16):
-        return _pixels(decode(network, encode(network, inputs_of(network, images)).mean.float(), quantised=True))
+        return _pixels(network.decode(network.encode(inputs_of(network, images)).mean.float(), quantised=True))
 
 
 class Posterior(NamedTuple):
@@ -118,7 +128,7 @@ class Posterior(NamedTuple):
 
 
 @torch.no_grad()
-def posterior(network: Any, images: Tensor, batch: int, seed: int) -> Posterior | None:
+def posterior(network: Autoencoder, images: Tensor, batch: int, seed: int) -> Posterior | None:
     """The aggregate posterior of uint8 images (N, C, R, R), and the price, from it alone; None without noise.
 
     A VAE minimises E error + price KL. Where the noise s_i of each number is at its best, it raises the error by
@@ -128,11 +138,12 @@ def posterior(network: Any, images: Tensor, batch: int, seed: int) -> Posterior 
     means, noise, cost = [], [], 0.0
     for index, part in enumerate(images.split(batch)):
         wanted = inputs_of(network, part)
-        mean, deviation = encode(network, wanted)
+        encoded = network.encode(wanted)
+        mean, deviation = encoded.mean, encoded.deviation
         if deviation is None:
             return None
         normal = _normal(mean, derive_seed("price", seed, index))
-        exact, noisy = (decode(network, z, quantised=True) for z in (mean, mean + deviation * normal))
+        exact, noisy = (network.decode(z, quantised=True) for z in (mean, mean + deviation * normal))
         cost += float((noisy - wanted).square().sum() - (exact - wanted).square().sum()) / len(images)
         means.append(mean)
         noise.append(deviation.square())
@@ -143,7 +154,7 @@ def posterior(network: Any, images: Tensor, batch: int, seed: int) -> Posterior 
     return Posterior(centre, variance, max(cost, 0.0) / max(used, 1e-6))
 
 
-def inferred(network: Any, images: Tensor, known: Posterior, steps: int) -> Tensor:
+def inferred(network: Autoencoder, images: Tensor, known: Posterior, steps: int) -> Tensor:
     """Reconstructions from the means that the VAE's own objective prefers, found image by image; uint8.
 
     Adam on the squared error + price |z - centre|^2 / variance, from the encoder's mean. What it gains is the
@@ -151,18 +162,18 @@ def inferred(network: Any, images: Tensor, known: Posterior, steps: int) -> Tens
     """
     wanted = inputs_of(network, images)
     with torch.no_grad():
-        start = encode(network, wanted).mean
+        start = network.encode(wanted).mean
 
     def penalty(latents: Tensor) -> Tensor:
         return known.price * ((latents - known.centre).square() / known.variance).flatten(1).sum(1)
 
-    return optimised(lambda z: decode(network, z, quantised=True), start, wanted, steps, penalty)
+    return optimised(lambda z: network.decode(z, quantised=True), start, wanted, steps, penalty)
 
 
 @torch.no_grad()
-def from_fitted_density(network: Any, images: Tensor, count: int, batch: int, seed: int) -> Tensor:
+def from_fitted_density(network: Autoencoder, images: Tensor, count: int, batch: int, seed: int) -> Tensor:
     """`count` images decoded from a mixture of Gaussians fitted to the latents of uint8 `images`."""
-    first = encode(network, inputs_of(network, images[:1])).mean
+    first = network.encode(inputs_of(network, images[:1])).mean
     numbers = first[0].numel()
     parts = images[: max(2, FITTED_NUMBERS // numbers)].split(batch)
     latents = torch.cat([_sample(network, part, derive_seed("density", seed, i)) for i, part in enumerate(parts)])
@@ -175,7 +186,7 @@ def from_fitted_density(network: Any, images: Tensor, count: int, batch: int, se
         torch.rand(count, generator=generator), torch.randn((count, *first.shape[1:]), generator=generator)
     )
     progress = tqdm(drawn.split(batch), desc="fitted density", unit="batch", leave=False)
-    return torch.cat([_pixels(decode(network, part.to(first), quantised=True)) for part in progress])
+    return torch.cat([_pixels(network.decode(part.to(first), quantised=True)) for part in progress])
 
 
 def invert(generator: Any, images: Tensor, shape: tuple[int, ...], steps: int, starts: int, seed: int) -> Tensor:
@@ -211,11 +222,9 @@ def _pixels(images: Tensor) -> Tensor:
     return to_uint8(images).cpu()
 
 
-def _sample(network: Any, images: Tensor, seed: int) -> Tensor:
-    mean, deviation = encode(network, inputs_of(network, images))
-    if deviation is None:
-        return mean
-    return mean + deviation * _normal(mean, seed)
+def _sample(network: Autoencoder, images: Tensor, seed: int) -> Tensor:
+    encoded = network.encode(inputs_of(network, images))
+    return encoded.sample(_normal(encoded.mean, seed))
 
 
 def _normal(like: Tensor, seed: int) -> Tensor:

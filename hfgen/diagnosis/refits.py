@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from hfgen.autoencoders import Autoencoder
 from hfgen.diagnosis.budgets import Budget
-from hfgen.diagnosis.networks import decode, encode, encoder_parts, inputs_of, weight_of
+from hfgen.diagnosis.interventions import inputs_of, weight_of
 from hfgen.models.patch_discriminator import PatchDiscriminator
 from hfgen.objectives.adversarial import ADVERSARIAL_LOSSES, adaptive_weight
 from hfgen.seeds import derive_seed
@@ -25,7 +26,7 @@ _ADVERSARIAL_WEIGHT = 0.5
 _CLIP = 1.0
 
 
-def refit(network: Any, images: Tensor, condition: Condition, budget: Budget, seed: int) -> Any:
+def refit(network: Autoencoder, images: Tensor, condition: Condition, budget: Budget, seed: int) -> Autoencoder:
     """A copy of an autoencoder after `budget.refit_steps` more steps on uint8 `images` (N, C, R, R).
 
     - `decoder`: L2 with the encoder frozen, on latents as the decoder knows them (noise and codes included). What it
@@ -38,21 +39,23 @@ def refit(network: Any, images: Tensor, condition: Condition, budget: Budget, se
     student = copy.deepcopy(network).float()
     student.requires_grad_(True)
     if condition != "free":
-        for part in encoder_parts(student):
-            part.requires_grad_(False)
+        kept = student.decoder_parameters(_means(student, images))
+        for name, parameter in student.named_parameters():
+            parameter.requires_grad_(name in kept)
     trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
     rate = _LR_SMALL if sum(p.numel() for p in student.parameters()) < _SMALL else _LR_LARGE
     optimizer = torch.optim.Adam(trained, rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _decay(step, budget.refit_steps))
+    last = student.last_weight(_means(student, images))
     critic = _Critic(images.shape[1], seed, weight_of(student).device) if condition == "adversarial" else None
     generator = torch.Generator().manual_seed(derive_seed("refit", condition, seed))
     steps = tqdm(range(budget.refit_steps), desc=f"refit: {condition}", unit="step", leave=False)
     with torch.enable_grad():
         for batch, _ in zip(_batches(student, images, budget.refit_batch, generator), steps, strict=False):
-            fakes = decode(student, _latents(student, batch, condition, generator), quantised=condition != "free")
+            fakes = student.decode(_latents(student, batch, condition, generator), quantised=condition != "free")
             loss = (fakes - batch).square().mean()
             if critic is not None:
-                loss = loss + critic.term(batch, fakes, loss, _last_weight(student))
+                loss = loss + critic.term(batch, fakes, loss, last)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trained, _CLIP)
@@ -61,15 +64,21 @@ def refit(network: Any, images: Tensor, condition: Condition, budget: Budget, se
     return student.requires_grad_(False)
 
 
-def _latents(student: Any, batch: Tensor, condition: Condition, generator: torch.Generator) -> Tensor:
+def _latents(student: Autoencoder, batch: Tensor, condition: Condition, generator: torch.Generator) -> Tensor:
     with torch.set_grad_enabled(condition == "free"):
-        mean, deviation = encode(student, batch)
-    if condition == "free" or deviation is None:
-        return mean
-    return mean + deviation * torch.randn(mean.shape, generator=generator).to(mean.device)
+        encoded = student.encode(batch)
+    if condition == "free" or encoded.log_variance is None:
+        return encoded.mean
+    return encoded.sample(torch.randn(encoded.mean.shape, generator=generator))
 
 
-def _batches(student: Any, images: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+@torch.no_grad()
+def _means(student: Autoencoder, images: Tensor) -> Tensor:
+    """Latents of one image."""
+    return student.encode(inputs_of(student, images[:1])).mean
+
+
+def _batches(student: Autoencoder, images: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:
     while True:
         picks = torch.randint(len(images), (size,), generator=generator)
         yield inputs_of(student, images[picks])
@@ -79,11 +88,6 @@ def _decay(step: int, steps: int) -> float:
     """A short rise, then half a cosine to 0."""
     rise = max(1, steps // 20)
     return min(1.0, (step + 1) / rise) * 0.5 * (1 + math.cos(math.pi * step / steps))
-
-
-def _last_weight(student: Any) -> Tensor:
-    """The last convolution's weight in the decoder."""
-    return [p for p in student.decoder.parameters() if p.ndim == 4][-1]
 
 
 class _Critic:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from hfgen.pipelines.autoencoder import AutoencoderPipeline
 from hfgen.pipelines.hfgen_pipelines_v1 import (
     ALIPipeline,
-    AutoencoderPipeline,
     GANPipeline,
     ImagePipeline,
     TranslationPipeline,

@@ -10,7 +10,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -69,6 +69,12 @@ class ImagePipeline(DiffusionPipeline):
             raise ValueError(f"{wrong}: unknown; {', '.join(known)} go with push_to_hub=True")
         folder = Path(save_directory)
         options = {"variant": variant, **({} if max_shard_size is None else {"max_shard_size": max_shard_size})}
+        self._save(folder, options)
+        if push_to_hub:
+            _upload(folder, **kwargs)
+
+    def _save(self, folder: Path, options: dict[str, Any]) -> None:
+        """What `save_pretrained` writes."""
         index: dict[str, Any] = {"_class_name": _class_reference(type(self), folder)}
         for name in self.component_names:
             component = getattr(self, name)
@@ -78,17 +84,20 @@ class ImagePipeline(DiffusionPipeline):
             component.save_pretrained(folder / name, safe_serialization=True, **options)
             index[name] = _class_reference(type(component), folder / name)
         (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-        if push_to_hub:
-            _upload(folder, **kwargs)
 
     @property
     def sample_size(self) -> int:
         """Side of the images, in pixels: what the networks were trained at, or what `resize` chose."""
-        return self._side or self._trained_size
+        return self._side or self._default_size
 
     @property
-    def _trained_size(self) -> int:
+    def trained_size(self) -> int | None:
+        """Side of the images that the networks were trained on, by their config; None where that doesn't say."""
         return self._backbone.config.sample_size
+
+    @property
+    def _default_size(self) -> int:
+        return self.trained_size or 0
 
     def resize(self, side: int) -> None:
         """Take and draw images of another side from now on.
@@ -642,98 +651,6 @@ class TranslationPipeline(ImagePipeline):
 
 class VQGANPipeline(VQVAEPipeline):
     """A VQGAN: a VQ-VAE that was trained against a discriminator as well."""
-
-
-class AutoencoderPipeline(ImagePipeline):
-    """Any autoencoder of diffusers, to be measured at any size that it takes: it reconstructs, and draws nothing."""
-
-    component_names = ("autoencoder",)
-
-    def __init__(self, autoencoder: Any) -> None:
-        super().__init__()
-        self.register_modules(autoencoder=autoencoder)
-
-    @property
-    def autoencoding_network(self) -> Any:
-        """See `ImagePipeline`."""
-        return self.autoencoder
-
-    @property
-    def _trained_size(self) -> int:
-        """256 where its config doesn't say."""
-        return self.autoencoder.config.get("sample_size") or 256
-
-    @cached_property
-    @torch.no_grad()
-    def _factor(self) -> int:
-        """What `encode` makes of 64 pixels: configs say it in many ways."""
-        images = torch.zeros(1, self.channels, 64, 64, device=self.device, dtype=self._backbone.dtype)
-        return 64 // self._latents(images).shape[-1]
-
-    @property
-    def channels(self) -> int:
-        """1 (grey) or 3 (RGB)."""
-        return self.autoencoder.config.get("out_channels") or self.autoencoder.config["in_channels"]
-
-    @property
-    def can_sample(self) -> bool:
-        """There is no prior."""
-        return False
-
-    @property
-    def any_size(self) -> bool:
-        """Its layers are convolutions."""
-        return True
-
-    @torch.no_grad()
-    def probe(self) -> None:
-        """See `ImagePipeline`: whether images come back with their shape."""
-        side = 8 * self._factor
-        self._reconstruct(torch.zeros(1, self.channels, side, side, device=self.device, dtype=self._backbone.dtype))
-
-    def __call__(self, *arguments: Any, **options: Any) -> ImagePipelineOutput:
-        """Refuse."""
-        name = type(self.autoencoder).__name__
-        raise ValueError(f"{name} is an autoencoder without a prior, so it can't generate; call reconstruct(images)")
-
-    @torch.no_grad()
-    def posterior(self, images: Any) -> tuple[Tensor, Tensor] | None:
-        """See `ImagePipeline`."""
-        output = self.autoencoder.encode(self._input("images", images, self.channels))
-        if not hasattr(output, "latent_dist"):
-            return None
-        return output.latent_dist.mean.float(), output.latent_dist.logvar.float()
-
-    @torch.no_grad()
-    def codes(self, images: Any) -> Tensor | None:
-        """See `ImagePipeline`."""
-        if not self.codebook_size:
-            return None
-        return _codes(self.autoencoder, self._input("images", images, self.channels))
-
-    @property
-    def codebook_size(self) -> int | None:
-        """See `ImagePipeline`."""
-        return self.autoencoder.config.get("num_vq_embeddings")
-
-    def _input(self, name: str, images: Any, channels: int) -> Tensor:
-        tensor = _as_tensor(images, channels)
-        if tensor.ndim != 4 or tensor.shape[1] != channels:
-            raise ValueError(f"{name}: shape {tuple(tensor.shape)}; give (N, {channels}, R, R)")
-        return tensor.to(self.device, self._backbone.dtype)
-
-    def _latents(self, images: Tensor) -> Tensor:
-        output = self.autoencoder.encode(images)
-        if hasattr(output, "latent_dist"):
-            return output.latent_dist.mean
-        return output.latents if hasattr(output, "latents") else output.latent
-
-    def _reconstruct(self, images: Tensor) -> Tensor:
-        decoded = self.autoencoder.decode(self._latents(images)).sample
-        if decoded.shape != images.shape:
-            sides = f"{images.shape[-1]} pixels come back as {decoded.shape[-1]}"
-            raise ValueError(f"images: {sides}; give sides that the autoencoder can halve as often as it does")
-        return decoded
 
 
 def _as_tensor(images: Any, channels: int) -> Tensor:

@@ -1,14 +1,19 @@
-"""The classes that hfgen opens without remote code, by the names that checkpoints call them."""
+"""The classes that hfgen opens without remote code, by the names that checkpoints call them.
+
+Its own are listed; of diffusers' every one that can encode and decode is opened, and tried.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from hfgen.autoencoders import class_fits
 from hfgen.models.hfgen_gan_v1 import GANGenerator
 from hfgen.models.hfgen_prior_v1 import LatentPrior
 from hfgen.models.hfgen_r3gan_v1 import R3Generator
 from hfgen.models.hfgen_translator_v1 import Translator
 from hfgen.pipelines import hfgen_pipelines_v1 as pipelines
+from hfgen.pipelines.autoencoder import AutoencoderPipeline
 
 PIPELINES: dict[str | None, type[pipelines.ImagePipeline]] = {
     cls.__name__: cls
@@ -20,18 +25,14 @@ PIPELINES: dict[str | None, type[pipelines.ImagePipeline]] = {
         pipelines.GANPipeline,
         pipelines.ALIPipeline,
         pipelines.TranslationPipeline,
-        pipelines.AutoencoderPipeline,
+        AutoencoderPipeline,
     )
 }
-AUTOENCODERS = ("AutoencoderKL", "VQModel", "AutoencoderTiny", "AutoencoderDC", "AsymmetricAutoencoderKL")
-WRAPPERS: dict[str | None, type[pipelines.ImagePipeline]] = {
-    **dict.fromkeys(AUTOENCODERS, pipelines.AutoencoderPipeline),
-    "AutoencoderKL": pipelines.VAEPipeline,
+_WRAPPERS: dict[str | None, type[pipelines.ImagePipeline]] = {
     "GANGenerator": pipelines.GANPipeline,
     "R3Generator": pipelines.GANPipeline,
     "Translator": pipelines.TranslationPipeline,
 }
-"""The pipeline that a network alone becomes."""
 _OWN = {cls.__name__: cls for cls in (GANGenerator, LatentPrior, R3Generator, Translator)}
 
 
@@ -51,19 +52,38 @@ def component_names(pipeline: str | None, index: dict[str, Any]) -> list[str]:
 
 def network_class(name: str | None) -> Any:
     """The class of a network; None: hfgen doesn't know it."""
-    import diffusers
     import transformers
 
-    if name in AUTOENCODERS:
-        return getattr(diffusers, name)
-    return transformers.GPT2LMHeadModel if name == "GPT2LMHeadModel" else _OWN.get(name or "")
+    if name == "GPT2LMHeadModel":
+        return transformers.GPT2LMHeadModel
+    return _OWN.get(name or "") or autoencoder_class(name)
+
+
+def autoencoder_class(name: str | None) -> Any:
+    """The class of diffusers of this name, if it can encode and decode; else None."""
+    import diffusers
+
+    cls = getattr(diffusers, name, None) if name else None
+    fits = isinstance(cls, type) and issubclass(cls, diffusers.ModelMixin) and class_fits(cls)
+    return cls if fits else None
+
+
+def wrapper(name: str | None) -> type[pipelines.ImagePipeline] | None:
+    """The pipeline that a network alone becomes; None: hfgen opens no such network alone."""
+    if name in _WRAPPERS:
+        return _WRAPPERS[name]
+    return AutoencoderPipeline if autoencoder_class(name) is not None else None
 
 
 def is_autoencoder(name: str | None) -> bool:
-    """Whether a class of diffusers is called like an autoencoder, known here or not."""
-    return name is not None and ("Autoencoder" in name or "VAE" in name or name.startswith("VQ"))
+    """Whether a class is an autoencoder of diffusers, or is called like one and may be of a newer version."""
+    named = name is not None and ("Autoencoder" in name or "VAE" in name or name.startswith("VQ"))
+    return named or autoencoder_class(name) is not None
 
 
 def opened() -> str:
     """What hfgen opens, for errors."""
-    return f"{', '.join(filter(None, PIPELINES))}, and diffusers' {', '.join(AUTOENCODERS)}"
+    import diffusers
+
+    own = ", ".join(filter(None, PIPELINES))
+    return f"{own}, and the autoencoders of images in diffusers {diffusers.__version__}: another version may have more"

@@ -12,7 +12,8 @@ from hfgen.bars import without_bars
 from hfgen.errors import ModelError, SettingsError
 from hfgen.hub.downloads import LocalFiles
 from hfgen.pipelines import hfgen_pipelines_v1 as pipelines
-from hfgen.pipelines.known import PIPELINES, WRAPPERS, class_name, component_names, network_class, opened
+from hfgen.pipelines.autoencoder import AutoencoderPipeline
+from hfgen.pipelines.known import PIPELINES, class_name, component_names, network_class, opened, wrapper
 from hfgen.pipelines.places import read_object, resolve_folder
 from hfgen.pipelines.single_files import load_single_file
 from hfgen.pipelines.weights import (
@@ -66,19 +67,25 @@ def open_model(
     """`load`, with the place of the model."""
     folder = resolve_folder(model, revision, variant)
     pipeline = _open(folder, str(model), None, variant, torch.float32, {})
-    if resolution is not None:
-        _resize(pipeline, resolution)
+    _resize(pipeline, resolution)
+    for note in pipeline.codec.notes() if isinstance(pipeline, AutoencoderPipeline) else ():
+        logger.info("%s", note)
     return Opened(pipeline, folder)
 
 
-def _resize(pipeline: pipelines.ImagePipeline, resolution: int) -> None:
-    trained = pipeline.sample_size
-    try:
-        pipeline.resize(resolution)
-    except ValueError as error:
-        raise SettingsError(str(error)) from None
-    if resolution != trained:
-        logger.info("resolution: %d pixels; by its config the model was trained at %d", resolution, trained)
+def _resize(pipeline: pipelines.ImagePipeline, resolution: int | None) -> None:
+    """Take images of this side, and say so where the model was trained at another."""
+    trained = pipeline.trained_size
+    if resolution is not None:
+        try:
+            pipeline.resize(resolution)
+        except ValueError as error:
+            raise SettingsError(str(error)) from None
+    side = pipeline.sample_size
+    if trained is None:
+        logger.info("resolution: %d pixels; its config doesn't say at which size the model was trained", side)
+    elif side != trained:
+        logger.info("resolution: %d pixels; by its config the model was trained at %d", side, trained)
 
 
 def from_pretrained(cls: type, place: str | Path, **options: Any) -> Any:
@@ -132,13 +139,17 @@ def _open(
         }
     else:
         name = _written_class(folder)
-        cls = WRAPPERS[name]
+        cls = _alone(name, folder)
         _check_expected(model, cls, expected)
         networks = {cls.component_names[0]: _load_component(folder, name, variant, dtype)}
     _check_expected(model, cls, expected)
     try:
         pipeline = cls(**{**networks, **given})
         _check_pipeline(pipeline)
+        if _is_part_of_own(folder) and pipeline.any_size and pipeline.trained_size:
+            pipeline.resize(pipeline.trained_size)
+    except ModelError as error:
+        raise ModelError(str(error).replace("model: ", f"model: {model}: ", 1)) from None
     except ValueError as error:
         raise ModelError(f"model: {model}: {_line(error)}") from None
     except Exception as error:  # On odd configs the libraries raise almost anything.
@@ -150,13 +161,29 @@ def _open_file(path: Path, dtype: torch.dtype) -> tuple[type, dict[str, Any]]:
     """The pipeline class and the network of a .safetensors file, which may lie in a folder with its config."""
     named, variant = is_weights(path.name), variant_of(path.name)
     if not named or not (path.parent / "config.json").is_file():
-        return pipelines.VAEPipeline, {"vae": load_single_file(path, dtype)}
+        return AutoencoderPipeline, {"autoencoder": load_single_file(path, dtype)}
     name = _written_class(path.parent)
-    if name not in WRAPPERS:
-        raise ModelError(f"model: {path.parent / 'config.json'} is of a {name}, which hfgen doesn't open alone")
-    return WRAPPERS[name], {
-        WRAPPERS[name].component_names[0]: _load_component(path.parent, name, variant, dtype, exact=True)
-    }
+    cls = _alone(name, path.parent)
+    return cls, {cls.component_names[0]: _load_component(path.parent, name, variant, dtype, exact=True)}
+
+
+def _alone(name: str | None, folder: Path) -> type[pipelines.ImagePipeline]:
+    """The pipeline that the network of a folder becomes.
+
+    Raises:
+        ModelError: none.
+    """
+    cls = wrapper(name)
+    if cls is None:
+        raise ModelError(f"model: {folder / 'config.json'} is of a {name}, which hfgen doesn't open alone")
+    is_vae = folder.name == pipelines.VAEPipeline.component_names[0]
+    return pipelines.VAEPipeline if is_vae and _is_part_of_own(folder) else cls
+
+
+def _is_part_of_own(folder: Path) -> bool:
+    """Whether a network lies in a pipeline of hfgen: then what its config says of sizes and priors holds."""
+    index = folder.parent / "model_index.json"
+    return index.is_file() and class_name(read_object(index).get("_class_name")) in PIPELINES
 
 
 def _check_expected(model: str, cls: type, expected: type | None) -> None:
@@ -173,9 +200,10 @@ def _check_pipeline(pipeline: pipelines.ImagePipeline) -> None:
     Raises:
         ValueError: the config's field is named.
     """
+    trained = pipeline.trained_size
+    if trained is not None and (type(trained) is not int or not 1 <= trained <= _LARGEST_SIDE):
+        raise ValueError(f"sample_size: {trained!r} isn't a number of pixels, 1 to {_LARGEST_SIDE}; {_AGAIN}")
     side, channels = pipeline.sample_size, pipeline.channels
-    if type(side) is not int or not 1 <= side <= _LARGEST_SIDE:
-        raise ValueError(f"sample_size: {side!r} isn't a number of pixels, 1 to {_LARGEST_SIDE}; {_AGAIN}")
     if channels not in (1, 3):
         raise ValueError(f"out_channels: {channels!r} channels; hfgen takes 1 (grey) or 3 (RGB)")
     if pipeline.any_size:

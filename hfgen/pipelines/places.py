@@ -14,13 +14,13 @@ from hfgen.folders import pretrained_folder
 from hfgen.hub.addresses import parse_address
 from hfgen.hub.downloads import Files, LocalFiles, open_files
 from hfgen.pipelines.known import (
-    AUTOENCODERS,
     PIPELINES,
-    WRAPPERS,
+    autoencoder_class,
     class_name,
     component_names,
     is_autoencoder,
     opened,
+    wrapper,
 )
 from hfgen.pipelines.weights import CONVERT, PICKLES, has_variant, weight_files
 
@@ -85,7 +85,7 @@ class _Wanted(NamedTuple):
 
 
 def _check_known(name: str | None, place: str) -> None:
-    if name not in WRAPPERS and name not in AUTOENCODERS:
+    if wrapper(name) is None:
         raise ModelError(f"model: {place} holds a {name}; hfgen opens {opened()}")
 
 
@@ -144,6 +144,9 @@ def _find(files: Files, folder: str, wanted: _Wanted) -> Path:
     paths, chosen = weight_files(files, folder, wanted.place, wanted.variant)
     _say_chosen(wanted, chosen)
     paths += [_join(folder, name) for name in ("config.json", *_BESIDE) if name in names]
+    around, _, inside = folder.rpartition("/")
+    if inside and "model_index.json" in files.names(around):
+        paths.append(_join(around, "model_index.json"))
     return files.fetch(paths) / folder
 
 
@@ -174,16 +177,15 @@ def _autoencoder_of(index: dict[str, Any], pipeline: str | None, wanted: _Wanted
     """The component that is an autoencoder which hfgen opens, by what model_index.json says."""
     parts = {part: class_name(value) for part, value in index.items() if re.fullmatch(r"[A-Za-z]\w*", part)}
     there = {part: cls for part, cls in parts.items() if is_autoencoder(cls)}
-    known = [part for part, cls in there.items() if cls in AUTOENCODERS]
-    if "vae" in known or len(known) == 1:
-        return "vae" if "vae" in known else known[0]
-    if known:
-        named = " or ".join(wanted.inside(part).place for part in known)
+    if not there:
+        raise ModelError(f"model: {wanted.place} is a {pipeline}, and holds no autoencoder; hfgen opens {opened()}")
+    part = "vae" if "vae" in there else next(iter(there))
+    if part != "vae" and len(there) > 1:
+        named = " or ".join(wanted.inside(part).place for part in there)
         raise ModelError(f"model: {wanted.place} has several autoencoders; name one: {named}")
-    if there:
-        part, cls = next(iter(there.items()))
-        raise ModelError(f"model: the {part} of {wanted.place} is a {cls}; hfgen opens {opened()}")
-    raise ModelError(f"model: {wanted.place} is a {pipeline}, and holds no autoencoder; hfgen opens {opened()}")
+    if autoencoder_class(there[part]) is None:
+        raise ModelError(f"model: the {part} of {wanted.place} is a {there[part]}; hfgen opens {opened()}")
+    return part
 
 
 def _hint(files: Files, folder: str, wanted: _Wanted) -> str:

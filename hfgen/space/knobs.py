@@ -11,6 +11,7 @@ from torch import Tensor
 from hfgen.images import to_float, to_uint8
 from hfgen.metrics import kl_bits
 from hfgen.pipelines import ImagePipeline
+from hfgen.pipelines.autoencoder import codec_of
 
 
 @dataclass(frozen=True)
@@ -44,37 +45,29 @@ def reconstruct(pipeline: ImagePipeline, images: Tensor, knobs: Knobs) -> Recons
 
     The rate is KL(q(z | x) || N(0, I)) of the channels kept, or as many codes of log2(codebook size) bits.
     """
-    network = pipeline.autoencoding_network
-    if network is None:
+    codec = codec_of(pipeline)
+    if codec is None:
         return Reconstructed(
             to_uint8(pipeline.reconstruct(to_float(images), output_type="pt").images.cpu() * 2 - 1), None
         )
-    encoded = network.encode(to_float(images).to(pipeline.device, network.dtype))
-    kept = slice(0, knobs.channels)
-    if hasattr(encoded, "latent_dist"):
-        posterior = encoded.latent_dist
-        latents = posterior.mean
+    encoded = codec.encode(to_float(images).to(pipeline.device))
+    latents, bits = encoded.mean, None
+    if encoded.log_variance is not None:
+        kept = slice(0, knobs.channels)
+        bits = kl_bits(*(part.cpu()[:, kept] for part in (encoded.mean, encoded.log_variance)))
         if knobs.noise:
             generator = torch.Generator().manual_seed(knobs.seed)
-            latents = latents + posterior.std * torch.randn(latents.shape, generator=generator).to(latents)
-        rate = kl_bits(*(part.cpu().float()[:, kept] for part in (posterior.mean, posterior.logvar)))
-        decoded = network.decode(_keep(latents, knobs.channels)).sample
-        return Reconstructed(to_uint8(decoded.cpu()), rate)
-    latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent
-    if not hasattr(network, "quantize"):
-        return Reconstructed(to_uint8(network.decode(_keep(latents, knobs.channels)).sample.cpu()), None)
-    codes = latents.shape[-2] * latents.shape[-1]
-    if knobs.quantise:
-        latents = network.quantize(latents)[0]
-    decoded = network.decode(_keep(latents, knobs.channels), force_not_quantize=True).sample
-    bits = torch.full((len(images),), codes * math.log2(network.config.num_vq_embeddings))
-    return Reconstructed(to_uint8(decoded.cpu()), bits if knobs.quantise else None)
+            latents = encoded.sample(torch.randn(latents.shape, generator=generator))
+    if codec.codebook_size and knobs.quantise:
+        codes = latents.shape[-2] * latents.shape[-1]
+        latents, bits = codec.quantise(latents), torch.full((len(images),), codes * math.log2(codec.codebook_size))
+    return Reconstructed(to_uint8(codec.decode(_keep(latents, knobs.channels), quantised=False).cpu()), bits)
 
 
 def latent_channels(pipeline: ImagePipeline) -> int:
     """How many channels its latent has; 0 where there are none to set."""
-    network = pipeline.autoencoding_network
-    return 0 if network is None else int(network.config.get("latent_channels") or 0)
+    codec = codec_of(pipeline)
+    return 0 if codec is None else codec.latent_channels
 
 
 @torch.no_grad()
@@ -92,10 +85,9 @@ def interpolate(pipeline: ImagePipeline, first: int, second: int, steps: int) ->
         labels = [condition.expand(steps) for condition in conditions]
         return to_uint8(generator(path, *labels).cpu())
     path = torch.cat([start + (end - start) * float(share) for share in shares])
-    network = pipeline.autoencoding_network
-    if not hasattr(network, "quantize"):
-        return to_uint8(network.decode(path).sample.cpu())
-    return to_uint8(network.decode(network.quantize(path)[0], force_not_quantize=True).sample.cpu())
+    codec = codec_of(pipeline)
+    assert codec is not None, "what draws from a latent without a GAN decodes it"
+    return to_uint8(codec.decode(path).cpu())
 
 
 def _keep(latents: Tensor, channels: int | None) -> Tensor:
@@ -110,8 +102,9 @@ def _latents(pipeline: ImagePipeline, seed: int) -> list[Tensor]:
     """What the first layer of the decoder is given for a seed's image, and its class, if there is one."""
     network = pipeline.generator_network
     if network is None:
-        autoencoder = pipeline.autoencoding_network
-        network = getattr(autoencoder, "post_quant_conv", None) or autoencoder.decoder
+        codec = codec_of(pipeline)
+        assert codec is not None, "as above"
+        network = getattr(codec.network, "post_quant_conv", None) or codec.network.decoder
     seen: list[tuple[Tensor, ...]] = []
     hook = network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
     try:

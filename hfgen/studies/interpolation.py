@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from hfgen import metrics
-from hfgen.diagnosis.networks import decode, encode
 from hfgen.images import to_float, to_uint8
 from hfgen.metrics import Estimate
+from hfgen.pipelines.autoencoder import codec_of
 from hfgen.seeds import derive_seed
 from hfgen.studies import shared_cells
 from hfgen.studies.cells import Trained
@@ -49,17 +49,17 @@ def _measure(trained: Trained) -> dict[str, Estimate]:
 
 def _latents(trained: Trained) -> Tensor:
     """Of held-out images, where there is an encoder; else drawn."""
-    network, originals = trained.pipeline.autoencoding_network, trained.evaluation.originals
+    network, originals = codec_of(trained.pipeline), trained.evaluation.originals
     if network is not None:
-        return encode(network, to_float(originals)).mean
+        return network.encode(to_float(originals)).mean
     generator = torch.Generator().manual_seed(derive_seed("interpolation", trained.config.seed))
     return torch.randn(len(originals), *trained.pipeline.latent_shape, generator=generator)
 
 
 def _images(trained: Trained, latents: Tensor) -> Tensor:
-    network = trained.pipeline.autoencoding_network
+    network = codec_of(trained.pipeline)
     if network is not None:
-        return to_uint8(decode(network, latents, quantised=True))
+        return to_uint8(network.decode(latents))
     return to_uint8(trained.pipeline.gan(latents))
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hfgen import metrics
+from hfgen.autoencoders import Autoencoder
 from hfgen.diagnosis.interventions import from_samples
 from hfgen.evaluation.evaluate import encode
 from hfgen.images import to_float, to_uint8
@@ -31,7 +32,7 @@ def _measure(trained: Trained) -> dict[str, Estimate]:
     evaluation = trained.evaluation
     if getattr(trained.config.model, "likelihood", None) != "calibrated":
         return {}
-    posterior = from_samples(trained.pipeline.vae, evaluation.originals, seed=0)
+    posterior = from_samples(Autoencoder(trained.pipeline.vae), evaluation.originals, seed=0)
     errors = (to_float(evaluation.originals) - to_float(posterior)).double().square()
     variance = float(errors.mean())
     noisy, others = _with_noise(trained.samples, variance, trained.config.seed), evaluation.others

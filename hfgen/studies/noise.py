@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from hfgen import metrics
+from hfgen.autoencoders import Autoencoder
 from hfgen.diagnosis.interventions import from_samples
 from hfgen.metrics import Estimate
 from hfgen.studies import shared_cells
@@ -26,7 +27,7 @@ _TICKS = {weight: f"KL x {weight}" for weight in _WEIGHTS}
 def _measure(trained: Trained) -> dict[str, Estimate]:
     """Reconstructions from samples of the posterior, and what the best linear VAE would reach."""
     originals = trained.evaluation.originals
-    noisy = from_samples(trained.pipeline.vae, originals, seed=0)
+    noisy = from_samples(Autoencoder(trained.pipeline.vae), originals, seed=0)
     psnr = metrics.capped_psnr(originals, noisy)
     model: Any = trained.config.model
     numbers = model.latent_channels * model.latent_size**2

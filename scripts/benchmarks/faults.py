@@ -154,6 +154,7 @@ def _forget_decoder(pipeline: Any, job: Job, data: str) -> None:
     """The decoder's weights anew, and a few steps of training."""
     import torch
 
+    from hfgen.autoencoders import Autoencoder
     from hfgen.data import open_store
     from hfgen.diagnosis.budgets import Budget
     from hfgen.diagnosis.refits import refit
@@ -168,7 +169,7 @@ def _forget_decoder(pipeline: Any, job: Job, data: str) -> None:
         initialise(vae.decoder)
     images = open_store(data, split="train", resolution=RESOLUTION).images
     budget = Budget(images=0, latent_steps=0, refit_steps=_BRIEFLY)
-    vae.load_state_dict(refit(vae, images, "decoder", budget, job.seed).state_dict())
+    vae.load_state_dict(refit(Autoencoder(vae), images, "decoder", budget, job.seed).network.state_dict())
 
 
 def _shift_latents(pipeline: Any, job: Job, data: str) -> None:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
+from hfgen.autoencoders import Autoencoder, Traits
 from hfgen.images import to_uint8
 
 SIDE = 16
@@ -52,6 +53,14 @@ class Linear(nn.Module):
         return SimpleNamespace(sample=self.decoder(latents))
 
 
-def pipeline(network: nn.Module) -> SimpleNamespace:
+def codec(network: Linear) -> Autoencoder:
+    """It as the interventions see it; convolutions over the whole image can't be tried on other sizes."""
+    latents = network.encoder.out_channels
+    facts = {"channels": 1, "frames": False, "unit_range": False, "factor": SIDE, "side": SIDE}
+    known = {"gaussian": network.deviation > 0, "quantised": False, "draws": False, "batches": True}
+    return Autoencoder(network, Traits(**facts, latent_channels=latents, **known))
+
+
+def pipeline(network: Linear) -> SimpleNamespace:
     """What `make_stages` needs of one that draws nothing."""
-    return SimpleNamespace(autoencoding_network=network, generator_network=None, can_reconstruct=True, can_sample=False)
+    return SimpleNamespace(codec=codec(network), generator_network=None, can_reconstruct=True, can_sample=False)

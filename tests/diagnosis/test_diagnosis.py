@@ -116,7 +116,7 @@ def test_an_intervention_that_fails_is_left_out_and_noted(
     def diverged(network, images, condition, budget, seed):
         student = refit(network, images, condition, budget, seed)
         if condition == "free":
-            student.decoder.conv_out.weight.data.fill_(math.nan)
+            student.network.decoder.conv_out.weight.data.fill_(math.nan)
         return student
 
     refit = chain.refit

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from linear import PIXELS, SIDE, VARIANCE, Linear, cosines, pipeline, white_images
+from linear import PIXELS, SIDE, VARIANCE, Linear, codec, cosines, pipeline, white_images
 
 from hfgen.diagnosis import chain
 from hfgen.diagnosis.attribution import attribute, bootstrap
@@ -109,7 +109,7 @@ def test_components_are_those_of_the_singular_value_decomposition(numbers: int):
     _, _, rows = torch.linalg.svd(flat - flat.mean(0), full_matrices=False)
     span = rows[:numbers].T @ rows[:numbers]
     expected = (held_out.flatten(1).double() - flat.mean(0)) @ span + flat.mean(0)
-    found = from_components(Linear(cosines()[:numbers], cosines()[:numbers]), training, held_out, 0)
+    found = from_components(codec(Linear(cosines()[:numbers], cosines()[:numbers])), training, held_out, 0)
     assert (found.flatten(1) - expected.clamp(0, 255)).abs().max() < 0.6
 
 
@@ -151,7 +151,7 @@ def test_noise_that_shrinks_the_means_is_noise(tmp_path):
     found = causes_of(network, tmp_path)
     assert found["missing"] == pytest.approx(1 - 0.4**2, abs=0.03)
     assert found["noise"] > 0.8 * found["missing"] and found["encoder"] < 0.02
-    known = posterior(network, white_images(500, seed=3), 100, 0)
+    known = posterior(codec(network), white_images(500, seed=3), 100, 0)
     assert known is not None and known.price == pytest.approx(s2, rel=0.05)
 
 

@@ -82,7 +82,7 @@ def add_repository(hub: Hub, tmp_path: Path) -> None:
         "unet": ["diffusers", "U"],
     }
     (root / "model_index.json").write_text(json.dumps(index))
-    video = {"_class_name": "WanPipeline", "vae": ["diffusers", "AutoencoderKLWan"]}
+    video = {"_class_name": "WanPipeline", "vae": ["diffusers", "AutoencoderOfTomorrow"]}
     (root / "video").mkdir()
     (root / "video" / "model_index.json").write_text(json.dumps(video))
     hub.storage.add_folder(hub.storage.create("model", "org/sd"), root)
@@ -100,17 +100,17 @@ def test_of_a_pipelines_repository_its_autoencoder_alone_is_fetched_and_kept(hub
     hub.fail("GET /api/models/org/sd", 429, times=2)
     hub.fail("GET .*/resolve/.*/vae/.*safetensors", "reset")
     lines = opened("org/sd", "org/sd@main", "org/sd/vae", "https://huggingface.co/org/sd/tree/main/vae")
-    assert lines.count("VAEPipeline torch.float32") == 4
+    assert lines.count("AutoencoderPipeline torch.float32") == 4
     assert "org/sd is a StableDiffusionPipeline, of which vae is taken" in lines
     assert fetched(hub) == {"model_index.json", "vae/config.json", "vae/diffusion_pytorch_model.safetensors"}
     first = next(index for index, request in enumerate(hub.requests) if "/resolve/" in request)
     assert any(request.startswith("GET /api/models/org/sd") for request in hub.requests[:first])
     asked = len(hub.requests)
-    assert opened("org/sd", HF_HUB_OFFLINE="1")[-1] == "VAEPipeline torch.float32"
+    assert opened("org/sd", HF_HUB_OFFLINE="1")[-1] == "AutoencoderPipeline torch.float32"
     assert len(hub.requests) == asked
     nowhere = opened("org/sd", "org/other", HF_ENDPOINT="http://127.0.0.1:9")
     assert any("the Hub can't be reached" in line and "what the cache holds is used" in line for line in nowhere)
-    assert nowhere[-2] == "VAEPipeline torch.float32"
+    assert nowhere[-2] == "AutoencoderPipeline torch.float32"
     assert nowhere[-1].startswith("HubError model: org/other isn't a folder here and can't be fetched from the Hub")
 
 
@@ -118,7 +118,7 @@ REFUSED = {
     "org/sd/pickled": "has only diffusion_pytorch_model.bin, a pickle, which may run any code",
     "org/sd/vae bf16": "variant: org/sd/vae has no weights of variant 'bf16'; it has fp16 and plain weights",
     "org/sd/unet": "holds a UNet2DConditionModel; hfgen opens",
-    "org/sd/video": "the vae of org/sd/video is a AutoencoderKLWan; hfgen opens",
+    "org/sd/video": "the vae of org/sd/video is a AutoencoderOfTomorrow; hfgen opens",
     "org/sd/text_encoder": "of a single file give its name: org/sd/text_encoder/model.safetensors",
     "org/sd/half": "it holds vae: name one, org/sd/half/vae",
     "org/sd/none.safetensors": "has no such file",
@@ -134,7 +134,7 @@ def test_variants_and_shards_are_found_and_nothing_is_fetched_of_what_is_refused
 ):
     add_repository(hub, tmp_path)
     lines = opened("org/sd/half/vae", "org/sd/vae fp16", "org/sd/shards", *REFUSED)
-    assert lines.count("VAEPipeline torch.float32") == 3
+    assert lines.count("AutoencoderPipeline torch.float32") == 3
     assert "org/sd/half/vae has only fp16 weights, which are taken" in lines
     for words, line in zip(REFUSED.values(), lines[-len(REFUSED) :], strict=True):
         assert words in line and "get the checkpoint again" not in line

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +12,8 @@ from hfgen.autoencoders import network_calls
 from hfgen.autoencoders.network_calls import Decoded, Encoded
 from hfgen.autoencoders.probing import Traits, find_traits
 from hfgen.autoencoders.statistics import Statistics, read_statistics
+
+_TRAITS, _LAST = "_hfgen_traits", "_hfgen_last_weight"
 
 NOISE_SEED = 0
 """Of what a decoder draws, for every image alike."""
@@ -130,27 +131,43 @@ class Autoencoder(nn.Module):
         """Latents (N, c, h, w) as a diffusion model sees them: see `statistics`."""
         return self.statistics.normalise(latents)
 
-    def decoder_parameters(self, latents: Tensor) -> list[str]:
-        """Names in `named_parameters` of what a gradient reaches from images of `latents`: the decoder's own.
-
-        Everything else is left by training that must leave the latents, and their codes, as they are.
-        """
+    def parameters_behind(self, total: Callable[[], Tensor]) -> list[str]:
+        """Names in `named_parameters` of what a gradient of `total()` (scalar) reaches."""
         asked = {name: parameter.requires_grad for name, parameter in self.named_parameters()}
         self.requires_grad_(True)
-        with torch.enable_grad():
-            total = self.decode(latents.detach()).sum()
-        found = torch.autograd.grad(total, list(self.parameters()), allow_unused=True)
-        for name, parameter in self.named_parameters():
-            parameter.requires_grad_(asked[name])
+        try:
+            with torch.enable_grad():
+                found = torch.autograd.grad(total(), list(self.parameters()), allow_unused=True)
+        except RuntimeError:  # Nothing is trained in what was run.
+            return []
+        finally:
+            for name, parameter in self.named_parameters():
+                parameter.requires_grad_(asked[name])
         return [name for name, gradient in zip(asked, found, strict=True) if gradient is not None]
 
+    def decoder_parameters(self, latents: Tensor) -> list[str]:
+        """Names in `named_parameters` of what images of `latents` depend on: the decoder's own.
+
+        Training that must leave the latents, and their codes, as they are leaves everything else.
+        """
+        return self.parameters_behind(lambda: self.decode(latents.detach()).sum())
+
     @torch.no_grad()
-    def last_weight(self, latents: Tensor) -> Tensor:
-        """The weight of the last layer that the decoder runs: (out, in, ...)."""
-        ran: list[Tensor] = []
+    def last_weight(self, latents: Tensor | None = None) -> nn.Parameter:
+        """The weight (out, in, ...) of the last layer that the decoder runs; `latents` to find it with the first time.
+
+        A copy of the network knows its own.
+        """
+        known = vars(self.network)
+        if latents is not None and _LAST not in known:
+            known[_LAST] = self._find_last_weight(latents)
+        return self.network.get_parameter(known[_LAST])
+
+    def _find_last_weight(self, latents: Tensor) -> str:
+        ran: list[str] = []
         hooks = [
-            module.register_forward_hook(lambda *_, weight=weight: ran.append(weight))
-            for module in self.modules()
+            module.register_forward_hook(lambda *_, name=name: ran.append(f"{name}.weight".lstrip(".")))
+            for name, module in self.network.named_modules()
             if (weight := module._parameters.get("weight")) is not None and weight.ndim > 1
         ]
         try:
@@ -175,11 +192,9 @@ class Autoencoder(nn.Module):
         return found
 
 
-_TRAITS: weakref.WeakKeyDictionary[nn.Module, Traits] = weakref.WeakKeyDictionary()
-
-
 def _known_traits(network: Any) -> Traits:
-    """Each network is run once."""
-    if network not in _TRAITS:
-        _TRAITS[network] = find_traits(network)
-    return _TRAITS[network]
+    """Each network is run once; its copies keep what was found."""
+    known = vars(network)
+    if _TRAITS not in known:
+        known[_TRAITS] = find_traits(network)
+    return known[_TRAITS]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hfgen.families.ali import ALI
+from hfgen.families.finetune import FineTune
 from hfgen.families.gan import GAN
 from hfgen.families.pix2pix import Pix2Pix
 from hfgen.families.vae import VAE
@@ -18,4 +19,5 @@ FAMILIES: dict[str, type] = {
     "gan": GAN,
     "ali": ALI,
     "pix2pix": Pix2Pix,
+    "finetune": FineTune,
 }

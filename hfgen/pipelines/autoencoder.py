@@ -105,6 +105,10 @@ class AutoencoderPipeline(ImagePipeline):
     def probe(self) -> None:
         """See `ImagePipeline`; the network was run when this was made."""
 
+    def preview(self, images: Tensor, generator: Generators) -> Tensor:
+        """Reconstructions."""
+        return self.reconstruct(images, output_type="pt").images
+
     @torch.no_grad()
     def posterior(self, images: Any) -> tuple[Tensor, Tensor] | None:
         """See `ImagePipeline`."""

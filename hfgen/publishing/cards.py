@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import Any
 
 from hfgen.data_options import BUILT_IN
 from hfgen.errors import UserError
+from hfgen.hub.addresses import parse_address
 from hfgen.publishing.contents import SAMPLES, Contents
 
 BEGIN = "<!-- hfgen: begin. Publishing writes this section anew; text outside of it is yours. -->"
@@ -154,7 +156,8 @@ def _model_metadata(contents: Contents, to: str, found: dict[str, Any]) -> dict[
     if "/" in config.get("data", ""):
         metadata["datasets"] = [config["data"].partition("@")[0]]
     if "/" in config.get("start_from", ""):
-        metadata["base_model"] = config["start_from"].partition("@")[0]
+        with contextlib.suppress(UserError):  # A folder here, and no repository.
+            metadata["base_model"] = parse_address(config["start_from"]).repository
     results = _results(contents.record, task_of(found), to)
     name = to.split("/")[-1]
     index = ModelCardData(model_name=name, eval_results=results).to_dict() if results else {}

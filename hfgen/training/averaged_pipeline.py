@@ -13,7 +13,7 @@ from hfgen.data import batch_indices
 from hfgen.images import to_float
 from hfgen.training import checkpoints, fsdp
 from hfgen.training.trainer import Trainer
-from hfgen.training.warm_start import copy_latent_statistics, has_weights
+from hfgen.training.warm_start import build_networks, copy_latent_statistics, has_weights
 
 
 def averaged_pipeline(trainer: Trainer) -> Any:
@@ -48,7 +48,7 @@ def _full_averages(trainer: Trainer) -> dict[str, nn.Module]:
     if not main:
         return {}
     with torch.random.fork_rng(devices=[]):
-        networks = config.model.build(config.resolution, store.channels, store.classes)
+        networks = build_networks(config, store)
     for name, network in networks.items():
         checkpoints.load_network(name, network.to(trainer.device).eval(), tensors[name])
         copy_latent_statistics(trainer.averages[name], network)

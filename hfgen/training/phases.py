@@ -140,6 +140,15 @@ class Family(abc.ABC):
         """Why the settings can't start from random weights, in one line with the remedy; None: they can."""
         return None
 
+    @property
+    def trains_its_start(self) -> bool:
+        """Whether a run trains the very network of the model that it starts from, which `build_from` takes."""
+        return False
+
+    def build_from(self, pipeline: Any, resolution: int, channels: int) -> dict[str, nn.Module]:
+        """Make the networks around that of a published model, where `trains_its_start`."""
+        raise NotImplementedError
+
     @abc.abstractmethod
     def build(self, resolution: int, channels: int, classes: int = 0) -> dict[str, nn.Module]:
         """Make the networks, randomly initialised from torch's global generator; 0 classes: images without labels."""

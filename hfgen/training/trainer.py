@@ -18,6 +18,7 @@ from hfgen.data.feed import Feed
 from hfgen.devices import choose_kernels, describe
 from hfgen.errors import SettingsError
 from hfgen.images import to_float
+from hfgen.pipelines.places import resolve_folder
 from hfgen.seeds import derive_seed
 from hfgen.training import checkpoints, fsdp
 from hfgen.training.compile_check import compile_networks
@@ -28,7 +29,7 @@ from hfgen.training.meters import Meters
 from hfgen.training.phases import Draws, Loss, Phase, Step
 from hfgen.training.processes import decide, gather_values, join, send_networks
 from hfgen.training.schedules import learning_rate_factor
-from hfgen.training.warm_start import start_from
+from hfgen.training.warm_start import build_networks, start_from
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -90,14 +91,19 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             # The CPU's generator alone, where networks are built: torch.manual_seed reseeds every GPU's too.
             torch.default_generator.manual_seed(derive_seed("weights", config.seed))
-            networks = config.model.build(config.resolution, store.channels, store.classes)
-        if config.start_from:
+            if config.model.trains_its_start:
+                # The main process fetches it, and is the one to complain.
+                decide(self.accelerator, lambda: str(resolve_folder(config.start_from)))
+            networks = build_networks(config, store)
+        if config.start_from and not config.model.trains_its_start:
             decide(self.accelerator, lambda: start_from(config.start_from, networks))
         for network in networks.values():
             network.to(self.device)
         send_networks(self.accelerator, networks)
         for network in networks.values():
-            network.to(memory_format=self.kernels.memory_format)  # type: ignore[call-overload]
+            # Convolutions of videos have weights of another rank than the format.
+            if all(parameter.ndim != 5 for parameter in network.parameters()):
+                network.to(memory_format=self.kernels.memory_format)  # type: ignore[call-overload]
         return networks
 
     def _optimizer(self, phase: Phase) -> torch.optim.Optimizer:

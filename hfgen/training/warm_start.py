@@ -9,12 +9,22 @@ from torch import nn
 
 from hfgen.data import ImageStore
 from hfgen.errors import ModelError
-from hfgen.pipelines import load
+from hfgen.pipelines import AutoencoderPipeline, load
 from hfgen.training.phases import Phase
 from hfgen.training.processes import send_networks
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+    from hfgen.training.config import RunConfig
+
+
+def build_networks(config: RunConfig, store: ImageStore) -> dict[str, nn.Module]:
+    """The networks of a run before its first step: random ones, or around that of the model that it starts from."""
+    model = config.model
+    if model.trains_its_start:
+        return model.build_from(load(config.start_from), config.resolution, store.channels)
+    return model.build(config.resolution, store.channels, store.classes)
 
 
 def start_from(model: str, networks: Mapping[str, nn.Module]) -> None:
@@ -25,17 +35,22 @@ def start_from(model: str, networks: Mapping[str, nn.Module]) -> None:
     """
     pipeline = load(model)
     # What has no weights isn't learnt but fitted, and will be again.
-    learnt = [name for name in pipeline.component_names if has_weights(getattr(pipeline, name))]
-    common = [name for name in learnt if name in networks and has_weights(networks[name])]
+    learnt = {name: part for name in pipeline.component_names if has_weights(part := getattr(pipeline, name))}
+    if isinstance(pipeline, AutoencoderPipeline):
+        # A bare network is called by no family's name: its class tells which one it is.
+        learnt = {
+            name: pipeline.autoencoder for name, net in networks.items() if type(net) is type(pipeline.autoencoder)
+        }
+    common = {name: part for name, part in learnt.items() if name in networks and has_weights(networks[name])}
     if not common:
         raise ModelError(f"start_from: {model} is a {pipeline.family}, with no network that this run trains")
-    for name in common:
+    for name, part in common.items():
         try:
-            networks[name].load_state_dict(getattr(pipeline, name).state_dict(), strict=True)
+            networks[name].load_state_dict(part.state_dict(), strict=True)
         except RuntimeError as error:
             text = " ".join(str(error).split())
             raise ModelError(f"start_from: {name} of {model} is built otherwise ({text}); set model.* alike") from None
-        copy_latent_statistics(getattr(pipeline, name), networks[name])
+        copy_latent_statistics(part, networks[name])
 
 
 def copy_latent_statistics(source: Any, network: Any) -> None:

@@ -108,7 +108,7 @@ def test_pil_images_of_any_mode_and_size_come_back_with_their_size(tmp_path: Pat
     assert [image.size for image in back] == [image.size for image in given]
     assert {image.mode for image in back} == {"RGB"}
     said = [record.message for record in caplog.records]
-    assert "images: 2 grey, converted to RGB" in said and "images: 2 transparent, laid on white" in said
+    assert "images: 2 grey, converted to RGB" in said and "images: 2 transparent, composited on white" in said
     assert "images: 1 CMYK, converted to RGB" in said
     one = pipe.reconstruct(given[0]).images[0]
     assert one.tobytes() == back[0].tobytes() == pipe.reconstruct(given[:1]).images[0].tobytes()

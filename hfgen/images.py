@@ -70,6 +70,25 @@ def grid(images: Tensor, columns: int, zoom: int = 1, gap: int = 2) -> Image.Ima
     return sheet
 
 
+def stack(rows: Sequence[Sequence[Tensor]], gap: int = 2) -> Image.Image:
+    """Lay uint8 images (C, H, W) of any sizes out in rows on white, each row as high as its highest image."""
+    from PIL import Image
+
+    pictures = [[to_pil(image[None])[0] for image in row] for row in rows]
+    width = max(sum(picture.width + gap for picture in row) - gap for row in pictures)
+    heights = [max(picture.height for picture in row) for row in pictures]
+    mode = pictures[0][0].mode
+    sheet = Image.new(mode, (width, sum(heights) + gap * (len(rows) - 1)), "white")
+    top = 0
+    for row, height in zip(pictures, heights, strict=True):
+        left = 0
+        for picture in row:
+            sheet.paste(picture, (left, top))
+            left += picture.width + gap
+        top += height + gap
+    return sheet
+
+
 def write_png(path: Path, image: Image.Image) -> None:
     """Save a picture completely, or not at all."""
     buffer = io.BytesIO()

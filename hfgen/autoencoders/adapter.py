@@ -34,6 +34,8 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.network = network
         self.traits = traits or _known_traits(network)
+        self.tile: int | None = None
+        """Side of its tiles, in pixels; None: images go through whole. `hfgen.autoencoders.tiles.tile` sets it."""
 
     @property
     def channels(self) -> int:

@@ -80,6 +80,12 @@ def add_weights(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--resolution", type=int, help="for autoencoders of any size, and samples (their own)")
 
 
+def add_tile(verb: argparse.ArgumentParser) -> None:
+    """In which pieces an autoencoder computes."""
+    help = "side of the tiles in which an autoencoder computes, where images are too large for it as a whole"
+    verb.add_argument("--tile", type=int, metavar="N", help=help)
+
+
 def add_data(verb: argparse.ArgumentParser, default: str | None = None, *, required: bool = True) -> None:
     """Where images are from."""
     help = f"{', '.join(BUILT_IN)}, a folder of images or parquet files, or a Hub id"
@@ -143,7 +149,8 @@ def open_model(arguments: argparse.Namespace) -> tuple[ImagePipeline, Compute]:
     from hfgen.devices import choose
 
     compute = choose(arguments.device, arguments.dtype)
-    pipeline = hfgen.load(arguments.model, variant=arguments.variant, resolution=arguments.resolution)
+    tile = getattr(arguments, "tile", None)
+    pipeline = hfgen.load(arguments.model, variant=arguments.variant, resolution=arguments.resolution, tile=tile)
     return compute.place(pipeline), compute
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from hfgen.cli.options import (
     Verbs,
@@ -11,6 +12,7 @@ from hfgen.cli.options import (
     add_model,
     add_picture,
     add_split,
+    add_tile,
     add_verb,
     at_least_one,
     columns,
@@ -18,7 +20,13 @@ from hfgen.cli.options import (
     open_model,
     save_grid,
 )
-from hfgen.errors import ModelError
+from hfgen.errors import ModelError, SettingsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hfgen.devices import Compute
+    from hfgen.pipelines import ImagePipeline
 
 
 def register(verbs: Verbs) -> None:
@@ -29,21 +37,30 @@ def register(verbs: Verbs) -> None:
     add_picture(verb)
     add_data(verb)
     add_split(verb)
+    help = "center: the central square, at --resolution; none: every image with its own shape (%(default)s)"
+    verb.add_argument("--crop", choices=("center", "none"), default="center", help=help)
+    add_tile(verb)
     add_compute(verb)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Save a grid: rows of images, and under each its reconstruction."""
+    """Save a picture: rows of images, and under each, or beside it with its own shape, its reconstruction."""
+    at_least_one(arguments.n)
+    if arguments.crop == "none" and arguments.resolution is not None:
+        raise SettingsError("resolution: images keep their own shapes with --crop none; leave one of them out")
+    pipeline, compute = open_model(arguments)
+    if not pipeline.can_reconstruct:
+        raise ModelError(f"model: {arguments.model} is a {pipeline.family} without encoder; give a VAE or a VQ-VAE")
+    (_run_whole if arguments.crop == "none" else _run_squares)(arguments, pipeline, compute)
+
+
+def _run_squares(arguments: argparse.Namespace, pipeline: ImagePipeline, compute: Compute) -> None:
     import torch
 
     from hfgen.data import batch_indices, open_store
     from hfgen.images import to_float, unit_to_uint8
     from hfgen.pipelines.finite import check_images
 
-    at_least_one(arguments.n)
-    pipeline, compute = open_model(arguments)
-    if not pipeline.can_reconstruct:
-        raise ModelError(f"model: {arguments.model} is a {pipeline.family} without encoder; give a VAE or a VQ-VAE")
     store = open_store(
         arguments.data,
         split=arguments.split,
@@ -59,5 +76,53 @@ def run(arguments: argparse.Namespace) -> None:
     with making_images(arguments.model, pipeline, compute, "image"):
         output = pipeline.reconstruct(to_float(inputs), output_type="pt").images
         check_images(output)
+        _print_seams(pipeline, to_float(originals[:1]))
     rows = [row for pair in zip(originals.split(8), unit_to_uint8(output).split(8), strict=True) for row in pair]
     save_grid(torch.cat(rows), arguments.out)
+
+
+def _run_whole(arguments: argparse.Namespace, pipeline: ImagePipeline, compute: Compute) -> None:
+    import torch
+
+    from hfgen.autoencoders.sizes import reconstruct_any_size
+    from hfgen.data import whole_images
+    from hfgen.images import stack, to_float, to_uint8, write_picture
+    from hfgen.pipelines.autoencoder import codec_of
+    from hfgen.pipelines.finite import check_images
+
+    codec = codec_of(pipeline)
+    if codec is None or not pipeline.any_size:
+        raise SettingsError(f"crop: {arguments.model} takes images of {pipeline.sample_size} pixels only; use center")
+    originals = whole_images(
+        arguments.data,
+        split=arguments.split,
+        n=arguments.n,
+        channels=pipeline.channels,
+        skip_damaged=arguments.skip_damaged,
+        image_column=arguments.image_column,
+        config_name=arguments.config_name,
+    ).images
+    pairs = []
+    with torch.no_grad(), making_images(arguments.model, pipeline, compute, "image"):
+        for original in originals:
+            (made,) = reconstruct_any_size(codec, [to_float(original[None])[0].to(pipeline.device)])
+            check_images(made[None])
+            pairs.append((original, to_uint8(made).cpu()))
+        _print_seams(pipeline, to_float(originals[0][None]))
+    write_picture(arguments.out, stack(pairs))
+    print(arguments.out)
+
+
+def _print_seams(pipeline: ImagePipeline, image: Tensor) -> None:
+    """What tiles change in one image (1, C, H, W), where there are tiles."""
+    from hfgen.autoencoders.sizes import pad_to_factor
+    from hfgen.autoencoders.tiles import measure_seams
+    from hfgen.pipelines.autoencoder import codec_of
+
+    codec = codec_of(pipeline)
+    if codec is None or codec.tile is None:
+        return
+    found = measure_seams(codec, pad_to_factor(image, codec.factor).to(pipeline.device))
+    print(f"tiles of {codec.tile} px change the first image by {found['rmse']:.3g} of 255 levels (root mean square)")
+    for seam in found["by_distance"]:
+        print(f"  {seam['nearest']:>4} to {seam['farthest']:>4} px from a seam: {seam['rmse']:.3g}")

@@ -3,6 +3,7 @@
 from hfgen.data.batches import batch_indices
 from hfgen.data.glyphs import CLASSES, FACTORS, FONTS, SPLIT_SIZES, Glyphs, draw
 from hfgen.data.store import ImageStore, open_store, split_size, stored_side
+from hfgen.data.whole_images import WholeImages, whole_images
 
 __all__ = [
     "CLASSES",
@@ -11,9 +12,11 @@ __all__ = [
     "SPLIT_SIZES",
     "Glyphs",
     "ImageStore",
+    "WholeImages",
     "batch_indices",
     "draw",
     "open_store",
     "split_size",
     "stored_side",
+    "whole_images",
 ]

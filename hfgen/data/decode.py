@@ -110,6 +110,17 @@ def flatten(image: Image.Image, channels: int) -> tuple[Image.Image, tuple[str, 
     return _in_mode(found.image, channels, changes), tuple(changes)
 
 
+def decode_whole(stored: Stored, channels: int) -> Decoded:
+    """The image with its own shape, as mode L (1 channel) or RGB (3), and what was done to it.
+
+    Raises:
+        DamagedImage: see `read`.
+    """
+    found = _read(stored)
+    changes = [*found.changes]
+    return Decoded(_in_mode(found.image, channels, changes), found.was_grey, tuple(changes), found.peak)
+
+
 def _in_mode(image: Image.Image, channels: int, changes: list[str]) -> Image.Image:
     mode = "L" if channels == 1 else "RGB"
     if image.mode != mode:

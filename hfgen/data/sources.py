@@ -20,9 +20,20 @@ from typing import TYPE_CHECKING
 from hfgen.bars import without_bars
 from hfgen.data import glyphs
 from hfgen.data.columns import no_condition
+from hfgen.data.decode import Stored
 from hfgen.data.layout import find_splits
 from hfgen.data.local_paths import Opened, open_path
-from hfgen.data.split_images import Chunk, Part, Request, attempt, count_rows, hub_builder, open_part, shorter_side
+from hfgen.data.split_images import (
+    Chunk,
+    Part,
+    Request,
+    attempt,
+    count_rows,
+    hub_builder,
+    open_part,
+    shorter_side,
+    stored_images,
+)
 from hfgen.data.splits import no_split
 from hfgen.data.tables import open_table
 from hfgen.data_options import BUILT_IN
@@ -46,6 +57,7 @@ class Source:
         count: gives the split that is used where another may be asked for, and its number of images, undecoded.
         side: gives the shorter side of a split's first image, of a column if one is named.
         label_factors: sizes of the independent factors that make up a label, the most significant first; (): one.
+        stored: gives the images of a split as they are stored: see `hfgen.data.split_images.stored_images`.
     """
 
     name: str
@@ -54,6 +66,7 @@ class Source:
     count: Callable[[str], tuple[str, int]]
     side: Callable[[str, str | None], int] | None = None
     label_factors: tuple[int, ...] = ()
+    stored: Callable[[str, str | None, Callable[[int], list[int]]], Iterator[tuple[str, Stored]]] | None = None
 
 
 def find(data: str, config_name: str | None = None) -> Source:
@@ -86,6 +99,7 @@ def _table_source(name: str, state: str, open_: Callable[[], Opened], found: str
         lambda request: open_part(name, opened(), request),
         lambda split: count_rows(name, opened().table, split),
         lambda split, column: shorter_side(name, opened().table, split, column),
+        stored=lambda split, column, pick: stored_images(name, opened().table, split, column, pick),
     )
 
 

@@ -159,6 +159,26 @@ def shorter_side(name: str, table: Table, split: str, image_column: str | None) 
         raise DataError(f"samples: the first image of {name} can't be read ({error}); give --resolution") from None
 
 
+def stored_images(
+    name: str, table: Table, split: str, image_column: str | None, pick: Callable[[int], list[int]]
+) -> Iterator[tuple[str, Stored]]:
+    """What is called an image of a split, for errors, and the image as it is stored; of the rows that `pick` names.
+
+    `pick` is given their number.
+
+    Raises:
+        DataError: there is no such split, or it can't be read.
+    """
+    columns = choose_columns(name, table.features, image_column, None, None)
+    choice = attempt(name, lambda: choose(name, table.splits, table.count, split))
+    rows = choice.rows[pick(len(choice.rows))]
+    batches = iter(table.batches(choice.whole, rows, {"image": columns.names["image"]}))
+    for numbers, batch in iter(partial(attempt, name, lambda: next(batches, None)), None):
+        for number, stored in zip(numbers, map(as_stored, batch["image"]), strict=True):
+            in_file = isinstance(stored, dict) and stored["bytes"] is None
+            yield (stored["path"] if isinstance(stored, dict) and in_file else f"{name}, row {number},"), stored
+
+
 def attempt(name: str, call: Callable[[], Any], remedy: str = _REMEDY) -> Any:
     """What `datasets` answers, with any failure as one line."""
     from datasets.exceptions import DatasetGenerationError

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 import torch
 
+from hfgen.autoencoders.tiles import tile as set_tiles
 from hfgen.bars import without_bars
 from hfgen.errors import ModelError, SettingsError
 from hfgen.hub.downloads import LocalFiles
 from hfgen.pipelines import hfgen_pipelines_v1 as pipelines
-from hfgen.pipelines.autoencoder import AutoencoderPipeline
+from hfgen.pipelines.autoencoder import AutoencoderPipeline, codec_of
 from hfgen.pipelines.known import PIPELINES, class_name, component_names, network_class, opened, wrapper
 from hfgen.pipelines.places import read_object, resolve_folder
 from hfgen.pipelines.single_files import load_single_file
@@ -35,7 +36,12 @@ _HUB_OPTIONS = ("token", "cache_dir", "force_download", "local_files_only")
 
 
 def load(
-    model: str | Path, *, revision: str | None = None, variant: str | None = None, resolution: int | None = None
+    model: str | Path,
+    *,
+    revision: str | None = None,
+    variant: str | None = None,
+    resolution: int | None = None,
+    tile: int | None = None,
 ) -> pipelines.ImagePipeline:
     """Open a checkpoint as the pipeline that it is, in fp32 on the CPU.
 
@@ -46,12 +52,14 @@ def load(
         variant: Of the weights, such as fp16; None: the plain ones, or the only ones.
         resolution: Side of the images, where the networks allow another than they were trained at; see
             `ImagePipeline.resize`.
+        tile: Side of the tiles, in pixels, in which an autoencoder encodes and decodes larger images; see
+            `hfgen.autoencoders.tiles`.
 
     Raises:
         ModelError: nothing is there, it is damaged, or of a kind that hfgen doesn't know.
-        SettingsError: images of this resolution don't fit the networks.
+        SettingsError: images of this resolution don't fit the networks, or there are no such tiles.
     """
-    return open_model(model, revision=revision, variant=variant, resolution=resolution).pipeline
+    return open_model(model, revision=revision, variant=variant, resolution=resolution, tile=tile).pipeline
 
 
 class Opened(NamedTuple):
@@ -62,7 +70,12 @@ class Opened(NamedTuple):
 
 
 def open_model(
-    model: str | Path, *, revision: str | None = None, variant: str | None = None, resolution: int | None = None
+    model: str | Path,
+    *,
+    revision: str | None = None,
+    variant: str | None = None,
+    resolution: int | None = None,
+    tile: int | None = None,
 ) -> Opened:
     """`load`, with the place of the model."""
     folder = resolve_folder(model, revision, variant)
@@ -70,6 +83,11 @@ def open_model(
     _resize(pipeline, resolution)
     for note in pipeline.codec.notes() if isinstance(pipeline, AutoencoderPipeline) else ():
         logger.info("%s", note)
+    if tile is not None:
+        codec = codec_of(pipeline)
+        if codec is None:
+            raise SettingsError(f"tile: {model} is a {pipeline.family}, which has no autoencoder to tile; leave it out")
+        set_tiles(codec, tile)
     return Opened(pipeline, folder)
 
 

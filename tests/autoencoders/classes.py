@@ -81,12 +81,12 @@ SMALL = {
     ),
     "AutoencoderTiny": Small(
         {
-            "encoder_block_out_channels": (8, 8),
-            "decoder_block_out_channels": (8, 8),
-            "num_encoder_blocks": (1, 1),
-            "num_decoder_blocks": (1, 1),
+            "encoder_block_out_channels": (8,) * 4,
+            "decoder_block_out_channels": (8,) * 4,
+            "num_encoder_blocks": (1,) * 4,
+            "num_decoder_blocks": (1,) * 4,
         },
-        2,
+        8,
         4,
         {"gaussian": False},
     ),
@@ -97,8 +97,10 @@ SMALL = {
         {"gaussian": False, "quantised": True},
     ),
     "AutoencoderKLQwenImage": Small(_WAN, 2, 4, {"frames": True}),
-    "AutoencoderKLWan": Small(_WAN, 2, 4, {"frames": True}),
-    "AutoencoderKLQwenImage21": Small({**_WAN, "decoder_base_dim": 4}, 2, 4, {"frames": True, "channels": 4}),
+    "AutoencoderKLWan": Small({**_WAN, "scale_factor_spatial": 2}, 2, 4, {"frames": True}),
+    "AutoencoderKLQwenImage21": Small(
+        {**_WAN, "decoder_base_dim": 4, "scale_factor_spatial": 2}, 2, 4, {"frames": True, "channels": 4}
+    ),
     "AutoencoderKLHunyuanVideo": Small(
         {
             "down_block_types": ("HunyuanVideoDownBlock3D",) * 4,

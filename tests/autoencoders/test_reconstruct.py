@@ -1,0 +1,87 @@
+"""`hfgen reconstruct` on images of any shape: whole, in tiles, and what it refuses."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from classes import photographs, save
+from PIL import Image
+
+from hfgen.cli import main
+from hfgen.data import whole_images
+from hfgen.errors import DataError, SettingsError
+from hfgen.images import to_pil, to_uint8
+
+SHAPES = [(20, 33), (16, 16), (41, 24)]
+
+
+@pytest.fixture
+def shapes(tmp_path: Path) -> Path:
+    """Three colour pictures of three shapes, one of them with transparency, and a damaged one."""
+    folder = tmp_path / "shapes"
+    folder.mkdir()
+    for index, shape in enumerate(SHAPES):
+        picture = to_pil(to_uint8(photographs(1, shape)))[0]
+        if index == 1:
+            picture.putalpha(Image.new("L", picture.size, 0))
+        picture.save(folder / f"{index}.png")
+    (folder / "3.png").write_bytes(b"no image")
+    return folder
+
+
+def test_images_keep_their_shapes(shapes: Path, caplog: pytest.LogCaptureFixture):
+    found = whole_images(str(shapes), split="all", n=10, skip_damaged=True)
+    assert [tuple(image.shape) for image in found.images] == [(3, *shape) for shape in SHAPES]
+    assert torch.equal(found.images[0], to_uint8(photographs(1, SHAPES[0]))[0])
+    assert bool((found.images[1] == 255).all()), "what is transparent is white"
+    assert found.notes == ["1 of 3 images transparent, composited on white", "1 damaged images were left out"]
+    with pytest.raises(DataError, match=r"3\.png can't be read .*; fix it, or pass --skip_damaged"):
+        whole_images(str(shapes), split="all", n=10)
+    first, again = (whole_images(str(shapes), split="all", n=2, seed=5, skip_damaged=True).images for _ in range(2))
+    assert len(first) <= 2 and all(torch.equal(*pair) for pair in zip(first, again, strict=True))
+    with pytest.raises(SettingsError, match="crop: glyphs is drawn at the size that is asked for"):
+        whole_images("glyphs", n=1)
+
+
+def reconstruct(*words: str | Path, code: int = 0) -> None:
+    assert main(["reconstruct", *map(str, words)]) == code
+
+
+def test_reconstructions_stand_beside_the_images_with_their_shapes(shapes: Path, tmp_path: Path):
+    model, out = save("AutoencoderKL", tmp_path / "model"), tmp_path / "out.png"
+    shown = ("--data", shapes, "--split", "all", "--skip_damaged", "--out", out)
+    reconstruct(model, *shown, "--crop", "none")
+    sheet = np.asarray(Image.open(out))
+    assert sheet.shape == (20 + 16 + 41 + 2 * 2, 2 * 33 + 2, 3)
+    original = np.asarray(to_pil(to_uint8(photographs(1, SHAPES[0])))[0])
+    assert (sheet[:20, :33] == original).all() and not (sheet[:20, 35:] == original).all()
+    assert (sheet[22:38, 34:] == 255).all(), "beside smaller ones the sheet is white"
+
+
+def test_tiles_are_said_with_their_seams(shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    model, out = save("AutoencoderKL", tmp_path / "model"), tmp_path / "out.png"
+    shown = ("--data", shapes, "--split", "all", "--skip_damaged", "--out", out)
+    reconstruct(model, *shown, "--crop", "none", "--tile", "16")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("tiles of 16 px change the first image by ") and "of 255 levels" in lines[0]
+    assert lines[1].split()[:5] == ["0", "to", "0", "px", "from"] and lines[-1] == str(out)
+    reconstruct(model, *shown, "--resolution", "16", "--tile", "8")
+    assert capsys.readouterr().out.startswith("tiles of 8 px change")
+
+
+def test_what_cannot_be_shown_is_refused(shapes: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys):
+    caplog.set_level(logging.ERROR, "hfgen")
+    fixed, codes = save("AutoencoderRAE", tmp_path / "rae"), save("VQModel", tmp_path / "vq")
+    shown = ("--data", shapes, "--split", "all", "--out", tmp_path / "out.png")
+    for words, message in [
+        ((fixed, "--crop", "none"), "takes images of 16 pixels only; use center"),
+        ((codes, "--tile", "16"), "tile: diffusers has no tiling for VQModel"),
+        ((codes, "--crop", "none", "--resolution", "16"), "resolution: images keep their own shapes"),
+    ]:
+        reconstruct(*words, *shown, code=2)
+        assert message in capsys.readouterr().err + caplog.text
+    assert not (tmp_path / "out.png").exists()

@@ -137,15 +137,20 @@ def _scene(kind: int, uniform: np.ndarray, resolution: int) -> tuple[np.ndarray,
 @lru_cache(maxsize=len(FONTS) * len(CLASSES))
 def _mask(font: int, kind: int, em: int) -> Image.Image:
     """One letter's ink (mode L), cropped to it, at `em` pixels an em."""
-    face = _face(font, em)
+    face = font_face(font, em)
     left, top, right, bottom = (int(edge) for edge in face.getbbox(CLASSES[kind]))
     mask = Image.new("L", (right - left, bottom - top))
     ImageDraw.Draw(mask).text((-left, -top), CLASSES[kind], fill=255, font=face)
     return mask.crop(mask.getbbox())
 
 
-@lru_cache(maxsize=len(FONTS))
-def _face(font: int, em: int) -> ImageFont.FreeTypeFont:
+@lru_cache(maxsize=4 * len(FONTS))
+def font_face(font: int, em: int) -> ImageFont.FreeTypeFont:
+    """One of `FONTS` at `em` pixels an em.
+
+    Raises:
+        UserError: Matplotlib or its fonts aren't there.
+    """
     spec = importlib.util.find_spec("matplotlib")
     if spec is None or spec.origin is None:
         raise UserError("data: glyphs are drawn with Matplotlib's fonts; run `pip install matplotlib`")

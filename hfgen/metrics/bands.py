@@ -15,11 +15,23 @@ from torch import Tensor
 from hfgen.errors import UserError
 from hfgen.metrics.checks import check_images
 from hfgen.metrics.intervals import Estimate, bootstrap_of_means, bootstrap_ratio
-from hfgen.metrics.spectrum import PowerSpectrum, Window, batch_size, check_size, joined, luma, spectrum_of, transform
+from hfgen.metrics.spectrum import (
+    PowerSpectrum,
+    Window,
+    batch_size,
+    check_size,
+    chroma,
+    joined,
+    luma,
+    spectrum_of,
+    total_power,
+    transform,
+)
 
 _BANDS = ("low", "middle", "high")
 # How far from 1 the gain of what is called a conditional mean may be.
 _CALIBRATED = (0.95, 1.05)
+_TINY = torch.finfo(torch.float64).tiny
 
 Calibration = Literal["conditional mean", "shrunk", "made up", "undecided"]
 
@@ -106,6 +118,30 @@ class BandMeasures:
         """In each of the B rings; errors as `estimates`."""
         return _bands(self.real.bands, self.reconstruction.bands, self.product.bands, seed)
 
+    def kept(self, height: int, width: int, *, seed: int) -> dict[str, Estimate]:
+        """`coherence` and `power` over all frequencies of images of this size, and `gain` where anything is left.
+
+        Unlike in `estimates`, reconstructions may have no power: then both are 0.
+
+        Raises:
+            UserError: fewer than two images, or real ones without any power.
+        """
+        spectra = self.real, self.reconstruction, self.product
+        totals = torch.stack([total_power(spectrum, height, width) for spectrum in spectra], 1)
+        if not totals[:, 0].sum() > 0:
+            raise UserError("real: no power at any frequency; use images that aren't flat")
+
+        def measures(means: Tensor) -> Tensor:
+            x, r, xr = means.unbind(-1)
+            root = torch.where(r > 0, xr / (x * r).sqrt().clamp_min(_TINY), 0)
+            return torch.stack([root, r / x], -1)
+
+        root, power = bootstrap_of_means(totals, measures, seed=seed)
+        found = {"coherence": _square(root), "power": power}
+        if totals[:, 1].sum() > 0:
+            found["gain"] = bootstrap_ratio(totals[:, 2], totals[:, 1], seed=seed, paired=True)
+        return found
+
     def averaging_identity(self) -> AveragingIdentity:
         """The same powers as one ratio.
 
@@ -125,17 +161,44 @@ def band_measures(real: Tensor, reconstruction: Tensor, window: Window = "none")
     Raises:
         UserError: as `power_spectrum`, or shapes that differ.
     """
+    _check_pairs(real, reconstruction)
+    parts = []
+    for x, r in zip(*(images.split(batch_size(real)) for images in (real, reconstruction)), strict=True):
+        parts.append(_powers(luma(x), luma(r), window))
+    return _joined(parts)
+
+
+def chroma_measures(real: Tensor, reconstruction: Tensor, window: Window = "none") -> dict[str, BandMeasures]:
+    """`band_measures` of the colour of RGB images, by `cb` and `cr`: the blue and the red difference of Rec. 601.
+
+    Raises:
+        UserError: as `band_measures`, or grey images.
+    """
+    _check_pairs(real, reconstruction)
+    parts: dict[str, list[list[PowerSpectrum]]] = {"cb": [], "cr": []}
+    for x, r in zip(*(images.split(batch_size(real)) for images in (real, reconstruction)), strict=True):
+        for name, first, second in zip(parts, chroma(x), chroma(r), strict=True):
+            parts[name].append(_powers(first, second, window))
+    return {name: _joined(spectra) for name, spectra in parts.items()}
+
+
+def _powers(first: Tensor, second: Tensor, window: Window) -> list[PowerSpectrum]:
+    """Of planes (N, H, W): those of `BandMeasures`, in its order."""
+    x, r = transform(first, window), transform(second, window)
+    real, made, product = (spectrum_of(a, window, b) for a, b in ((x, x), (r, r), (x, r)))
+    return [real, made, spectrum_of(x - r, window), product]
+
+
+def _joined(parts: list[list[PowerSpectrum]]) -> BandMeasures:
+    return BandMeasures(*(joined(list(spectra)) for spectra in zip(*parts, strict=True)))
+
+
+def _check_pairs(real: Tensor, reconstruction: Tensor) -> None:
     check_images(reconstruction, "reconstruction")
     check_size(real, "real")
     if real.shape != reconstruction.shape:
         shapes = f"{tuple(reconstruction.shape)} against {tuple(real.shape)} of real"
         raise UserError(f"reconstruction: shape {shapes}; give one per real image, at the same size")
-    parts = []
-    for x, r in zip(*(images.split(batch_size(real)) for images in (real, reconstruction)), strict=True):
-        first, second = transform(luma(x), window), transform(luma(r), window)
-        pairs = (first, first), (second, second), (first - second, first - second), (first, second)
-        parts.append([spectrum_of(a, window, b) for a, b in pairs])
-    return BandMeasures(*(joined(list(spectra)) for spectra in zip(*parts, strict=True)))
 
 
 def averaging_identity(real: Tensor, reconstruction: Tensor, window: Window = "none") -> AveragingIdentity:

@@ -70,6 +70,20 @@ def luma(images: Tensor) -> Tensor:
     return torch.einsum("nchw,c->nhw", images.double(), weights) / 255
 
 
+def chroma(images: Tensor) -> tuple[Tensor, Tensor]:
+    """uint8 (N, 3, H, W) -> blue and red differences Cb and Cr of Rec. 601, float64 (N, H, W) in [-.5, .5].
+
+    Raises:
+        UserError: not an image set, an empty one, or grey images.
+    """
+    brightness = luma(images)
+    if images.shape[1] != 3:
+        raise UserError("images: grey ones have no chroma; give RGB")
+    red, _, blue = (moved(images).double() / 255).unbind(1)
+    reds, _, blues = _REC_601
+    return (blue - brightness) / (2 * (1 - blues)), (red - brightness) / (2 * (1 - reds))
+
+
 def spectral_window(real: Tensor) -> Window:
     """The window for the spectra of uint8 real images (N, C, H, W), and of all that is compared with them.
 
@@ -191,6 +205,13 @@ def spectrum_of(coefficients: Tensor, window: Window, other: Tensor | None = Non
     products = products.reshape(count, -1)
     low, middle, high, beyond = (products @ others).unbind(1)
     return PowerSpectrum(frequencies.cpu(), products @ rings, beyond, products @ corners, low, middle, high, window)
+
+
+def total_power(spectrum: PowerSpectrum, height: int, width: int) -> Tensor:
+    """The sum over all bins but frequency 0, (N,): without a window the variance of images of this size."""
+    _, rings, corners, _ = _regions(height, width)
+    # A ring's weights are all 1 / its bins.
+    return spectrum.bands @ (1 / rings.amax(0)) + spectrum.corner_bands @ (1 / corners.amax(0))
 
 
 @lru_cache(maxsize=4)

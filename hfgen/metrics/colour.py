@@ -1,0 +1,88 @@
+"""Colour of reconstructions: how far it is off, which way, and what was clipped; one number per image.
+
+Lab is CIELAB under D65 of sRGB pixels, by scikit-image, as is CIEDE2000 (Sharma et al. 2005).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hfgen.errors import UserError
+from hfgen.metrics.checks import check_images
+
+_MOST_PIXELS = 4096
+_BATCH = 64
+_AXES = ("l", "a", "b")
+
+
+def colour_errors(real: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
+    """Of pairs of uint8 RGB images (N, 3, H, W), in one order: float64 (N,) by name.
+
+    `ciede2000`, `ciede2000_p95`: the mean and the 95th percentile over an image's pixels of the colour difference;
+    at least 0, about 1 is just noticeable. `bias_l`, `bias_a`, `bias_b`: the mean of reconstruction - real in Lab:
+    lighter, redder (else greener), yellower (else bluer). `chroma_real`, `chroma_reconstruction`: the mean distance
+    from grey, whose ratio is the saturation. Of images above 4096 pixels a grid of at most so many is looked at.
+
+    Raises:
+        UserError: not two sets of colour images of one shape, or empty ones.
+    """
+    _check_pairs(real, reconstruction)
+    parts = [_of_batch(*pair) for pair in zip(real.split(_BATCH), reconstruction.split(_BATCH), strict=True)]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def clipped(real: Tensor, reconstruction: Tensor) -> Tensor:
+    """The share of values at black or white in the reconstruction and not in the original, of uint8 pairs; (N,).
+
+    Raises:
+        UserError: not two image sets of one shape, or empty ones.
+    """
+    _check_shapes(real, reconstruction)
+    shares = []
+    for x, r in zip(real.split(_BATCH), reconstruction.split(_BATCH), strict=True):
+        at_end = [(images == 0) | (images == 255) for images in (x, r)]
+        shares.append((at_end[1] & ~at_end[0]).double().mean((1, 2, 3)))
+    return torch.cat(shares)
+
+
+def _of_batch(real: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
+    from skimage.color import deltaE_ciede2000
+
+    x, r = (_lab(images) for images in (real, reconstruction))
+    differences = torch.from_numpy(deltaE_ciede2000(x.numpy(), r.numpy()))
+    bias = (r - x).mean(1)
+    return {
+        "ciede2000": differences.mean(1),
+        "ciede2000_p95": differences.quantile(0.95, dim=1),
+        **{f"bias_{axis}": bias[:, index] for index, axis in enumerate(_AXES)},
+        "chroma_real": x[..., 1:].norm(dim=-1).mean(1),
+        "chroma_reconstruction": r[..., 1:].norm(dim=-1).mean(1),
+    }
+
+
+def _lab(images: Tensor) -> Tensor:
+    """uint8 (N, 3, H, W) -> float64 (N, P, 3): of pixels on an even grid, the same for all images of a size."""
+    from skimage.color import rgb2lab
+
+    step = 1
+    # Odd, so that both phases of a checkerboard are seen.
+    while -(-images.shape[2] // step) * -(-images.shape[3] // step) > _MOST_PIXELS:
+        step += 2
+    chosen = images.cpu()[:, :, step // 2 :: step, step // 2 :: step]
+    pixels = chosen.flatten(2).transpose(1, 2).double() / 255
+    return torch.from_numpy(rgb2lab(pixels.numpy()))
+
+
+def _check_pairs(real: Tensor, reconstruction: Tensor) -> None:
+    _check_shapes(real, reconstruction)
+    if real.shape[1] != 3:
+        raise UserError(f"real: {real.shape[1]} channel is grey, which has no colour; give RGB images")
+
+
+def _check_shapes(real: Tensor, reconstruction: Tensor) -> None:
+    check_images(real, "real")
+    check_images(reconstruction, "reconstruction")
+    if real.shape != reconstruction.shape:
+        shapes = f"{tuple(reconstruction.shape)} against {tuple(real.shape)} of real"
+        raise UserError(f"reconstruction: shape {shapes}; give one per real image, at the same size")

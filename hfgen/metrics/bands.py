@@ -185,8 +185,8 @@ def chroma_measures(real: Tensor, reconstruction: Tensor, window: Window = "none
 def _powers(first: Tensor, second: Tensor, window: Window) -> list[PowerSpectrum]:
     """Of planes (N, H, W): those of `BandMeasures`, in its order."""
     x, r = transform(first, window), transform(second, window)
-    real, made, product = (spectrum_of(a, window, b) for a, b in ((x, x), (r, r), (x, r)))
-    return [real, made, spectrum_of(x - r, window), product]
+    pairs = (x, x), (r, r), (x - r, x - r), (x, r)
+    return [spectrum_of(a, first.shape, window, b) for a, b in pairs]
 
 
 def _joined(parts: list[list[PowerSpectrum]]) -> BandMeasures:

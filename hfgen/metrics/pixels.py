@@ -18,6 +18,7 @@ _WINDOW, _SIGMA = 11, 1.5
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _SMALLEST_MULTISCALE = _WINDOW * 2 ** (len(_SCALE_WEIGHTS) - 1)
 _NUMBERS = 2**20
+_BLOCK = 32
 
 
 def mse(x: Tensor, y: Tensor) -> Tensor:
@@ -71,17 +72,29 @@ def ms_ssim(x: Tensor, y: Tensor, data_range: float) -> Tensor:
     _check_range(data_range)
     _check_pair(x, y)
     _check_side(x, "ms_ssim", _SMALLEST_MULTISCALE, "ssim")
-    return _in_batches(lambda a, b: _multiscale_similarity(a, b, data_range), x, y)
+    return _in_batches(lambda a, b: _multiscale_similarity(a, b, data_range)[1], x, y)
 
 
-def _multiscale_similarity(x: Tensor, y: Tensor, data_range: float) -> Tensor:
+def similarities(x: Tensor, y: Tensor, data_range: float) -> dict[str, Tensor]:
+    """`ssim` and `ms_ssim` by name, of which one is a part of the other; errors as `ms_ssim`."""
+    _check_range(data_range)
+    _check_pair(x, y)
+    _check_side(x, "ms_ssim", _SMALLEST_MULTISCALE, "ssim")
+    both = _in_batches(lambda a, b: torch.stack(_multiscale_similarity(a, b, data_range), 1), x, y)
+    return {"ssim": both[..., 0], "ms_ssim": both[..., 1]}
+
+
+def _multiscale_similarity(x: Tensor, y: Tensor, data_range: float) -> tuple[Tensor, Tensor]:
+    """The similarity of the first scale, and the product over all: (N,) each."""
+    scales = []
     product = torch.ones(len(x), dtype=x.dtype, device=x.device)
     for scale, weight in enumerate(_SCALE_WEIGHTS):
         similarity, contrast = _similarity(x, y, data_range)
+        scales.append(similarity)
         last = scale == len(_SCALE_WEIGHTS) - 1
         product = product * (similarity if last else contrast).clamp_min(0).pow(weight)
         x, y = avg_pool2d(x, 2), avg_pool2d(y, 2)
-    return product
+    return scales[0], product
 
 
 def _similarity(x: Tensor, y: Tensor, data_range: float) -> tuple[Tensor, Tensor]:
@@ -91,9 +104,10 @@ def _similarity(x: Tensor, y: Tensor, data_range: float) -> tuple[Tensor, Tensor
     """
     small, smaller = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     mean_x, mean_y = _blur(x), _blur(y)
-    variances = (_blur(x * x) - mean_x.square()).clamp_min(0) + (_blur(y * y) - mean_y.square()).clamp_min(0)
-    contrast = (2 * (_blur(x * y) - mean_x * mean_y) + smaller) / (variances + smaller)
-    brightness = (2 * mean_x * mean_y + small) / (mean_x.square() + mean_y.square() + small)
+    squares, product = mean_x.square() + mean_y.square(), mean_x * mean_y
+    variances = (_blur(x.square() + y.square()) - squares).clamp_min(0)
+    contrast = (2 * (_blur(x * y) - product) + smaller) / (variances + smaller)
+    brightness = (2 * product + small) / (squares + small)
     reach = _WINDOW // 2
     inner = contrast[:, :, reach:-reach, reach:-reach]
     return (brightness * contrast).mean((1, 2, 3)), inner.mean((1, 2, 3))
@@ -101,19 +115,34 @@ def _similarity(x: Tensor, y: Tensor, data_range: float) -> tuple[Tensor, Tensor
 
 def _blur(images: Tensor) -> Tensor:
     """The window's weighted mean around every pixel of (N, C, H, W), borders mirrored."""
-    rows, columns = (_window(size).to(images.device) for size in images.shape[-2:])
-    return rows @ images @ columns.T
+    return _blur_lines(_blur_lines(images).transpose(2, 3)).transpose(2, 3)
+
+
+def _blur_lines(lines: Tensor) -> Tensor:
+    """The same along the last axis of (N, C, H, W), a block of pixels at a time: most of a line is beyond a window."""
+    size, reach = lines.shape[-1], _WINDOW // 2
+    blocks = -(-size // _BLOCK)
+    block = -(-size // blocks)
+    mirrored = lines[..., _mirrored(blocks * block, size).to(lines.device)]
+    parts = mirrored.unfold(-1, block + 2 * reach, block)
+    return (parts @ _weights(block).to(lines.device)).flatten(-2)[..., :size]
 
 
 @lru_cache(maxsize=16)
-def _window(size: int) -> Tensor:
-    """(size, size): a row's entries weight the line's pixels around the row's own."""
+def _mirrored(count: int, size: int) -> Tensor:
+    """Which pixels of a line stand in for `count` ones and as many on both sides as a window needs."""
+    places = torch.arange(count + _WINDOW - 1) - _WINDOW // 2
+    return ((size - 1) - ((size - 1) - places.abs()).abs()).clamp_min(0)
+
+
+@lru_cache(maxsize=16)
+def _weights(block: int) -> Tensor:
+    """(block + 10, block): a column's entries weight the pixels around its own."""
     steps = torch.arange(_WINDOW) - _WINDOW // 2
     weights = torch.exp(-(steps.double() ** 2) / (2 * _SIGMA**2))
-    places = torch.arange(size)[:, None] + steps
-    mirrored = (size - 1) - ((size - 1) - places.abs()).abs()
-    window = torch.zeros(size, size, dtype=torch.float64)
-    return window.scatter_add_(1, mirrored, (weights / weights.sum()).expand(size, -1))
+    places = torch.arange(block) + torch.arange(_WINDOW)[:, None]
+    window = torch.zeros(block + _WINDOW - 1, block, dtype=torch.float64)
+    return window.scatter_(0, places, (weights / weights.sum())[:, None].expand(-1, block))
 
 
 def _in_batches(score: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, conv2d
+from torch.nn.functional import avg_pool2d
 
 from hfgen.errors import UserError
 from hfgen.metrics.checks import check_images
@@ -18,9 +18,6 @@ from hfgen.metrics.spectrum import luma
 _REBLUR = 11
 _PIXELS = 2**20
 _EPSILON = torch.finfo(torch.float64).eps
-_LAPLACIAN = ((0, 1, 0), (1, -4, 1), (0, 1, 0))
-# Slope per pixel, averaged over three rows; scikit-image's normalisation.
-_SOBEL = ((-1 / 8, 0, 1 / 8), (-1 / 4, 0, 1 / 4), (-1 / 8, 0, 1 / 8))
 
 
 def sharpness(images: Tensor) -> dict[str, Tensor]:
@@ -43,9 +40,9 @@ def sharpness(images: Tensor) -> dict[str, Tensor]:
 
 
 def _sharpness(values: Tensor) -> dict[str, Tensor]:
-    slopes = _convolve(values, _SOBEL, False), _convolve(values, _SOBEL, True)
+    slopes = _slopes(values, False), _slopes(values, True)
     return {
-        "laplacian_variance": _convolve(values, _LAPLACIAN, False).var((1, 2), correction=0),
+        "laplacian_variance": _laplacian(values).var((1, 2), correction=0),
         "tenengrad": (slopes[0].square() + slopes[1].square()).mean((1, 2)),
         "blur_effect": torch.maximum(_blur_effect(values, slopes[0], False), _blur_effect(values, slopes[1], True)),
     }
@@ -55,7 +52,7 @@ def _blur_effect(values: Tensor, slopes: Tensor, vertical: bool) -> Tensor:
     """The share of the slope along one axis that survives blurring along it, (N,)."""
     lines = values.transpose(1, 2) if vertical else values
     blurred = avg_pool2d(lines[:, :, _mirrored(lines.shape[2])], (1, _REBLUR), stride=1)
-    again = _convolve(blurred.transpose(1, 2) if vertical else blurred, _SOBEL, vertical)
+    again = _slopes(blurred.transpose(1, 2) if vertical else blurred, vertical)
     # The reference leaves out one more line at the top and at the left.
     sharp, blur = (part[:, 1:, 1:].abs().clamp_min(_EPSILON) for part in (slopes, again))
     total = sharp.sum((1, 2))
@@ -68,6 +65,16 @@ def _mirrored(size: int) -> Tensor:
     return torch.cat([torch.arange(reach).flip(0), torch.arange(size), torch.arange(size - reach, size).flip(0)])
 
 
-def _convolve(values: Tensor, kernel: tuple[tuple[float, ...], ...], transposed: bool) -> Tensor:
-    weights = torch.tensor(kernel, dtype=values.dtype, device=values.device)
-    return conv2d(values[:, None], (weights.T if transposed else weights)[None, None])[:, 0]
+def _slopes(values: Tensor, vertical: bool) -> Tensor:
+    """Slope per pixel of (N, H, W) along one axis, averaged over three lines; scikit-image's normalisation."""
+    lines = values.transpose(1, 2) if vertical else values
+    smooth = (lines[:, :-2] + 2 * lines[:, 1:-1] + lines[:, 2:]) / 8
+    slopes = smooth[:, :, 2:] - smooth[:, :, :-2]
+    return slopes.transpose(1, 2) if vertical else slopes
+
+
+def _laplacian(values: Tensor) -> Tensor:
+    rows, columns = values[:, 1:-1], values[:, :, 1:-1]
+    # In pairs, which rounds nothing on one colour.
+    around = (columns[:, :-2] + columns[:, 2:]) + (rows[:, :, :-2] + rows[:, :, 2:])
+    return around - 4 * values[:, 1:-1, 1:-1]

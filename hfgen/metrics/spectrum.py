@@ -115,7 +115,8 @@ def power_spectrum(images: Tensor, window: Window = "none") -> PowerSpectrum:
         UserError: not an image set, an empty one, or too small.
     """
     check_size(images, "images")
-    return joined([spectrum_of(transform(luma(batch), window), window) for batch in images.split(batch_size(images))])
+    parts = [transform(luma(batch), window) for batch in images.split(batch_size(images))]
+    return joined([spectrum_of(part, images.shape, window) for part in parts])
 
 
 def high_frequency_ratio(images: PowerSpectrum, real: PowerSpectrum) -> float:
@@ -187,21 +188,27 @@ def _log_mean(powers: Tensor, name: str) -> tuple[Tensor, Tensor]:
 
 
 def transform(values: Tensor, window: Window) -> Tensor:
-    """Fourier coefficients (N, H, W) of luma (N, H, W): complex, 0 at frequency 0."""
+    """Fourier coefficients (N, H, W // 2 + 1) of luma (N, H, W): complex, 0 at frequency 0.
+
+    The other half are the conjugates of these.
+    """
     if window == "none":
-        return torch.fft.fft2(values - values.mean((1, 2), keepdim=True), norm="forward")
+        return torch.fft.rfft2(values - values.mean((1, 2), keepdim=True), norm="forward")
     weights = _hann(*values.shape[1:]).to(values.device)
     # The window's mean, not the plain one, so that brightness doesn't leak into the lowest ring.
     mean = (values * weights).mean((1, 2), keepdim=True) / weights.mean()
-    return torch.fft.fft2((values - mean) * weights, norm="forward")
+    return torch.fft.rfft2((values - mean) * weights, norm="forward")
 
 
-def spectrum_of(coefficients: Tensor, window: Window, other: Tensor | None = None) -> PowerSpectrum:
-    """The powers of `transform`'s coefficients by band; with `other` ones, the real part of their product x y*."""
+def spectrum_of(coefficients: Tensor, size: torch.Size, window: Window, other: Tensor | None = None) -> PowerSpectrum:
+    """The powers of `transform`'s coefficients of images of `size` (..., H, W) by band.
+
+    With `other` ones, the real part of their product x y*.
+    """
     other = coefficients if other is None else other
     products = coefficients.real * other.real + coefficients.imag * other.imag
-    count, height, width = products.shape
-    frequencies, rings, corners, others = (part.to(products.device) for part in _regions(height, width))
+    count = len(products)
+    frequencies, rings, corners, others, _ = (part.to(products.device) for part in _regions(size[-2], size[-1]))
     products = products.reshape(count, -1)
     low, middle, high, beyond = (products @ others).unbind(1)
     return PowerSpectrum(frequencies.cpu(), products @ rings, beyond, products @ corners, low, middle, high, window)
@@ -209,9 +216,7 @@ def spectrum_of(coefficients: Tensor, window: Window, other: Tensor | None = Non
 
 def total_power(spectrum: PowerSpectrum, height: int, width: int) -> Tensor:
     """The sum over all bins but frequency 0, (N,): without a window the variance of images of this size."""
-    _, rings, corners, _ = _regions(height, width)
-    # A ring's weights are all 1 / its bins.
-    return spectrum.bands @ (1 / rings.amax(0)) + spectrum.corner_bands @ (1 / corners.amax(0))
+    return torch.cat([spectrum.bands, spectrum.corner_bands], 1) @ _regions(height, width)[-1]
 
 
 @lru_cache(maxsize=4)
@@ -223,25 +228,33 @@ def _hann(height: int, width: int) -> Tensor:
 
 
 @lru_cache(maxsize=4)
-def _regions(height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The rings' mean frequencies (B,), and weights (H W, ...) whose products with powers are means.
+def _regions(height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The rings' mean frequencies (B,), and weights (H (W // 2 + 1), ...) whose products with powers are means.
 
-    They are those of the rings (B), of the rings in the corners (K), and of low, middle, high and all corners (4).
+    They are those of the rings (B), of the rings in the corners (K), and of low, middle, high and all corners (4). The
+    last are the numbers of bins of all rings (B + K,).
     """
-    fy, fx = (torch.fft.fftfreq(size, dtype=torch.float64) for size in (height, width))
+    fy, fx = torch.fft.fftfreq(height, dtype=torch.float64), torch.fft.rfftfreq(width, dtype=torch.float64)
     radius = torch.hypot(fy[:, None], fx).reshape(-1)
     radius = radius.mul(2**40).round().div(2**40)  # 7 / 28 must not pass for more than .25
+    # Of a bin and its conjugate one is here, but of the columns at 0 and at the Nyquist frequency both.
+    bins = torch.full((height, len(fx)), 2.0, dtype=torch.float64)
+    bins[:, 0] = 1
+    if width % 2 == 0:
+        bins[:, -1] = 1
+    bins = bins.reshape(-1)
     ring = torch.ceil(radius * 2 * _BANDS)
     low, high, beyond = (radius > 0) & (radius <= _MIDDLE), radius > _HIGH, ring > _BANDS
-    others = _weights([low, (radius > _MIDDLE) & ~high, high, beyond])
-    rings = _weights([ring == index for index in range(1, _BANDS + 1)])
-    corners = _weights([ring == index for index in range(_BANDS + 1, int(ring.max()) + 1)])
-    return radius @ rings, rings, corners, others
+    others, _ = _weights([low, (radius > _MIDDLE) & ~high, high, beyond], bins)
+    rings, counts = _weights([ring == index for index in range(1, _BANDS + 1)], bins)
+    corners, more = _weights([ring == index for index in range(_BANDS + 1, int(ring.max()) + 1)], bins)
+    return radius @ rings, rings, corners, others, torch.cat([counts, more])
 
 
-def _weights(regions: list[Tensor]) -> Tensor:
-    """Of the means over regions, those without a bin left out."""
-    return torch.stack([region.double() / region.sum() for region in regions if region.any()], dim=1)
+def _weights(regions: list[Tensor], bins: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the means over regions, and how many bins each has; those without a bin are left out."""
+    counted = torch.stack([region * bins for region in regions if region.any()], dim=1)
+    return counted / counted.sum(0), counted.sum(0)
 
 
 def joined(spectra: list[PowerSpectrum]) -> PowerSpectrum:

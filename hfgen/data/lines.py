@@ -64,7 +64,7 @@ def draw_lines(
     A line has the height that has the fewest letters so far, of those that still fit, so that all come to about as
     many. Images are used in order, until each height has `letters`.
     """
-    _, channels, side, _ = backgrounds.shape
+    side = backgrounds.shape[-1]
     images, cells = backgrounds.clone(), list[Cell]()
     counts = dict.fromkeys(heights, 0)
     used = 0
@@ -101,7 +101,9 @@ def _line(
         left = _MARGIN + index * height * _CELL + min(shift, side - 2 * _MARGIN - count * height * _CELL)
         box = height * _LINE
         middle = left + height * _CELL / 2
-        cells.append((Cell(image, middle - box / 2, top, box, height, label), _letter(font, label, height, middle, top)))
+        cells.append(
+            (Cell(image, middle - box / 2, top, box, height, label), _letter(font, label, height, middle, top))
+        )
     return cells
 
 

@@ -13,7 +13,7 @@ from hfgen.autoencoders import Autoencoder
 from hfgen.diagnosis import interventions as intervene
 from hfgen.diagnosis.budgets import Budget
 from hfgen.diagnosis.refits import Condition, refit
-from hfgen.evaluation.evaluate import generate, reconstruct
+from hfgen.evaluation.passes import generate, reconstruct
 from hfgen.evaluation.workspace import fill
 from hfgen.pipelines import ImagePipeline
 from hfgen.pipelines.autoencoder import codec_of

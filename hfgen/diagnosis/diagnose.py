@@ -23,8 +23,9 @@ from hfgen.diagnosis.figure import missing_gallery, waterfall
 from hfgen.diagnosis.variety import Variety, variety
 from hfgen.documents import DIAGNOSIS
 from hfgen.errors import DataError, SettingsError
-from hfgen.evaluation.evaluate import encode
 from hfgen.evaluation.held_out import HeldOut, choose_n, held_out_images
+from hfgen.evaluation.passes import encode
+from hfgen.evaluation.set_metrics import baseline
 from hfgen.evaluation.workspace import workspace
 from hfgen.files import folder_state, write_bytes
 from hfgen.images import write_png
@@ -160,6 +161,7 @@ def describe(pipeline: ImagePipeline, real: HeldOut, chain: Chain, seed: int) ->
     if not chain.broken:
         powers = {name: spectrum.high for name, spectrum in spectra.items() if name not in ("inversion", _LOW)}
         causes = attribute({"real": real.spectrum.high, **powers}, quality.kept, seed=seed)
+    known = baseline(real).estimates
     seen = variety(real, stages["prior_sample"], seed, found) if "prior_sample" in stages else None
     document: dict[str, Any] = {
         "chain": [_link(real, name, stages[name], spectra[name], seed, found) for name in stages],
@@ -169,9 +171,7 @@ def describe(pipeline: ImagePipeline, real: HeldOut, chain: Chain, seed: int) ->
         "latent": _latent(pipeline, real, seed, found) if not chain.broken else _sizes(pipeline),
         "variety": _as_json(seen, real) if seen else None,
         "baseline": {
-            name: real.baseline[name].as_dict()
-            for name in ("kid", "coverage", "precision", "recall")
-            if name in real.baseline
+            name: known[name].as_dict() for name in ("kid", "coverage", "precision", "recall") if name in known
         },
         "non_finite": [
             {"stage": name, "part": error.part, "image": f"{error.what} {error.number}", "reason": error.reason}

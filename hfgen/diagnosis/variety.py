@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hfgen import metrics
 from hfgen.evaluation.held_out import HeldOut
-from hfgen.evaluation.measurement import NEIGHBOURS
+from hfgen.evaluation.real_images import NEIGHBOURS
 from hfgen.metrics import Estimate
 from hfgen.metrics.intervals import wilson
 from hfgen.metrics.neighbours import nearest_distances

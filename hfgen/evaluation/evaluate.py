@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
+import logging
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,23 +15,25 @@ from hfgen import metrics
 from hfgen.data_options import SmallImages
 from hfgen.devices import choose
 from hfgen.documents import RECORD
-from hfgen.errors import SettingsError
+from hfgen.errors import SettingsError, UserError
 from hfgen.evaluation.card import dataset_card
 from hfgen.evaluation.dataset import write_dataset
 from hfgen.evaluation.held_out import HeldOut, choose_n, held_out_images
-from hfgen.evaluation.measurement import DISTANCES, NEIGHBOURS, measure
-from hfgen.evaluation.workspace import fill, workspace
+from hfgen.evaluation.latent import changed_latents, latent_section, scale_notes
+from hfgen.evaluation.measurement import DISTANCES, measure
+from hfgen.evaluation.passes import Made, batch_size, coder_of, make, reconstruct
+from hfgen.evaluation.reading_test import reading_test
+from hfgen.evaluation.real_images import NEIGHBOURS
+from hfgen.evaluation.workspace import workspace
 from hfgen.files import folder_state, read_json, write_text
 from hfgen.hub.downloads import commit_of
-from hfgen.images import to_float, unit_to_uint8
 from hfgen.pipelines import ImagePipeline
-from hfgen.pipelines.finite import check_images, counted, finite_outputs
 from hfgen.pipelines.loading import open_model
 from hfgen.seeds import derive_seed
 
-_BATCH, _BATCH_PIXELS = 250, 2**18
-_HELD_OUT = "held-out image"
 _LIBRARIES = ("hfgen", "torch", "diffusers", "transformers", "datasets", "scipy")
+
+logger = logging.getLogger("hfgen")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,15 +128,18 @@ def evaluate(
             "parameters": pipeline.parameter_count,
             "codebook_size": pipeline.codebook_size,
         }
-        made = {**compute.facts(), "batch": _batch_size(real.store.resolution)}
+        made = {**compute.facts(), "batch": batch_size(real.store.resolution)}
         record = protocol_of(facts, real, data, seed, made)
         check_out(out, record)
         count = len(real.images)
         seeds = [derive_seed("sample", seed, index) for index in range(count)] if pipeline.can_sample else []
         with workspace(out, {**record, "weights": folder_state(folder)}) as partial_results:
-            reconstructions, samples, encodings = _make(pipeline, real, seeds, partial_results)
-            notes = [] if samples is not None else [f"samples: a model of family {pipeline.family} draws none"]
-            evaluation = finish(record, real, reconstructions, samples, seeds, encodings, notes)
+            made_of = make(pipeline, real.inputs, seeds, partial_results)
+            found = metrics.Collector()
+            if made_of.samples is None:
+                found.note(f"samples: a model of family {pipeline.family} draws none")
+            sections = _look(pipeline, real, made_of, seed, found)
+            evaluation = finish(record, real, made_of, seeds, found, sections)
             if out is not None:
                 save_evaluation(evaluation, out, real)
         return evaluation
@@ -166,112 +171,57 @@ def protocol_of(model: dict[str, Any], real: HeldOut, data: str, seed: int, made
     }
 
 
-def _make(
-    pipeline: ImagePipeline, real: HeldOut, seeds: list[int], folder: Path
-) -> tuple[Tensor | None, Tensor | None, dict[str, Tensor]]:
-    """Reconstructions, samples and encodings, batch by batch; what `folder` holds already isn't made again."""
-    count, batch = len(real.inputs), _batch_size(real.store.resolution)
-    step = partial(fill, folder, count=count, batch=batch)
-    reconstructions, encodings = None, {}
-    if pipeline.can_reconstruct:
-        reconstructions = step(
-            "reconstructions",
-            make=lambda rows: {"images": reconstruct(pipeline, real.inputs[rows], rows.start)},
-            what="reconstructing",
-        )["images"]
-    if encode(pipeline, real.inputs[:1]):
-        encodings = step(
-            "encodings", make=lambda rows: encode(pipeline, real.inputs[rows], rows.start), what="encoding"
+def _look(pipeline: ImagePipeline, real: HeldOut, made: Made, seed: int, found: metrics.Collector) -> dict[str, Any]:
+    """The record's `reading` and `latent`, which need the model once more, for a few images."""
+    coder, latents = coder_of(pipeline), made.encodings.latents
+    if coder is None or latents is None:
+        return {}
+    store, sections = real.store, dict[str, Any]()
+
+    def reconstructed(images: Tensor) -> Tensor:
+        return reconstruct(pipeline, images)
+
+    photographs = real.images if real.window == "hann" else None
+    try:
+        sections["reading"] = reading_test(
+            reconstructed, store.resolution, store.channels, photographs=photographs, seed=seed, found=found
         )
-    if not seeds:
-        # An autoencoder's reconstructions aren't samples: judged as such, they would cover and match all by themselves.
-        return reconstructions, reconstructions if pipeline.translates else None, encodings
-
-    def draw(rows: slice) -> dict[str, Tensor]:
-        return {"images": generate(pipeline, seeds[rows], rows.start)}
-
-    samples = step("samples", make=draw, what="sampling")
-    return reconstructions, samples["images"], encodings
-
-
-def _batch_size(resolution: int) -> int:
-    return max(1, min(_BATCH, _BATCH_PIXELS // resolution**2))
-
-
-def generate(pipeline: ImagePipeline, seeds: list[int], start: int = 0) -> Tensor:
-    """One image a seed, whatever the batches: uint8 (n, C, R, R).
-
-    Raises:
-        NonFinite: the model gives NaN or infinity; samples are counted from `start`.
-    """
-    images = []
-    for first in range(0, len(seeds), batch := _batch_size(pipeline.sample_size)):
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds[first : first + batch]]
-        with counted("sample", start + first), finite_outputs(pipeline):
-            output = pipeline(batch_size=len(generators), generator=generators, output_type="pt")
-            check_images(output.images)
-        images.append(unit_to_uint8(output.images))
-    return torch.cat(images)
-
-
-def reconstruct(pipeline: ImagePipeline, inputs: Tensor, start: int = 0) -> Tensor:
-    """Reconstructions of uint8 images (n, C, R, R), uint8 too.
-
-    Raises:
-        SettingsError: images of a size that the model can't take.
-        NonFinite: the model gives NaN or infinity; images are counted from `start`.
-    """
-    images = []
-    for first in range(0, len(inputs), batch := _batch_size(inputs.shape[-1])):
-        with counted(_HELD_OUT, start + first), finite_outputs(pipeline):
-            try:
-                part = to_float(inputs[first : first + batch].to(pipeline.device))
-                output = pipeline.reconstruct(part, output_type="pt").images
-            except ValueError as error:
-                raise SettingsError(f"resolution: {error}") from None
-            check_images(output)
-        images.append(unit_to_uint8(output))
-    return torch.cat(images)
-
-
-def encode(pipeline: ImagePipeline, inputs: Tensor, start: int = 0) -> dict[str, Tensor]:
-    """What the encoder says of uint8 images: `posterior_mean` (n, D) and `rate_bits` (n,), or `codes` (n, L); CPU.
-
-    Raises:
-        NonFinite: as `reconstruct`.
-    """
-    images, found = to_float(inputs), {}
-    with counted(_HELD_OUT, start), finite_outputs(pipeline):
-        posterior, codes = pipeline.posterior(images), pipeline.codes(images)
-    if posterior is not None:
-        mean, log_variance = (part.cpu() for part in posterior)
-        found = {"posterior_mean": mean.flatten(1), "rate_bits": metrics.kl_bits(mean, log_variance)}
-    if codes is not None:
-        found["codes"] = codes.cpu()
-    return found
+    except UserError as error:
+        found.note(f"reading: left out ({str(error).partition(';')[0]})")
+    variances, log_variances = made.encodings.variances, made.encodings.log_variances
+    latent = latent_section(coder, latents, variances, log_variances, side=store.resolution, found=found)
+    deviation = latent["deviation"]
+    sections["latent"] = latent | changed_latents(coder, real.images, latents, deviation, seed=seed, found=found)
+    if not pipeline.can_sample:
+        # What hfgen trains decodes its own prior's draws, and no factor is applied to them.
+        for line in scale_notes(latent, *coder.statistics):
+            found.note(line)
+            logger.warning("%s", line)
+    return sections
 
 
 def finish(
     record: dict[str, Any],
     real: HeldOut,
-    reconstructions: Tensor | None,
-    samples: Tensor | None,
+    made: Made,
     seeds: list[int],
-    encodings: dict[str, Tensor],
-    notes: list[str],
+    found: metrics.Collector,
+    sections: dict[str, Any] | None = None,
 ) -> Evaluation:
-    """Measure the images, uint8 (n, C, R, R), and complete the record; `notes` come before what the measures say."""
+    """Measure what was made, and complete the record with that, with what was `found` before, and with `sections`."""
     distances = None
-    if samples is not None:
-        theirs = real.training_distances(real.extractor.features(samples))
+    if made.samples is not None:
+        theirs = real.training_distances(real.extractor.features(made.samples))
         distances = dict(zip(DISTANCES, (real.own_distances, theirs), strict=True))
-    size = record["model"]["codebook_size"]
-    measured = measure(real, reconstructions, samples, record["protocol"]["seed"], encodings, size, distances)
+    size, encodings = record["model"]["codebook_size"], made.encodings.columns
+    seed = record["protocol"]["seed"]
+    measured = measure(real, made.reconstructions, made.samples, seed, encodings, size, distances)
     columns = {**measured.columns, **encodings}
-    complete = {**record, **measured.record, "notes": [*notes, *measured.notes]}
-    return Evaluation(
-        complete, real.images, real.labels, reconstructions, samples, seeds, real.others, real.extractor, columns
-    )
+    complete = {**record, **measured.record, **(sections or {}), "notes": [*found.notes, *measured.notes]}
+    complete["metrics"] |= {name: estimate.as_dict() for name, estimate in found.estimates.items()}
+    complete["metrics"] = dict(sorted(complete["metrics"].items()))
+    images = made.reconstructions, made.samples
+    return Evaluation(complete, real.images, real.labels, *images, seeds, real.others, real.extractor, columns)
 
 
 def check_out(out: Path | None, record: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from hfgen.data.sources import find
 from hfgen.data.splits import ALL
 from hfgen.data_options import SmallImages
 from hfgen.errors import DataError, SettingsError
-from hfgen.evaluation.measurement import NEIGHBOURS, RealImages, real_images
+from hfgen.evaluation.real_images import NEIGHBOURS, RealImages, real_images
 from hfgen.evaluation.workspace import gather
 from hfgen.files import folder_state
 from hfgen.metrics.spectrum import SMALLEST
@@ -45,7 +45,7 @@ _SETTINGS = ("resolution", "channels", "condition", "small_images", "skip_damage
 logger = logging.getLogger("hfgen")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HeldOut(RealImages):
     """Those of a store; `inputs` are the images with their conditions, if any; `training` is the whole train split."""
 

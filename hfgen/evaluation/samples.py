@@ -18,6 +18,7 @@ from hfgen.devices import choose
 from hfgen.errors import DataError, SettingsError
 from hfgen.evaluation.evaluate import Evaluation, check_out, finish, protocol_of, save_evaluation
 from hfgen.evaluation.held_out import FEWEST, MOST, choose_n, held_out_images
+from hfgen.evaluation.passes import NOTHING, Made
 from hfgen.evaluation.workspace import gather
 
 logger = logging.getLogger("hfgen")
@@ -76,7 +77,9 @@ def evaluate_samples(
         record = protocol_of(facts, real, data, seed, {"device": compute.facts()["device"]})
         check_out(out, record)
         images = gather(store.gather, batch_indices(len(store), 0, len(real.images), seed), store.images.shape[1:])
-        evaluation = finish(record, real, None, images, [], {}, notes)
+        found = metrics.Collector()
+        found.notes += notes
+        evaluation = finish(record, real, Made(None, images, NOTHING), [], found)
         if out is not None:
             save_evaluation(evaluation, out, real)
         return evaluation

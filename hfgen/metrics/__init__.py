@@ -8,10 +8,12 @@ from hfgen.metrics.bands import (
     averaging_identity,
     band_measures,
     calibration,
+    chroma_measures,
     is_conditional_mean,
 )
 from hfgen.metrics.bins import NDB, ndb
 from hfgen.metrics.collector import Collector
+from hfgen.metrics.colour import clipped, colour_errors
 from hfgen.metrics.dependent import (
     coverage_difference,
     kernel_distance_difference,
@@ -36,6 +38,7 @@ from hfgen.metrics.intervals import (
     prdc_intervals,
 )
 from hfgen.metrics.judge_power import JudgePower, judge_power
+from hfgen.metrics.latent_health import ChannelStatistics, channel_statistics, latent_spectrum, posterior_bits
 from hfgen.metrics.latents import (
     CodebookUse,
     active_units,
@@ -44,6 +47,7 @@ from hfgen.metrics.latents import (
     codebook_use,
     kl_bits,
 )
+from hfgen.metrics.learned import learned_distances
 from hfgen.metrics.linear import check_components, linear_reconstructions
 from hfgen.metrics.memorisation import copying, memorisation, training_distances
 from hfgen.metrics.modes import (
@@ -58,8 +62,10 @@ from hfgen.metrics.modes import (
 )
 from hfgen.metrics.neighbours import PRDC, expected_coverage, prdc
 from hfgen.metrics.occupancy import expected_distinct
-from hfgen.metrics.pixels import capped_psnr, ms_ssim, mse, psnr, ssim
+from hfgen.metrics.paired import paired_frechet_distance, worst_tenth
+from hfgen.metrics.pixels import capped_psnr, ms_ssim, mse, psnr, similarities, ssim
 from hfgen.metrics.placement import computing_on, measuring
+from hfgen.metrics.reading_height import ReadAt, reading_curve, reading_height
 from hfgen.metrics.sharpness import sharpness
 from hfgen.metrics.spectrum import (
     PowerSpectrum,
@@ -80,6 +86,7 @@ __all__ = [
     "BackboneExtractor",
     "Band",
     "BandMeasures",
+    "ChannelStatistics",
     "CodebookUse",
     "Collector",
     "EmbeddedExtractor",
@@ -91,6 +98,7 @@ __all__ = [
     "Modes",
     "MomentsAccumulator",
     "PowerSpectrum",
+    "ReadAt",
     "Recognition",
     "Window",
     "accepted_modes",
@@ -103,9 +111,13 @@ __all__ = [
     "bootstrap_ratio",
     "calibration",
     "capped_psnr",
+    "channel_statistics",
     "check_components",
+    "chroma_measures",
+    "clipped",
     "clustered",
     "codebook_use",
+    "colour_errors",
     "computing_on",
     "copying",
     "coverage_difference",
@@ -122,6 +134,8 @@ __all__ = [
     "kernel_distance_difference",
     "kernel_distance_interval",
     "kl_bits",
+    "latent_spectrum",
+    "learned_distances",
     "linear_reconstructions",
     "load_extractor",
     "luma",
@@ -134,17 +148,22 @@ __all__ = [
     "mse",
     "named_extractor",
     "ndb",
+    "paired_frechet_distance",
     "paired_kernel_distance",
     "perceptual_distance",
     "pixel_extractor",
     "pixel_statistics",
+    "posterior_bits",
     "power_spectrum",
     "prdc",
     "prdc_intervals",
     "psnr",
     "ratio_difference",
+    "reading_curve",
+    "reading_height",
     "recognition",
     "sharpness",
+    "similarities",
     "spectral_distance",
     "spectral_window",
     "ssim",
@@ -153,4 +172,5 @@ __all__ = [
     "two_sample_test_of_pixels",
     "vendi_interval",
     "vendi_score",
+    "worst_tenth",
 ]

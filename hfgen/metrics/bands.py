@@ -142,6 +142,13 @@ class BandMeasures:
             found["gain"] = bootstrap_ratio(totals[:, 2], totals[:, 1], seed=seed, paired=True)
         return found
 
+    def rings(self) -> dict[str, list[float]]:
+        """`coherence` and `power` of each ring, 0 where there is none."""
+        x, r, xr = (spectrum.bands.mean(0) for spectrum in (self.real, self.reconstruction, self.product))
+        coherence = torch.where(x * r > 0, xr.square() / (x * r).clamp_min(_TINY), 0).clamp_max(1)
+        power = torch.where(x > 0, r / x.clamp_min(_TINY), 0)
+        return {"coherence": coherence.tolist(), "power": power.tolist()}
+
     def averaging_identity(self) -> AveragingIdentity:
         """The same powers as one ratio.
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hfgen import metrics
-from hfgen.evaluation.evaluate import generate
+from hfgen.evaluation.passes import generate
 from hfgen.metrics import Estimate
 from hfgen.metrics.modes import IMAGES_PER_MODE
 from hfgen.metrics.neighbours import nearest_distances

@@ -10,7 +10,7 @@ from torch import Tensor
 from hfgen import metrics
 from hfgen.autoencoders import Autoencoder
 from hfgen.diagnosis.interventions import from_samples
-from hfgen.evaluation.evaluate import encode
+from hfgen.evaluation.passes import encode
 from hfgen.images import to_float, to_uint8
 from hfgen.metrics import Estimate
 from hfgen.objectives.reconstruction import LEVEL

@@ -67,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Train, judge, print the table; returns the exit code."""
     from hfgen.evaluation.held_out import held_out_images
     from hfgen.evaluation.measurement import measure
+    from hfgen.evaluation.set_metrics import baseline
 
     real = held_out_images(arguments.data, n=arguments.n, resolution=32, channels=1, small_images="pad")
     values: dict[str, dict[str, float]] = {}
@@ -78,8 +79,9 @@ def run(arguments: argparse.Namespace) -> int:
         values[name] = {key: metric["value"] for key, metric in metrics.items()}
         cells = [_cell(metrics[key]) if key in metrics else "-" for key in _SHOWN]
         print(f"| {name} | {facts['images']:,} | {facts['seconds'] / 60:.1f} | {' | '.join(cells)} |", flush=True)
-    baseline = [_cell(estimate.as_dict()) if (estimate := real.baseline.get(key)) else "-" for key in _SHOWN]
-    print(f"| other real images | | | {' | '.join(baseline)} |")
+    known = baseline(real).estimates
+    row = [_cell(estimate.as_dict()) if (estimate := known.get(key)) else "-" for key in _SHOWN]
+    print(f"| other real images | | | {' | '.join(row)} |")
     missed = False
     for text, holds in BARS:
         try:
@@ -98,7 +100,7 @@ def _cell(metric: dict[str, Any]) -> str:
 def _own(name: str, arguments: argparse.Namespace, originals: Tensor) -> tuple[Tensor, Tensor | None, dict[str, Any]]:
     """Samples, reconstructions and the training's facts of one of hfgen's recipes."""
     import hfgen
-    from hfgen.evaluation.evaluate import generate, reconstruct
+    from hfgen.evaluation.passes import generate, reconstruct
     from hfgen.seeds import derive_seed
 
     out = arguments.out / name

@@ -79,7 +79,8 @@ def _values(part: Any, count: int) -> Any:
 
 def _png(image: Any) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "PNG")
+    # Above 3, zlib takes a third longer for 3 % less.
+    image.save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
 
 

@@ -190,8 +190,8 @@ def _look(pipeline: ImagePipeline, real: HeldOut, made: Made, seed: int, found: 
         found.note(f"reading: left out ({str(error).partition(';')[0]})")
     variances, log_variances = made.encodings.variances, made.encodings.log_variances
     latent = latent_section(coder, latents, variances, log_variances, side=store.resolution, found=found)
-    deviation = latent["deviation"]
-    sections["latent"] = latent | changed_latents(coder, real.images, latents, deviation, seed=seed, found=found)
+    changed = changed_latents(coder, real.images, latent["deviation"], device=pipeline.device, seed=seed, found=found)
+    sections["latent"] = latent | changed
     if not pipeline.can_sample:
         # What hfgen trains decodes its own prior's draws, and no factor is applied to them.
         for line in scale_notes(latent, *coder.statistics):

@@ -20,7 +20,7 @@ from hfgen.seeds import derive_seed
 NOISES = (0.1, 0.5)
 """Of a latent, in standard deviations of its channel."""
 
-_FEWEST, _MOST, _PIXELS = 8, 64, 2**19
+_FEWEST, _MOST, _PIXELS, _CENTRE = 6, 64, 3 * 2**16, 128
 _OFF = 0.1
 Transform = Callable[[Tensor], Tensor]
 _SAME_SIZE: dict[str, Transform] = {
@@ -116,46 +116,56 @@ def scale_notes(section: dict[str, Any], shift: Tensor, scale: Tensor) -> list[s
 
 @torch.no_grad()
 def changed_latents(
-    coder: Coder, images: Tensor, latents: Tensor, deviation: list[float], *, seed: int, found: Collector
+    coder: Coder, images: Tensor, deviation: list[float], *, device: torch.device, seed: int, found: Collector
 ) -> dict[str, Any]:
     """What the decoder makes of latents that are turned, shrunk or noisy; mean PSNR in dB over some of the images.
 
-    `equivariance`: how many dB decode(T(z)) is farther from T(x) than the model's reconstruction of the image itself,
-    for `flip`, `quarter_turn` and, where sizes are free, `half` the size; 0 commutes with T (2502.09509). `noise`: the
-    PSNR of decode(z + s n) against decode(z), n normal with each channel's `deviation`, by s.
+    Where sizes are free, large images are cut to their centres. `equivariance`: how many dB decode(T(z)) is farther
+    from T(x) than the model's reconstruction of the image itself, for `flip`, `quarter_turn` and, where sizes are free,
+    `half` the size; 0 commutes with T (2502.09509). `noise`: the PSNR of decode(z + s n) against decode(z), n normal
+    with each channel's `deviation`, by s.
     """
-    count = min(len(images), max(_FEWEST, min(_MOST, _PIXELS // images.shape[-1] ** 2)))
-    device = coder.encode(to_float(images[:1])).mean.device
-    pictures, codes = to_float(images[:count]), latents[:count].to(device)
-    batch = max(1, 2**18 // images.shape[-1] ** 2)
+    pictures = _centres(images, coder) if coder.any_size else images
+    pictures = pictures[: max(_FEWEST, min(_MOST, _PIXELS // pictures.shape[-1] ** 2))]
+    batch = max(1, 2**18 // pictures.shape[-1] ** 2)
+
+    def encoded(values: Tensor) -> Tensor:
+        return torch.cat([coder.encode(to_float(part.to(device))).mean for part in values.split(batch)])
 
     def decoded(values: Tensor) -> Tensor:
         return torch.cat([to_uint8(coder.decode(part).cpu()) for part in values.split(batch)])
 
-    plain = decoded(codes)
-    own = metrics.capped_psnr(images[:count], plain)
-
     def mean(values: Tensor) -> Estimate:
         return metrics.bootstrap_mean(values.double(), seed=seed)
 
-    equivariance: dict[str, Estimate | None] = {}
-    for name, change in _SAME_SIZE.items():
-        changed = metrics.capped_psnr(change(images[:count]), decoded(change(codes)))
-        equivariance[name] = found.attempt(f"latent.equivariance.{name}", partial(mean, own - changed))
-    if coder.any_size and min(codes.shape[2:]) >= 2 and not codes.shape[2] % 2 and not codes.shape[3] % 2:
-        small = to_uint8(avg_pool2d(pictures, 2))
-        itself = torch.cat([coder.encode(to_float(part).to(device)).mean for part in small.split(batch)])
-        best = metrics.capped_psnr(small, decoded(itself))
-        changed = metrics.capped_psnr(small, decoded(avg_pool2d(codes, 2)))
-        equivariance["half"] = found.attempt("latent.equivariance.half", partial(mean, best - changed))
-    noise: dict[str, Estimate | None] = {}
-    generator = torch.Generator().manual_seed(derive_seed("latent noise", seed))
-    draws = torch.randn(codes.shape, generator=generator) * torch.tensor(deviation).view(-1, 1, 1)
-    for level in NOISES:
-        scores = metrics.capped_psnr(plain, decoded(codes + level * draws.to(codes)))
-        noise[f"{level:g}"] = found.attempt(f"latent.noise.{level:g}", partial(mean, scores))
-    parts = {"equivariance": equivariance, "noise": noise}
-    return {
-        kind: {name: estimate.as_dict() for name, estimate in estimates.items() if estimate is not None}
-        for kind, estimates in parts.items()
+    latents = encoded(pictures)
+    plain = decoded(latents)
+    own = metrics.capped_psnr(pictures, plain)
+    losses = {
+        name: own - metrics.capped_psnr(change(pictures), decoded(change(latents)))
+        for name, change in _SAME_SIZE.items()
     }
+    if coder.any_size and not latents.shape[2] % 2 and not latents.shape[3] % 2:
+        small = to_uint8(avg_pool2d(to_float(pictures), 2))
+        best = metrics.capped_psnr(small, decoded(encoded(small)))
+        losses["half"] = best - metrics.capped_psnr(small, decoded(avg_pool2d(latents, 2)))
+    generator = torch.Generator().manual_seed(derive_seed("latent noise", seed))
+    draws = torch.randn(latents.shape, generator=generator) * torch.tensor(deviation).view(-1, 1, 1)
+    errors = {
+        f"{level:g}": metrics.capped_psnr(plain, decoded(latents + level * draws.to(latents))) for level in NOISES
+    }
+    section: dict[str, Any] = {}
+    for kind, values in (("equivariance", losses), ("noise", errors)):
+        attempts = {name: found.attempt(f"latent.{kind}.{name}", partial(mean, psnr)) for name, psnr in values.items()}
+        section[kind] = {name: estimate.as_dict() for name, estimate in attempts.items() if estimate is not None}
+    return section
+
+
+def _centres(images: Tensor, coder: Coder) -> Tensor:
+    """Squares of about 128 pixels, which an even latent fits, of larger images."""
+    height, width = images.shape[2:]
+    side = max(1, _CENTRE // (2 * coder.factor)) * 2 * coder.factor
+    if min(height, width) <= side:
+        return images
+    top, left = (height - side) // 2, (width - side) // 2
+    return images[:, :, top : top + side, left : left + side]

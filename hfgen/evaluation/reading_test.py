@@ -18,7 +18,7 @@ from hfgen.seeds import derive_seed
 KEPT = 0.9
 """The share of the letters read in the originals that must be read in the reconstructions."""
 
-_LETTERS, _PIXELS, _FEWEST, _MOST = 100, 2**20, 8, 256
+_LETTERS, _PIXELS, _FEWEST, _MOST = 100, 3 * 2**18, 6, 256
 _LINES, _PICTURES = "plain", "photographs"
 
 
@@ -35,7 +35,7 @@ def reading_test(
 
     Lines of random letters, dark on light, light on dark and, where there are such, on `photographs`, are drawn at
     letter heights of 4 to 48 pixels as far as they fit, and read in the drawn images and in what `reconstruct` makes
-    of them. Images are few, 2^20 pixels or so in all.
+    of them. Images are few: 12 of 256 pixels.
 
     Args:
         reconstruct: uint8 (n, C, side, side) -> uint8, likewise.

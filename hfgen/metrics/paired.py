@@ -30,7 +30,7 @@ def paired_frechet_distance(real: Tensor, reconstruction: Tensor, *, seed: int) 
     if len(reconstruction) != size:
         raise UserError(f"reconstruction: {len(reconstruction)} images for {size} in real; give pairs, in one order")
     if size < needed:
-        raise UserError(f"fd: {size} images are too few for {real.shape[1]} features; give at least {needed}")
+        raise UserError(f"fd: {size} images are too few for {real.shape[1]} features, which need {needed}; give more")
 
     def distance(pairs: Tensor, _: Tensor) -> float:
         first, second = pairs.chunk(2, dim=1)

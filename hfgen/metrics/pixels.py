@@ -18,7 +18,7 @@ _WINDOW, _SIGMA = 11, 1.5
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _SMALLEST_MULTISCALE = _WINDOW * 2 ** (len(_SCALE_WEIGHTS) - 1)
 _NUMBERS = 2**20
-_BLOCK = 32
+_BLOCK, _REACH = 32, _WINDOW - 1
 
 
 def mse(x: Tensor, y: Tensor) -> Tensor:
@@ -108,40 +108,44 @@ def _similarity(x: Tensor, y: Tensor, data_range: float) -> tuple[Tensor, Tensor
     variances = (_blur(x.square() + y.square()) - squares).clamp_min(0)
     contrast = (2 * (_blur(x * y) - product) + smaller) / (variances + smaller)
     brightness = (2 * product + small) / (squares + small)
-    reach = _WINDOW // 2
+    reach = _REACH // 2
     inner = contrast[:, :, reach:-reach, reach:-reach]
     return (brightness * contrast).mean((1, 2, 3)), inner.mean((1, 2, 3))
 
 
 def _blur(images: Tensor) -> Tensor:
-    """The window's weighted mean around every pixel of (N, C, H, W), borders mirrored."""
-    return _blur_lines(_blur_lines(images).transpose(2, 3)).transpose(2, 3)
+    """The window's weighted mean around every pixel of (N, C, H, W), borders mirrored.
+
+    In products of blocks, since most of a line is beyond a window.
+    """
+    height, width = images.shape[-2:]
+    down = images[..., _mirrored(height).to(images.device), :]
+    parts = [_weights(n).to(images.device).T @ down[..., at : at + n + _REACH, :] for at, n in _blocks(height)]
+    across = torch.cat(parts, -2)[..., _mirrored(width).to(images.device)]
+    return torch.cat(
+        [across[..., at : at + n + _REACH] @ _weights(n).to(images.device) for at, n in _blocks(width)], -1
+    )
 
 
-def _blur_lines(lines: Tensor) -> Tensor:
-    """The same along the last axis of (N, C, H, W), a block of pixels at a time: most of a line is beyond a window."""
-    size, reach = lines.shape[-1], _WINDOW // 2
-    blocks = -(-size // _BLOCK)
-    block = -(-size // blocks)
-    mirrored = lines[..., _mirrored(blocks * block, size).to(lines.device)]
-    parts = mirrored.unfold(-1, block + 2 * reach, block)
-    return (parts @ _weights(block).to(lines.device)).flatten(-2)[..., :size]
+def _blocks(size: int) -> list[tuple[int, int]]:
+    """Beginnings and lengths of the blocks of a line."""
+    return [(at, min(_BLOCK, size - at)) for at in range(0, size, _BLOCK)]
 
 
 @lru_cache(maxsize=16)
-def _mirrored(count: int, size: int) -> Tensor:
-    """Which pixels of a line stand in for `count` ones and as many on both sides as a window needs."""
-    places = torch.arange(count + _WINDOW - 1) - _WINDOW // 2
-    return ((size - 1) - ((size - 1) - places.abs()).abs()).clamp_min(0)
+def _mirrored(size: int) -> Tensor:
+    """Which pixels stand in for those of a line and for as many on both sides as a window needs."""
+    places = torch.arange(size + _REACH) - _REACH // 2
+    return (size - 1) - ((size - 1) - places.abs()).abs()
 
 
 @lru_cache(maxsize=16)
 def _weights(block: int) -> Tensor:
     """(block + 10, block): a column's entries weight the pixels around its own."""
-    steps = torch.arange(_WINDOW) - _WINDOW // 2
+    steps = torch.arange(_WINDOW) - _REACH // 2
     weights = torch.exp(-(steps.double() ** 2) / (2 * _SIGMA**2))
     places = torch.arange(block) + torch.arange(_WINDOW)[:, None]
-    window = torch.zeros(block + _WINDOW - 1, block, dtype=torch.float64)
+    window = torch.zeros(block + _REACH, block, dtype=torch.float64)
     return window.scatter_(0, places, (weights / weights.sum())[:, None].expand(-1, block))
 
 

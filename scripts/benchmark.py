@@ -12,6 +12,7 @@ COMMANDS = {
     "faults": "models with a planted fault each, and whether `hfgen diagnose` names it first",
     "space": "the Space: cold start, a warm reconstruction, many visitors at once",
     "coverage": "how often each 95 % interval holds the truth, simulated",
+    "evaluate": "`hfgen evaluate` against a bare loop over the same images",
     "judge": "what the extractors see of known degradations of real images",
     "data": "images gathered into batches, a second and core",
 }

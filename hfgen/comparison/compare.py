@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from hfgen import metrics
+from hfgen.comparison.crops import crops
 from hfgen.comparison.differences import Features, differences, features_of, perception_distortion
 from hfgen.comparison.figures import charts
 from hfgen.comparison.galleries import Gallery, galleries, strips
@@ -48,7 +49,7 @@ def compare(
     _check(evaluations)
     with metrics.measuring(compute):
         features = features_of(evaluations, compute.device)
-        failures = galleries(evaluations, features)
+        failures = [*crops(evaluations), *galleries(evaluations, features)]
         comparison = _compare(evaluations, features, failures, costs or {})
     comparison["reading"] = read(comparison)
     rows = strips(evaluations)
@@ -111,8 +112,9 @@ def _compare(
         "schema": SCHEMA,
         "data": shared["data"],
         "protocol": shared["protocol"],
-        "models": {name: {"model": record["model"], "metrics": record["metrics"]} for name, record in records.items()},
-        "baseline": shared["baseline"],
+        "models": {name: _of_model(record) for name, record in records.items()},
+        # Of a model that draws nothing, that of reconstructions alone.
+        "baseline": {name: entry for record in records.values() for name, entry in record["baseline"].items()},
         "spectrum": spectrum,
         "differences": gaps,
         "perception_distortion": plane,
@@ -120,6 +122,11 @@ def _compare(
         "costs": costs,
         "notes": notes,
     }
+
+
+def _of_model(record: dict[str, Any]) -> dict[str, Any]:
+    parts = ("model", "metrics", "latent", "reading")
+    return {part: record[part] for part in parts if part in record}
 
 
 def _record_notes(records: dict[str, dict[str, Any]]) -> list[str]:

@@ -102,6 +102,65 @@ def perception_distortion(comparison: dict[str, Any]) -> Figure:
     return figure
 
 
+def reading(comparison: dict[str, Any]) -> Figure:
+    """The share of letters that are read in reconstructions, by their height; grey: in the originals."""
+    figure, axes = _new_figure(height=4.2)
+    for index, (name, model) in enumerate(_read_by(comparison).items()):
+        section = model["reading"]
+        heights = section["heights"]
+        if not index:
+            shares = [point["value"] for point in section["original"]]
+            axes.plot(heights, shares, "--", color="#808080", lw=1.6, label="originals")
+        colour, marker = model_style(comparison["models"], name)
+        points = section["reconstruction"]
+        values = [point["value"] for point in points]
+        spread = [
+            [point["value"] - point["low"] for point in points],
+            [point["high"] - point["value"] for point in points],
+        ]
+        style: dict[str, Any] = {"color": colour, "marker": marker, "ms": 5, "capsize": 2, "lw": 1.6, "label": name}
+        axes.errorbar(heights, values, yerr=[below, above], **style)
+    axes.set_xscale("log")
+    ticks = heights[:: 2 if len(heights) > 8 else 1]
+    axes.set_xticks(ticks, [str(height) for height in ticks])
+    axes.minorticks_off()
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("height of capitals (pixels)")
+    axes.set_ylabel("share of letters read")
+    figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
+def _read_by(comparison: dict[str, Any]) -> dict[str, Any]:
+    """The models that were given lines of text."""
+    return {name: model for name, model in comparison["models"].items() if "reading" in model}
+
+
+def rate_distortion(comparison: dict[str, Any]) -> Figure:
+    """PSNR of reconstructions, with its interval, by the bits of the latent for each pixel."""
+    figure, axes = _new_figure(height=4.2)
+    for name, model in _with_bits(comparison).items():
+        colour, marker = model_style(comparison["models"], name)
+        psnr = model["metrics"]["psnr"]
+        spread = [[psnr["value"] - psnr["low"]], [psnr["high"] - psnr["value"]]]
+        style: dict[str, Any] = {"color": colour, "marker": marker, "ms": 7, "capsize": 3, "ls": "", "label": name}
+        axes.errorbar(model["latent"]["bits_per_pixel"], psnr["value"], yerr=spread, **style)
+    axes.set_xscale("log")
+    axes.set_xlabel("rate: bits of the latent a pixel")
+    axes.set_ylabel("PSNR (dB)")
+    figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
+def _with_bits(comparison: dict[str, Any]) -> dict[str, Any]:
+    """The models whose latent has a rate above 0."""
+    return {
+        name: model
+        for name, model in comparison["models"].items()
+        if model.get("latent", {}).get("bits_per_pixel", 0) > 0 and "psnr" in model["metrics"]
+    }
+
+
 def costs(comparison: dict[str, Any]) -> Figure:
     """Bars from zero of the median time an image, with the lowest and the highest of the batches."""
     rows = [
@@ -131,6 +190,10 @@ def charts(comparison: dict[str, Any]) -> dict[str, Callable[[dict[str, Any]], F
         drawn.append(high_frequency)
     if comparison["perception_distortion"]:
         drawn.append(perception_distortion)
+    if _read_by(comparison):
+        drawn.append(reading)
+    if len(_with_bits(comparison)) > 1:
+        drawn.append(rate_distortion)
     if comparison["costs"]:
         drawn.append(costs)
     return {draw.__name__: draw for draw in drawn}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hfgen.comparison.autoencoders import autoencoder_table
 from hfgen.comparison.figures import charts, ends_of_spectra
 from hfgen.comparison.galleries import Gallery
 from hfgen.metrics import Estimate
@@ -40,6 +41,7 @@ def render(comparison: dict[str, Any], rows: list[Strip], failures: list[Gallery
         ],
         figures=_figures(comparison),
         table=_table(comparison),
+        autoencoders=autoencoder_table(comparison),
         differences=_differences(comparison),
         costs=_costs(comparison),
         glossary=[METRICS[name] for name in _present(comparison)],
@@ -94,6 +96,25 @@ def _perception_distortion_in_words(comparison: dict[str, Any]) -> str:
     return f"Points with intervals in both directions; {'; '.join(points)}."
 
 
+def _reading_in_words(comparison: dict[str, Any]) -> str:
+    ends = [
+        f"{name}: {points[0]['value']:.2f} to {points[-1]['value']:.2f}"
+        for name, model in comparison["models"].items()
+        if "reading" in model
+        for points in [model["reading"]["reconstruction"]]
+    ]
+    return f"Line chart of the share of letters read by height, from the smallest to the tallest; {'; '.join(ends)}."
+
+
+def _rate_distortion_in_words(comparison: dict[str, Any]) -> str:
+    points = [
+        f"{name}: {bits:.3g} bits a pixel, {number(Estimate(**model['metrics']['psnr']))} dB"
+        for name, model in comparison["models"].items()
+        if (bits := model.get("latent", {}).get("bits_per_pixel")) and "psnr" in model["metrics"]
+    ]
+    return f"Points with intervals of PSNR against the latent's rate; {'; '.join(points)}."
+
+
 def _costs_in_words(comparison: dict[str, Any]) -> str:
     bars = [
         f"{name}, {kind}: {cost[kind]['milliseconds_per_image']['median']:.3g}"
@@ -123,6 +144,18 @@ _WORDS = {
         "distributed as real ones exists at this error at most (Blau & Michaeli 2018; twice the least error "
         "possible, which the model's own error bounds).",
         _perception_distortion_in_words,
+    ),
+    "reading": _Words(
+        "autoencoders",
+        "Does text survive? Lines of random letters, drawn at known heights, go through each model and are read again "
+        "by one small network. Bars: 95 % intervals. Dashed: what it reads in the drawn images themselves.",
+        _reading_in_words,
+    ),
+    "rate_distortion": _Words(
+        "autoencoders",
+        "Further left: fewer bits. Further up: closer to the original. The rate is that of the codes, or of the "
+        "posterior over a normal density fitted to each channel of the latent.",
+        _rate_distortion_in_words,
     ),
     "costs": _Words(
         "cost",

@@ -59,6 +59,60 @@ METRICS = {
         _LOWER,
         "1 - cosine of the features of a reconstruction and its original, in [0, 2]",
     ),
+    **{
+        f"{name}_worst": Metric(f"{label}, worst tenth", better, "the mean of the worst tenth of the images")
+        for name, label, better in (
+            ("psnr", "PSNR (dB)", _HIGHER),
+            ("ssim", "SSIM", _HIGHER),
+            ("ciede2000", "Colour difference", _LOWER),
+            ("lpips", "LPIPS", _LOWER),
+            ("dists", "DISTS", _LOWER),
+        )
+    },
+    "lpips": Metric("LPIPS", _LOWER, "learned distance of a reconstruction from its original, by AlexNet (Zhang 2018)"),
+    "dists": Metric("DISTS", _LOWER, "the same, which forgives texture of another sample, by VGG (Ding 2020)"),
+    "fd_reconstruction": Metric(
+        "Fréchet distance, reconstructions",
+        _LOWER,
+        "between Gaussians fitted to the features of the originals and of their reconstructions, freed of its bias",
+    ),
+    "rfid": Metric(
+        "rFID",
+        _LOWER,
+        "the same in Inception's features with its bias, as papers print it; compare equal numbers of images",
+    ),
+    "kid_reconstruction": Metric(
+        "KID, reconstructions",
+        _LOWER,
+        "squared kernel distance between the features of the originals and of their reconstructions; 0 if alike",
+    ),
+    "reading_height": Metric(
+        "Reading height (px)",
+        _LOWER,
+        "smallest height of capitals of which 90 % that are read in drawn text are still read in its reconstruction",
+    ),
+    "ciede2000": Metric("Colour difference", _LOWER, "mean CIEDE2000 over pixels; about 1 is just noticeable"),
+    "ciede2000_p95": Metric("Colour difference, 95th percentile", _LOWER, "of an image's pixels, averaged over images"),
+    "bias_l": Metric(
+        "Lightness bias", "0 is none", "mean of reconstruction - original in L* of CIELAB; above 0 is lighter"
+    ),
+    "bias_a": Metric("Red-green bias", "0 is none", "the same in a*; above 0 is redder, below greener"),
+    "bias_b": Metric("Yellow-blue bias", "0 is none", "the same in b*; above 0 is yellower, below bluer"),
+    "saturation_ratio": Metric("Saturation", _REAL, "mean distance from grey in CIELAB, over that of the originals"),
+    "clipped": Metric(
+        "Clipped", _LOWER, "share of values at black or white in reconstructions and not in the originals"
+    ),
+    **{
+        f"{name}_{channel}": Metric(
+            f"{label}, {colour} chroma", better, f"{meaning}, of {channel.title()} at all frequencies"
+        )
+        for channel, colour in (("cb", "blue"), ("cr", "red"))
+        for name, label, better, meaning in (
+            ("coherence", "Coherence", _HIGHER, "share of the real power that follows from the reconstructions"),
+            ("power", "Power", _REAL, "power of the reconstructions over that of the real images"),
+            ("gain", "Gain", "1 is a calibrated mean", "factor that would bring the reconstructions nearest"),
+        )
+    },
     "kid": Metric(
         "KID",
         _LOWER,

@@ -1,0 +1,91 @@
+"""Autoencoders beside each other, as a paper's table has them: one column a model, what it costs and what it keeps."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from hfgen.metrics import Estimate
+from hfgen.reporting.glossary import METRICS
+from hfgen.reporting.numbers import number, overlap
+
+_SCORES = ("psnr", "ssim", "lpips", "dists", "rfid", "fd_reconstruction", "kid_reconstruction", "reading_height")
+_MORE = ("ciede2000", "coherence_high")
+_HIGHER = ("psnr", "ssim", "coherence_high")
+
+
+class Cell(NamedTuple):
+    """A number, its interval, and whether no model is measurably better."""
+
+    value: str
+    interval: str = ""
+    best: bool = False
+
+
+class Row(NamedTuple):
+    """One line of the table; a cell a model, None where it has no such number."""
+
+    label: str
+    better: str
+    cells: list[Cell | None]
+
+
+def autoencoder_table(comparison: dict[str, Any]) -> tuple[list[str], list[Row]]:
+    """The models that have a latent, and the table's rows; none where there are fewer than one."""
+    models = {name: model for name, model in comparison["models"].items() if "latent" in model}
+    if not models:
+        return [], []
+    rows = [
+        _facts("Factor", [str(model["latent"]["factor"]) for model in models.values()]),
+        _facts("Latent channels", [str(model["latent"]["shape"][0]) for model in models.values()]),
+        _facts("Latent numbers a pixel", [_numbers(model, comparison) for model in models.values()]),
+        _facts("Bits a pixel", [_bits(model) for model in models.values()]),
+        _facts("Parameters", [_count(model["model"]["parameters"]) for model in models.values()]),
+    ]
+    for name in (*_SCORES, *_MORE):
+        if any(name in model["metrics"] for model in models.values()):
+            rows.append(_scores(name, [model["metrics"].get(name) for model in models.values()]))
+    costs = [comparison["costs"].get(name, {}).get("reconstruction") for name in models]
+    if any(costs):
+        speeds = [cost and 1000 / cost["milliseconds_per_image"]["median"] for cost in costs]
+        rows.append(_facts("Images a second", [_short(speed) for speed in speeds]))
+        peaks = [cost and cost["peak_bytes"] / 1e6 for cost in costs]
+        rows.append(_facts("Peak memory (MB)", [_short(peak) for peak in peaks]))
+    return list(models), [row for row in rows if any(row.cells)]
+
+
+def _facts(label: str, values: list[str | None]) -> Row:
+    return Row(label, "", [None if value is None else Cell(value) for value in values])
+
+
+def _scores(name: str, entries: list[dict[str, Any] | None]) -> Row:
+    estimates = [None if entry is None else Estimate(**entry) for entry in entries]
+    there = [estimate for estimate in estimates if estimate is not None]
+    choose = max if name in _HIGHER else min
+    best = choose(there, key=lambda estimate: estimate.value)
+    cells: list[Cell | None] = []
+    for estimate in estimates:
+        if estimate is None:
+            cells.append(None)
+            continue
+        value, _, interval = number(estimate).partition(" ")
+        cells.append(Cell(value, interval, len(there) > 1 and overlap(estimate, best)))
+    return Row(METRICS[name].label, METRICS[name].better, cells)
+
+
+def _numbers(model: dict[str, Any], comparison: dict[str, Any]) -> str:
+    channels, height, width = model["latent"]["shape"]
+    return f"{channels * height * width / comparison['data']['resolution'] ** 2:.3g}"
+
+
+def _bits(model: dict[str, Any]) -> str | None:
+    return _short(model["latent"].get("bits_per_pixel"))
+
+
+def _short(value: float | None) -> str | None:
+    return None if value is None else f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _count(parameters: int | None) -> str | None:
+    if parameters is None:
+        return None
+    return f"{parameters / 1e6:.3g} M" if parameters >= 1e6 else f"{parameters / 1e3:.3g} k"

@@ -114,10 +114,7 @@ def reading(comparison: dict[str, Any]) -> Figure:
         colour, marker = model_style(comparison["models"], name)
         points = section["reconstruction"]
         values = [point["value"] for point in points]
-        spread = [
-            [point["value"] - point["low"] for point in points],
-            [point["high"] - point["value"] for point in points],
-        ]
+        below, above = ([abs(point["value"] - point[end]) for point in points] for end in ("low", "high"))
         style: dict[str, Any] = {"color": colour, "marker": marker, "ms": 5, "capsize": 2, "lw": 1.6, "label": name}
         axes.errorbar(heights, values, yerr=[below, above], **style)
     axes.set_xscale("log")

@@ -50,7 +50,12 @@ def findings() -> Iterator[tuple[str, str]]:
         "browser",
         next(filter(None, map(shutil.which, _BROWSERS)), "none, so the tests of the Space's page are skipped"),
     )
-    for extra, what in (("space", "Space"), ("inception", "FID's network"), ("track", "trackers")):
+    for extra, what in (
+        ("space", "Space"),
+        ("inception", "FID's network"),
+        ("perceptual", "LPIPS, DISTS"),
+        ("track", "trackers"),
+    ):
         yield what, _extra(extra)
 
 

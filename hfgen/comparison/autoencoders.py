@@ -50,6 +50,9 @@ def autoencoder_table(comparison: dict[str, Any]) -> tuple[list[str], list[Row]]
         rows.append(_facts("Images a second", [_short(speed) for speed in speeds]))
         peaks = [cost and cost["peak_bytes"] / 1e6 for cost in costs]
         rows.append(_facts("Peak memory (MB)", [_short(peak) for peak in peaks]))
+    errors = [model.get("precision", {}).get("bf16", {}).get("psnr") for model in models.values()]
+    if any(errors):
+        rows.append(_facts("bf16 against fp32 (PSNR, dB)", [error and _short(error["value"]) for error in errors]))
     return list(models), [row for row in rows if any(row.cells)]
 
 

@@ -125,7 +125,7 @@ def _compare(
 
 
 def _of_model(record: dict[str, Any]) -> dict[str, Any]:
-    parts = ("model", "metrics", "latent", "reading")
+    parts = ("model", "metrics", "latent", "reading", "precision")
     return {part: record[part] for part in parts if part in record}
 
 

@@ -19,9 +19,10 @@ from hfgen.errors import SettingsError, UserError
 from hfgen.evaluation.card import dataset_card
 from hfgen.evaluation.dataset import write_dataset
 from hfgen.evaluation.held_out import HeldOut, choose_n, held_out_images
-from hfgen.evaluation.latent import changed_latents, latent_section, scale_notes
+from hfgen.evaluation.latent import centres, changed_latents, latent_section, scale_notes
 from hfgen.evaluation.measurement import DISTANCES, measure
 from hfgen.evaluation.passes import Made, batch_size, coder_of, make, reconstruct
+from hfgen.evaluation.precision import precision_section
 from hfgen.evaluation.reading_test import reading_test
 from hfgen.evaluation.real_images import NEIGHBOURS
 from hfgen.evaluation.workspace import workspace
@@ -193,6 +194,8 @@ def _look(pipeline: ImagePipeline, real: HeldOut, made: Made, seed: int, found: 
     changed = changed_latents(coder, real.images, latent["deviation"], device=pipeline.device, seed=seed, found=found)
     sections["latent"] = latent | changed
     if not pipeline.can_sample:
+        pictures = centres(real.images, coder) if coder.any_size else real.images
+        sections["precision"] = precision_section(coder, pictures, device=pipeline.device, seed=seed, found=found)
         # What hfgen trains decodes its own prior's draws, and no factor is applied to them.
         for line in scale_notes(latent, *coder.statistics):
             found.note(line)

@@ -125,7 +125,7 @@ def changed_latents(
     `half` the size; 0 commutes with T (2502.09509). `noise`: the PSNR of decode(z + s n) against decode(z), n normal
     with each channel's `deviation`, by s.
     """
-    pictures = _centres(images, coder) if coder.any_size else images
+    pictures = centres(images, coder) if coder.any_size else images
     pictures = pictures[: max(_FEWEST, min(_MOST, _PIXELS // pictures.shape[-1] ** 2))]
     batch = max(1, 2**18 // pictures.shape[-1] ** 2)
 
@@ -161,7 +161,7 @@ def changed_latents(
     return section
 
 
-def _centres(images: Tensor, coder: Coder) -> Tensor:
+def centres(images: Tensor, coder: Coder) -> Tensor:
     """Squares of about 128 pixels, which an even latent fits, of larger images."""
     height, width = images.shape[2:]
     side = max(1, _CENTRE // (2 * coder.factor)) * 2 * coder.factor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import safetensors.torch
@@ -53,6 +54,7 @@ class Reader:
         return {"id": VERSION, "sha256": self.sha256, "accuracy": self.accuracy}
 
 
+@lru_cache(maxsize=1)
 def reader(cache: Path | None = None) -> Reader:
     """The reader, trained or read back from `cache`, by default the folder `readers` in hfgen's cache.
 

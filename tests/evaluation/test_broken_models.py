@@ -1,6 +1,7 @@
 """A broken model is measured where it can be, and refused by the name of its broken part where it can't."""
 
 import json
+import math
 import re
 import shutil
 from collections.abc import Callable
@@ -145,9 +146,14 @@ def test_a_bare_autoencoder_has_no_samples_anywhere(
     assert "vq: samples cover" not in said and "KID" not in said
     record = RECORD.read(tmp_path / "vq" / "record.json")
     assert not {"kid", "recall", "coverage", "hf_ratio_sample", "training_distance"} & record["metrics"].keys()
-    of_pairs = {"frequencies", "real", "reconstruction", "gain", "coherence"}
+    of_pairs = {"frequencies", "real", "reconstruction", "gain", "coherence", "power"}
     assert "psnr" in record["metrics"] and record["spectrum"].keys() == of_pairs
     assert "samples: a model of family autoencoder draws none" in record["notes"]
+    assert record["baseline"].keys() == {"kid_reconstruction"} and "kid_reconstruction" in record["metrics"]
+    assert record["precision"]["bf16"]["non_finite"] == 0 and record["precision"]["bf16"]["psnr"]["value"] > 20
+    shape, factor, bits = (record["latent"][name] for name in ("shape", "factor", "bits_per_pixel"))
+    assert shape[1] * factor == record["data"]["resolution"]
+    assert bits == pytest.approx(math.log2(record["model"]["codebook_size"]) / factor**2)
     assert hfgen.load(bare).can_sample is False
     again = read_evaluation(tmp_path / "vq")
     assert again.samples is None and again.reconstructions is not None

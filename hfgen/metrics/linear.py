@@ -10,7 +10,7 @@ from hfgen.images import to_float, to_uint8
 from hfgen.seeds import derive_seed
 
 MOST_COMPONENTS = 1024
-_MOST_VALUES = 2**28
+_MOST_VALUES = 2**27
 _MORE = 16
 
 

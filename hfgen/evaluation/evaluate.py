@@ -21,7 +21,7 @@ from hfgen.evaluation.dataset import write_dataset
 from hfgen.evaluation.held_out import HeldOut, choose_n, held_out_images
 from hfgen.evaluation.latent import centres, changed_latents, latent_section, scale_notes
 from hfgen.evaluation.measurement import DISTANCES, measure
-from hfgen.evaluation.passes import Made, batch_size, coder_of, make, reconstruct
+from hfgen.evaluation.passes import Made, batch_size, make, reconstruct
 from hfgen.evaluation.precision import precision_section
 from hfgen.evaluation.reading_test import reading_test
 from hfgen.evaluation.real_images import NEIGHBOURS
@@ -29,6 +29,7 @@ from hfgen.evaluation.workspace import workspace
 from hfgen.files import folder_state, read_json, write_text
 from hfgen.hub.downloads import commit_of
 from hfgen.pipelines import ImagePipeline
+from hfgen.pipelines.autoencoder import codec_of
 from hfgen.pipelines.loading import open_model
 from hfgen.seeds import derive_seed
 
@@ -174,7 +175,7 @@ def protocol_of(model: dict[str, Any], real: HeldOut, data: str, seed: int, made
 
 def _look(pipeline: ImagePipeline, real: HeldOut, made: Made, seed: int, found: metrics.Collector) -> dict[str, Any]:
     """The record's `reading` and `latent`, which need the model once more, for a few images."""
-    coder, latents = coder_of(pipeline), made.encodings.latents
+    coder, latents = codec_of(pipeline), made.encodings.latents
     if coder is None or latents is None:
         return {}
     store, sections = real.store, dict[str, Any]()

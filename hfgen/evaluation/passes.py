@@ -15,6 +15,7 @@ from hfgen.errors import SettingsError
 from hfgen.evaluation.workspace import fill
 from hfgen.images import to_float, to_uint8, unit_to_uint8
 from hfgen.pipelines import ImagePipeline
+from hfgen.pipelines.autoencoder import codec_of
 from hfgen.pipelines.finite import check_images, counted, finite_outputs
 
 _BATCH, _BATCH_PIXELS = 250, 2**18
@@ -57,7 +58,7 @@ def make(pipeline: ImagePipeline, inputs: Tensor, seeds: list[int], folder: Path
     """
     step = partial(fill, folder, count=len(inputs), batch=batch_size(inputs.shape[-1]))
     reconstructions, encodings = None, NOTHING
-    coder = coder_of(pipeline)
+    coder = codec_of(pipeline)
     if coder is not None:
         found = step(
             "reconstructions", make=lambda rows: _both(pipeline, coder, inputs[rows], rows.start), what="reconstructing"
@@ -82,15 +83,6 @@ def make(pipeline: ImagePipeline, inputs: Tensor, seeds: list[int], folder: Path
 def batch_size(resolution: int) -> int:
     """How many images go through a model at once."""
     return max(1, min(_BATCH, _BATCH_PIXELS // resolution**2))
-
-
-def coder_of(pipeline: ImagePipeline) -> Autoencoder | None:
-    """Its encoder and decoder as one interface; None where it has no such network."""
-    if hasattr(pipeline, "coder"):
-        return pipeline.coder
-    networks = (getattr(pipeline, name, None) for name in ("vae", "vqvae"))
-    network = next((network for network in networks if network is not None), None)
-    return None if network is None else Autoencoder(network)
 
 
 @torch.no_grad()

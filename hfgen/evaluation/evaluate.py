@@ -25,12 +25,15 @@ from hfgen.files import folder_state, read_json, write_text
 from hfgen.hub.downloads import commit_of
 from hfgen.images import to_float, unit_to_uint8
 from hfgen.pipelines import ImagePipeline
+from hfgen.pipelines.autoencoder import seams_of
 from hfgen.pipelines.finite import check_images, counted, finite_outputs
 from hfgen.pipelines.loading import open_model
 from hfgen.seeds import derive_seed
 
 _BATCH, _BATCH_PIXELS = 250, 2**18
 _HELD_OUT = "held-out image"
+_SEAM_IMAGES = 4
+"""Of tiled models: as many go through whole as well."""
 _LIBRARIES = ("hfgen", "torch", "diffusers", "transformers", "datasets", "scipy")
 
 
@@ -77,6 +80,7 @@ def evaluate(
     extractor: str = "embedded",
     resolution: int | None = None,
     variant: str | None = None,
+    tile: int | None = None,
     out: Path | None = None,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
@@ -87,7 +91,7 @@ def evaluate(
     classifier trained on the data's train split; `pixels`, statistics of pixels and spectra; `inception`; or an image
     network of transformers, a folder or `org/name[@revision]`. `baseline` compares as many training images with the
     held-out ones, and `judge_power` says which blur and noise of them the extractor detects. Interrupted, the same
-    call continues with the images that `out` holds. `resolution` and `variant` are those of `hfgen.load`.
+    call continues with the images that `out` holds. `resolution`, `variant` and `tile` are those of `hfgen.load`.
 
     What was converted, guessed or left out is a line each in the record's `notes`. `device` and `dtype` are those of
     `hfgen.devices.choose`; every random number is drawn on the CPU, so that a seed's images are the same on each
@@ -99,7 +103,7 @@ def evaluate(
     """
     compute = choose(device, dtype)
     choose_n(data, split, n, extractor=extractor, config_name=config_name)
-    pipeline, folder = open_model(model, variant=variant, resolution=resolution)
+    pipeline, folder = open_model(model, variant=variant, resolution=resolution, tile=tile)
     pipeline = compute.place(pipeline)
     pipeline.set_progress_bar_config(disable=True)
     with metrics.measuring(compute):
@@ -129,6 +133,8 @@ def evaluate(
         made = {**compute.facts(), "batch": _batch_size(real.store.resolution)}
         record = protocol_of(facts, real, data, seed, made)
         check_out(out, record)
+        if (seams := seams_of(pipeline, real.images[:_SEAM_IMAGES])) is not None:
+            record["tiles"] = seams
         count = len(real.images)
         seeds = [derive_seed("sample", seed, index) for index in range(count)] if pipeline.can_sample else []
         with workspace(out, {**record, "weights": folder_state(folder)}) as partial_results:

@@ -25,7 +25,14 @@ from hfgen.metrics.distances import (
     moments,
     perceptual_distance,
 )
-from hfgen.metrics.extractors import EmbeddedExtractor, Extractor, embedded_extractor, pixel_extractor
+from hfgen.metrics.extractors import (
+    PIXEL_JUDGE,
+    EmbeddedExtractor,
+    Extractor,
+    embedded_extractor,
+    pixel_extractor,
+    pixel_judge,
+)
 from hfgen.metrics.intervals import (
     Estimate,
     bootstrap_mean,
@@ -75,6 +82,7 @@ from hfgen.metrics.vendi import vendi_interval, vendi_score
 
 __all__ = [
     "NDB",
+    "PIXEL_JUDGE",
     "PRDC",
     "AveragingIdentity",
     "BackboneExtractor",
@@ -137,6 +145,7 @@ __all__ = [
     "paired_kernel_distance",
     "perceptual_distance",
     "pixel_extractor",
+    "pixel_judge",
     "pixel_statistics",
     "power_spectrum",
     "prdc",

@@ -123,7 +123,8 @@ def test_differences_are_those_of_the_records_and_pair_models_that_have_the_metr
 ) -> None:
     differences = json.loads((written / "comparison.json").read_text())["differences"]
     reconstructions = {"psnr", "ssim", "hf_ratio_reconstruction", "perceptual"}
-    assert differences.keys() == reconstructions | {"kid", "coverage", "hf_ratio_sample"}
+    by_pixels = {"kid_pixels", "coverage_pixels"}
+    assert differences.keys() == reconstructions | {"kid", "coverage", "hf_ratio_sample"} | by_pixels
     for metric, pairs in differences.items():
         assert len(pairs) == (1 if metric in reconstructions else 3)
         for pair in pairs:
@@ -209,7 +210,8 @@ def test_the_grid_holds_the_originals_pixel_by_pixel(written: Path, evaluations:
 def test_the_table_shows_every_metric_of_the_records(written: Path, evaluations: dict[str, Evaluation]) -> None:
     page = _page(written)
     measured = {name for evaluation in evaluations.values() for name in evaluation.record["metrics"]}
-    assert len(page.all("tr")) == 1 + len(measured) + 1 + 4 * 1 + 3 * 3
+    # Two of the second judge; of three models' samples three metrics in pairs, and its two.
+    assert len(page.all("tr")) == 1 + len(measured) + 2 + 1 + 4 * 1 + 3 * (3 + 2)
     assert len(page.all("dt")) >= len(measured)
     for evaluation in evaluations.values():
         for fields in evaluation.record["metrics"].values():
@@ -296,3 +298,66 @@ def test_no_model_and_reserved_names_are_refused(evaluations: dict[str, Evaluati
         compare({}, tmp_path)
     with pytest.raises(UserError, match="models: dataset "):
         compare({"dataset": evaluations["gan"]}, tmp_path)
+
+
+class Coarse(metrics.Extractor):
+    """A judge that sees how bright each quarter of a quarter is, hence no noise."""
+
+    id, sha256, accuracy, preprocessing, mode_counts = "coarse", "0", None, {}, None
+
+    def features(self, images: Tensor) -> Tensor:
+        return torch.nn.functional.adaptive_avg_pool2d(images.double() / 32, 4).flatten(1)
+
+    def to(self, device: torch.device) -> metrics.Extractor:
+        return self
+
+    def save(self, folder: Path) -> None:
+        raise NotImplementedError
+
+
+def test_two_judges_that_disagree_are_named(evaluations: dict[str, Evaluation], tmp_path: Path) -> None:
+    """Noise, which the first can't see, against letters at another place, which the second minds less."""
+    one = evaluations["gan"]
+    # Neither black nor white, or noise would change the brightness.
+    originals, others = (images // 2 + 60 for images in (one.originals, one.others))
+    first = dataclasses.replace(one, originals=originals, others=others, extractor=Coarse())
+    real = draw("glyphs", "train", 500, HELD_OUT, SIDE).images // 2 + 60
+    noise = torch.randn(real.shape, generator=torch.Generator().manual_seed(0)) * 30
+    parts = {
+        name: dataclasses.replace(first, samples=images.round().clamp(0, 255).byte())
+        for name, images in {"noisy": real + noise, "moved": real.roll((1, 1), (2, 3)).float()}.items()
+    }
+    comparison = compare(parts, tmp_path)
+    [pair] = [pair for pair in comparison["disagreements"] if pair["metric"] == "kid"]
+    assert (pair["first"], pair["second"]) == ("noisy", "moved")
+    # noisy - moved: of the first judge below 0, of the second above.
+    assert pair["by_first"]["high"] < 0 < pair["by_second"]["low"]
+    second = comparison["second_judge"]
+    assert second["extractor"]["id"].startswith("hfgen-pixels-v1/") and second["power"]["noise"] <= 15
+    for metric in ("kid_pixels", "coverage_pixels"):
+        [gap] = comparison["differences"][metric]
+        values = [second["models"][name][metric]["value"] for name in parts]
+        assert gap["difference"]["value"] == pytest.approx(values[0] - values[1], abs=1e-9)
+    line = "The two judges disagree: by KID the samples of noisy lie closer to real images in the first's features"
+    assert sum(sentence.startswith(line) for sentence in comparison["reading"]) == 1
+    text = " ".join(_page(tmp_path).text.split())
+    assert line in text and "KID, second judge" in text and second["extractor"]["sha256"] in text
+
+
+def test_judges_that_order_alike_agree_in_one_line(written: Path) -> None:
+    comparison = json.loads((written / "comparison.json").read_text())
+    lines = [sentence for sentence in comparison["reading"] if sentence.startswith("The two judges")]
+    assert len(lines) == max(1, len(comparison["disagreements"]))
+    assert comparison["second_judge"]["models"].keys() == {"vae", "other", "gan"}
+
+
+def test_a_first_judge_of_pixels_has_no_second(evaluations: dict[str, Evaluation], tmp_path: Path) -> None:
+    one = evaluations["gan"]
+    judge = metrics.pixel_judge(one.others)
+    protocol = {**one.record["protocol"], "extractor": judge.facts()}
+    comparison = compare(
+        {"gan": dataclasses.replace(one, extractor=judge, record={**one.record, "protocol": protocol})}, tmp_path
+    )
+    assert comparison["second_judge"] is None
+    assert any(note.startswith("second judge: none, since the first") for note in comparison["notes"])
+    assert "The two judges" not in (tmp_path / "report.html").read_text()

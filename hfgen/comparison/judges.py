@@ -12,7 +12,7 @@ from torch import Tensor
 from hfgen import metrics
 from hfgen.comparison.differences import drawn, set_differences
 from hfgen.errors import UserError
-from hfgen.evaluation.run import Evaluation
+from hfgen.evaluation.evaluate import Evaluation
 from hfgen.metrics import Estimate
 
 BY_PIXELS = "_pixels"

@@ -42,7 +42,7 @@ from hfgen.metrics.intervals import (
     kernel_distance_interval,
     prdc_intervals,
 )
-from hfgen.metrics.judge_power import JudgePower, judge_power
+from hfgen.metrics.judge_power import JudgePower, judge_power, kid_of_blur
 from hfgen.metrics.latents import (
     CodebookUse,
     active_units,
@@ -129,6 +129,7 @@ __all__ = [
     "kernel_distance",
     "kernel_distance_difference",
     "kernel_distance_interval",
+    "kid_of_blur",
     "kl_bits",
     "linear_reconstructions",
     "load_extractor",

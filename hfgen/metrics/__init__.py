@@ -67,6 +67,7 @@ from hfgen.metrics.neighbours import PRDC, expected_coverage, prdc
 from hfgen.metrics.occupancy import expected_distinct
 from hfgen.metrics.pixels import capped_psnr, ms_ssim, mse, psnr, ssim
 from hfgen.metrics.placement import computing_on, measuring
+from hfgen.metrics.recogniser import Recogniser, recogniser
 from hfgen.metrics.sharpness import sharpness
 from hfgen.metrics.spectrum import (
     PowerSpectrum,
@@ -99,6 +100,7 @@ __all__ = [
     "Modes",
     "MomentsAccumulator",
     "PowerSpectrum",
+    "Recogniser",
     "Recognition",
     "Window",
     "accepted_modes",
@@ -153,6 +155,7 @@ __all__ = [
     "prdc_intervals",
     "psnr",
     "ratio_difference",
+    "recogniser",
     "recognition",
     "sharpness",
     "spectral_distance",

@@ -75,6 +75,10 @@ class Extractor(ABC):
         """uint8 (N, C, S, S) -> the class (N,) that it takes each image for; an index into `mode_counts`."""
         raise UserError(f"extractor: {self.id} tells no classes; use the embedded one, on labelled data")
 
+    def embeddings(self, images: Tensor) -> Tensor:
+        """uint8 (N, C, S, S) -> what it tells classes by, float64 (N, D), on the CPU; errors as `modes`."""
+        raise UserError(f"extractor: {self.id} tells no classes; use the embedded one, on labelled data")
+
     def confidences(self, images: Tensor) -> Tensor:
         """uint8 (N, C, S, S) -> how sure it is of each image's class (N,), in [0, 1]; errors as `modes`."""
         raise UserError(f"extractor: {self.id} tells no classes; use the embedded one, on labelled data")
@@ -137,6 +141,14 @@ class EmbeddedExtractor(Extractor):
         for size, factor in zip(self._head.sizes, predictions(self._logits(self._head, images)).T, strict=True):
             mode = mode * size + factor
         return mode
+
+    @torch.no_grad()
+    def embeddings(self, images: Tensor) -> Tensor:
+        """See `Extractor`; errors as `features`."""
+        if self.mode_counts is None:
+            return super().embeddings(images)
+        self._check(images)
+        return in_batches(self._network, images, self._device).double()
 
     @torch.no_grad()
     def confidences(self, images: Tensor) -> Tensor:

@@ -13,7 +13,6 @@ from hfgen import metrics
 from hfgen.errors import UserError
 from hfgen.metrics import Estimate
 from hfgen.metrics.checks import check_finite
-from hfgen.metrics.neighbours import nearest_distances
 
 NEIGHBOURS = 5
 DISTANCES = ("training_distance_original", "training_distance_sample")
@@ -38,7 +37,7 @@ class RealImages:
         other_features: Of `others`.
         spectrum: Of `images`; its window is for all images that are compared with them.
         sharpness: Of `images`, (n,) by name.
-        recognised: What an image must have to be of one of the known classes; None where there are none.
+        recogniser: Of the known classes; None where there are none.
         baseline: `others` compared with `images`, as samples are.
         notes: What was converted or guessed of the data, and what the baseline lacks; a line each.
         seed: Of all resampling.
@@ -53,7 +52,7 @@ class RealImages:
     spectrum: metrics.PowerSpectrum
     sharpness: dict[str, Tensor]
     baseline: dict[str, Estimate]
-    recognised: metrics.Recognition | None = field(default=None, kw_only=True)
+    recogniser: metrics.Recogniser | None = field(default=None, kw_only=True)
     notes: list[str] = field(default_factory=list, kw_only=True)
     seed: int = field(default=0, kw_only=True)
 
@@ -101,8 +100,7 @@ def real_images(
     }
     check_finite(facts["features"], f"extractor: features of {extractor.id}")
     if extractor.mode_counts is not None:
-        distances = nearest_distances(facts["other_features"], facts["features"])
-        facts["recognised"] = metrics.recognition(extractor.confidences(others), distances)
+        facts["recogniser"] = metrics.recogniser(extractor, images)
     found = metrics.Collector("baseline: ")
     spectrum = metrics.power_spectrum(others, facts["spectrum"].window)
     _set_metrics(found, RealImages(**facts, baseline={}), others, spectrum, facts["other_features"], seed)
@@ -210,8 +208,8 @@ def _set_metrics(
     if bins >= 2:
         found.add("ndb", lambda: _named(("ndb", "ndb_jsd"), metrics.ndb(real.features, features, bins, seed=seed)))
     found.add("two_sample_pixels", lambda: _told_apart_by_pixels(real, images, seed))
-    if real.recognised is not None:
-        found.add("modes", lambda: _modes(real, images, features))
+    if real.recogniser is not None:
+        found.add("modes", lambda: _modes(real, images))
 
 
 def _told_apart_by_pixels(real: RealImages, images: Tensor, seed: int) -> Estimate:
@@ -228,12 +226,11 @@ def _few_for_modes(real: RealImages, count: int) -> str:
     )
 
 
-def _modes(real: RealImages, images: Tensor, features: Tensor) -> dict[str, Estimate]:
+def _modes(real: RealImages, images: Tensor) -> dict[str, Estimate]:
     """Under a name of its own where the images are too few to hit every mode."""
-    judge, needed = real.extractor, real.recognised
-    counts = judge.mode_counts
-    assert counts is not None and needed is not None, "only of known classes"
-    classes = metrics.accepted_modes(judge.modes(images), judge.confidences(images), features, real.features, needed)
+    counts = real.extractor.mode_counts
+    assert counts is not None and real.recogniser is not None, "only of known classes"
+    classes = real.recogniser.classes(images)
     use, kinds = metrics.modes_intervals(counts, classes), len(counts)
     if metrics.enough_for_modes(len(images), kinds):
         return {"modes": use.hit, "modes_rejected": use.rejected} | ({"modes_kl": use.kl} if use.kl else {})

@@ -25,7 +25,14 @@ from hfgen.metrics.distances import (
     moments,
     perceptual_distance,
 )
-from hfgen.metrics.extractors import EmbeddedExtractor, Extractor, embedded_extractor, pixel_extractor
+from hfgen.metrics.extractors import (
+    PIXEL_JUDGE,
+    EmbeddedExtractor,
+    Extractor,
+    embedded_extractor,
+    pixel_extractor,
+    pixel_judge,
+)
 from hfgen.metrics.intervals import (
     Estimate,
     bootstrap_mean,
@@ -35,7 +42,7 @@ from hfgen.metrics.intervals import (
     kernel_distance_interval,
     prdc_intervals,
 )
-from hfgen.metrics.judge_power import JudgePower, judge_power
+from hfgen.metrics.judge_power import JudgePower, judge_power, kid_of_blur
 from hfgen.metrics.latents import (
     CodebookUse,
     active_units,
@@ -60,6 +67,7 @@ from hfgen.metrics.neighbours import PRDC, expected_coverage, prdc
 from hfgen.metrics.occupancy import expected_distinct
 from hfgen.metrics.pixels import capped_psnr, ms_ssim, mse, psnr, ssim
 from hfgen.metrics.placement import computing_on, measuring
+from hfgen.metrics.recogniser import Recogniser, recogniser
 from hfgen.metrics.sharpness import sharpness
 from hfgen.metrics.spectrum import (
     PowerSpectrum,
@@ -75,6 +83,7 @@ from hfgen.metrics.vendi import vendi_interval, vendi_score
 
 __all__ = [
     "NDB",
+    "PIXEL_JUDGE",
     "PRDC",
     "AveragingIdentity",
     "BackboneExtractor",
@@ -91,6 +100,7 @@ __all__ = [
     "Modes",
     "MomentsAccumulator",
     "PowerSpectrum",
+    "Recogniser",
     "Recognition",
     "Window",
     "accepted_modes",
@@ -121,6 +131,7 @@ __all__ = [
     "kernel_distance",
     "kernel_distance_difference",
     "kernel_distance_interval",
+    "kid_of_blur",
     "kl_bits",
     "linear_reconstructions",
     "load_extractor",
@@ -137,12 +148,14 @@ __all__ = [
     "paired_kernel_distance",
     "perceptual_distance",
     "pixel_extractor",
+    "pixel_judge",
     "pixel_statistics",
     "power_spectrum",
     "prdc",
     "prdc_intervals",
     "psnr",
     "ratio_difference",
+    "recogniser",
     "recognition",
     "sharpness",
     "spectral_distance",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from hfgen.cli.options import Verbs, add_measurement, add_model, add_out, add_verb, measurement, print_notes
+from hfgen.cli.options import Verbs, add_measurement, add_model, add_out, add_tile, add_verb, measurement, print_notes
 from hfgen.errors import SettingsError
 
 
@@ -19,6 +19,7 @@ def register(verbs: Verbs) -> None:
         "       hfgen evaluate --verify DIR|ORG/NAME",
     )
     add_model(verb, nargs="?")
+    add_tile(verb)
     verb.add_argument("--samples", metavar="DATA", help="generated images instead of a model: a folder or a Hub id")
     verb.add_argument("--samples_split", default="all", help="split of the samples (%(default)s)")
     help = "measure an evaluation dataset again and compare: what evaluate wrote, or a published org/name[@revision]"
@@ -48,12 +49,14 @@ def run(arguments: argparse.Namespace) -> None:
 
         if options.pop("dtype") != "auto":
             raise SettingsError("dtype: no model runs, the samples are made; leave --dtype out")
+        if arguments.tile is not None:
+            raise SettingsError("tile: no model runs, the samples are made; leave --tile out")
         options["samples_split"] = arguments.samples_split
         found = evaluate_samples(arguments.samples, arguments.data, **options)
     else:
         from hfgen.evaluation.evaluate import evaluate
 
-        found = evaluate(arguments.model, arguments.data, variant=arguments.variant, **options)
+        found = evaluate(arguments.model, arguments.data, variant=arguments.variant, tile=arguments.tile, **options)
     from hfgen.metrics import JudgePower
 
     for name, entry in found.record["metrics"].items():

@@ -76,7 +76,7 @@ def _run_squares(arguments: argparse.Namespace, pipeline: ImagePipeline, compute
     with making_images(arguments.model, pipeline, compute, "image"):
         output = pipeline.reconstruct(to_float(inputs), output_type="pt").images
         check_images(output)
-        _print_seams(pipeline, to_float(originals[:1]))
+        _print_seams(pipeline, originals[:1])
     rows = [row for pair in zip(originals.split(8), unit_to_uint8(output).split(8), strict=True) for row in pair]
     save_grid(torch.cat(rows), arguments.out)
 
@@ -108,21 +108,18 @@ def _run_whole(arguments: argparse.Namespace, pipeline: ImagePipeline, compute: 
             (made,) = reconstruct_any_size(codec, [to_float(original[None])[0].to(pipeline.device)])
             check_images(made[None])
             pairs.append((original, to_uint8(made).cpu()))
-        _print_seams(pipeline, to_float(originals[0][None]))
+        _print_seams(pipeline, originals[0][None])
     write_picture(arguments.out, stack(pairs))
     print(arguments.out)
 
 
 def _print_seams(pipeline: ImagePipeline, image: Tensor) -> None:
-    """What tiles change in one image (1, C, H, W), where there are tiles."""
-    from hfgen.autoencoders.sizes import pad_to_factor
-    from hfgen.autoencoders.tiles import measure_seams
-    from hfgen.pipelines.autoencoder import codec_of
+    """What tiles change in one uint8 image (1, C, H, W), where there are tiles."""
+    from hfgen.pipelines.autoencoder import seams_of
 
-    codec = codec_of(pipeline)
-    if codec is None or codec.tile is None:
+    found = seams_of(pipeline, image)
+    if found is None:
         return
-    found = measure_seams(codec, pad_to_factor(image, codec.factor).to(pipeline.device))
-    print(f"tiles of {codec.tile} px change the first image by {found['rmse']:.3g} of 255 levels (root mean square)")
+    print(f"tiles of {found['tile']} px change the first image by {found['rmse']:.3g} of 255 levels (root mean square)")
     for seam in found["by_distance"]:
         print(f"  {seam['nearest']:>4} to {seam['farthest']:>4} px from a seam: {seam['rmse']:.3g}")

@@ -13,6 +13,7 @@ from hfgen.comparison.crops import crops
 from hfgen.comparison.differences import Features, differences, features_of, perception_distortion
 from hfgen.comparison.figures import charts
 from hfgen.comparison.galleries import Gallery, galleries, strips
+from hfgen.comparison.judges import disagreements, second_judge
 from hfgen.comparison.names import RESERVED
 from hfgen.comparison.protocol import check_same_protocol, version_notes
 from hfgen.comparison.reading import read
@@ -38,9 +39,10 @@ def compare(
 
     `evaluations` by the names to show, in the order to show; all of the same images and one protocol. `costs`: by the
     same names, what `hfgen.evaluation.timing.measure_costs` measured of models that are at hand. Beside the records'
-    numbers the comparison holds `differences` (see `hfgen.comparison.differences`), `perception_distortion` (by model
-    that reconstructs), `galleries` (which rows are shown as failures), `notes` and `reading`, the numbers in words. The
-    extractor and the metrics compute on `device`, one of `hfgen.devices.choose`.
+    numbers the comparison holds `differences` (see `hfgen.comparison.differences`), `second_judge` and the two judges'
+    `disagreements` (see `hfgen.comparison.judges`), `perception_distortion` (by model that reconstructs), `galleries`
+    (which rows are shown as failures), `notes` and `reading`, the numbers in words. The extractor and the metrics
+    compute on `device`, one of `hfgen.devices.choose`.
 
     Raises:
         UserError: no model, a reserved name, or records that differ in their data or their protocol.
@@ -50,7 +52,9 @@ def compare(
     with metrics.measuring(compute):
         features = features_of(evaluations, compute.device)
         failures = [*crops(evaluations), *galleries(evaluations, features)]
-        comparison = _compare(evaluations, features, failures, costs or {})
+        second = metrics.Collector("second judge: ")
+        opinion = second_judge(evaluations, compute.device, second)
+        comparison = _compare(evaluations, features, failures, costs or {}, opinion, second.notes)
     comparison["reading"] = read(comparison)
     rows = strips(evaluations)
     for name, draw in charts(comparison).items():
@@ -95,6 +99,8 @@ def _compare(
     features: Features | None,
     failures: list[Gallery],
     costs: dict[str, dict[str, Any]],
+    opinion: dict[str, Any] | None,
+    notes_of_second: list[str],
 ) -> dict[str, Any]:
     records = {name: evaluation.record for name, evaluation in evaluations.items()}
     # The models share the data and the protocol, hence also the real images' numbers.
@@ -105,7 +111,9 @@ def _compare(
         spectrum[name] = {kind: record["spectrum"][kind] for kind in kinds if kind in record["spectrum"]}
     found = metrics.Collector("differences: ")
     gaps, plane = differences(evaluations, features, found), perception_distortion(evaluations, features, found)
-    notes = [*version_notes(records), *_record_notes(records), *found.notes]
+    if opinion is not None:
+        gaps |= opinion.pop("differences")
+    notes = [*version_notes(records), *_record_notes(records), *found.notes, *notes_of_second]
     if features is None:
         notes.append("features: no extractor is at hand, so KID, coverage and perceptual distance have no differences")
     return {
@@ -115,8 +123,11 @@ def _compare(
         "models": {name: _of_model(record) for name, record in records.items()},
         # Of a model that draws nothing, that of reconstructions alone.
         "baseline": {name: entry for record in records.values() for name, entry in record["baseline"].items()},
+        "judge_power": shared.get("judge_power"),
+        "second_judge": opinion,
         "spectrum": spectrum,
         "differences": gaps,
+        "disagreements": disagreements(gaps),
         "perception_distortion": plane,
         "galleries": {gallery.name: gallery.chosen for gallery in failures},
         "costs": costs,

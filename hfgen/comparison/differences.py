@@ -102,14 +102,21 @@ def differences(
 
 
 def _in_features(features: Features, seed: int, k: int, found: metrics.Collector) -> dict[str, list[dict[str, Any]]]:
-    real, seen = features.real, features.samples
+    real = features.real
 
     @cache
     def perceptual(name: str) -> Tensor:
         return metrics.perceptual_distance(real, features.reconstructions[name])
 
+    pairs = _pairs("perceptual", features.reconstructions, _mean_difference(perceptual, seed), found)
+    return {"perceptual": pairs, **set_differences(real, features.samples, seed, k, found)}
+
+
+def set_differences(
+    real: Tensor, seen: dict[str, Tensor], seed: int, k: int, found: metrics.Collector
+) -> dict[str, list[dict[str, Any]]]:
+    """`differences` of what one judge's features say of samples: of real images (n, D), and (n, D) by model."""
     return {
-        "perceptual": _pairs("perceptual", features.reconstructions, _mean_difference(perceptual, seed), found),
         "kid": _pairs(
             "kid",
             seen,

@@ -23,7 +23,8 @@ def read(comparison: dict[str, Any]) -> list[str]:
     differences = comparison["differences"]
     return [
         *chain.from_iterable(_model(name, metrics, baseline) for name, metrics in models.items()),
-        *_kernel_distance(models, baseline, differences.get("kid")),
+        *_kernel_distance("kid", "KID", models, baseline, differences.get("kid")),
+        *_second_judge(comparison),
         *map(_psnr_pair, differences.get("psnr", [])),
         _answer(models, differences),
     ]
@@ -107,18 +108,50 @@ def _gap(metric: str, own: Estimate, real: Estimate) -> str:
     return f"{metric} {verdict} ({number(own)}; theirs {number(real)})"
 
 
-def _kernel_distance(models: dict[str, Estimates], baseline: Estimates, pairs: Pairs | None) -> list[str]:
-    distances = _of_those_that_have("kid", models)
+def _kernel_distance(
+    metric: str, called: str, models: dict[str, Estimates], baseline: Estimates, pairs: Pairs | None
+) -> list[str]:
+    distances = _of_those_that_have(metric, models)
     if len(distances) < 2:
         return []
     best = min(distances, key=lambda name: distances[name].value)
     closest = [best, *_tied_with(best, distances, pairs)]
     tie = "" if len(closest) == 1 else ", and tie"
-    sentence = f"KID: the samples of {_listed(closest)} are closest to the real images{tie}"
-    if "kid" not in baseline:
+    sentence = f"{called}: the samples of {_listed(closest)} are closest to the real images{tie}"
+    if metric not in baseline:
         return [f"{sentence}."]
-    gap = "beside other real images " + _gap(f"the KID of {closest[0]}", distances[closest[0]], baseline["kid"])
+    gap = "beside other real images " + _gap(f"the KID of {closest[0]}", distances[closest[0]], baseline[metric])
     return [f"{sentence}; {gap}."]
+
+
+def _second_judge(comparison: dict[str, Any]) -> list[str]:
+    """What it says of KID, and a line for each pair of models that the two judges order otherwise."""
+    second = comparison.get("second_judge")
+    if second is None:
+        return []
+    models = {name: estimates(metrics) for name, metrics in second["models"].items()}
+    pairs = comparison["differences"].get("kid_pixels")
+    called = "KID by pixels and spectra, the second judge"
+    sentences = _kernel_distance("kid_pixels", called, models, estimates(second["baseline"]), pairs)
+    if sentences and not comparison["disagreements"]:
+        sentences.append("The two judges agree: no pair of models is ordered otherwise by KID or by coverage.")
+    return sentences + [_disagreement(pair) for pair in comparison["disagreements"]]
+
+
+_NEARER = {"kid": "lie closer to real images", "coverage": "cover more of them"}
+
+
+def _disagreement(pair: dict[str, Any]) -> str:
+    ours, theirs = Estimate(**pair["by_first"]), Estimate(**pair["by_second"])
+    nearer, other = pair["first"], pair["second"]
+    if (ours.value < 0) != (pair["metric"] == "kid"):
+        nearer, other = other, nearer
+    called = "KID" if pair["metric"] == "kid" else "coverage"
+    return (
+        f"The two judges disagree: by {called} the samples of {nearer} {_NEARER[pair['metric']]} in the first's "
+        f"features, those of {other} by pixels and spectra "
+        f"({pair['first']} - {pair['second']}: {number(ours)} and {number(theirs)})."
+    )
 
 
 def _psnr_pair(pair: dict[str, Any]) -> str:

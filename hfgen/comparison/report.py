@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hfgen.comparison.autoencoders import autoencoder_table
 from hfgen.comparison.figures import charts, ends_of_spectra
 from hfgen.comparison.galleries import Gallery
-from hfgen.metrics import Estimate
+from hfgen.metrics import Estimate, JudgePower
 from hfgen.reporting.glossary import METRICS
 from hfgen.reporting.numbers import number
 from hfgen.reporting.pages import both_themes, data_uri, fill
@@ -44,6 +44,7 @@ def render(comparison: dict[str, Any], rows: list[Strip], failures: list[Gallery
         autoencoders=autoencoder_table(comparison),
         differences=_differences(comparison),
         costs=_costs(comparison),
+        power=lambda found: str(JudgePower(**found)),
         glossary=[METRICS[name] for name in _present(comparison)],
     )
 
@@ -168,12 +169,21 @@ _WORDS = {
 
 def _present(comparison: dict[str, Any]) -> list[str]:
     """The metrics that some model has, in the order of the table."""
-    measured = {name for model in comparison["models"].values() for name in model["metrics"]}
+    measured = {name for column in _columns(comparison)[1:] for name in column}
     return [name for name in METRICS if name in measured]
 
 
+def _columns(comparison: dict[str, Any]) -> list[dict[str, Any]]:
+    """What both judges say of other real images, and of each model."""
+    second = comparison["second_judge"] or {"baseline": {}, "models": {}}
+    return [
+        {**comparison["baseline"], **second["baseline"]},
+        *({**model["metrics"], **second["models"].get(name, {})} for name, model in comparison["models"].items()),
+    ]
+
+
 def _table(comparison: dict[str, Any]) -> list[dict[str, Any]]:
-    columns = [comparison["baseline"], *(model["metrics"] for model in comparison["models"].values())]
+    columns = _columns(comparison)
     return [
         {"metric": METRICS[name], "cells": [_cell(column.get(name)) for column in columns]}
         for name in _present(comparison)

@@ -61,14 +61,20 @@ class _Cause(NamedTuple):
 
 
 def _saved_by_density(document: Mapping[str, Any]) -> float:
-    """Share of the samples' KID that the fitted density doesn't have, where that is certain."""
+    """Share of the samples' KID beyond that of real images that the fitted density doesn't have, where it counts.
+
+    It does where the intervals are apart and the KID saved is at least what a slight blur of real images adds
+    (`kid_of_blur`): KIDs are on another scale for each judge and for each data set.
+    """
     links = {link["stage"]: Estimate(**link["kid"]) for link in document["chain"] if "kid" in link}
     if "fitted_density" not in links or "prior_sample" not in links:
         return 0.0
     fitted, own = links["fitted_density"], links["prior_sample"]
-    if overlap(fitted, own) or own.value <= max(fitted.value, 0.0):
+    real = max(document.get("baseline", {}).get("kid", {}).get("value", 0.0), 0.0)
+    saved = own.value - max(fitted.value, real)
+    if overlap(fitted, own) or saved <= 0 or saved < document.get("kid_of_blur", 0.0):
         return 0.0
-    return 1 - max(fitted.value, 0.0) / own.value
+    return saved / (own.value - real)
 
 
 def advise(document: Mapping[str, Any]) -> list[str]:

@@ -173,6 +173,7 @@ def describe(pipeline: ImagePipeline, real: HeldOut, chain: Chain, seed: int) ->
         "baseline": {
             name: known[name].as_dict() for name in ("kid", "coverage", "precision", "recall") if name in known
         },
+        "kid_of_blur": metrics.kid_of_blur(real.extractor, real.features, real.others),
         "non_finite": [
             {"stage": name, "part": error.part, "image": f"{error.what} {error.number}", "reason": error.reason}
             for name, error in chain.broken.items()

@@ -29,10 +29,12 @@ from hfgen.evaluation.workspace import workspace
 from hfgen.files import folder_state, read_json, write_text
 from hfgen.hub.downloads import commit_of
 from hfgen.pipelines import ImagePipeline
-from hfgen.pipelines.autoencoder import codec_of
+from hfgen.pipelines.autoencoder import codec_of, seams_of
 from hfgen.pipelines.loading import open_model
 from hfgen.seeds import derive_seed
 
+_SEAM_IMAGES = 4
+"""Of tiled models: as many go through whole as well."""
 _LIBRARIES = ("hfgen", "torch", "diffusers", "transformers", "datasets", "scipy")
 
 logger = logging.getLogger("hfgen")
@@ -81,6 +83,7 @@ def evaluate(
     extractor: str = "embedded",
     resolution: int | None = None,
     variant: str | None = None,
+    tile: int | None = None,
     out: Path | None = None,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
@@ -91,7 +94,7 @@ def evaluate(
     classifier trained on the data's train split; `pixels`, statistics of pixels and spectra; `inception`; or an image
     network of transformers, a folder or `org/name[@revision]`. `baseline` compares as many training images with the
     held-out ones, and `judge_power` says which blur and noise of them the extractor detects. Interrupted, the same
-    call continues with the images that `out` holds. `resolution` and `variant` are those of `hfgen.load`.
+    call continues with the images that `out` holds. `resolution`, `variant` and `tile` are those of `hfgen.load`.
 
     What was converted, guessed or left out is a line each in the record's `notes`. `device` and `dtype` are those of
     `hfgen.devices.choose`; every random number is drawn on the CPU, so that a seed's images are the same on each
@@ -103,7 +106,7 @@ def evaluate(
     """
     compute = choose(device, dtype)
     choose_n(data, split, n, extractor=extractor, config_name=config_name)
-    pipeline, folder = open_model(model, variant=variant, resolution=resolution)
+    pipeline, folder = open_model(model, variant=variant, resolution=resolution, tile=tile)
     pipeline = compute.place(pipeline)
     pipeline.set_progress_bar_config(disable=True)
     with metrics.measuring(compute):
@@ -133,6 +136,8 @@ def evaluate(
         made = {**compute.facts(), "batch": batch_size(real.store.resolution)}
         record = protocol_of(facts, real, data, seed, made)
         check_out(out, record)
+        if (seams := seams_of(pipeline, real.images[:_SEAM_IMAGES])) is not None:
+            record["tiles"] = seams
         count = len(real.images)
         seeds = [derive_seed("sample", seed, index) for index in range(count)] if pipeline.can_sample else []
         with workspace(out, {**record, "weights": folder_state(folder)}) as partial_results:

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from hfgen import metrics
 from hfgen.metrics.checks import check_finite
-from hfgen.metrics.neighbours import nearest_distances
 
 NEIGHBOURS = 5
 
@@ -49,12 +48,9 @@ class RealImages:
         return self.extractor.features(self.others)
 
     @cached_property
-    def recognised(self) -> metrics.Recognition | None:
-        """What an image must have to be of one of the known classes; None where there are none."""
-        if self.extractor.mode_counts is None:
-            return None
-        distances = nearest_distances(self.other_features, self.features)
-        return metrics.recognition(self.extractor.confidences(self.others), distances)
+    def recogniser(self) -> metrics.Recogniser | None:
+        """Of the known classes; None where there are none."""
+        return None if self.extractor.mode_counts is None else metrics.recogniser(self.extractor, self.images)
 
     @cached_property
     def judge_power(self) -> metrics.JudgePower:

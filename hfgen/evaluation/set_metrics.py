@@ -48,8 +48,8 @@ def set_metrics(
     if bins >= 2:
         found.add("ndb", lambda: named(("ndb", "ndb_jsd"), metrics.ndb(real.features, features, bins, seed=seed)))
     found.add("two_sample_pixels", lambda: _told_apart_by_pixels(real, images, seed))
-    if real.recognised is not None:
-        found.add("modes", lambda: _modes(real, images, features))
+    if real.recogniser is not None:
+        found.add("modes", lambda: _modes(real, images))
 
 
 def _frechet(real: RealImages, features: Tensor, seed: int) -> Estimate:
@@ -70,12 +70,11 @@ def few_for_modes(real: RealImages, count: int) -> str:
     )
 
 
-def _modes(real: RealImages, images: Tensor, features: Tensor) -> dict[str, Estimate]:
+def _modes(real: RealImages, images: Tensor) -> dict[str, Estimate]:
     """Under a name of its own where the images are too few to hit every mode."""
-    judge, needed = real.extractor, real.recognised
-    counts = judge.mode_counts
-    assert counts is not None and needed is not None, "only of known classes"
-    classes = metrics.accepted_modes(judge.modes(images), judge.confidences(images), features, real.features, needed)
+    counts = real.extractor.mode_counts
+    assert counts is not None and real.recogniser is not None, "only of known classes"
+    classes = real.recogniser.classes(images)
     use, kinds = metrics.modes_intervals(counts, classes), len(counts)
     if metrics.enough_for_modes(len(images), kinds):
         return {"modes": use.hit, "modes_rejected": use.rejected} | ({"modes_kl": use.kl} if use.kl else {})

@@ -27,7 +27,14 @@ from hfgen.metrics.distances import (
     moments,
     perceptual_distance,
 )
-from hfgen.metrics.extractors import EmbeddedExtractor, Extractor, embedded_extractor, pixel_extractor
+from hfgen.metrics.extractors import (
+    PIXEL_JUDGE,
+    EmbeddedExtractor,
+    Extractor,
+    embedded_extractor,
+    pixel_extractor,
+    pixel_judge,
+)
 from hfgen.metrics.intervals import (
     Estimate,
     bootstrap_mean,
@@ -37,7 +44,7 @@ from hfgen.metrics.intervals import (
     kernel_distance_interval,
     prdc_intervals,
 )
-from hfgen.metrics.judge_power import JudgePower, judge_power
+from hfgen.metrics.judge_power import JudgePower, judge_power, kid_of_blur
 from hfgen.metrics.latent_health import ChannelStatistics, channel_statistics, latent_spectrum, posterior_bits
 from hfgen.metrics.latents import (
     CodebookUse,
@@ -66,6 +73,7 @@ from hfgen.metrics.paired import paired_frechet_distance, worst_tenth
 from hfgen.metrics.pixels import capped_psnr, ms_ssim, mse, psnr, similarities, ssim
 from hfgen.metrics.placement import computing_on, measuring
 from hfgen.metrics.reading_height import ReadAt, reading_curve, reading_height
+from hfgen.metrics.recogniser import Recogniser, recogniser
 from hfgen.metrics.sharpness import sharpness
 from hfgen.metrics.spectrum import (
     PowerSpectrum,
@@ -81,6 +89,7 @@ from hfgen.metrics.vendi import vendi_interval, vendi_score
 
 __all__ = [
     "NDB",
+    "PIXEL_JUDGE",
     "PRDC",
     "AveragingIdentity",
     "BackboneExtractor",
@@ -99,6 +108,7 @@ __all__ = [
     "MomentsAccumulator",
     "PowerSpectrum",
     "ReadAt",
+    "Recogniser",
     "Recognition",
     "Window",
     "accepted_modes",
@@ -133,6 +143,7 @@ __all__ = [
     "kernel_distance",
     "kernel_distance_difference",
     "kernel_distance_interval",
+    "kid_of_blur",
     "kl_bits",
     "latent_spectrum",
     "learned_distances",
@@ -152,6 +163,7 @@ __all__ = [
     "paired_kernel_distance",
     "perceptual_distance",
     "pixel_extractor",
+    "pixel_judge",
     "pixel_statistics",
     "posterior_bits",
     "power_spectrum",
@@ -161,6 +173,7 @@ __all__ = [
     "ratio_difference",
     "reading_curve",
     "reading_height",
+    "recogniser",
     "recognition",
     "sharpness",
     "similarities",

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from hfgen.errors import UserError
 from hfgen.metrics.checks import check_feature_pair
-from hfgen.metrics.intervals import Estimate, debiased_estimate
+from hfgen.metrics.decisions import number_variance
+from hfgen.metrics.intervals import Estimate, debiased_estimate, normal_estimate
 
 _SIGNIFICANT = 1.96
 _ITERATIONS = 20
@@ -32,9 +33,8 @@ class NDB(NamedTuple):
 def ndb(real: Tensor, fake: Tensor, bins: int = 100, *, seed: int) -> NDB:
     """Compare the shares of features (N, D) of real and (M, D) of generated images in k-means cells of the real ones.
 
-    Each bin has a two-proportion z-test with the pooled share. The interval of their number takes each z for its
-    expectation: a bin is then seen to differ with probability p = P(|N(z, 1)| > 1.96), and the variance is the sum of
-    p (1 - p).
+    Each bin has a two-proportion z-test with the pooled share. A bin whose z is m on average is seen to differ with
+    probability P(|N(m, 1)| > 1.96); see `number_variance` for the interval of their number.
 
     Raises:
         UserError: not two sets of one width, fewer than two bins, fewer than 10 real images or no different one for
@@ -71,11 +71,15 @@ def _different(real: Tensor, fake: Tensor, bins: int) -> Estimate:
     p, q = _shares(real, bins), _shares(fake, bins)
     pooled = (p * len(real) + q * len(fake)) / (len(real) + len(fake))
     error = (pooled * (1 - pooled) * (1 / len(real) + 1 / len(fake))).sqrt()
-    z = torch.where(error > 0, (p - q) / error, 0).abs()
-    seen = torch.special.ndtr(z - _SIGNIFICANT) + torch.special.ndtr(-z - _SIGNIFICANT)
-    count = float((z > _SIGNIFICANT).sum())
-    reach = 1.96 * float((seen * (1 - seen)).sum()) ** 0.5
-    return Estimate(count, max(count - reach, 0.0), min(count + reach, float(bins)), min(len(real), len(fake)))
+    z = torch.where(error > 0, (p - q) / error, 0)
+    count = float((z.abs() > _SIGNIFICANT).sum())
+    found = normal_estimate(count, number_variance(z, _seen) ** 0.5, min(len(real), len(fake)))
+    return Estimate(count, max(found.low, 0.0), min(found.high, float(bins)), found.n)
+
+
+def _seen(z: Tensor) -> Tensor:
+    """How likely |N(z, 1)| > 1.96 is."""
+    return torch.special.ndtr(z - _SIGNIFICANT) + torch.special.ndtr(-z - _SIGNIFICANT)
 
 
 def _shares(cells: Tensor, bins: int) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from hfgen.errors import UserError
 from hfgen.metrics.checks import check_feature_pair, check_finite
 from hfgen.metrics.distances import centred_square, kernel_excess, kernel_spread, kernel_sums
-from hfgen.metrics.intervals import Estimate, squared_distance_estimate
+from hfgen.metrics.intervals import Estimate, local_error, squared_distance_estimate
 from hfgen.metrics.neighbours import prdc
 
 _NORMAL_95 = 1.96
@@ -103,7 +103,7 @@ def coverage_difference(real: Tensor, first: Tensor, second: Tensor, k: int = 5,
         splits = [_halves(features, generator) for features in (real, first, second)]
         halves += [_coverage_gap(a, b, c, k) for a, b, c in zip(*splits, strict=True)]
     n = min(map(len, (real, first, second)))
-    reach = max(_NORMAL_95 * float(torch.tensor(halves).std()), _NORMAL_95**2 / (n + _NORMAL_95**2))
+    reach = max(_NORMAL_95 * float(local_error(torch.tensor(halves))), _NORMAL_95**2 / (n + _NORMAL_95**2))
     return Estimate(value, max(value - reach, -1.0), min(value + reach, 1.0), n)
 
 

@@ -29,6 +29,9 @@ from hfgen.models.judge import FITTED_ON, JudgeNetwork
 from hfgen.models.pixel_statistics import PixelStatistics
 from hfgen.seeds import derive_seed
 
+PIXEL_JUDGE = "hfgen-pixels"
+"""Begins the ids of what `pixel_extractor` makes."""
+
 _WEIGHTS, FACTS = "extractor.safetensors", "extractor.json"
 _AS_IT_IS = {"size": "as it is", "antialias": True, "mean": [0.5], "std": [0.5]}
 _PREPROCESSING = {
@@ -70,6 +73,10 @@ class Extractor(ABC):
 
     def modes(self, images: Tensor) -> Tensor:
         """uint8 (N, C, S, S) -> the class (N,) that it takes each image for; an index into `mode_counts`."""
+        raise UserError(f"extractor: {self.id} tells no classes; use the embedded one, on labelled data")
+
+    def embeddings(self, images: Tensor) -> Tensor:
+        """uint8 (N, C, S, S) -> what it tells classes by, float64 (N, D), on the CPU; errors as `modes`."""
         raise UserError(f"extractor: {self.id} tells no classes; use the embedded one, on labelled data")
 
     def confidences(self, images: Tensor) -> Tensor:
@@ -134,6 +141,14 @@ class EmbeddedExtractor(Extractor):
         for size, factor in zip(self._head.sizes, predictions(self._logits(self._head, images)).T, strict=True):
             mode = mode * size + factor
         return mode
+
+    @torch.no_grad()
+    def embeddings(self, images: Tensor) -> Tensor:
+        """See `Extractor`; errors as `features`."""
+        if self.mode_counts is None:
+            return super().embeddings(images)
+        self._check(images)
+        return in_batches(self._network, images, self._device).double()
 
     @torch.no_grad()
     def confidences(self, images: Tensor) -> Tensor:
@@ -206,6 +221,13 @@ def pixel_extractor(images: Tensor, fingerprint: str, *, cache: Path | None = No
     """
     _check_training(images)
     return _cached(f"pixels-v1-{fingerprint[:12]}", images, cache, lambda identity: _describe(identity, images))
+
+
+def pixel_judge(images: Tensor) -> EmbeddedExtractor:
+    """`pixel_extractor` of the images at hand, named by their bytes and kept nowhere; errors likewise."""
+    _check_training(images)
+    digest = hashlib.sha256(images.cpu().contiguous().numpy().data).hexdigest()
+    return _describe(f"{PIXEL_JUDGE}-v1/{digest[:12]}", images)
 
 
 def _check_training(images: Tensor) -> None:

@@ -1,9 +1,9 @@
 """95 % intervals: each image is one draw, and all come from the one model and the one data set at hand.
 
 Means and ratios of per-image values use the percentile bootstrap. The Frechet distance and the neighbour
-metrics use the half-sample jackknife (delete-d with d = n/2, Shao & Wu 1989): the spread of a statistic over
-halves of the data is its standard error on the whole, and a half never repeats an image, which a bootstrap
-resample does, and which biases nearest neighbours.
+metrics use the half-sample jackknife (delete-d with d = n/2, Shao & Wu 1989): how halves of the data differ tells
+the standard error on the whole, and a half never repeats an image, which a bootstrap resample does, and which
+biases nearest neighbours.
 """
 
 from __future__ import annotations
@@ -153,11 +153,11 @@ def prdc_intervals(real: Tensor, fake: Tensor, k: int = 5, *, seed: int) -> dict
         torch.cat([torch.ones(len(x), 1, dtype=torch.bool), half_memberships(len(x), generator)], dim=1)
         for x in (real, fake)
     ]
-    values = prdc_of_subsets(real, fake, members[0], members[1], k)
-    size = min(len(real), len(fake))
+    whole, *halves = prdc_of_subsets(real, fake, members[0], members[1], k)
+    errors, size = local_error(torch.stack(halves)), min(len(real), len(fake))
     estimates = {
-        name: normal_estimate(value, _STUDENT * error, size)
-        for name, value, error in zip(PRDC._fields, values[0].tolist(), values[1:].std(0).tolist(), strict=True)
+        name: normal_estimate(value, error, size)
+        for name, value, error in zip(PRDC._fields, whole.tolist(), errors.tolist(), strict=True)
     }
     shares = {name: _as_share(estimates[name]) for name in ("precision", "recall", "coverage")}
     return {**estimates, **shares}
@@ -206,6 +206,17 @@ def half_memberships(size: int, generator: torch.Generator) -> Tensor:
     return members
 
 
+def local_error(halves: Tensor) -> Tensor:
+    """The standard errors (S,) of statistics of near neighbours from their values (50, S) on the halves of 25 splits.
+
+    Half the difference of two halves that share no image has half of a half's variance: that of the whole, where the
+    variance goes as 1/n, however high the order of what neighbours do together. The spread of all halves would have
+    what is of higher order twice.
+    """
+    first, second = halves[0::2].double(), halves[1::2].double()
+    return _STUDENT * ((first - second) / 2).square().mean(0).sqrt()
+
+
 def smooth_error(halves: Tensor) -> float:
     """The standard error of a smooth statistic of the whole from its values (50,) on the halves of 25 splits."""
     differences, means = _of_splits(halves)
@@ -235,7 +246,7 @@ def squared_distance_estimate(value: float, variance: float, chance: float, n: i
         chance: Its variance for equal distributions.
         n: Images.
     """
-    slope = max(variance - chance, 0.0) / max(value, max(variance, chance) ** 0.5, _TINY)
+    slope = max(variance - 2 * chance, 0.0) / max(value, max(variance, chance) ** 0.5, _TINY)
     skew = _NORMAL_95**2 * slope / 2
     centre, reach = value + skew, (_NORMAL_95**2 * (chance + slope * max(value, 0.0)) + skew**2) ** 0.5
     return Estimate(value, min(centre - reach, value), max(centre + reach, value), n)

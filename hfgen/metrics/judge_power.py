@@ -19,6 +19,9 @@ from hfgen.seeds import derive_seed
 BLURS = (0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.4, 2.0)
 """Deviations of a Gaussian blur, in pixels."""
 
+SLIGHT_BLUR = 0.5
+"""One that can hardly be seen, in pixels: the least change of real images that counts."""
+
 NOISES = (1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 50.0)
 """Deviations of white noise, of 255."""
 
@@ -75,6 +78,23 @@ def judge_power(extractor: Extractor, features: Tensor, others: Tensor, *, seed:
         _first(NOISES, lambda level: detected(noisy(others, level, seed))),
         min(len(features), len(others)),
     )
+
+
+def kid_of_blur(extractor: Extractor, features: Tensor, others: Tensor) -> float:
+    """What a blur of `SLIGHT_BLUR` adds to the KID of other real images, at least 0: a scale for KIDs.
+
+    It differs from judge to judge and from data to data. `features` (N, D) are of held-out images, `others` uint8
+    (M, C, S, S).
+
+    Raises:
+        UserError: not an image set, or fewer than two images in either.
+    """
+    check_images(others, "others")
+    as_they_are, soft = (
+        kernel_distance_interval(features, extractor.features(images)).value
+        for images in (others, blurred(others, SLIGHT_BLUR))
+    )
+    return max(soft - as_they_are, 0.0)
 
 
 def blurred(images: Tensor, deviation: float) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hfgen.errors import UserError
 from hfgen.metrics.checks import check_finite
+from hfgen.metrics.decisions import number_variance
 from hfgen.metrics.intervals import Estimate, normal_estimate
 from hfgen.metrics.occupancy import distinct
 from hfgen.objectives.kl import kl_to_standard_normal
@@ -55,18 +56,16 @@ def active_units(means: Tensor) -> int:
 def active_units_interval(means: Tensor) -> Estimate:
     """`active_units` with an interval for the mean number at as many images, within 0 and all units.
 
-    The standard error of a variance v over N images is sqrt((m4 - v^2) / N), m4 the fourth central moment. Of other
-    images, a unit z standard errors above .01 is above it again with probability p = P(N(0, 2) < z), and the number's
-    variance is the sum of p (1 - p).
+    The standard error of a variance v over N images is sqrt((m4 - v^2) / N), m4 the fourth central moment. A unit that
+    is z of them above .01 on average is above it with probability P(N(z, 1) > 0); see `number_variance`.
     """
     variances, flat = _variances(means), means.double().flatten(1)
     fourth = (flat - flat.mean(0)).pow(4).mean(0)
     errors = ((fourth - variances.square()).clamp_min(0) / len(flat)).sqrt()
     certain = torch.where(variances > _ACTIVE, torch.inf, -torch.inf)
-    chances = torch.special.ndtr(torch.where(errors > 0, (variances - _ACTIVE) / errors, certain) / math.sqrt(2))
-    found = normal_estimate(
-        float((variances > _ACTIVE).sum()), float((chances * (1 - chances)).sum()) ** 0.5, len(flat)
-    )
+    scores = torch.where(errors > 0, (variances - _ACTIVE) / errors, certain)
+    error = number_variance(scores, torch.special.ndtr) ** 0.5
+    found = normal_estimate(float((variances > _ACTIVE).sum()), error, len(flat))
     return Estimate(found.value, max(found.low, 0.0), min(found.high, float(flat.shape[1])), found.n)
 
 

@@ -19,6 +19,7 @@ REJECTED = -1
 """The class of an image that is of none."""
 
 _REJECTS = 0.025
+_ENDS, _NORMAL_95 = (0.025, 0.975), 1.96
 
 
 class Modes(NamedTuple):
@@ -120,17 +121,31 @@ def modes_intervals(counts: Tensor, generated: Tensor, images_per_mode: int = IM
 def _divergence(value: float, counts: Tensor, classes: Tensor) -> Estimate:
     """The KL's interval: a squared distance, once what chance adds is taken off.
 
-    Chance alone makes 2 M KL a chi-square with a degree of freedom for each mode beyond the first.
+    Chance alone makes 2 M KL a chi-square with a degree of freedom for each mode beyond the first. How far a mode may
+    move the KL up and down follows from the interval of its own number, which is lopsided where that is small; the
+    squares add up (MOVER, Zou & Donner 2008).
     """
+    from scipy.special import gammaincinv
+
     size, known = len(classes), counts > 0
     drawn = torch.bincount(classes, minlength=len(counts))[known].double()
-    # Half an image more of each, so that a mode that was missed by chance adds its part.
-    q = (drawn + 0.5) / (size + len(drawn) / 2)
-    ratios = (q * counts.sum() / counts[known]).log()
-    linear = float((q * ratios.square()).sum() - (q * ratios).sum().square())
+    shares = counts[known] / counts.sum()
+    slopes = 1 + value + shares.log()
+
+    def part(numbers: Tensor) -> Tensor:
+        """What modes of so many images add to the KL, those of the others shrinking as these grow."""
+        q = numbers / size
+        return torch.special.xlogy(q, q) - q * slopes
+
+    # Jeffreys' interval of a Poisson number.
+    ends = [part(torch.from_numpy(gammaincinv(drawn.numpy() + 0.5, end))) - part(drawn) for end in _ENDS]
+    moves = torch.stack([*ends, torch.zeros_like(drawn)])
     bias = (int((drawn > 0).sum()) - 1) / (2 * size)
-    found = squared_distance_estimate(value - bias, linear / size, bias / size, size)
-    return Estimate(value, min(max(found.low + bias, 0.0), value), found.high + bias, size)
+    up, down = (
+        squared_distance_estimate(value - bias, float(most.square().sum()) / _NORMAL_95**2, bias / size, size)
+        for most in (moves.amax(0), moves.amin(0))
+    )
+    return Estimate(value, min(max(down.low + bias, 0.0), value), up.high + bias, size)
 
 
 def _shares(classes: Tensor, name: str, count: int, least: int) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hfgen.errors import UserError
-from hfgen.metrics.checks import check_feature_pair
+from hfgen.metrics.checks import check_feature_pair, check_features
 
 _ROWS = 512
 _NUMBERS = 2**22
@@ -86,6 +86,16 @@ def nearest_distances(points: Tensor, others: Tensor) -> Tensor:
             best[rows] = torch.where(closer, squares, best[rows])
             nearest[rows] = torch.where(closer, found + first, nearest[rows])
     return (points - others[nearest]).square().sum(1).sqrt()
+
+
+def own_nearest_distances(points: Tensor) -> Tensor:
+    """The distance of each point (N, D) to the nearest of the other points: (N,).
+
+    Raises:
+        UserError: not (N, D), fewer than two rows, NaN or infinity.
+    """
+    points = check_features(points, "points", at_least=2)
+    return _radii(points, torch.ones(len(points), 1, dtype=torch.bool, device=points.device), 1)[:, 0]
 
 
 def _radii(points: Tensor, members: Tensor, k: int) -> Tensor:

@@ -10,6 +10,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from hfgen.data.glyphs import CLASSES
 from hfgen.data.lines import HEIGHTS, Lines, cut_out, draw_lines
@@ -21,8 +22,9 @@ from hfgen.seeds import derive_seed
 
 VERSION = "hfgen-reader-v1"
 
-_SIDE, _IMAGES, _RESOLUTION, _LETTERS = 16, 320, 128, 450
-# The blur of each fourth training image, in pixels: degraded letters count as read where they can be.
+_SIDE, _IMAGES, _RESOLUTION, _LETTERS, _SPOTS = 16, 320, 128, 450, 16
+# The blur of each fourth training image, in pixels: degraded letters count as read where they can be. Dark and light
+# ink, and plain and uneven grounds, take turns in other steps.
 _BLURS = (0.0, 0.0, 0.7, 1.5)
 _WEIGHTS, _FACTS = "reader.safetensors", "reader.json"
 
@@ -73,9 +75,7 @@ def reader(cache: Path | None = None) -> Reader:
 def _train() -> Reader:
     generator = torch.Generator().manual_seed(derive_seed("reader"))
     dark = [index % 2 == 0 for index in range(_IMAGES)]
-    levels = torch.tensor([255 if is_dark else 0 for is_dark in dark], dtype=torch.uint8)
-    backgrounds = levels.view(-1, 1, 1, 1).repeat(1, 1, _RESOLUTION, _RESOLUTION)
-    lines = draw_lines(backgrounds, dark, list(HEIGHTS), _LETTERS, generator)
+    lines = draw_lines(_backgrounds(dark, generator), dark, list(HEIGHTS), _LETTERS, generator)
     images = torch.empty_like(lines.images)
     for index, deviation in enumerate(_BLURS):
         images[index::4] = blurred(lines.images[index::4], deviation) if deviation else lines.images[index::4]
@@ -84,6 +84,16 @@ def _train() -> Reader:
     model = nn.Sequential(trained.network, trained.head)
     content = safetensors.torch.save({name: value.contiguous() for name, value in model.state_dict().items()})
     return Reader(hashlib.sha256(content).hexdigest(), trained.accuracy, model, content)
+
+
+def _backgrounds(dark: list[bool], generator: torch.Generator) -> Tensor:
+    """Plain white for black ink, plain black for white; each second one uneven, as photographs are."""
+    levels = torch.tensor([255.0 if is_dark else 0.0 for is_dark in dark]).view(-1, 1, 1, 1)
+    spots = torch.randn(len(dark), 1, _SPOTS, _SPOTS, generator=generator)
+    fields = interpolate(spots, size=(_RESOLUTION, _RESOLUTION), mode="bilinear", align_corners=False)
+    uneven = levels + (128 - levels) / 2 + 50 * fields
+    is_uneven = (torch.arange(len(dark)) // 2 % 2 == 1).view(-1, 1, 1, 1)
+    return torch.where(is_uneven, uneven, levels).clamp(0, 255).to(torch.uint8)
 
 
 def _load(folder: Path) -> Reader | None:

@@ -52,8 +52,9 @@ def reading_height(
 ) -> Estimate:
     """The smallest letter height, in pixels, from which on the reconstructions keep a share of what was read before.
 
-    Between two tested heights it is interpolated, along the logarithm; where all are kept, it is the smallest tested
-    one. Heights that aren't read in the originals don't count. The interval is by resampling the letters.
+    Shares are made to rise with the height. Between two tested heights it is interpolated, along the logarithm; where
+    all are kept, it is the smallest tested one. Heights that aren't read in the originals don't count. The interval is
+    by resampling the letters.
 
     Raises:
         UserError: no height is read in the originals, or none keeps so much.
@@ -63,7 +64,7 @@ def reading_height(
         raise UserError("reading: no height is read in the originals")
     counts = torch.stack([torch.stack([(of == h) & right for right in (before, after)]).sum(1) for h in read]).double()
     letters = torch.tensor([int((of == height).sum()) for height in read], dtype=torch.float64)
-    value = _height(read, counts[:, 1] / counts[:, 0], kept)
+    value = _height(read, counts, kept)
     if value is None:
         raise UserError(f"reading: not even letters of {read[-1]} px keep {kept:.0%} of what is read in the originals")
     generator = torch.Generator().manual_seed(seed)
@@ -73,16 +74,16 @@ def reading_height(
         drawn = torch.stack(
             [_drawn(shares, int(count), generator) for shares, count in zip(joint, letters, strict=True)]
         )
-        height = _height(read, drawn[:, 1] / drawn[:, 0].clamp_min(1), kept)
+        height = _height(read, drawn, kept)
         resampled.append(float(read[-1]) if height is None else height)
     low, high = torch.tensor(resampled, dtype=torch.float64).quantile(torch.tensor([0.025, 0.975]).double()).tolist()
     return Estimate(value, min(low, value), max(high, value), int(letters.sum()))
 
 
-def _height(heights: list[int], shares: Tensor, kept: float) -> float | None:
-    """Where the shares, from the tallest letters down, first fall below `kept`."""
+def _height(heights: list[int], counts: Tensor, kept: float) -> float | None:
+    """Where the shares of letters read before and after (H, 2), from the tallest down, fall below `kept`."""
     above = None
-    for height, share in zip(reversed(heights), reversed(shares.tolist()), strict=True):
+    for height, share in zip(reversed(heights), reversed(_rising(counts)), strict=True):
         if share < kept:
             if above is None:
                 return None
@@ -90,6 +91,20 @@ def _height(heights: list[int], shares: Tensor, kept: float) -> float | None:
             return math.exp(math.log(height) + step * (math.log(above[0]) - math.log(height)))
         above = height, share
     return float(heights[0])
+
+
+def _rising(counts: Tensor) -> list[float]:
+    """The shares after over before, by the height, as the nearest ones that never fall (isotonic regression).
+
+    Taller letters are read at least as well: what falls is chance, which would move the height far.
+    """
+    blocks: list[list[float]] = []
+    for before, after in counts.clamp_min(1e-9).tolist():
+        blocks.append([before, after, 1])
+        while len(blocks) > 1 and blocks[-2][1] / blocks[-2][0] > blocks[-1][1] / blocks[-1][0]:
+            later = blocks.pop()
+            blocks[-1] = [first + second for first, second in zip(blocks[-1], later, strict=True)]
+    return [after / before for before, after, size in blocks for _ in range(int(size))]
 
 
 def _joint(chosen: Tensor, before: Tensor, after: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from hfgen.autoencoders import Autoencoder, Encoded
-from hfgen.autoencoders.sizes import Noise, default_side, reconstruct_any_size
+from hfgen.autoencoders.sizes import Noise, default_side, pad_to_factor, reconstruct_any_size
+from hfgen.autoencoders.tiles import measure_seams
 from hfgen.data.decode import DamagedImage, flatten
 from hfgen.images import from_pil, to_float, to_pil, to_uint8
 from hfgen.pipelines.hfgen_pipelines_v1 import Generators, ImagePipeline
@@ -214,3 +215,11 @@ def codec_of(pipeline: Any) -> Autoencoder | None:
         return pipeline.codec
     network = pipeline.autoencoding_network
     return None if network is None else Autoencoder(network)
+
+
+def seams_of(pipeline: Any, images: Tensor) -> dict[str, Any] | None:
+    """What tiles change in uint8 images (N, C, H, W); None where nothing is tiled: see `measure_seams`."""
+    codec = codec_of(pipeline)
+    if codec is None or codec.tile is None:
+        return None
+    return measure_seams(codec, pad_to_factor(to_float(images), codec.factor).to(pipeline.device))

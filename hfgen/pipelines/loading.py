@@ -14,7 +14,15 @@ from hfgen.errors import ModelError, SettingsError
 from hfgen.hub.downloads import LocalFiles
 from hfgen.pipelines import hfgen_pipelines_v1 as pipelines
 from hfgen.pipelines.autoencoder import AutoencoderPipeline, codec_of
-from hfgen.pipelines.known import PIPELINES, class_name, component_names, network_class, opened, wrapper
+from hfgen.pipelines.known import (
+    PIPELINES,
+    autoencoder_class,
+    class_name,
+    component_names,
+    network_class,
+    opened,
+    wrapper,
+)
 from hfgen.pipelines.places import read_object, resolve_folder
 from hfgen.pipelines.single_files import load_single_file
 from hfgen.pipelines.weights import (
@@ -178,9 +186,9 @@ def _open(
 def _open_file(path: Path, dtype: torch.dtype) -> tuple[type, dict[str, Any]]:
     """The pipeline class and the network of a .safetensors file, which may lie in a folder with its config."""
     named, variant = is_weights(path.name), variant_of(path.name)
-    if not named or not (path.parent / "config.json").is_file():
-        return AutoencoderPipeline, {"autoencoder": load_single_file(path, dtype)}
-    name = _written_class(path.parent)
+    name = _written_class(path.parent) if (path.parent / "config.json").is_file() else None
+    if not named or name is None:
+        return AutoencoderPipeline, {"autoencoder": load_single_file(path, dtype, autoencoder_class(name))}
     cls = _alone(name, path.parent)
     return cls, {cls.component_names[0]: _load_component(path.parent, name, variant, dtype, exact=True)}
 

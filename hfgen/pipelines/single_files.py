@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from hfgen.errors import ModelError
-from hfgen.files import write_json
-from hfgen.pipelines.weights import bounded, read_headers
+from hfgen.files import read_json, write_json
+from hfgen.pipelines.weights import Tensors, bounded, read_headers
 
 logger = logging.getLogger("hfgen")
 
@@ -26,8 +26,14 @@ _REMEDY = "give its folder, with config.json, or org/name/vae"
 _GROUPS, _SAMPLE_SIZE, _SCALING_FACTOR = 32, 256, 0.18215
 
 
-def load_single_file(path: Path, dtype: torch.dtype) -> Any:
-    """The AutoencoderKL of a file in its authors' layout, with or without a diffusion model beside it.
+def load_single_file(path: Path, dtype: torch.dtype, cls: Any = None) -> Any:
+    """The autoencoder of a file in its authors' layout, with or without a diffusion model beside it.
+
+    Args:
+        path: Of the file.
+        dtype: Of the network.
+        cls: The class of autoencoders that a config.json beside the file names, if there is one. Without one it is an
+            `AutoencoderKL`, whose shapes say what else is needed.
 
     Raises:
         ModelError: the file is damaged, or holds no such autoencoder.
@@ -35,30 +41,51 @@ def load_single_file(path: Path, dtype: torch.dtype) -> Any:
     from diffusers import AutoencoderKL
 
     tensors = read_headers([path])
+    if cls not in (None, AutoencoderKL):
+        return _load_as(cls, path, dtype, tensors)
     prefix = next((p for p in _PREFIXES if f"{p}encoder.conv_in.weight" in tensors.shapes), None)
     if prefix is None:
         raise ModelError(f"model: {path} holds no autoencoder of Stable Diffusion's or FLUX's layout; {_REMEDY}")
     config = _config({n.removeprefix(prefix): s for n, s in tensors.shapes.items() if n.startswith(prefix)}, path)
-    widths = "-".join(map(str, config["block_out_channels"]))
+    config |= _written(path.parent) if cls is not None else {}
     logger.info(
-        "%s: built as its shapes say (%s, %d latent channels); sample_size %d and scaling_factor %g are assumed",
+        "%s: built as its shapes say (%s, %d latent channels); sample_size %s and scaling_factor %g are %s",
         path.name,
-        widths,
+        "-".join(map(str, config["block_out_channels"])),
         config["latent_channels"],
-        _SAMPLE_SIZE,
-        _SCALING_FACTOR,
+        config["sample_size"],
+        config["scaling_factor"],
+        "assumed" if cls is None else "those of config.json",
     )
+    with tempfile.TemporaryDirectory() as folder:
+        write_json(Path(folder) / "config.json", {"_class_name": "AutoencoderKL", **config})
+        return _loaded(AutoencoderKL, _read(path, prefix), Path(folder), path, dtype, tensors)
+
+
+def _load_as(cls: Any, path: Path, dtype: torch.dtype, tensors: Tensors) -> Any:
+    if not hasattr(cls, "from_single_file"):
+        raise ModelError(f"model: {path}: diffusers reads no single file of a {cls.__name__}; {_REMEDY}")
+    return _loaded(cls, str(path), path.parent, path, dtype, tensors)
+
+
+def _loaded(cls: Any, weights: Any, config: Path, path: Path, dtype: torch.dtype, tensors: Tensors) -> Any:
     try:
-        with tempfile.TemporaryDirectory() as folder, bounded(tensors):
-            write_json(Path(folder) / "config.json", {"_class_name": "AutoencoderKL", **config})
-            network = AutoencoderKL.from_single_file(_read(path, prefix), config=folder, torch_dtype=dtype)
+        with bounded(tensors):
+            network = cls.from_single_file(weights, config=str(config), torch_dtype=dtype, local_files_only=True)
     except Exception as error:  # On odd weights diffusers raises almost anything.
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{path} can't be loaded as an AutoencoderKL: {reason}; {_REMEDY}") from error
+        raise ModelError(f"{path} can't be loaded as an {cls.__name__}: {reason}; {_REMEDY}") from error
     absent = sorted(name for name, tensor in network.state_dict().items() if tensor.is_meta)
     if absent:
         raise ModelError(f"{path}: {absent[0]} is missing, with {len(absent) - 1} more; {_REMEDY}")
     return network.eval()
+
+
+def _written(folder: Path) -> dict[str, Any]:
+    """What a config.json says that shapes don't."""
+    names = ("sample_size", "scaling_factor", "shift_factor", "latents_mean", "latents_std", "force_upcast")
+    written = read_json(folder / "config.json")
+    return {name: written[name] for name in names if isinstance(written, dict) and name in written}
 
 
 def _read(path: Path, prefix: str) -> dict[str, torch.Tensor]:

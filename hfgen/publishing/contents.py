@@ -110,8 +110,11 @@ def collect(folder: Path, to: str, workspace: Path, evidence: Evidence = _NONE) 
 
 
 def _model(root: Path, to: str, workspace: Path, evidence: Evidence) -> Contents:
-    if not (root / "model_index.json").is_file():
-        raise UserError(f"folder: {root} holds no pipeline (no model_index.json); load it with hfgen and save it first")
+    if not any((root / name).is_file() for name in ("model_index.json", "config.json")):
+        raise UserError(
+            f"folder: {root} holds no pipeline (no model_index.json) and no autoencoder (no config.json); load it with "
+            "hfgen and save it first"
+        )
     run = _run_of(root.resolve())
     contents = Contents("model", root, _files(root), readme=_readme(root, run))
     # What a run holds was measured of its last state, not of a checkpoint on the way.

@@ -5,6 +5,7 @@ Arguments: the folder, and the PNG file of a grid of samples, or an empty one. P
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 SIDE = 4
@@ -12,6 +13,39 @@ SIDE = 4
 
 def main(folder: str, grid: str) -> None:
     """Load, draw, and say what was there."""
+    index = Path(folder) / "model_index.json"
+    sys.stdout.write(json.dumps(of_pipeline(folder, grid) if index.is_file() else of_network(folder)) + "\n")
+
+
+def of_network(folder: str) -> dict[str, Any]:
+    """A stock autoencoder alone: whether its class loads all of its weights; it draws nothing."""
+    import diffusers
+
+    config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    name = str(config.get("_class_name"))
+    cls: Any = getattr(diffusers, name, None)
+    if not (hasattr(cls, "encode") and hasattr(cls, "decode")):
+        raise ValueError(f"config.json names {name}, which isn't an autoencoder of diffusers")
+    network, info = cls.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
+    wrong = [f"{kind} {sorted(map(str, keys))[0]}" for kind, keys in info.items() if keys]
+    if wrong:
+        raise ValueError(f"weights and config don't fit: {wrong[0]}")
+    return {
+        "class": name,
+        "family": "autoencoder",
+        "components": {"autoencoder": ["diffusers", name]},
+        "bare": True,
+        "parameters": sum(weight.numel() for weight in network.parameters()),
+        "samples": False,
+        "reconstructs": True,
+        "resolution": config.get("sample_size"),
+        "channels": config.get("out_channels") or config.get("in_channels") or 3,
+        "condition_channels": 0,
+    }
+
+
+def of_pipeline(folder: str, grid: str) -> dict[str, Any]:
+    """A pipeline, and its first images."""
     from diffusers import DiffusionPipeline
 
     pipe = DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
@@ -22,10 +56,11 @@ def main(folder: str, grid: str) -> None:
         sheet(images).save(grid)
     networks = {name: part for name, part in pipe.components.items() if hasattr(part, "parameters")}
     classes = {name: [type(part).__module__.split(".")[0], type(part).__name__] for name, part in networks.items()}
-    found = {
+    return {
         "class": type(pipe).__name__,
         "family": getattr(pipe, "family", None),
         "components": classes,
+        "bare": False,
         "parameters": sum(weight.numel() for part in networks.values() for weight in part.parameters()),
         "samples": samples,
         "reconstructs": getattr(pipe, "can_reconstruct", False),
@@ -33,7 +68,6 @@ def main(folder: str, grid: str) -> None:
         "channels": len(images[0].getbands()),
         "condition_channels": condition_channels(pipe),
     }
-    sys.stdout.write(json.dumps(found) + "\n")
 
 
 def condition_channels(pipe: Any) -> int:

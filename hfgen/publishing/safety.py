@@ -79,8 +79,9 @@ def _is_licence(name: str) -> bool:
 
 def _code_files(root: Path) -> set[str]:
     """The files of code that model_index.json names: the pipeline's and its networks'."""
-    code = set()
-    for name, reference in read_json(root / "model_index.json").items():
+    code = set[str]()
+    index = root / "model_index.json"
+    for name, reference in read_json(index).items() if index.is_file() else ():
         if isinstance(reference, list) and reference and reference[0]:
             place = "" if name == "_class_name" else f"{name}/"
             code.add(f"{place}{reference[0]}.py")

@@ -118,6 +118,11 @@ METRICS = {
         _LOWER,
         "squared kernel distance between the features of samples and of held-out images; 0 if alike",
     ),
+    "kid_pixels": Metric(
+        "KID, second judge",
+        _LOWER,
+        "the same between known statistics of pixels and spectra, none of them learnt",
+    ),
     "fd": Metric(
         "Fréchet distance",
         _LOWER,
@@ -127,6 +132,7 @@ METRICS = {
     "recall": Metric("Recall", _HIGHER, "share of held-out images that lie near a sample, by the samples' spacing"),
     "density": Metric("Density", _REAL, "how many real neighbourhoods hold a sample, over the number expected"),
     "coverage": Metric("Coverage", _HIGHER, "share of held-out images with a sample in their neighbourhood"),
+    "coverage_pixels": Metric("Coverage, second judge", _HIGHER, "the same by statistics of pixels and spectra"),
     "spectral_distance": Metric(
         "Spectral distance, samples", _LOWER, "difference of the logarithms of the power spectra, corners included"
     ),

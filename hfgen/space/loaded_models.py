@@ -109,6 +109,7 @@ def open_models(
     data: str | None = None,
     *,
     results: Path | None = None,
+    resolution: int | None = None,
     device: str = "auto",
     dtype: str = "auto",
 ) -> LoadedModels:
@@ -119,6 +120,7 @@ def open_models(
         data: Where examples, real images and training neighbours are from; by default what the first record names,
             if it is there, and else `glyphs`.
         results: Where comparison.json and study.json lie; by default beside the models.
+        resolution: Side of the images of models of any size; see `hfgen.load`.
         device: Where models run; see `hfgen.devices.choose`.
         dtype: In which numbers; see there.
 
@@ -130,7 +132,7 @@ def open_models(
     opened, failed = {}, []
     for name, model in zip(names, models, strict=True):
         try:
-            opened[name] = _open_model(name, model, compute)
+            opened[name] = _open_model(name, model, resolution, compute)
         except Exception as error:  # Whatever is wrong with one, the others are shown.
             logger.warning("%s is left out: %s", name, str(error) or type(error).__name__)
             failed.append(name)
@@ -143,8 +145,8 @@ def open_models(
     return loaded
 
 
-def _open_model(name: str, place: str, compute: Compute) -> Model:
-    pipeline, folder = open_model(place)
+def _open_model(name: str, place: str, resolution: int | None, compute: Compute) -> Model:
+    pipeline, folder = open_model(place, resolution=resolution)
     pipeline = compute.place(pipeline)
     pipeline.set_progress_bar_config(disable=True)
     home = folder if (folder / "record.json").is_file() or folder.name != "pretrained" else folder.parent

@@ -23,7 +23,7 @@ from hfgen.training.config import RunConfig
 from hfgen.training.train import train
 
 RESOLUTION = 16
-_CACHE = 2
+_CACHE = 3
 _COMMON = (
     f"--resolution={RESOLUTION}",
     "--batch_size=16",
@@ -106,9 +106,26 @@ class Trained:
 
     def features_of(self, images: Tensor) -> Tensor:
         """The extractor's features of uint8 images (N, C, R, R); float64 (N, D)."""
+        return self.judge.features(images)
+
+    @property
+    def judge(self) -> metrics.Extractor:
+        """The evaluation's own extractor."""
         extractor = self.evaluation.extractor
         assert extractor is not None, "an evaluation that was read has its extractor"
-        return extractor.features(images)
+        return extractor
+
+    @cached_property
+    def second_judge(self) -> metrics.Extractor:
+        """One of another kind, as `hfgen compare` takes it."""
+        return metrics.pixel_judge(self.others)
+
+    @property
+    def others(self) -> Tensor:
+        """The evaluation's training images, uint8 (N, C, R, R)."""
+        images = self.evaluation.others
+        assert images is not None, "an evaluation that was read has training images"
+        return images
 
     def gained(self, first: Tensor, second: Tensor) -> Estimate:
         """What `sharpness` has for `first` beyond `second`, both reconstructions of the held-out images."""

@@ -116,12 +116,15 @@ class Criterion:
         measure: The number, once a seed.
         above: The bound that it should lie above, or
         below: below.
+        second: The same by the second judge, of pixels and spectra, where the number is a judge's. Its verdict stands
+            beside the first's, which decides.
     """
 
     what: str
     measure: Measure
     above: float | None = None
     below: float | None = None
+    second: Measure | None = None
 
     @property
     def rule(self) -> str:
@@ -131,8 +134,15 @@ class Criterion:
 
     def finding(self, results: Results) -> Finding:
         """The number over all seeds."""
+        return self._over_seeds(self.measure, results)
+
+    def second_finding(self, results: Results) -> Finding | None:
+        """The second judge's; None where there is none."""
+        return None if self.second is None else self._over_seeds(self.second, results)
+
+    def _over_seeds(self, measure: Measure, results: Results) -> Finding:
         try:
-            return over_seeds(self.measure(results))
+            return over_seeds(measure(results))
         except Undefined as error:
             logger.warning("%s: %s", self.what, error)
             return Finding(None, None, None, 0)
@@ -166,13 +176,24 @@ class Claim:
 
     def decide(self, results: Results) -> dict[str, Any]:
         """The verdict and the numbers that it rests on, as JSON values."""
-        findings = [test.finding(results) for test in self.tests]
-        verdicts = [test.verdict(finding) for test, finding in zip(self.tests, findings, strict=True)]
-        tests = [
-            {"what": test.what, "rule": test.rule, **finding._asdict(), "verdict": verdict}
-            for test, finding, verdict in zip(self.tests, findings, verdicts, strict=True)
-        ]
-        return {"claim": self.says, "rule": self.rule, "tests": tests, "verdict": _joined(verdicts)}
+        tests = [_decided(test, results) for test in self.tests]
+        disagree = any(
+            {test["verdict"], test["second_judge"]["verdict"]} == {"supported", "contradicted"}
+            for test in tests
+            if "second_judge" in test
+        )
+        verdict = _joined([test["verdict"] for test in tests])
+        said = {"judges_disagree": True} if disagree else {}
+        return {"claim": self.says, "rule": self.rule, "tests": tests, "verdict": verdict, **said}
+
+
+def _decided(test: Criterion, results: Results) -> dict[str, Any]:
+    """A test's number and verdict, and the second judge's."""
+    finding, second = test.finding(results), test.second_finding(results)
+    decided = {"what": test.what, "rule": test.rule, **finding._asdict(), "verdict": test.verdict(finding)}
+    if second is not None:
+        decided["second_judge"] = {**second._asdict(), "verdict": test.verdict(second)}
+    return decided
 
 
 def _joined(verdicts: Sequence[Verdict]) -> Verdict:

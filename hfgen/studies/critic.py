@@ -133,6 +133,7 @@ STUDY = Study(
                     "how often a classifier tells its samples from real images",
                     value("GAN", "two_sample"),
                     below=0.6,
+                    second=value("GAN", "two_sample_pixels"),
                 ),
             ),
         ),

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
 
 from hfgen import metrics
 from hfgen.evaluation.passes import generate
 from hfgen.metrics import Estimate
 from hfgen.metrics.modes import IMAGES_PER_MODE
-from hfgen.metrics.neighbours import nearest_distances
 from hfgen.seeds import derive_seed
 from hfgen.studies import shared_cells
 from hfgen.studies.cells import BUDGETS, Trained
@@ -31,21 +29,14 @@ _DRAWN_AT_ONCE = 1000
 def _measure(trained: Trained) -> dict[str, Estimate]:
     """Modes of 26 samples for each that is known; with less than the full budget, of as many as were evaluated."""
     evaluation = trained.evaluation
-    judge, others, count = evaluation.extractor, evaluation.others, len(evaluation.originals)
-    assert judge is not None and judge.mode_counts is not None and others is not None, "of an evaluation on classes"
+    judge, count = trained.judge, len(evaluation.originals)
+    assert judge.mode_counts is not None, "of an evaluation on classes"
     few = count < BUDGETS["full"].n
-    needed = metrics.recognition(
-        judge.confidences(others), nearest_distances(trained.features_of(others), trained.features)
-    )
-
-    def classes(images: Tensor) -> Tensor:
-        sure, features = judge.confidences(images), trained.features_of(images)
-        return metrics.accepted_modes(judge.modes(images), sure, features, trained.features, needed)
-
+    recogniser = metrics.recogniser(judge, evaluation.originals)
     total = count if few else IMAGES_PER_MODE * len(judge.mode_counts)
     seeds = [derive_seed("modes", trained.config.seed, index) for index in range(total)]
     parts = (seeds[first : first + _DRAWN_AT_ONCE] for first in range(0, total, _DRAWN_AT_ONCE))
-    found = torch.cat([classes(generate(trained.pipeline, part)) for part in parts])
+    found = torch.cat([recogniser.classes(generate(trained.pipeline, part)) for part in parts])
     use = metrics.modes_intervals(judge.mode_counts, found, images_per_mode=0 if few else IMAGES_PER_MODE)
     # Where no sample is of any mode, what one mode alone would have.
     worst = math.log(len(judge.mode_counts))

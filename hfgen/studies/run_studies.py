@@ -224,10 +224,18 @@ def _verdicts(study: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """A line for each claim, as the Space shows it."""
     for claim in study["claims"]:
         # Two tests may bound one number from both sides.
-        numbers = dict.fromkeys(f"{test['what']}: {in_words(test)}" for test in claim["tests"])
+        numbers = dict.fromkeys(f"{test['what']}: {_by_both(test)}" for test in claim["tests"])
+        if claim.get("judges_disagree"):
+            numbers["the two judges disagree"] = None
         yield {
             "study": study["name"],
             "claim": claim["claim"],
             "number": "; ".join(numbers),
             "verdict": claim["verdict"],
         }
+
+
+def _by_both(test: dict[str, Any]) -> str:
+    """A test's number, and the second judge's beside it."""
+    second = test.get("second_judge")
+    return in_words(test) if second is None else f"{in_words(test)}, by pixels and spectra {in_words(second)}"

@@ -1,7 +1,8 @@
 """What each judge sees of known degradations of held-out images, against other real images.
 
 For each set of images: KID over its standard error, then coverage / recall / precision. Other held-out images and
-training images should be seen as real: KID within two standard errors of 0. `unlabelled` is `embedded` that learns
+training images should be seen as real: KID within two standard errors of 0. `--seeds 5` splits the held-out images
+anew with each seed, and adds a table of real against real over them. `unlabelled` is `embedded` that learns
 rotations, `embedded-v2` the judge before, `untrained` the network of `embedded` with random weights.
 """
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 JUDGES = ("embedded", "unlabelled", "embedded-v2", "untrained", "pixels")
 _NEIGHBOURS = 5
+_OTHER = "other real images"
 
 
 class Seen(NamedTuple):
@@ -41,7 +43,7 @@ class Seen(NamedTuple):
 
 Judge = Callable[["Tensor"], "Tensor"]
 BARS: list[tuple[str, Callable[[dict[str, Seen]], bool]]] = [
-    ("other real images: KID within 2 standard errors", lambda s: abs(s["other real images"].z) <= 2),
+    (f"{_OTHER}: KID within 2 standard errors", lambda s: abs(s[_OTHER].z) <= 2),
     ("noise of sd 15: coverage below .5", lambda s: s["white noise, sd 15"].coverage < 0.5),
     ("blur of .5 px: KID at least 5 standard errors", lambda s: s["blur, .5 px"].z >= 5),
 ]
@@ -54,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--judges", nargs="+", default=JUDGES, help=f"{', '.join(JUDGES)}, or any --extractor (these)")
     parser.add_argument("--n", type=int, default=2000, help="images a set; half of the split at most (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="chooses and degrades the images (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=1, help="of real against real (%(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="folder of judge.json")
     parser.add_argument("--check", action="store_true", help="exit 1 where `embedded` misses a bar")
 
@@ -67,22 +70,32 @@ def run(arguments: argparse.Namespace) -> int:
     torch.set_num_threads(1)
     options: dict[str, Any] = {"resolution": arguments.resolution, "channels": "auto", "small_images": "pad"}
     training = open_store(arguments.data, split="train", **options)
-    real, sets = image_sets(training, open_store(arguments.data, split="test", **options), arguments.n, arguments.seed)
+    held_out = open_store(arguments.data, split="test", **options)
+    real, sets = image_sets(training, held_out, arguments.n, arguments.seed)
     found: dict[str, dict[str, Seen]] = {}
+    spread: dict[str, list[Seen]] = {}
     facts: dict[str, dict[str, Any]] = {}
     for name in arguments.judges:
         started = time.process_time()
         extractor = make_judge(name, training)
         facts[name] = {"seconds": time.process_time() - started}
         found[name] = look(extractor.features, real, sets)
+        if arguments.seeds > 1:
+            spread[name] = [
+                look(extractor.features, *real_pair(held_out, len(real), arguments.seed + turn))[_OTHER]
+                for turn in range(arguments.seeds)
+            ]
         power = judge_power(extractor, extractor.features(real), sets["training images"], seed=arguments.seed)
         facts[name] |= {"accuracy": extractor.accuracy, "id": extractor.id, "power": power.as_dict()}
         print(f"{name}: {facts[name]['seconds']:.1f} s of one core; {power}", flush=True)
     print(table(found))
+    if spread:
+        print(table_of_seeds(spread, len(real)))
     result = {"data": arguments.data, "n": len(real), "seed": arguments.seed, "facts": facts}
     seen = {name: {row: judged._asdict() for row, judged in rows.items()} for name, rows in found.items()}
+    seeds = {name: [judged._asdict() for judged in turns] for name, turns in spread.items()}
     arguments.out.mkdir(parents=True, exist_ok=True)
-    write_json(arguments.out / "judge.json", {**result, "judges": seen})
+    write_json(arguments.out / "judge.json", {**result, "judges": seen, "seeds": seeds})
     held = [(text, holds(found["embedded"])) for text, holds in BARS] if "embedded" in found else []
     for text, holds in held:
         print(f"{'held' if holds else 'missed'}: {text}")
@@ -97,6 +110,32 @@ def table(found: dict[str, dict[str, Seen]]) -> str:
     return "\n".join(lines)
 
 
+def table_of_seeds(spread: dict[str, list[Seen]], n: int) -> str:
+    """Real against real: a row a judge, over seeds; KID's z is 0 on average with a deviation of 1."""
+    from hfgen.metrics import expected_coverage
+
+    expected = expected_coverage(n, n, _NEIGHBOURS)
+    lines = [f"| real against real, n = {n} | KID over its standard error | coverage ({expected:.3f} expected) |"]
+    lines.append("|---|---|---|")
+    for name, turns in spread.items():
+        z, covered = (torch.tensor([getattr(seen, of) for seen in turns]) for of in ("z", "coverage"))
+        cells = [
+            f"{values.mean():.{digits}f}, sd {values.std():.{digits}f} [{values.min():.{digits}f}, "
+            f"{values.max():.{digits}f}]"
+            for values, digits in ((z, 1), (covered, 3))
+        ]
+        lines.append(f"| {name}, {len(turns)} seeds | {cells[0]} | {cells[1]} |")
+    return "\n".join(lines)
+
+
+def real_pair(held_out: ImageStore, n: int, seed: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """`n` held-out images and as many others, split by `seed`."""
+    from hfgen.data import batch_indices
+
+    first, second = (held_out.gather(rows) for rows in batch_indices(len(held_out), 0, 2 * n, seed).split(n))
+    return first, {_OTHER: second}
+
+
 def image_sets(training: ImageStore, held_out: ImageStore, n: int, seed: int) -> tuple[Tensor, dict[str, Tensor]]:
     """`n` held-out images, and sets to judge by them: as many others, degraded, none of them among the first."""
     from hfgen.data import batch_indices
@@ -108,7 +147,7 @@ def image_sets(training: ImageStore, held_out: ImageStore, n: int, seed: int) ->
     images = held_out.gather(others)
     labels = None if held_out.labels is None else held_out.labels[others]
     sets = {
-        "other real images": images,
+        _OTHER: images,
         "training images": training.gather(batch_indices(len(training), 0, n, seed)),
         **degraded(images, labels, seed),
     }

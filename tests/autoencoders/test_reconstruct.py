@@ -73,6 +73,34 @@ def test_tiles_are_said_with_their_seams(shapes: Path, tmp_path: Path, capsys: p
     assert capsys.readouterr().out.startswith("tiles of 8 px change")
 
 
+def test_the_space_shows_models_of_any_class_at_one_resolution(shapes: Path, tmp_path: Path):
+    from hfgen.space import views
+    from hfgen.space.knobs import Knobs
+    from hfgen.space.loaded_models import open_models
+
+    (shapes / "3.png").unlink()
+    models = [str(save(name, tmp_path / name)) for name in ("AutoencoderKLWan", "VQModel", "AutoencoderDC")]
+    loaded = open_models(models, str(shapes), resolution=16)
+    assert not loaded.failed and not loaded.generators and {model.size for model in loaded.encoders} == {(16, 3)}
+    for knobs in (Knobs(), Knobs(noise=True, quantise=False, channels=1)):
+        shown = views.reconstructions(loaded, 0, knobs).values["models"]
+        assert len(shown) == 3 and all(one["psnr"] > 0 for one in shown)
+
+
+def test_an_evaluation_in_tiles_keeps_their_seams(tmp_path: Path):
+    from hfgen.documents import RECORD
+    from hfgen.evaluation.evaluate import evaluate
+
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        for index, image in enumerate(to_pil(to_uint8(photographs(24, 32)))):
+            image.save(tmp_path / split / f"{index}.png")
+    model = save("AutoencoderKL", tmp_path / "model")
+    found = evaluate(model, str(tmp_path), n=20, resolution=32, tile=16, extractor="pixels", out=tmp_path / "out")
+    tiles = RECORD.read(tmp_path / "out" / "record.json")["tiles"]
+    assert tiles == found.record["tiles"] and tiles["tile"] == 16 and tiles["images"] == 4 and tiles["rmse"] > 0
+
+
 def test_what_cannot_be_shown_is_refused(shapes: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys):
     caplog.set_level(logging.ERROR, "hfgen")
     fixed, codes = save("AutoencoderRAE", tmp_path / "rae"), save("VQModel", tmp_path / "vq")

@@ -70,6 +70,20 @@ def test_a_prior_whose_samples_a_fitted_density_beats_is_named_though_they_are_s
     assert document({"prior": 0.0, "missing": 0.05}, chain)["ranking"][0]["cause"] == "sharp"
 
 
+def test_what_a_prior_costs_is_measured_by_what_a_slight_blur_costs_real_images():
+    """The same numbers on the scale of a judge that sees little, and of one that sees much."""
+    chain = [link("fitted_density", 0.95, kid=0.1), link("prior_sample", 0.95, kid=0.3)]
+    causes = {"prior": 0.0, "missing": 0.05}
+    of_real = {"baseline": {"kid": entry(0.06, 0.005)}}
+    for blur, cause in ((0.02, "prior"), (0.19, "prior"), (0.21, "sharp")):
+        ranking = document(causes, chain, kid_of_blur=blur, **of_real)["ranking"]
+        assert ranking[0]["cause"] == cause
+    # Of what the samples have beyond real images.
+    assert document(causes, chain, kid_of_blur=0.02, **of_real)["ranking"][0]["score"] == pytest.approx(0.2 / 0.24)
+    nearer = [link("fitted_density", 0.95, kid=0.01), chain[1]]
+    assert document(causes, nearer, **of_real)["ranking"][0]["score"] == pytest.approx(1.0)
+
+
 def test_of_blurred_images_the_causes_of_blur_come_first():
     chain = [link("fitted_density", 0.5, kid=0.05), link("prior_sample", 0.5, kid=0.2)]
     ranking = document({"codes": 0.3, "decoder": 0.15, "prior": 0.02, "missing": 0.5}, chain)["ranking"]

@@ -67,7 +67,7 @@ def test_nan_weights_end_with_the_name_of_their_part_and_the_image(
 
 def test_one_image_that_overflows_is_named_by_its_number(tmp_path: Path, glyph_folder: Path):
     """Where the weights are fine and one image alone makes infinity."""
-    from hfgen.evaluation.evaluate import reconstruct
+    from hfgen.evaluation.passes import reconstruct
 
     pipeline = pipeline_of("vae")
     images = torch.zeros(40, 1, 16, 16, dtype=torch.uint8)
@@ -150,7 +150,8 @@ def test_a_bare_autoencoder_has_no_samples_anywhere(
     assert "psnr" in record["metrics"] and record["spectrum"].keys() == of_pairs
     assert "samples: a model of family autoencoder draws none" in record["notes"]
     assert record["baseline"].keys() == {"kid_reconstruction"} and "kid_reconstruction" in record["metrics"]
-    assert record["precision"]["bf16"]["non_finite"] == 0 and record["precision"]["bf16"]["psnr"]["value"] > 20
+    # The CPU has no distances to a codebook in bf16.
+    assert record["precision"] == {} and any("precision: bf16 left out" in note for note in record["notes"])
     shape, factor, bits = (record["latent"][name] for name in ("shape", "factor", "bits_per_pixel"))
     assert shape[1] * factor == record["data"]["resolution"]
     assert bits == pytest.approx(math.log2(record["model"]["codebook_size"]) / factor**2)

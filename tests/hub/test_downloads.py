@@ -114,6 +114,47 @@ def test_of_a_pipelines_repository_its_autoencoder_alone_is_fetched_and_kept(hub
     assert nowhere[-1].startswith("HubError model: org/other isn't a folder here and can't be fetched from the Hub")
 
 
+COMPONENTS = {
+    "org/ldm": {"vqvae": "VQModel"},
+    "org/kandinsky": {"movq": "VQModel", "unet": "UNet2DConditionModel"},
+    "org/distilled": {"image_vae": "AutoencoderTiny"},
+    "org/video": {"audio_vae": "AutoencoderOobleck", "vae": "AutoencoderKL"},
+}
+
+
+def test_whatever_a_pipeline_calls_its_autoencoder_nothing_larger_is_fetched(hub: Hub, opened: Client, tmp_path: Path):
+    import diffusers
+
+    widths = {"encoder_block_out_channels": (8, 8), "decoder_block_out_channels": (8, 8)}
+    tiny = {**widths, "num_encoder_blocks": (1, 1), "num_decoder_blocks": (1, 1)}
+    made = {
+        "VQModel": diffusers.VQModel(**KL, num_vq_embeddings=4),
+        "AutoencoderTiny": diffusers.AutoencoderTiny(**tiny),
+        "AutoencoderKL": diffusers.AutoencoderKL(**KL),
+    }
+    for repository, parts in COMPONENTS.items():
+        root = tmp_path / repository.replace("/", "-")
+        for part, name in parts.items():
+            if name in made:
+                made[name].save_pretrained(root / part)
+            else:
+                (root / part).mkdir(parents=True)
+                (root / part / "config.json").write_text(json.dumps({"_class_name": name}))
+                (root / part / "diffusion_pytorch_model.safetensors").write_bytes(bytes(2**21))
+        index = {part: ["diffusers", name] for part, name in parts.items()}
+        (root / "model_index.json").write_text(json.dumps({"_class_name": "SomePipeline", **index}))
+        hub.storage.add_folder(hub.storage.create("model", repository), root)
+    lines = opened(*COMPONENTS)
+    assert lines.count("AutoencoderPipeline torch.float32") == len(COMPONENTS)
+    wanted = {"org/ldm": "vqvae", "org/kandinsky": "movq", "org/distilled": "image_vae", "org/video": "vae"}
+    for repository, part in wanted.items():
+        assert f"{repository} is a SomePipeline, of which {part} is taken" in lines
+    files = {f"{part}/{file}" for part in wanted.values() for file in ("config.json", WEIGHTS)}
+    assert fetched(hub) == {"model_index.json", *files}
+
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
 REFUSED = {
     "org/sd/pickled": "has only diffusion_pytorch_model.bin, a pickle, which may run any code",
     "org/sd/vae bf16": "variant: org/sd/vae has no weights of variant 'bf16'; it has fp16 and plain weights",

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hfgen.errors import UserError
-from hfgen.metrics import JudgePower, judge_power, pixel_extractor
+from hfgen.metrics import JudgePower, judge_power, kernel_distance, kid_of_blur, pixel_extractor
 from hfgen.metrics.judge_power import BLURS, NOISES, _first, blurred, noisy
 
 
@@ -36,7 +36,7 @@ def test_a_keen_judge_detects_what_a_dull_one_does_not() -> None:
     real, others = photographs(200, 0), photographs(200, 1)
     keen, dull, blind = (
         judge_power(Judge(deviation, noise), Judge(deviation, noise).features(real), others, seed=0)
-        for noise in (0.1, 10.0, 1e6)
+        for noise in (0.1, 30.0, 1e6)
     )
     assert keen.blur is not None and dull.noise is not None and keen.noise is not None
     assert keen.blur <= 0.5 and keen.noise < dull.noise
@@ -54,6 +54,18 @@ def test_more_images_show_more_and_the_answer_is_the_same_again(tmp_path: Path) 
     again = judge_power(extractor, extractor.features(photographs(300, 0)), photographs(300, 1), seed=0)
     assert many == again and many.n == 300
     assert many.noise is not None and many.noise < (few.noise or 100)
+
+
+def test_a_slight_blur_is_the_scale_of_a_judges_kid(tmp_path: Path) -> None:
+    real, others = photographs(200, 0), photographs(200, 1)
+    judge = pixel_extractor(photographs(300, 2), "ab" * 8, cache=tmp_path)
+    own = judge.features(real)
+    scale = kid_of_blur(judge, own, others)
+    soft, plain = (kernel_distance(own, judge.features(images)) for images in (blurred(others, 0.5), others))
+    assert scale == pytest.approx(soft - plain) and scale > 20 * abs(plain)
+    # Black images have none to lose.
+    brightness = Judge(lambda images: images.mean((1, 2, 3), keepdim=True)[..., 0, 0].expand(-1, 2), 0.0)
+    assert kid_of_blur(brightness, brightness.features(real * 0), others * 0) == 0
 
 
 @pytest.mark.parametrize("levels", [BLURS, NOISES])

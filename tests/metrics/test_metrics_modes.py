@@ -1,4 +1,5 @@
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -68,30 +69,42 @@ def test_rejected_images_are_of_no_mode() -> None:
     assert nothing.hit.value == 0 and nothing.kl is None and nothing.rejected.high == 1
 
 
-def test_garbage_is_not_recognised_though_the_classifier_is_sure_of_it() -> None:
-    """Noise and the mean image, by the embedded classifier; held-out glyphs are recognised."""
+def test_garbage_is_of_no_mode_and_held_out_letters_are() -> None:
+    """By the embedded judge. Of two halves of letters, some make one; a blurred letter is still that letter."""
     from hfgen.data import draw
-    from hfgen.metrics import embedded_extractor
+    from hfgen.metrics import embedded_extractor, recogniser
 
-    drawn = [draw("glyphs", split, 0, count, 16) for split, count in (("train", 1500), ("test", 400), ("test", 800))]
-    training, real = drawn[0], drawn[1].images
-    judge = embedded_extractor(training.images, training.labels, "ab" * 32)
-    own, others = (judge.features(images) for images in (real, training.images[:400]))
-    needed = recognition(judge.confidences(training.images[:400]), torch.cdist(others, own).min(1).values)
-    garbage = torch.cat(
-        [
-            torch.randint(256, (100, 1, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8),
-            real.double().mean(0, keepdim=True).byte().expand(100, -1, -1, -1),
-        ]
+    training, first, both = (
+        draw("glyphs", split, 0, count, 16) for split, count in (("train", 1500), ("test", 400), ("test", 800))
     )
-    new = drawn[2].images[400:]
-    found = {}
-    for name, images in (("real", new), ("garbage", garbage)):
-        classes = judge.modes(images)
-        kept = accepted_modes(classes, judge.confidences(images), judge.features(images), own, needed)
-        assert (kept[kept >= 0] == classes[kept >= 0]).all()
-        found[name] = float((kept < 0).double().mean())
-    assert found["real"] < 0.15 and found["garbage"] > 0.9
+    judge = embedded_extractor(training.images, training.labels, "ab" * 32)
+    held_out, new = first.images, both.images[400:]
+    found, draws = recogniser(judge, held_out), torch.Generator().manual_seed(0)
+    halves = new.clone()
+    halves[:, :, 8:] = new.roll(1, 0)[:, :, 8:]
+    garbage = {
+        "noise": torch.randint(256, (100, 1, 16, 16), generator=draws, dtype=torch.uint8),
+        "mean": held_out.double().mean(0, keepdim=True).byte(),
+        "black": torch.zeros(1, 1, 16, 16, dtype=torch.uint8),
+        "white": torch.full((1, 1, 16, 16), 255, dtype=torch.uint8),
+        "pixels in disorder": new.flatten(1)[:, torch.randperm(256, generator=draws)].view_as(new),
+    }
+    rejected = {name: float((found.classes(images) < 0).double().mean()) for name, images in garbage.items()}
+    assert min(rejected.values()) > 0.95, rejected
+    assert float((found.classes(halves) < 0).double().mean()) > 0.7
+    classes = found.classes(new)
+    assert float((classes < 0).double().mean()) < 0.1
+    right = classes[classes >= 0] == both.labels[400:][classes >= 0]
+    assert float(right.double().mean()) > 0.95
+
+
+def test_without_classes_nothing_is_recognised(tmp_path: Path) -> None:
+    from hfgen.metrics import pixel_extractor, recogniser
+
+    images = torch.randint(256, (30, 1, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    judge = pixel_extractor(images, "ab" * 32, cache=tmp_path)
+    with pytest.raises(UserError, match="tells no classes"):
+        recogniser(judge, images)
 
 
 def test_an_image_needs_both_a_sure_classifier_and_a_real_neighbour() -> None:

@@ -8,7 +8,7 @@ from prdc import compute_prdc
 
 from hfgen.errors import UserError
 from hfgen.metrics import PRDC, expected_coverage, prdc
-from hfgen.metrics.neighbours import prdc_of_subsets
+from hfgen.metrics.neighbours import own_nearest_distances, prdc_of_subsets
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -99,3 +99,14 @@ def test_identical_sets_score_1_and_distant_sets_0() -> None:
 def test_sets_without_neighbours_are_refused(real: torch.Tensor, fake: torch.Tensor, k: int, field: str) -> None:
     with pytest.raises(UserError, match=field):
         prdc(real, fake, k)
+
+
+def test_a_point_is_not_its_own_neighbour() -> None:
+    points = normal(700, 3)
+    points[5] = points[400]
+    distances = torch.cdist(points, points)
+    distances.fill_diagonal_(torch.inf)
+    found = own_nearest_distances(points)
+    assert found == pytest.approx(distances.min(1).values, abs=1e-6) and found[5] == found[400] == 0
+    with pytest.raises(UserError, match="points: 1 images"):
+        own_nearest_distances(points[:1])

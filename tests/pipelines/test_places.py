@@ -175,6 +175,66 @@ def test_an_original_file_is_opened_without_network(prefix: str, quant: bool, tm
     torch.testing.assert_close(pipe.reconstruct(IMAGES, output_type="pt").images, (wanted / 2 + 0.5).clamp(0, 1))
 
 
+def test_an_original_file_takes_what_a_config_beside_it_says(tmp_path: Path, caplog):
+    caplog.set_level(logging.INFO, "hfgen")
+    network = autoencoder(block_out_channels=(32, 32), norm_num_groups=32, sample_size=1024, scaling_factor=0.13025)
+    state = {name: tensor.contiguous() for name, tensor in original_layout(network.state_dict(), blocks=2).items()}
+    save_file(state, tmp_path / "sdxl_vae.safetensors")
+    network.save_config(tmp_path)
+    pipe = hfgen.load(tmp_path / "sdxl_vae.safetensors")
+    assert pipe.trained_size == 1024 and pipe.autoencoder.config.scaling_factor == 0.13025
+    assert "sample_size 1024 and scaling_factor 0.13025 are those of config.json" in caplog.text
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "_class_name": "AutoencoderTiny"}))
+    with pytest.raises(ModelError, match="diffusers reads no single file of a AutoencoderTiny; give its folder"):
+        hfgen.load(tmp_path / "sdxl_vae.safetensors")
+
+
+def test_an_original_file_of_another_class_is_read_by_its_config(tmp_path: Path):
+    from diffusers import AutoencoderKLLTXVideo
+
+    # Diffusers' own layout, which its reader of these files takes as well.
+    network = AutoencoderKLLTXVideo(
+        latent_channels=8,
+        block_out_channels=(8,) * 4,
+        decoder_block_out_channels=(8,) * 4,
+        layers_per_block=(1,) * 5,
+        decoder_layers_per_block=(1,) * 5,
+        spatio_temporal_scaling=(True, True, False, False),
+        decoder_spatio_temporal_scaling=(True, True, False, False),
+    ).eval()
+    network.save_config(tmp_path)
+    save_file(
+        {name: tensor.contiguous() for name, tensor in network.state_dict().items()}, tmp_path / "ltx.safetensors"
+    )
+    pipe = hfgen.load(tmp_path / "ltx.safetensors")
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(pipe.autoencoder.state_dict()[name], tensor), name
+
+
+def test_older_names_of_attention_weights_are_read(tmp_path: Path, expected: torch.Tensor):
+    from safetensors.torch import load_file
+
+    autoencoder().save_pretrained(tmp_path)
+    path = tmp_path / "diffusion_pytorch_model.safetensors"
+    older = {"to_q.": "query.", "to_k.": "key.", "to_v.": "value.", "to_out.0.": "proj_attn."}
+    renamed = {}
+    for name, tensor in load_file(path).items():
+        for new, old in older.items():
+            name = name.replace(new, old)
+        renamed[name] = tensor
+    assert any("proj_attn" in name for name in renamed)
+    save_file(renamed, path, metadata={"format": "pt"})
+    torch.testing.assert_close(reconstructed(tmp_path), expected, atol=1e-5, rtol=0)
+
+
+def test_weights_of_bf16_in_a_plain_file_run_in_fp32(tmp_path: Path, expected: torch.Tensor):
+    autoencoder().bfloat16().save_pretrained(tmp_path)
+    pipe = hfgen.load(tmp_path)
+    assert pipe.autoencoder.dtype == torch.float32
+    torch.testing.assert_close(pipe.reconstruct(IMAGES, output_type="pt").images, expected, atol=5e-2, rtol=0)
+
+
 def test_a_file_of_something_else_is_refused(tmp_path: Path):
     save_file({"weight": torch.zeros(2, 2)}, tmp_path / "lora.safetensors")
     with pytest.raises(

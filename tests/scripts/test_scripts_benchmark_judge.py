@@ -48,7 +48,7 @@ def test_the_command_writes_what_each_judge_sees(
 ):
     parser = argparse.ArgumentParser()
     judge.add_arguments(parser)
-    options = ["--resolution=16", "--n=40", "--judges", "pixels", "embedded-v2"]
+    options = ["--resolution=16", "--n=40", "--seeds=3", "--judges", "pixels", "embedded-v2"]
     threads = torch.get_num_threads()
     try:
         assert judge.run(parser.parse_args([f"--data={glyph_folder}", f"--out={tmp_path}", *options])) == 0
@@ -57,6 +57,9 @@ def test_the_command_writes_what_each_judge_sees(
     said, written = capsys.readouterr().out, read_json(tmp_path / "judge.json")
     assert written["n"] == 40 and written["judges"].keys() == {"pixels", "embedded-v2"}
     seen = written["judges"]["pixels"]
+    first, *others = written["seeds"]["pixels"]
+    assert first == seen["other real images"] and len({turn["z"] for turn in others} | {first["z"]}) == 3
+    assert "| pixels, 3 seeds |" in said
     assert abs(seen["other real images"]["z"]) < 3 and seen["upscaled from half"]["coverage"] < 0.5
     assert all(f"\n| {row} | " in said for row in seen)
     assert "pixels: " in said and "at n = 40 the judge detects " in said

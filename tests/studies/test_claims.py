@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from hfgen.metrics import Estimate
+from hfgen.studies import run_studies
 from hfgen.studies.claims import (
     Claim,
     Criterion,
@@ -81,3 +82,21 @@ def test_a_claim_needs_all_of_its_tests_and_falls_with_one():
     assert [test["verdict"] for test in decided["tests"]] == ["supported", "undecided", "contradicted"]
     assert "power of a is above 0.5" in decided["rule"]
     assert decided["tests"][0]["value"] == pytest.approx(0.91)
+
+
+@pytest.mark.parametrize(
+    ("second", "verdict", "disagree"),
+    [("b", "contradicted", True), ("a", "supported", False), ("c", "undecided", False)],
+)
+def test_a_sentence_whose_two_judges_disagree_says_so(second: str, verdict: str, disagree: bool):
+    results = {**RESULTS, "c": [measured(0.4), measured(0.6)]}
+    test = Criterion("power", value("a", "hf"), above=0.5, second=value(second, "hf"))
+    decided = Claim("c", (test, Criterion("power of b", value("b", "hf"), below=0.5))).decide(results)
+    # The first judge decides.
+    assert decided["verdict"] == "supported"
+    assert decided["tests"][0]["second_judge"]["verdict"] == verdict
+    assert "second_judge" not in decided["tests"][1]
+    assert decided.get("judges_disagree", False) is disagree
+    [row] = run_studies._verdicts({"name": "s", "claims": [decided]})
+    assert ("the two judges disagree" in row["number"]) is disagree
+    assert "by pixels and spectra" in row["number"]

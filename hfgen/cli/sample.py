@@ -38,9 +38,11 @@ def run(arguments: argparse.Namespace) -> None:
     at_least_one(arguments.n)
     pipeline, compute = open_model(arguments)
     if not pipeline.can_sample:
+        article, remedy = ("a", ", or pipe(condition=images)") if pipeline.translates else ("an", "")
+        needs = "a condition" if pipeline.translates else "a prior"
         raise ModelError(
-            f"model: {arguments.model} is a {pipeline.family}, which draws nothing without a condition; "
-            "use `hfgen reconstruct MODEL --data DATA`, or pipe(condition=images)"
+            f"model: {arguments.model} is {article} {pipeline.family}, which draws nothing without {needs}; "
+            f"use `hfgen reconstruct MODEL --data DATA`{remedy}"
         )
     generator = torch.Generator().manual_seed(arguments.seed)
     with making_images(arguments.model, pipeline, compute, "sample"):

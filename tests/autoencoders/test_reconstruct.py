@@ -73,6 +73,12 @@ def test_tiles_are_said_with_their_seams(shapes: Path, tmp_path: Path, capsys: p
     assert capsys.readouterr().out.startswith("tiles of 8 px change")
 
 
+def test_a_bare_autoencoder_draws_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    model = save("AutoencoderKL", tmp_path / "model")
+    assert main(["sample", str(model), "--out", str(tmp_path / "out.png")]) == 2
+    assert "is an autoencoder, which draws nothing without a prior; use `hfgen reconstruct" in capsys.readouterr().err
+
+
 def test_the_space_shows_models_of_any_class_at_one_resolution(shapes: Path, tmp_path: Path):
     from hfgen.space import views
     from hfgen.space.knobs import Knobs

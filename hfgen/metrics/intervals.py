@@ -242,11 +242,12 @@ def squared_distance_estimate(value: float, variance: float, chance: float, n: i
 
     Args:
         value: The estimate, sometimes negative.
-        variance: Its variance, estimated from first-order parts, which has that of chance twice in it.
+        variance: Its variance, estimated from first-order parts, which has that of chance twice in it. Where that
+            estimate varies little itself, the caller may take one off; elsewhere it would too often be too little.
         chance: Its variance for equal distributions.
         n: Images.
     """
-    slope = max(variance - 2 * chance, 0.0) / max(value, max(variance, chance) ** 0.5, _TINY)
+    slope = max(variance - chance, 0.0) / max(value, max(variance, chance) ** 0.5, _TINY)
     skew = _NORMAL_95**2 * slope / 2
     centre, reach = value + skew, (_NORMAL_95**2 * (chance + slope * max(value, 0.0)) + skew**2) ** 0.5
     return Estimate(value, min(centre - reach, value), max(centre + reach, value), n)

@@ -141,10 +141,9 @@ def _divergence(value: float, counts: Tensor, classes: Tensor) -> Estimate:
     ends = [part(torch.from_numpy(gammaincinv(drawn.numpy() + 0.5, end))) - part(drawn) for end in _ENDS]
     moves = torch.stack([*ends, torch.zeros_like(drawn)])
     bias = (int((drawn > 0).sum()) - 1) / (2 * size)
-    up, down = (
-        squared_distance_estimate(value - bias, float(most.square().sum()) / _NORMAL_95**2, bias / size, size)
-        for most in (moves.amax(0), moves.amin(0))
-    )
+    chance = bias / size
+    variances = (float(most.square().sum()) / _NORMAL_95**2 - chance for most in (moves.amax(0), moves.amin(0)))
+    up, down = (squared_distance_estimate(value - bias, max(each, chance), chance, size) for each in variances)
     return Estimate(value, min(max(down.low + bias, 0.0), value), up.high + bias, size)
 
 

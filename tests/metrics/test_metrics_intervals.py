@@ -82,9 +82,9 @@ def test_functions_of_means_have_the_bootstraps_intervals() -> None:
 
 def test_a_squared_distances_interval_is_that_of_the_inverted_test() -> None:
     found = squared_distance_estimate(5.0, 5.0, 1.0, 9)
-    # Both ends are 1.96 standard errors away, by the error at the end: 1 at 0, and .6 more for each unit.
+    # Both ends are 1.96 standard errors away, by the error at the end: 1 at 0, and .8 more for each unit.
     for end in (found.low, found.high):
-        assert (5 - end) ** 2 == pytest.approx(1.96**2 * (1 + 0.6 * end))
+        assert (5 - end) ** 2 == pytest.approx(1.96**2 * (1 + 0.8 * end))
     alone = squared_distance_estimate(-0.5, 1.0, 1.0, 9)
     assert (alone.low, alone.high) == pytest.approx((-2.46, 1.46))
     still = squared_distance_estimate(0.0, 0.0, 0.0, 9)

@@ -102,7 +102,7 @@ def test_nan_is_the_finding_of_a_diagnosis(
     document = DIAGNOSIS.read(out / "diagnosis.json")
     found = document["non_finite"][0]
     assert found["part"] == f"vae.{part}.conv_out" and found["image"] == "held-out image 0"
-    assert document["ranking"] == [{"cause": "non_finite", "score": 1.0, "of": "images"}]
+    assert document["ranking"] == [{"cause": "non_finite", "score": 1.0, "of": "images", "confidence": 1.0}]
     assert f"hold NaN or infinity, first held-out image 0: vae.{part}.conv_out gives it" in document["advice"][0]
     assert document["advice"][0] in capsys.readouterr().out
     # An encoder's fault leaves what the decoder draws to be looked at.

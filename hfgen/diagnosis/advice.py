@@ -172,9 +172,12 @@ def _bottleneck(facts: _Facts) -> str:
 
 
 def _unexplained(facts: _Facts) -> str:
+    share = f"{facts.cause('unexplained')} of the high-frequency power is missing"
+    if not facts.document.get("protocol", {}).get("refits", True):
+        return f"{share}, and nothing was tried to say why: `--refits` trains copies of the network for some steps."
     return (
-        f"{facts.cause('unexplained')} of the high-frequency power is missing and no intervention says why: neither "
-        "the latent's size nor the decoder's training was shown to be behind it. `--budget full` trains copies longer."
+        f"{share} and no intervention says why: neither the latent's size nor the decoder's training was shown to be "
+        "behind it. `--budget full` trains copies longer."
     )
 
 

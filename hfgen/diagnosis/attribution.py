@@ -122,9 +122,15 @@ def _causes(power: Mapping[str, float], kept: float, bounded: bool, intervened: 
     if power.keys() & set(_REACHED):
         found = _of_autoencoder(power, bounded)
     else:
-        found = {"generator" if intervened else "unexplained": 1 - last}
+        found = {"generator": 1 - last} if intervened else _as_it_is(power, last)
     scaled = {name: kept * share for name, share in found.items()}
     return {"data": 1 - kept, **scaled, "missing": 1 - kept * last}
+
+
+def _as_it_is(power: Mapping[str, float], last: float) -> dict[str, float]:
+    """Of an autoencoder on which nothing was tried: what its prior loses is known all the same."""
+    mean = power.get("mean", last)
+    return {"unexplained": 1 - mean, **({"prior": mean - last} if "prior_sample" in power else {})}
 
 
 def _of_autoencoder(power: Mapping[str, float], bounded: bool) -> dict[str, float]:

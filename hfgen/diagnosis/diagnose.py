@@ -94,8 +94,26 @@ def diagnose(
         raise SettingsError(f"budget: {budget!r} is unknown; choose {' or '.join(BUDGETS)}")
     other = None
     if against is not None:
-        options = {name: value for name, value in locals().items() if name not in ("model", "out", "against", "other")}
-        other = diagnose(against, out=out / "against", **options)
+        other = diagnose(
+            against,
+            data,
+            out=out / "against",
+            split=split,
+            budget=budget,
+            n=n,
+            seed=seed,
+            small_images=small_images,
+            skip_damaged=skip_damaged,
+            image_column=image_column,
+            label_column=label_column,
+            config_name=config_name,
+            extractor=extractor,
+            resolution=resolution,
+            variant=variant,
+            refits=refits,
+            device=device,
+            dtype=dtype,
+        )
     compute = choose(device, dtype)
     choose_n(data, split, n, fewest=_FEWEST, extractor=extractor, config_name=config_name)
     pipeline, folder = open_model(model, variant=variant, resolution=resolution)

@@ -56,8 +56,11 @@ def _faults(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     if modes > 0:
         # Which kinds are missing says more than how many images.
         found = [each for each in found if each["name"] != "coverage" or each["share"] > 2 * modes]
-    once = {each["name"]: each for each in reversed(found)}
-    return sorted(once.values(), key=lambda each: -min(_UNSHARED if each["share"] is None else each["share"], 1.0))
+    once = {each["name"]: each for each in found}
+    # Of shares that are alike the earlier gate's comes first: what follows may follow from it.
+    return sorted(
+        once.values(), key=lambda each: -round(min(_UNSHARED if each["share"] is None else each["share"], 1), 1)
+    )
 
 
 def _warnings(document: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -220,6 +220,8 @@ def test_below_the_bound_of_its_size_nothing_is_put_down_to_it():
 def test_without_interventions_all_is_unexplained():
     found = values(attribute(powers(mean=0.4), 1.0, seed=0, intervened=False))
     assert found == pytest.approx({"data": 0, "unexplained": 0.6, "missing": 0.6})
+    found = values(attribute(powers(mean=0.4, prior_sample=0.1), 1.0, seed=0, intervened=False))
+    assert found == pytest.approx({"data": 0, "unexplained": 0.6, "prior": 0.3, "missing": 0.9})
 
 
 def test_the_largest_cause_leads_in_most_resamples_and_a_tie_in_half():

@@ -35,11 +35,15 @@ class Plan(NamedTuple):
 
 def make_plan(pipeline: ImagePipeline, budget: Budget, refits: bool | None) -> Plan:
     """By the model's size, unless `refits` says so."""
-    large = pipeline.parameter_count >= LARGE_PARAMETERS or pipeline.sample_size >= LARGE_SIDE
+    large = _is_large(pipeline)
     chosen = not large if refits is None else refits
     if chosen and codec_of(pipeline) is None and refits:
         raise SettingsError("refits: this model has no autoencoder that could be refit; leave it out")
     return Plan(chosen, budget.images if not large else LARGE_IMAGES)
+
+
+def _is_large(pipeline: ImagePipeline) -> bool:
+    return pipeline.parameter_count >= LARGE_PARAMETERS or pipeline.sample_size >= LARGE_SIDE
 
 
 def announce(pipeline: ImagePipeline, plan: Plan, budget: Budget, inputs: Tensor) -> str:
@@ -55,7 +59,7 @@ def announce(pipeline: ImagePipeline, plan: Plan, budget: Budget, inputs: Tensor
             f"{_REFITS} refits of {budget.refit_steps} steps",
         ]
     elif codec_of(pipeline) is not None:
-        work.append("no refits (a large model: --refits asks for them)")
+        work.append("no refits (a large model: --refits asks for them)" if _is_large(pipeline) else "no refits")
     seconds = passes * image
     long = f"{math.ceil(seconds / 60)} minutes" if seconds > 90 else f"{max(10, 10 * math.ceil(seconds / 10))} seconds"
     return f"diagnose: {', '.join(work)}; about {long} here, beside the judge's own training"

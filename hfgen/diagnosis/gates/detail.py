@@ -14,7 +14,7 @@ from hfgen.metrics import Estimate
 from hfgen.metrics.intervals import bootstrap_of_means
 from hfgen.metrics.spectrum import transform
 
-_SHARP = 0.7
+_SHARP, _COUNTS = 0.7, 0.1
 _HIGH_POWER = "high-frequency power"
 
 
@@ -24,7 +24,7 @@ def detail(context: Context) -> Iterator[Finding]:
         return
     faults = [found for found in context.found if found.severity in ("fault", "warning")]
     noise = sum(found.share or 0.0 for found in faults if found.name == "noise")
-    pattern = any(found.name == "pattern" for found in faults)
+    pattern = any(found.name == "pattern" and (found.share or 0.0) > _COUNTS for found in faults)
     powers = _powers(context, pattern)
     if float(powers[:, 0].mean()) <= 0 or float(powers[:, 1].mean()) <= 0:
         return

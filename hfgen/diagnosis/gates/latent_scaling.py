@@ -15,6 +15,7 @@ from hfgen.metrics.intervals import bootstrap_of_means
 
 _FAULT, _WARNING = 1.0, 0.5
 _OFF_CENTRE = 0.5
+_LARGEST = 1e6
 
 
 def scaling(context: Context) -> Iterator[Finding]:
@@ -36,13 +37,15 @@ def scaling(context: Context) -> Iterator[Finding]:
         return torch.stack([deviation.log2().abs(), deviation, off], 1)
 
     octaves, deviation, off = bootstrap_of_means(moments, statistic, seed=context.seed)
+    # A model with a prior of its own draws latents as they are.
+    alone = not getattr(context.pipeline, "can_sample", False)
     factor = float(setting(network, "scaling_factor") or 1.0)
     yield check(
         "scaling_factor",
         octaves,
         "how many times the deviation of the scaled latents must be doubled or halved to be 1",
         warning=_WARNING,
-        fault=_FAULT,
+        fault=_FAULT if alone else 2 * _LARGEST,
         text=f"Scaled by the config's factor {factor:g}, latents have a deviation of {deviation.value:.2g} instead of "
         "1: a diffusion model on them trains and samples badly.",
         remedy=_command(context.model, network, factor / deviation.value),
@@ -53,7 +56,7 @@ def scaling(context: Context) -> Iterator[Finding]:
             off,
             "how far the channels' means lie from 0 after the config's shift, in deviations",
             warning=_OFF_CENTRE,
-            fault=2 * _OFF_CENTRE,
+            fault=2 * _OFF_CENTRE if alone else 2 * _LARGEST,
             text="The config's shift (latents_mean or shift_factor) doesn't centre the latents.",
             remedy="set latents_mean in the autoencoder's config.json to the means of its latents",
         )

@@ -25,9 +25,10 @@ def floor(context: Context) -> Iterator[Finding]:
     except UserError:
         return  # Too few training images for so many numbers: nothing is known.
     band = context.high
+    crisp = band is not None and band.power.low > _GOOD
     # Detail that is made up may double the least squared error and be right (Blau & Michaeli 2018).
-    allowed = _INVENTED if band is not None and band.gain.high < _CALIBRATED else 0.0
-    good = band is not None and band.coherence.low > _GOOD
+    allowed = _INVENTED if crisp and band is not None and band.gain.high < _CALIBRATED else 0.0
+    good = crisp and band is not None and band.coherence.low > _GOOD
     errors = squared_error(to_float(reached.images), context.inputs)
     share = removed(context.errors.clamp_min(1e-12), errors, context.seed)
     yield check(

@@ -72,7 +72,7 @@ class Document:
 
 
 RECORD = Document("record", "evaluate", version=2)
-DIAGNOSIS = Document("diagnosis", "diagnose")
+DIAGNOSIS = Document("diagnosis", "diagnose", version=2)
 STUDY = Document("study", "study")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from hfgen.diagnosis.data_quality import DataQuality, compressed
 from hfgen.metrics import Estimate, calibration
 from hfgen.reporting.numbers import number, overlap, percent
 
@@ -16,7 +15,6 @@ WORTH_NAMING = 0.1
 """A cause of a smaller share isn't advised on."""
 
 _VARIETY, _TELLING = 0.15, 0.5
-_USED = 0.5
 
 
 def rank(document: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -25,13 +23,14 @@ def rank(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     Causes of blur by the share of the high-frequency power that is missing by them. After them, or before them where
     images are sharp, what needn't be smooth: the `prior` by the share of the samples' KID that a fitted density saves,
     where their intervals are apart, and `modes` by the share of the real images whose class or cluster is left out,
-    unless half of the power is missing: what blurred images show can't be told.
+    unless half of the power is missing: what blurred images show can't be told. What no cause was found for comes last,
+    as `unexplained`.
     """
     if document.get("non_finite"):
         return [_Cause("non_finite", 1.0, "images")._asdict()]
     causes = {name: Estimate(**entry) for name, entry in document["causes"].items()}
     missing = causes.pop("missing").value
-    causes.pop("left_over", None)
+    unexplained = causes.pop("unexplained", None)
     scores = {name: estimate.value for name, estimate in causes.items() if estimate.low > 0}
     blurred = missing > SHARP
     if not blurred:
@@ -48,6 +47,8 @@ def rank(document: Mapping[str, Any]) -> list[dict[str, Any]]:
         for cause in sorted(group, key=lambda cause: -cause.score):
             if cause.score > WORTH_NAMING:
                 named.setdefault(cause.cause, cause)
+    if blurred and unexplained is not None and unexplained.low > 0 and unexplained.value > WORTH_NAMING:
+        named["unexplained"] = _Cause("unexplained", unexplained.value, "high-frequency power")
     found = list(named.values()) or [_Cause("sharp" if abs(missing) <= SHARP else "unknown", 1.0, "images")]
     return [cause._asdict() for cause in found]
 
@@ -87,11 +88,7 @@ def advise(document: Mapping[str, Any]) -> list[str]:
     return [
         *sentences,
         *_averaging(facts),
-        *_left_over(facts),
-        *_codebook(facts),
-        *_copies(facts),
         *_precision(facts),
-        *_blocks(facts),
     ]
 
 
@@ -148,6 +145,7 @@ _NAMES = {
     "generator": "the generator",
     "prior": "the prior that latents are drawn from",
     "modes": "missing kinds of images",
+    "unexplained": "not found by these interventions",
     "unknown": "not found by these interventions",
     "sharp": "none",
 }
@@ -166,9 +164,20 @@ def _bottleneck(facts: _Facts) -> str:
     numbers = facts.latent.get("numbers")
     size = f" of {numbers} numbers" if numbers else ""
     return (
-        f"{facts.cause('bottleneck')} of the high-frequency power passes the latent{size} under no intervention, nor "
-        "as many principal components: raise --model.latent_channels or --model.latent_size (recipe vae-spatial-*), or "
-        "accept invented detail: an adversarial term (recipe vaegan-*)."
+        f"At most {facts.cause('bottleneck')} of the high-frequency power is lost in the latent{size}: no intervention "
+        "brings it back, and as many principal components carry less. Raise --model.latent_channels or "
+        "--model.latent_size (recipe vae-spatial-*), or accept invented detail: an adversarial term (recipe vaegan-*). "
+        "A network that learns longer may yet bring a part of it."
+    )
+
+
+def _unexplained(facts: _Facts) -> str:
+    share = f"{facts.cause('unexplained')} of the high-frequency power is missing"
+    if not facts.document.get("protocol", {}).get("refits", True):
+        return f"{share}, and nothing was tried to say why: `--refits` trains copies of the network for some steps."
+    return (
+        f"{share} and no intervention says why: neither the latent's size nor the decoder's training was shown to be "
+        "behind it. `--budget full` trains copies longer."
     )
 
 
@@ -221,12 +230,28 @@ def _generator(facts: _Facts) -> str:
 
 
 def _prior(facts: _Facts) -> str:
-    own, fitted = (number(Estimate(**facts.chain[name]["kid"])) for name in ("prior_sample", "fitted_density"))
+    share = f"{facts.cause('prior')} of the high-frequency power is lost in drawing latents. " if _lost(facts) else ""
+    if not {"prior_sample", "fitted_density"} <= facts.chain.keys():
+        return (
+            f"{share}The latents that are drawn aren't those that the decoder was trained on: train the prior longer."
+        )
+    own, fitted = (Estimate(**facts.chain[name]["kid"]) for name in ("prior_sample", "fitted_density"))
+    if not overlap(own, fitted) and fitted.value < own.value:
+        return (
+            f"{share}Samples of the model's own prior have a KID of {number(own)}, of a density fitted to its latents "
+            f"{number(fitted)}: the latents that it draws aren't those that its decoder was trained on. Set "
+            "--model.prior mixture (for a published model, fit a LatentPrior to its latents); for codes, train the "
+            "prior longer."
+        )
     return (
-        f"Samples of the model's own prior have a KID of {own}, of a density fitted to its latents {fitted}: the "
-        "latents that it draws aren't those that its decoder was trained on. Set --model.prior mixture (for a "
-        "published model, fit a LatentPrior to its latents); for codes, train the prior longer (--model.prior_begin)."
+        f"{share}A mixture of Gaussians fitted to its latents does no better (KID {number(fitted)}, its own prior "
+        f"{number(own)}): so many numbers that depend on each other need a prior that is a network, as a VQ-VAE or a "
+        "latent diffusion model has; or take fewer latent numbers."
     )
+
+
+def _lost(facts: _Facts) -> bool:
+    return "prior" in facts.causes and facts.causes["prior"].value > WORTH_NAMING
 
 
 def _modes(facts: _Facts) -> str:
@@ -253,6 +278,7 @@ _ADVICE: dict[str, Callable[[_Facts], str]] = {
     "generator": _generator,
     "prior": _prior,
     "modes": _modes,
+    "unexplained": _unexplained,
 }
 
 
@@ -283,35 +309,6 @@ def _averaging(facts: _Facts) -> list[str]:
     return [f"The gain of the high frequencies is {number(gain)}: {_OF_GAIN[found]}{back}."]
 
 
-def _left_over(facts: _Facts) -> list[str]:
-    rest = facts.causes.get("left_over")
-    if rest is None or abs(rest.value) <= WORTH_NAMING:
-        return []
-    return [f"{percent(rest)} lies between reconstructions and draws of the fitted density, and has no cause here."]
-
-
-def _codebook(facts: _Facts) -> list[str]:
-    if "codebook_usage" not in facts.latent:
-        return []
-    usage = Estimate(**facts.latent["codebook_usage"])
-    if usage.high >= _USED:
-        return []
-    return [f"Only {percent(usage)} of the codes occur: lower --model.codes or --model.codebook_decay."]
-
-
-def _copies(facts: _Facts) -> list[str]:
-    found = []
-    if "duplicates" in facts.variety:
-        share = Estimate(**facts.variety["duplicates"])
-        if share.low > 0.1:
-            found.append(f"{percent(share)} of the samples are near-duplicates of others (1 % of real images are).")
-    if "training_distance" in facts.variety:
-        ratio = Estimate(**facts.variety["training_distance"])
-        if ratio.high < 0.5:
-            found.append(f"Samples lie at {number(ratio)} of new images' distance from training images: copies.")
-    return found
-
-
 def _precision(facts: _Facts) -> list[str]:
     if "low_precision" not in facts.chain:
         return []
@@ -320,13 +317,3 @@ def _precision(facts: _Facts) -> list[str]:
     if overlap(exact, low):
         return []
     return [f"Decoding in bf16 changes the high-frequency power from {percent(exact)} to {percent(low)}: use fp32."]
-
-
-def _blocks(facts: _Facts) -> list[str]:
-    quality = DataQuality(**facts.document["data_quality"])
-    if not compressed(quality):
-        return []
-    return [
-        f"Neighbours differ {quality.jpeg:.1f} times as much across the borders of 8 x 8 blocks as within: the data "
-        "was compressed as JPEG, whose lost detail no model can learn; take originals, or a higher quality."
-    ]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hfgen.autoencoders import Autoencoder
 from hfgen.diagnosis import interventions as intervene
+from hfgen.diagnosis.bounds import bound
 from hfgen.diagnosis.budgets import Budget
 from hfgen.diagnosis.refits import Condition, refit
 from hfgen.evaluation.passes import generate, reconstruct
@@ -33,10 +34,11 @@ Make = Callable[[slice], Tensor]
 
 
 class Chain(NamedTuple):
-    """What could be made, and by stage why what is missing couldn't."""
+    """What could be made, by stage why what is missing couldn't, and whether it was intervened on at all."""
 
     stages: Stages
     failed: dict[str, NonFinite]
+    intervened: bool = True
 
     @property
     def broken(self) -> dict[str, NonFinite]:
@@ -45,7 +47,14 @@ class Chain(NamedTuple):
 
 
 def make_stages(
-    pipeline: ImagePipeline, inputs: Tensor, training: Callable[[], Tensor], budget: Budget, seed: int, folder: Path
+    pipeline: ImagePipeline,
+    inputs: Tensor,
+    training: Callable[[], Tensor],
+    budget: Budget,
+    seed: int,
+    folder: Path,
+    *,
+    refits: bool = True,
 ) -> Chain:
     """Every intervention that the pipeline allows; what `folder` holds already isn't made again.
 
@@ -58,9 +67,10 @@ def make_stages(
         budget: Of steps.
         seed: Of every draw.
         folder: For the results of single steps.
+        refits: Whether copies of the network learn and latents are optimised, which takes hours of a large one.
     """
     count, batch = len(inputs), max(1, min(budget.batch, _PIXELS // inputs.shape[-1] ** 2))
-    chain, network = Chain({}, {}), codec_of(pipeline)
+    chain, network = Chain({}, {}, refits), codec_of(pipeline)
 
     def step(name: str, make: Make, size: int) -> None:
         try:
@@ -81,10 +91,14 @@ def make_stages(
         step("prior_sample", lambda rows: generate(pipeline, seeds[rows], rows.start), batch)
     if chain.failed:
         return chain
-    if network is not None:
-        for name, make in _of_latents(network, inputs, training, budget, seed, batch).items():
+    if network is not None and not refits:
+        for name, make in _as_they_are(network, inputs, seed).items():
             step(name, make, batch)
-        step("linear", lambda _: intervene.from_components(network, training(), inputs, seed), count)
+        return chain
+    if network is not None:
+        for name, make in _of_latents(network, inputs, budget, seed, batch).items():
+            step(name, make, batch)
+        step("linear", lambda _: _at_least(network, training(), inputs, seed), count)
         for condition in _CONDITIONS:
             step(condition, _refitted(network, inputs, training, condition, budget, seed, batch), count)
     if network is not None and pipeline.can_sample:
@@ -109,22 +123,34 @@ def _step(folder: Path, count: int, name: str, make: Make, batch: int) -> Tensor
     return found["images"]
 
 
-def _of_latents(
-    network: Autoencoder, inputs: Tensor, training: Callable[[], Tensor], budget: Budget, seed: int, batch: int
-) -> dict[str, Make]:
+def _at_least(network: Autoencoder, training: Tensor, inputs: Tensor, seed: int) -> Tensor:
+    """What the latent's numbers, or the bits of its codes, carry at least."""
+    if network.traits.quantised:
+        return bound(network, training, inputs, seed).images
+    return intervene.from_components(network, training, inputs, seed)
+
+
+def _as_they_are(network: Autoencoder, inputs: Tensor, seed: int) -> dict[str, Make]:
+    """Stages that cost one pass through the network."""
+    made: dict[str, Make] = {"low_precision": lambda rows: intervene.from_low_precision(network, inputs[rows])}
+    if network.traits.gaussian:
+        made["posterior_sample"] = lambda rows: intervene.from_samples(
+            network, inputs[rows], derive_seed("posterior", seed, rows.start)
+        )
+    return made
+
+
+def _of_latents(network: Autoencoder, inputs: Tensor, budget: Budget, seed: int, batch: int) -> dict[str, Make]:
     """The stages that decode some latent of each image with the network as it is."""
     made: dict[str, Make] = {
         "best": lambda rows: intervene.best_latents(network, inputs[rows], budget.latent_steps),
-        "low_precision": lambda rows: intervene.from_low_precision(network, inputs[rows]),
+        **_as_they_are(network, inputs, seed),
     }
     if network.traits.quantised:
         made["unquantised"] = lambda rows: intervene.from_unquantised(network, inputs[rows])
     known = intervene.posterior(network, inputs[:_POSTERIORS], batch, seed)
     if known is not None:
         made["inferred"] = lambda rows: intervene.inferred(network, inputs[rows], known, budget.latent_steps)
-        made["posterior_sample"] = lambda rows: intervene.from_samples(
-            network, inputs[rows], derive_seed("posterior", seed, rows.start)
-        )
     return made
 
 

@@ -1,8 +1,9 @@
-"""MODEL and DATA -> diagnosis.json, waterfall.png and the advice in words."""
+"""MODEL and DATA -> diagnosis.json, report.html, waterfall.png and the advice in words."""
 
 from __future__ import annotations
 
-from functools import cache, partial
+import logging
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -14,30 +15,26 @@ from hfgen import metrics
 from hfgen.data import batch_indices, open_store
 from hfgen.data_options import SmallImages
 from hfgen.devices import choose
-from hfgen.diagnosis.advice import advise, rank
-from hfgen.diagnosis.attribution import PAIRED, attribute
+from hfgen.diagnosis.against import compare
 from hfgen.diagnosis.budgets import BUDGETS
-from hfgen.diagnosis.chain import Chain, Stages, make_stages
-from hfgen.diagnosis.data_quality import data_quality
+from hfgen.diagnosis.chain import Chain, make_stages
+from hfgen.diagnosis.description import describe
 from hfgen.diagnosis.figure import missing_gallery, waterfall
-from hfgen.diagnosis.variety import Variety, variety
+from hfgen.diagnosis.plan import announce, make_plan
+from hfgen.diagnosis.verdict_page import render
 from hfgen.documents import DIAGNOSIS
 from hfgen.errors import DataError, SettingsError
 from hfgen.evaluation.held_out import HeldOut, choose_n, held_out_images
-from hfgen.evaluation.passes import encode
-from hfgen.evaluation.set_metrics import baseline
 from hfgen.evaluation.workspace import workspace
-from hfgen.files import folder_state, write_bytes
+from hfgen.files import folder_state, write_bytes, write_text
 from hfgen.images import write_png
-from hfgen.metrics import Estimate
-from hfgen.pipelines import ImagePipeline
 from hfgen.pipelines.loading import open_model
 from hfgen.reporting.charts import encode as encode_picture
 
 _MOST_TRAINING, _TRAINING_PIXELS = 4096, 2**26
 _FEWEST = 20
-_BANDS = ("low", "middle", "high")
-_LOW = "low_precision"
+
+logger = logging.getLogger("hfgen")
 
 
 def diagnose(
@@ -57,6 +54,8 @@ def diagnose(
     extractor: str = "embedded",
     resolution: int | None = None,
     variant: str | None = None,
+    refits: bool | None = None,
+    against: str | Path | None = None,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
 ) -> dict[str, Any]:
@@ -68,7 +67,7 @@ def diagnose(
     Args:
         model: Whatever `hfgen.load` opens.
         data: Images like those that it was trained on.
-        out: Folder for diagnosis.json, waterfall.png and, where groups of images are missing, missing.png.
+        out: Folder for diagnosis.json, report.html, waterfall.png and, where groups are missing, missing.png.
         split: Of the held-out images.
         budget: `small` or `full`; see `hfgen.diagnosis.budgets`.
         n: Held-out images; the budget's by default, or all where there are fewer; at least 20.
@@ -81,6 +80,9 @@ def diagnose(
         extractor: See `evaluate`.
         resolution: See `hfgen.load`.
         variant: See `hfgen.load`.
+        refits: Whether copies of the network are trained and latents optimised; None: of a model below 20 million
+            parameters and 256 pixels. Of a larger one, at most 32 images are looked at by default.
+        against: Another model, diagnosed on the same images into `out`/against: `against` says why they differ.
         device: See `evaluate`.
         dtype: See `evaluate`; refits are fp32, and one stage is bf16 anyway.
 
@@ -90,12 +92,34 @@ def diagnose(
     """
     if budget not in BUDGETS:
         raise SettingsError(f"budget: {budget!r} is unknown; choose {' or '.join(BUDGETS)}")
+    other = None
+    if against is not None:
+        other = diagnose(
+            against,
+            data,
+            out=out / "against",
+            split=split,
+            budget=budget,
+            n=n,
+            seed=seed,
+            small_images=small_images,
+            skip_damaged=skip_damaged,
+            image_column=image_column,
+            label_column=label_column,
+            config_name=config_name,
+            extractor=extractor,
+            resolution=resolution,
+            variant=variant,
+            refits=refits,
+            device=device,
+            dtype=dtype,
+        )
     compute = choose(device, dtype)
-    most = BUDGETS[budget].images
-    choose_n(data, split, n, fewest=_FEWEST, most=most, extractor=extractor, config_name=config_name)
+    choose_n(data, split, n, fewest=_FEWEST, extractor=extractor, config_name=config_name)
     pipeline, folder = open_model(model, variant=variant, resolution=resolution)
     pipeline = compute.place(pipeline)
     pipeline.set_progress_bar_config(disable=True)
+    plan = make_plan(pipeline, BUDGETS[budget], refits)
     settings: dict[str, Any] = {
         "resolution": pipeline.sample_size,
         "channels": pipeline.channels,
@@ -108,7 +132,7 @@ def diagnose(
     }
     with metrics.measuring(compute):
         real = held_out_images(
-            data, split=split, n=n, most=most, seed=seed, extractor=extractor, device=compute.device, **settings
+            data, split=split, n=n, most=plan.images, seed=seed, extractor=extractor, device=compute.device, **settings
         )
         count = len(real.images)
         # Of fewer, some resample would hold none, and shares of no power aren't defined.
@@ -124,6 +148,7 @@ def diagnose(
             "protocol": {
                 "seed": seed,
                 "budget": {"name": budget, **BUDGETS[budget]._asdict()},
+                "refits": plan.refits,
                 "extractor": real.extractor.facts(),
                 "versions": {name: version(name) for name in ("hfgen", "torch", "diffusers")},
                 **compute.facts(),
@@ -136,134 +161,26 @@ def diagnose(
             most = max(_FEWEST, min(_MOST_TRAINING, _TRAINING_PIXELS // real.images[0].numel(), len(store)))
             return store.gather(batch_indices(len(store), 0, min(most, len(store)), seed))[:, : store.channels]
 
+        logger.info(announce(pipeline, plan, BUDGETS[budget], real.inputs))
         with workspace(out, {**facts, "weights": folder_state(folder)}) as partial_results:
-            chain = make_stages(pipeline, real.inputs, training, BUDGETS[budget], seed, partial_results)
-            document = {**facts, **describe(pipeline, real, chain, seed)}
-            (out / "waterfall.png").unlink(missing_ok=True)
-            (out / "missing.png").unlink(missing_ok=True)
-            if document["causes"]:
-                write_bytes(out / "waterfall.png", encode_picture(waterfall(document)))
-            if document["variety"] and document["variety"]["missing"]:
-                write_png(out / "missing.png", missing_gallery(document, real.images))
-            DIAGNOSIS.write(out / "diagnosis.json", document)
+            chain = make_stages(
+                pipeline, real.inputs, training, BUDGETS[budget], seed, partial_results, refits=plan.refits
+            )
+            document = {**facts, **describe(pipeline, real, chain, training, facts)}
+            if other is not None:
+                document["against"] = compare(document, other)
+            _write(document, real, chain, out)
         return document
 
 
-def describe(pipeline: ImagePipeline, real: HeldOut, chain: Chain, seed: int) -> dict[str, Any]:
-    """The numbers of a diagnosis, from the images of its stages.
-
-    Of a model that gives NaN or infinity as it is, that is the finding, and no cause of blur is looked for.
-    """
-    found, stages = metrics.Collector(), chain.stages
-    spectra = {name: metrics.power_spectrum(images, real.window) for name, images in stages.items()}
-    quality = data_quality(real.images)
-    causes: dict[str, Estimate] = {}
-    if not chain.broken:
-        powers = {name: spectrum.high for name, spectrum in spectra.items() if name not in ("inversion", _LOW)}
-        causes = attribute({"real": real.spectrum.high, **powers}, quality.kept, seed=seed)
-    known = baseline(real).estimates
-    seen = variety(real, stages["prior_sample"], seed, found) if "prior_sample" in stages else None
-    document: dict[str, Any] = {
-        "chain": [_link(real, name, stages[name], spectra[name], seed, found) for name in stages],
-        "causes": {name: estimate.as_dict() for name, estimate in causes.items()},
-        **_averaging(real, stages, seed, found),
-        "data_quality": quality._asdict(),
-        "latent": _latent(pipeline, real, seed, found) if not chain.broken else _sizes(pipeline),
-        "variety": _as_json(seen, real) if seen else None,
-        "baseline": {
-            name: known[name].as_dict() for name in ("kid", "coverage", "precision", "recall") if name in known
-        },
-        "kid_of_blur": metrics.kid_of_blur(real.extractor, real.features, real.others),
-        "non_finite": [
-            {"stage": name, "part": error.part, "image": f"{error.what} {error.number}", "reason": error.reason}
-            for name, error in chain.broken.items()
-        ],
-    }
-    failed = [
-        f"{name}: left out ({error.part} gives NaN or infinity)"
-        for name, error in chain.failed.items()
-        if name not in chain.broken
-    ]
-    document["notes"] = [*real.notes, *failed, *found.notes]
-    document["ranking"] = rank(document)
-    return {**document, "advice": advise(document)}
-
-
-def _link(
-    real: HeldOut, name: str, images: Tensor, spectrum: metrics.PowerSpectrum, seed: int, found: metrics.Collector
-) -> dict[str, Any]:
-    """Power by band relative to real, KID and, of pairs, PSNR; each where it is defined."""
-    paired = name in PAIRED or name in ("inversion", _LOW)
-    power = {}
-    for band in _BANDS:
-        pair = getattr(spectrum, band), getattr(real.spectrum, band)
-        ratio = partial(metrics.bootstrap_ratio, *pair, seed=seed, paired=paired)
-        if estimate := found.attempt(f"{name}, power of the {band} band", ratio):
-            power[band] = estimate.as_dict()
-    link: dict[str, Any] = {"stage": name, "power": power}
-    features = real.extractor.features(images)
-    if kid := found.attempt(f"{name}, kid", lambda: metrics.kernel_distance_interval(real.features, features)):
-        link["kid"] = kid.as_dict()
-    if paired:
-        link["psnr"] = metrics.bootstrap_mean(metrics.capped_psnr(real.images, images), seed=seed).as_dict()
-    return link
-
-
-def _averaging(real: HeldOut, stages: Stages, seed: int, found: metrics.Collector) -> dict[str, Any]:
-    """Gain, coherence and power by band at the reconstruction, and the averaging identity, which follows from them.
-
-    From posterior samples where there are any, of which a conditional mean has a gain of 1.
-    """
-    images = stages.get("posterior_sample", stages.get("mean"))
-    if images is None or torch.equal(images, real.images):
-        return {"identity": None, "bands": None}
-    measures = metrics.band_measures(real.images, images, real.window)
-    identity = found.attempt("identity", lambda: measures.averaging_identity().estimates(seed=seed))
-
-    def by_band() -> dict[str, Estimate]:
-        bands = measures.estimates(seed=seed).items()
-        return {f"{name}.{kind}": estimate for name, band in bands for kind, estimate in band._asdict().items()}
-
-    bands: dict[str, dict[str, Any]] = {}
-    for path, estimate in (found.attempt("gain", by_band) or {}).items():
-        name, _, kind = path.partition(".")
-        bands.setdefault(name, {})[kind] = estimate.as_dict()
-    return {
-        "identity": {name: estimate.as_dict() for name, estimate in identity.items()} if identity else None,
-        "bands": bands or None,
-    }
-
-
-def _latent(pipeline: ImagePipeline, real: HeldOut, seed: int, found: metrics.Collector) -> dict[str, Any]:
-    """How large the latent is, and how much of it is used."""
-    encoded = encode(pipeline, real.inputs)
-    use = metrics.Collector("latent: ")
-    if "rate_bits" in encoded:
-        use.add("rate_bits", lambda: metrics.bootstrap_mean(encoded["rate_bits"].double(), seed=seed))
-        use.add("active_units", lambda: metrics.active_units_interval(encoded["posterior_mean"]))
-    size = pipeline.codebook_size
-    if "codes" in encoded and size:
-        use.add("codebook", lambda: _codebook(encoded["codes"], size))
-    found.notes += use.notes
-    numbers = encoded["posterior_mean"].shape[1] if "posterior_mean" in encoded else None
-    codes = {"codes_per_image": encoded["codes"].shape[1]} if "codes" in encoded else {}
-    estimates = {name: estimate.as_dict() for name, estimate in use.estimates.items()}
-    return {**_sizes(pipeline), "numbers": numbers, **codes, **estimates}
-
-
-def _codebook(codes: Tensor, size: int) -> dict[str, Estimate]:
-    use = metrics.codebook_use(codes, size)
-    return {"codebook_perplexity": use.perplexity, "codebook_usage": use.usage}
-
-
-def _sizes(pipeline: ImagePipeline) -> dict[str, Any]:
-    return {"numbers": None, "codebook_size": pipeline.codebook_size}
-
-
-def _as_json(found: Variety, real: HeldOut) -> dict[str, Any]:
-    missing = [
-        {"name": group.name, "real": group.real, "drawn": group.drawn.as_dict(), "members": group.members}
-        for group in found.missing
-    ]
-    estimates = {name: estimate.as_dict() for name, estimate in found.estimates.items()}
-    return {**estimates, "kind": found.kind, "missing_share": found.share, "missing": missing}
+def _write(document: dict[str, Any], real: HeldOut, chain: Chain, out: Path) -> None:
+    """The pictures and the page, then the document that names them."""
+    for name in ("waterfall.png", "missing.png"):
+        (out / name).unlink(missing_ok=True)
+    figure = encode_picture(waterfall(document)) if document["causes"] else None
+    if figure is not None:
+        write_bytes(out / "waterfall.png", figure)
+    if document["variety"] and document["variety"]["missing"]:
+        write_png(out / "missing.png", missing_gallery(document, real.images))
+    write_text(out / "report.html", render(document, real.images, chain.stages, real.window, figure))
+    DIAGNOSIS.write(out / "diagnosis.json", document)

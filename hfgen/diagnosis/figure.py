@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours: power that is lost, power that comes back, and power that is there.
 _LOST, _GAINED, _THERE = "#D55E00", "#56B4E9", "#0072B2"
-_ORDER = ("data", "bottleneck", "network", "encoder", "noise", "codes", "decoder", "generator", "left_over", "prior")
+_ORDER = ("data", "bottleneck", "network", "encoder", "noise", "codes", "decoder", "generator", "unexplained", "prior")
 _LABELS = {
     "data": "data itself blurred",
     "bottleneck": "bottleneck (latent's size)",
@@ -26,7 +26,7 @@ _LABELS = {
     "codes": "quantisation",
     "decoder": "under-trained decoder",
     "generator": "generator",
-    "left_over": "left over",
+    "unexplained": "unexplained",
     "prior": "prior mismatch",
 }
 

@@ -102,7 +102,7 @@ def test_nan_is_the_finding_of_a_diagnosis(
     document = DIAGNOSIS.read(out / "diagnosis.json")
     found = document["non_finite"][0]
     assert found["part"] == f"vae.{part}.conv_out" and found["image"] == "held-out image 0"
-    assert document["ranking"] == [{"cause": "non_finite", "score": 1.0, "of": "images"}]
+    assert document["ranking"] == [{"cause": "non_finite", "score": 1.0, "of": "images", "confidence": 1.0}]
     assert f"hold NaN or infinity, first held-out image 0: vae.{part}.conv_out gives it" in document["advice"][0]
     assert document["advice"][0] in capsys.readouterr().out
     # An encoder's fault leaves what the decoder draws to be looked at.
@@ -139,3 +139,47 @@ def test_images_without_detail_are_refused_before_the_work(vae: Path, tmp_path: 
     with pytest.raises(UserError, match=r"data: 0 of the 24 images have power above .25 cycles/pixel"):
         diagnose(vae, str(tmp_path / "flat"), out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_without_refits_two_checkpoints_are_held_against_each_other(
+    vae: Path, glyph_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    import hfgen
+
+    pipeline = hfgen.load(vae)
+    pipeline.vae.decoder.conv_out.weight.data.zero_()
+    pipeline.save_pretrained(tmp_path / "flat")
+    out, words = tmp_path / "out", ["--no-refits", "--json", "--n=24", f"--against={tmp_path / 'flat'}"]
+    assert main(["diagnose", str(vae), f"--data={glyph_folder}", f"--out={out}", *words]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document == DIAGNOSIS.read(out / "diagnosis.json")
+    assert {link["stage"] for link in document["chain"]} == RECONSTRUCTED | {
+        "prior_sample",
+        "low_precision",
+        "posterior_sample",
+    }
+    assert set(document["causes"]) == {"data", "unexplained", "prior", "missing"}
+    assert document["against"]["model"].endswith("flat")
+    assert any("Only the other has this" in text for text in document["against"]["sentences"])
+    other = DIAGNOSIS.read(out / "against" / "diagnosis.json")
+    assert other["verdict"]["cause"] == "constant" and "no number depends on the image" in other["verdict"]["sentence"]
+    page = (out / "report.html").read_text()
+    assert "Only the other has this" in page and "http" not in page.replace("http-equiv", "")
+
+
+def test_what_to_change_is_a_command_with_the_runs_own_settings(vae: Path, tmp_path: Path):
+    from hfgen.configs import load_config
+    from hfgen.diagnosis.commands import command
+
+    said = command("noise", str(vae), "glyphs", "vae")
+    assert said is not None and said.startswith("hfgen train vae-glyphs --data glyphs ")
+    words = said.split()[3:]
+    settings = [f"{name}={value}" for name, value in zip(words[::2], words[1::2], strict=True) if name != "--out"]
+    config = load_config("vae-glyphs", settings).as_dict()
+    own = json.loads((vae / "run.json").read_text())["config"]
+    assert config["model"] == {**own["model"], "kl_weight": pytest.approx(0.1 * own["model"]["kl_weight"])}
+    assert config["resolution"] == own["resolution"] == 16
+    longer = command("under_trained", str(vae), "glyphs", "vae")
+    assert longer is not None and f"--start_from {vae}" in longer and f"--max_images {4 * own['max_images']}" in longer
+    assert command("shifted", str(vae), "glyphs", "vae") is None
+    assert command("noise", str(tmp_path), "glyphs", "gan") is None

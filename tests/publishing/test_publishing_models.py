@@ -97,7 +97,7 @@ def diagnosed(model: dict[str, Any]) -> dict[str, Any]:
     """A diagnosis of a model that draws from too few of its data's kinds, of a place on this machine."""
     estimate = {"value": 0.1, "low": 0.0, "high": 0.2, "n": 12}
     return {
-        "schema": 1,
+        "schema": 2,
         "model": {name: model[name] for name in ("id", "family", "parameters")},
         "data": {"id": "/nowhere/glyphs", "split": "test", "n": 1200, "fingerprint": "f" * 64},
         "protocol": {"seed": 0, "budget": {"name": "small"}, "extractor": {}, "versions": {}},
@@ -109,9 +109,11 @@ def diagnosed(model: dict[str, Any]) -> dict[str, Any]:
         "variety": None,
         "baseline": {},
         "ranking": [
-            {"cause": "bottleneck", "score": 0.25, "of": "high-frequency power"},
-            {"cause": "prior", "score": 0.9, "of": "samples' KID"},
+            {"cause": "bottleneck", "score": 0.25, "of": "high-frequency power", "confidence": 0.9},
+            {"cause": "prior", "score": 0.9, "of": "samples' KID", "confidence": 0.95},
         ],
+        "gates": [],
+        "verdict": {"sentence": "They are blurred.", "cause": "bottleneck", "confidence": 0.9, "remedy": ""},
         "advice": ["The samples are blurred: they have 30 %.", "Raise something."],
     }
 

@@ -1,0 +1,90 @@
+"""What a latent's numbers and bits could carry at least: bounds that hold without training a network."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hfgen.autoencoders import Autoencoder
+from hfgen.diagnosis.interventions import inputs_of
+from hfgen.images import to_float, to_uint8
+from hfgen.metrics import check_components, kl_bits, linear_reconstructions
+from hfgen.seeds import derive_seed
+
+_IMAGES, _MORE, _MOST = 256, 32, 256
+
+
+class Bound(NamedTuple):
+    """`images`: uint8, what so many numbers and bits make of the held-out ones at least; `what`: in words."""
+
+    images: Tensor
+    what: str
+
+
+@torch.no_grad()
+def bound(network: Autoencoder, training: Tensor, images: Tensor, seed: int) -> Bound:
+    """Of uint8 images (N, C, R, R), by uint8 training images.
+
+    Of a latent without noise, as many principal components. Of codes, and of posteriors with noise, what a Gaussian
+    source of the same covariance has at the same number of bits, in as many components: no source of this covariance
+    needs more bits.
+
+    Raises:
+        UserError: too few training images for so many numbers.
+    """
+    latents = network.encode(inputs_of(network, images[:_IMAGES]))
+    numbers = latents.mean[0].numel()
+    if network.traits.quantised:
+        bits = _bits_of_codes(network.codes(latents.mean))
+    elif latents.log_variance is not None:
+        bits = float(kl_bits(latents.mean.cpu(), latents.log_variance.cpu()).mean())
+    else:
+        bits = math.inf
+    if bits > _MORE * numbers:
+        check_components(training, numbers)
+        return Bound(linear_reconstructions(training, images, numbers, seed), f"{numbers} principal components")
+    what = f"{bits:.0f} bits of a Gaussian source like the data (its rate-distortion bound)"
+    return Bound(at_rate(training, images, bits, numbers, seed), what)
+
+
+def _bits_of_codes(codes: Tensor) -> float:
+    """Bits of an image's codes (N, L) by their frequencies, which a code of their own reaches."""
+    shares = torch.bincount(codes.flatten().cpu()).double() / codes.numel()
+    return -float((shares * shares.clamp_min(1e-12).log2()).sum()) * codes.shape[1]
+
+
+def at_rate(training: Tensor, images: Tensor, bits: float, numbers: int, seed: int) -> Tensor:
+    """Images with the error and the power that a Gaussian source has at `bits` an image; uint8 (N, C, R, R).
+
+    Component i of variance v keeps v - min(v, t), t such that the sum of .5 log2(v / t) over v > t is `bits` (Cover &
+    Thomas, 10.3.3). As in the forward test channel, it is shrunk by 1 - t / v, and noise of variance t (1 - t / v) is
+    added.
+    """
+    pixels = to_float(training.cpu()).flatten(1)
+    # With fewer components than so many bits would take, it is a bound all the more.
+    wanted = max(1, min(numbers, int(2 * bits) + _MORE, _MOST, pixels.shape[1], len(pixels) // 2))
+    centre = pixels.mean(0)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive_seed("rate", seed))
+        _, sizes, components = torch.pca_lowrank(pixels, wanted, niter=2)
+    variances = sizes.double().square() / max(1, len(pixels) - 1)
+    level = water_level(variances, bits)
+    kept = (1 - level / variances.clamp_min(1e-12)).clamp_min(0)
+    scores = (to_float(images.cpu()).flatten(1) - centre) @ components
+    noise = torch.randn(scores.shape, generator=torch.Generator().manual_seed(derive_seed("rate noise", seed)))
+    made = scores * kept.float() + noise * (level * kept).sqrt().float()
+    return to_uint8((made @ components.T + centre).reshape(images.shape))
+
+
+def water_level(variances: Tensor, bits: float) -> float:
+    """The distortion a component at which variances (K,) cost so many bits, by bisection of its logarithm."""
+    logs = variances.clamp_min(1e-12).log2()
+    low, high = float(logs.min()) - 2 * bits - 1, float(logs.max())
+    for _ in range(100):
+        middle = (low + high) / 2
+        spent = float((0.5 * (logs - middle)).clamp_min(0).sum())
+        low, high = (middle, high) if spent > bits else (low, middle)
+    return 2**high

@@ -1,0 +1,107 @@
+"""A cause -> the command that changes it, as it can be pasted: the run's own settings, and what is different."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hfgen.configs import load_config
+from hfgen.errors import UserError
+from hfgen.files import read_json
+from hfgen.recipes import recipe_names
+
+_OF_THE_RUN = ("log_every", "sample_every", "checkpoint_every", "keep_checkpoints")
+_LEFT_OUT = ("family", "data", "start_from", "max_images", *_OF_THE_RUN)
+_FINETUNE = "vaegan-finetune"
+
+
+@dataclasses.dataclass(frozen=True)
+class Times:
+    """A setting's own value, so many times as large."""
+
+    factor: float
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "under_trained": {"max_images": Times(4), "start_from": True},
+    "network": {"max_images": Times(4), "start_from": True},
+    "encoder": {"max_images": Times(4), "start_from": True},
+    "decoder": {"max_images": Times(2), "start_from": True, "model.freeze_encoder": "true"},
+    "generator": {"max_images": Times(4)},
+    "coverage": {"max_images": Times(4)},
+    "bottleneck": {"model.latent_channels": Times(2)},
+    "invented_detail": {"model.latent_channels": Times(2)},
+    "noise": {"model.kl_weight": Times(0.1)},
+    "constant": {"model.kl_weight": Times(0.1)},
+    "inactive_units": {"model.kl_weight": Times(0.1)},
+    "codes": {"model.codes": Times(4)},
+    "dead_codes": {"model.codebook_decay": 0.9},
+    "prior": {"model.prior": "mixture", "start_from": True},
+    "modes": {"model.penalty": Times(4)},
+    "collapsed": {"model.penalty": Times(4)},
+    "duplicates": {"model.penalty": Times(4)},
+    "pattern": {"start_from": True, "max_images": Times(1)},
+    "data": {"resolution": Times(0.5)},
+    "grey_data": {"channels": 1},
+}
+"""By cause; a family that lacks the setting has no such command."""
+
+
+def command(cause: str, model: str, data: str, family: str) -> str | None:
+    """`hfgen train ...` with what to change because of `cause`; None where no setting is behind it."""
+    changes = CHANGES.get(cause)
+    if changes is None:
+        return None
+    own, recipe = _own_settings(model), f"{family}-glyphs"
+    if recipe not in recipe_names():
+        recipe, own, changes = _FINETUNE, {}, {"start_from": True}
+    try:
+        usual = _flat(load_config(recipe).as_dict())
+    except UserError:
+        return None
+    settings = {key: value for key, value in own.items() if key in usual and value != usual[key]}
+    settings = {key: value for key, value in settings.items() if key not in _LEFT_OUT}
+    current = {**usual, **own}
+    for name, change in changes.items():
+        if name == "start_from":
+            settings[name] = model
+        elif name not in current:
+            return None
+        else:
+            settings[name] = _changed(current[name], change)
+    if all(settings.get(name) == current.get(name) for name in changes if name != "start_from") and len(changes) > 1:
+        return None  # It is like that already.
+    words = ["hfgen", "train", recipe, "--data", data]
+    for name, value in settings.items():
+        words += [f"--{name}", str(value).lower() if isinstance(value, bool) else str(value)]
+    return shlex.join([*words, "--out", f"runs/{recipe}-{cause.replace('_', '-')}"])
+
+
+def _changed(value: Any, change: Any) -> Any:
+    if not isinstance(change, Times):
+        return change
+    scaled = value * change.factor
+    return max(1, round(scaled)) if isinstance(value, int) else float(f"{scaled:.3g}")
+
+
+def _own_settings(model: str) -> dict[str, Any]:
+    """What the run's folder says that it was trained with; nothing where there is none."""
+    for folder in (Path(model), Path(model).parent):
+        if (folder / "run.json").is_file():
+            try:
+                found = read_json(folder / "run.json")
+            except (UserError, OSError):
+                return {}
+            return _flat(found.get("config", {})) if isinstance(found, dict) else {}
+    return {}
+
+
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """`model.width` of {"model": {"width": ...}}."""
+    model = config.get("model", {})
+    flat = {**{k: v for k, v in config.items() if k != "model"}, **{f"model.{k}": v for k, v in model.items()}}
+    # JSON has lists alone.
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in flat.items()}

@@ -1,0 +1,122 @@
+"""What the gates found first, then the causes of missing detail: one order, one sentence, how sure it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from hfgen.diagnosis.advice import SHARP, WORTH_NAMING, advise, rank
+from hfgen.diagnosis.commands import command
+from hfgen.metrics import Estimate
+from hfgen.reporting.numbers import number
+
+_HEALTHY = ("sharp",)
+_OF_POWER = "high-frequency power"
+_UNSHARED = 0.5
+
+
+def conclude(document: Mapping[str, Any]) -> dict[str, Any]:
+    """`ranking`, `advice` and `verdict` of a document that has everything else.
+
+    Faults that a gate found come first, the one with the largest share before the others; then the causes of missing
+    power. `verdict` has the one sentence, and `confidence`: of a gate's fault, that its number lies beyond the
+    threshold; of a cause, the share of resamples of the images in which it is the largest; of a healthy model, that no
+    more than `SHARP` of the power is missing or too much.
+    """
+    faults = _faults(document)
+    causes = rank(document)
+    named = [each["name"] for each in faults]
+    entries = [
+        {
+            "cause": each["name"],
+            "score": each["measured"]["value"] if each["share"] is None else each["share"],
+            "of": each["of"] or each["what"],
+            "confidence": each["confidence"],
+        }
+        for each in faults
+    ]
+    entries += [
+        {**entry, "confidence": _confidence(document, entry)}
+        for entry in causes
+        if entry["cause"] not in named and not (faults and entry["cause"] in ("sharp", "unknown"))
+    ]
+    sentences = advise({**document, "ranking": causes})
+    found = [_sentence(each) for each in [*faults, *_warnings(document)]]
+    advice = [*found, *sentences] if faults else [*sentences[:1], *found, *sentences[1:]]
+    return {"ranking": entries, "advice": advice, "verdict": _verdict(document, faults, entries, advice)}
+
+
+def _faults(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What gates call a fault, the largest share first; NaN has its own sentences."""
+    if document.get("non_finite"):
+        return []
+    found = [each for each in document["gates"] if each["severity"] == "fault"]
+    modes = (document["variety"] or {}).get("missing_share", 0.0)
+    if modes > 0:
+        # Which kinds are missing says more than how many images.
+        found = [each for each in found if each["name"] != "coverage" or each["share"] > 2 * modes]
+    once = {each["name"]: each for each in found}
+    # Of shares that are alike the earlier gate's comes first: what follows may follow from it.
+    return sorted(
+        once.values(), key=lambda each: -round(min(_UNSHARED if each["share"] is None else each["share"], 1), 1)
+    )
+
+
+def _warnings(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [each for each in document["gates"] if each["severity"] == "warning"]
+
+
+def _sentence(found: Mapping[str, Any]) -> str:
+    measured = number(Estimate(**found["measured"]))
+    return f"{found['text']} {measured} is the {found['what']}. What to do: {found['remedy']}."
+
+
+def _confidence(document: Mapping[str, Any], entry: Mapping[str, Any]) -> float:
+    cause = entry["cause"]
+    if cause == "non_finite":
+        return 1.0
+    if cause in _HEALTHY or cause == "unknown":
+        missing = document["causes"].get("missing")
+        return _within(Estimate(**missing), SHARP) if missing else 1.0
+    if entry["of"] != _OF_POWER:
+        return 0.95  # Named only where 95 % intervals are apart.
+    if cause == "unexplained":
+        return round(1 - _within(Estimate(**document["causes"][cause]), WORTH_NAMING), 4)
+    return round(float(document["leads"].get(cause, 0.0)), 4)
+
+
+def _within(estimate: Estimate, bound: float) -> float:
+    """Chance that a number lies within a bound on both sides."""
+    error = (estimate.high - estimate.low) / 3.92
+    if error <= 0:
+        return float(abs(estimate.value) <= bound)
+    below = [0.5 * (1 + math.erf((end - estimate.value) / error / math.sqrt(2))) for end in (-bound, bound)]
+    return round(below[1] - below[0], 4)
+
+
+def _verdict(
+    document: Mapping[str, Any], faults: list[dict[str, Any]], entries: list[dict[str, Any]], advice: list[str]
+) -> dict[str, Any]:
+    first = entries[0]
+    if faults:
+        sentence, remedy = faults[0]["text"], _command(document, first["cause"]) or faults[0]["remedy"]
+        if len(entries) > 1:
+            others = ", ".join(entry["cause"].replace("_", " ") for entry in entries[1:4])
+            sentence = f"{sentence} Beside it: {others}."
+    elif first["cause"] in _HEALTHY:
+        smooth = any(each["name"] == "smooth_data" for each in _warnings(document))
+        subject = "the images are smooth, and " if smooth else ""
+        sentence, remedy = f"Nothing is wrong that these checks can see: {subject}{_lower(advice[0])}", ""
+    else:
+        sentence, remedy = advice[0], _command(document, first["cause"]) or (advice[1] if len(advice) > 1 else "")
+    return {"sentence": sentence, "cause": first["cause"], "confidence": first["confidence"], "remedy": remedy}
+
+
+def _command(document: Mapping[str, Any], cause: str) -> str | None:
+    model, data = document["model"], document["data"]
+    return command(cause, model["id"], data["id"], model["family"]) if "family" in model else None
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]

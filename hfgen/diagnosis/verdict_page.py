@@ -1,0 +1,149 @@
+"""A diagnosis -> one HTML page: the verdict, the picture that shows it, what to change, then the numbers."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from hfgen.diagnosis.figure import missing_gallery
+from hfgen.diagnosis.spectrum_figure import relative_powers, spectrum_chart
+from hfgen.images import to_uint8
+from hfgen.metrics import Estimate, Window
+from hfgen.reporting.numbers import number
+from hfgen.reporting.pages import both_themes, data_uri, fill
+from hfgen.reporting.pictures import MOST_IMAGES, Strip, png, strip_picture
+
+_MOST_FACTOR = 16
+_TITLES = {"prior_sample": "samples", "mean": "reconstructions"}
+
+
+def render(
+    document: Mapping[str, Any], images: Tensor, stages: Mapping[str, Tensor], window: Window, waterfall: bytes | None
+) -> str:
+    """The page, in the light or the dark as the reader's system has it.
+
+    Args:
+        document: What diagnosis.json will hold.
+        images: Held-out images, uint8 (n, C, R, R).
+        stages: The images of the chain's stages.
+        window: Of the spectra.
+        waterfall: The figure of the causes, as PNG, if there are any.
+    """
+    made = {title: stages[name] for name, title in _TITLES.items() if name in stages}
+    chosen, strips = _strips(images, stages)
+    return fill(
+        "diagnosis/report.html",
+        document=document,
+        confidence=f"{document['verdict']['confidence']:.0%}",
+        strips=[_shown(strip) for strip in strips],
+        caption=chosen,
+        spectrum=_spectrum(images, made, window) if made else None,
+        waterfall=_waterfall(document, waterfall),
+        missing=_missing(document, images),
+        findings=[_finding(entry) for entry in document["ranking"]],
+        gates=[_gate(each) for each in document["gates"]],
+        chain=[_link(link) for link in document["chain"]],
+    )
+
+
+def _strips(images: Tensor, stages: Mapping[str, Tensor]) -> tuple[str, list[Strip]]:
+    """The worst reconstructions beside their originals, with the difference made visible; and samples."""
+    strips, words = [], []
+    if "mean" in stages:
+        made = stages["mean"]
+        errors = (made.double() - images.double()).square().flatten(1).mean(1)
+        worst = errors.argsort(descending=True, stable=True)[:MOST_IMAGES]
+        difference, factor = _amplified(images[worst], made[worst])
+        strips += [Strip("original", images[worst]), Strip("reconstruction", made[worst])]
+        strips.append(Strip(f"difference x {factor}, on grey", difference))
+        words.append("The images with the largest error, and what the model adds (bright) and takes away (dark).")
+    if "prior_sample" in stages:
+        if "mean" not in stages:
+            strips.append(Strip("real", images[:MOST_IMAGES]))
+        strips.append(Strip("sample", stages["prior_sample"][:MOST_IMAGES]))
+        words.append("Samples answer to no image above them.")
+    return " ".join(words), strips
+
+
+def _amplified(originals: Tensor, made: Tensor) -> tuple[Tensor, int]:
+    """Their difference on mid-grey, enlarged by a whole number until the largest nearly fills the range."""
+    difference = (made.float() - originals.float()) / 127.5
+    largest = float(difference.abs().flatten().quantile(0.98)) if difference.numel() < 2**24 else 1.0
+    factor = max(1, min(_MOST_FACTOR, int(1 / max(largest, 1e-3))))
+    return to_uint8(difference * factor), factor
+
+
+def _shown(strip: Strip) -> dict[str, Any]:
+    picture = strip_picture(strip)
+    return {
+        "label": strip.label,
+        "source": data_uri(png(picture)),
+        "width": picture.width,
+        "height": picture.height,
+        "alt": f"{len(strip.images)} pictures in a row ({strip.label})",
+    }
+
+
+def _spectrum(images: Tensor, made: Mapping[str, Tensor], window: Window) -> dict[str, str]:
+    ends = []
+    for title, part in made.items():
+        frequencies, ratio = relative_powers(images, part, window)
+        ends.append(
+            f"{title}: {float(ratio[0]):.2f} at {float(frequencies[0]):.2f}, {float(ratio[-1]):.2f} at the corner"
+        )
+    return {
+        **both_themes(partial(spectrum_chart, images, dict(made), window)),
+        "alt": f"Line chart of power relative to real against frequency; {'; '.join(ends)}.",
+        "caption": "Power from coarse (left) to fine detail (right), over that of real images. Blue: missing. "
+        "Orange: too much. A peak at the right end is a checkerboard; a line that rises there is noise.",
+    }
+
+
+def _waterfall(document: Mapping[str, Any], figure: bytes | None) -> dict[str, str] | None:
+    if figure is None:
+        return None
+    shares = [f"{name} {entry['value']:.2f}" for name, entry in document["causes"].items()]
+    return {
+        "light": data_uri(figure),
+        "dark": data_uri(figure),
+        "alt": f"Waterfall of the missing high-frequency power: {', '.join(shares)}.",
+        "caption": "From the power of real images down to the model's, a bar a cause; lines are 95 % intervals.",
+    }
+
+
+def _missing(document: Mapping[str, Any], images: Tensor) -> dict[str, str] | None:
+    if not document["variety"] or not document["variety"]["missing"]:
+        return None
+    buffer = io.BytesIO()
+    missing_gallery(document, images).save(buffer, "PNG")
+    names = ", ".join(group["name"] for group in document["variety"]["missing"])
+    return {"source": data_uri(buffer.getvalue()), "alt": f"Held-out images of {names}"}
+
+
+def _finding(entry: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "cause": entry["cause"].replace("_", " "),
+        "share": f"{entry['score']:.2f}",
+        "of": entry["of"],
+        "confidence": f"{entry['confidence']:.0%}",
+    }
+
+
+def _gate(found: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "name": found["name"].replace("_", " "),
+        "severity": found["severity"],
+        "measured": number(Estimate(**found["measured"])),
+        "threshold": f"{found['threshold']:g}",
+        "what": found["what"],
+    }
+
+
+def _link(link: Mapping[str, Any]) -> dict[str, str]:
+    cells = {"power": link["power"].get("high"), "psnr": link.get("psnr"), "kid": link.get("kid")}
+    shown = {name: number(Estimate(**cell)) if cell else "n/a" for name, cell in cells.items()}
+    return {"stage": link["stage"].replace("_", " "), **shown}

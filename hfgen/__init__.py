@@ -16,12 +16,14 @@ _LAZY = {
     "VQGANPipeline": "hfgen.pipelines",
     "GANPipeline": "hfgen.pipelines",
     "ALIPipeline": "hfgen.pipelines",
+    "FlowPipeline": "hfgen.pipelines",
     "TranslationPipeline": "hfgen.pipelines",
     "metrics": "hfgen.metrics",
 }
 
 __all__ = [
     "ALIPipeline",
+    "FlowPipeline",
     "GANPipeline",
     "TranslationPipeline",
     "VAEGANPipeline",

@@ -41,6 +41,13 @@ TINY = {
         "--model.discriminator_width=8",
         "--model.discriminator_max_width=16",
     ],
+    "flow": [
+        "--model.latent_channels=4",
+        "--model.prior=gaussian",
+        "--model.flow_begin=0.5",
+        "--model.unet_width=16",
+        "--model.unet_max_width=16",
+    ],
     "pix2pix": [
         "--model.discriminator_width=8",
         "--model.discriminator_max_width=16",

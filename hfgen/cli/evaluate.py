@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import argparse
 
-from hfgen.cli.options import Verbs, add_measurement, add_model, add_out, add_tile, add_verb, measurement, print_notes
+from hfgen.cli.options import (
+    Verbs,
+    add_measurement,
+    add_model,
+    add_out,
+    add_steps,
+    add_tile,
+    add_verb,
+    measurement,
+    print_notes,
+)
 from hfgen.errors import SettingsError
 
 
@@ -25,6 +35,7 @@ def register(verbs: Verbs) -> None:
     help = "measure an evaluation dataset again and compare: what evaluate wrote, or a published org/name[@revision]"
     verb.add_argument("--verify", metavar="DIR", help=help)
     add_out(verb, "folder for record.json and dataset/")
+    add_steps(verb)
     add_measurement(verb, data_required=False)
 
 
@@ -47,16 +58,17 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.samples is not None:
         from hfgen.evaluation.samples import evaluate_samples
 
-        if options.pop("dtype") != "auto":
-            raise SettingsError("dtype: no model runs, the samples are made; leave --dtype out")
-        if arguments.tile is not None:
-            raise SettingsError("tile: no model runs, the samples are made; leave --tile out")
+        for name, default in (("dtype", "auto"), ("tile", None), ("steps", None)):
+            if getattr(arguments, name) != default:
+                raise SettingsError(f"{name}: no model runs, the samples are made; leave --{name} out")
+        del options["dtype"]
         options["samples_split"] = arguments.samples_split
         found = evaluate_samples(arguments.samples, arguments.data, **options)
     else:
         from hfgen.evaluation.evaluate import evaluate
 
-        found = evaluate(arguments.model, arguments.data, variant=arguments.variant, tile=arguments.tile, **options)
+        made = {"variant": arguments.variant, "tile": arguments.tile, "steps": arguments.steps}
+        found = evaluate(arguments.model, arguments.data, **made, **options)
     from hfgen.metrics import JudgePower
 
     for name, entry in found.record["metrics"].items():

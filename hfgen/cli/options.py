@@ -86,6 +86,11 @@ def add_tile(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--tile", type=int, metavar="N", help=help)
 
 
+def add_steps(verb: argparse.ArgumentParser) -> None:
+    """In how many steps images are drawn."""
+    verb.add_argument("--steps", type=int, help="of a model that draws an image in several, such as a flow (its own)")
+
+
 def add_data(verb: argparse.ArgumentParser, default: str | None = None, *, required: bool = True) -> None:
     """Where images are from."""
     help = f"{', '.join(BUILT_IN)}, a folder of images or parquet files, or a Hub id"
@@ -149,8 +154,8 @@ def open_model(arguments: argparse.Namespace) -> tuple[ImagePipeline, Compute]:
     from hfgen.devices import choose
 
     compute = choose(arguments.device, arguments.dtype)
-    tile = getattr(arguments, "tile", None)
-    pipeline = hfgen.load(arguments.model, variant=arguments.variant, resolution=arguments.resolution, tile=tile)
+    given = {name: getattr(arguments, name, None) for name in ("variant", "resolution", "tile", "steps")}
+    pipeline = hfgen.load(arguments.model, **given)
     return compute.place(pipeline), compute
 
 

@@ -12,6 +12,7 @@ from hfgen.cli.options import (
     add_model,
     add_picture,
     add_split,
+    add_steps,
     add_tile,
     add_verb,
     at_least_one,
@@ -34,6 +35,7 @@ def register(verbs: Verbs) -> None:
     verb = add_verb(verbs, "reconstruct", run, "show images above their reconstructions")
     add_model(verb)
     verb.add_argument("--n", type=int, default=32, help="how many images (%(default)s)")
+    add_steps(verb)
     add_picture(verb)
     add_data(verb)
     add_split(verb)

@@ -84,6 +84,7 @@ def evaluate(
     resolution: int | None = None,
     variant: str | None = None,
     tile: int | None = None,
+    steps: int | None = None,
     out: Path | None = None,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
@@ -94,7 +95,8 @@ def evaluate(
     classifier trained on the data's train split; `pixels`, statistics of pixels and spectra; `inception`; or an image
     network of transformers, a folder or `org/name[@revision]`. `baseline` compares as many training images with the
     held-out ones, and `judge_power` says which blur and noise of them the extractor detects. Interrupted, the same
-    call continues with the images that `out` holds. `resolution`, `variant` and `tile` are those of `hfgen.load`.
+    call continues with the images that `out` holds. `resolution`, `variant`, `tile` and `steps` are those of
+    `hfgen.load`.
 
     What was converted, guessed or left out is a line each in the record's `notes`. `device` and `dtype` are those of
     `hfgen.devices.choose`; every random number is drawn on the CPU, so that a seed's images are the same on each
@@ -106,7 +108,7 @@ def evaluate(
     """
     compute = choose(device, dtype)
     choose_n(data, split, n, extractor=extractor, config_name=config_name)
-    pipeline, folder = open_model(model, variant=variant, resolution=resolution, tile=tile)
+    pipeline, folder = open_model(model, variant=variant, resolution=resolution, tile=tile, steps=steps)
     pipeline = compute.place(pipeline)
     pipeline.set_progress_bar_config(disable=True)
     with metrics.measuring(compute):
@@ -133,6 +135,8 @@ def evaluate(
             "parameters": pipeline.parameter_count,
             "codebook_size": pipeline.codebook_size,
         }
+        if pipeline.sampler is not None:
+            facts["sampler"] = pipeline.sampler
         made = {**compute.facts(), "batch": batch_size(real.store.resolution)}
         record = protocol_of(facts, real, data, seed, made)
         check_out(out, record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hfgen.families.ali import ALI
 from hfgen.families.finetune import FineTune
+from hfgen.families.flow import Flow
 from hfgen.families.gan import GAN
 from hfgen.families.pix2pix import Pix2Pix
 from hfgen.families.vae import VAE
@@ -18,6 +19,7 @@ FAMILIES: dict[str, type] = {
     "vqgan": VQGAN,
     "gan": GAN,
     "ali": ALI,
+    "flow": Flow,
     "pix2pix": Pix2Pix,
     "finetune": FineTune,
 }

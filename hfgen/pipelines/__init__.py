@@ -5,6 +5,7 @@ from __future__ import annotations
 from hfgen.pipelines.autoencoder import AutoencoderPipeline
 from hfgen.pipelines.hfgen_pipelines_v1 import (
     ALIPipeline,
+    FlowPipeline,
     GANPipeline,
     ImagePipeline,
     TranslationPipeline,
@@ -18,6 +19,7 @@ from hfgen.pipelines.loading import load
 __all__ = [
     "ALIPipeline",
     "AutoencoderPipeline",
+    "FlowPipeline",
     "GANPipeline",
     "ImagePipeline",
     "TranslationPipeline",

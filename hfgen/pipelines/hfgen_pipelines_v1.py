@@ -9,13 +9,14 @@ import inspect
 import json
 import math
 import shutil
+import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline, VQModel
+from diffusers import AutoencoderKL, DiffusionPipeline, FlowMatchEulerDiscreteScheduler, UNet2DModel, VQModel
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
 from torch import Tensor
@@ -205,8 +206,22 @@ class ImagePipeline(DiffusionPipeline):
     @property
     def parameter_count(self) -> int:
         """Parameters of all networks."""
-        networks = [network for name in self.component_names if (network := getattr(self, name)) is not None]
+        parts = (getattr(self, name) for name in self.component_names)
+        networks = [part for part in parts if isinstance(part, torch.nn.Module)]
         return sum(parameter.numel() for network in networks for parameter in network.parameters())
+
+    @property
+    def sampler(self) -> dict[str, Any] | None:
+        """How an image is drawn in several steps, as JSON values; None: in one pass."""
+        return None
+
+    def set_steps(self, steps: int) -> None:
+        """Draw each image in so many steps from now on.
+
+        Raises:
+            ValueError: fewer than 1, or the model draws in one pass.
+        """
+        raise ValueError(f"steps: a model of family {self.family} draws an image in one pass; leave it out")
 
     @property
     def _backbone(self) -> Any:
@@ -285,7 +300,7 @@ class ImagePipeline(DiffusionPipeline):
 class VAEPipeline(ImagePipeline):
     """A VAE: decodes latents drawn from the prior fitted to its posterior or from N(0, I), and reconstructs."""
 
-    component_names = ("vae", "prior")
+    component_names: ClassVar[tuple[str, ...]] = ("vae", "prior")
     _optional_components: ClassVar[list[str]] = ["prior"]
 
     def __init__(self, vae: AutoencoderKL, prior: Any = None) -> None:
@@ -320,15 +335,18 @@ class VAEPipeline(ImagePipeline):
 
     def _generate(self, generators: Sequence[torch.Generator | None], prior: str | None = None) -> Tensor:
         """Decode latents of the `prior`: `fitted`, which is the default where there is one, or `normal`."""
+        return self._decode(self._latents(generators, prior))
+
+    def _latents(self, generators: Sequence[torch.Generator | None], prior: str | None) -> Tensor:
         if prior not in ("fitted", "normal", None):
             raise ValueError(f"prior: {prior!r} is unknown; choose fitted or normal")
         if prior == "fitted" and self.prior is None:
             raise ValueError("prior: no prior was fitted to this model; choose normal")
         if prior == "normal" or self.prior is None:
-            return self._decode(self._standard_normal(generators))
+            return self._standard_normal(generators)
         drawn = [(_draw(torch.randn, self.latent_shape, g), _draw(torch.rand, (), g)) for g in generators]
         normals, uniforms = (torch.stack(numbers).to(self.device) for numbers in zip(*drawn, strict=True))
-        return self._decode(self.prior.sample(uniforms, normals).to(self._backbone.dtype))
+        return self.prior.sample(uniforms, normals).to(self._backbone.dtype)
 
     @torch.no_grad()
     def probe(self) -> None:
@@ -359,6 +377,97 @@ class VAEGANPipeline(VAEPipeline):
 
 class ALIPipeline(VAEPipeline):
     """Adversarially learned inference: an encoder and a generator that no likelihood ties together."""
+
+
+class FlowPipeline(VAEPipeline):
+    """A VAE's encoder with another decoder: a flow from noise to an image, given the latent, in `steps` Euler steps.
+
+    The U-Net sees the noisy image and, as further channels, the latent; it gives the velocity (Lipman et al.,
+    2210.02747). The VAE's own decoder isn't used.
+    """
+
+    component_names = ("vae", "unet", "scheduler", "prior")
+    steps: int = 20
+
+    def __init__(
+        self, vae: AutoencoderKL, unet: UNet2DModel, scheduler: FlowMatchEulerDiscreteScheduler, prior: Any = None
+    ) -> None:
+        super().__init__(vae, prior)
+        self.register_modules(unet=unet, scheduler=scheduler)
+        expected = self.channels + self.latent_shape[0], self.channels, self.sample_size
+        found = unet.config.in_channels, unet.config.out_channels, unet.config.sample_size
+        if found != expected:
+            raise ValueError(f"unet: in_channels, out_channels and sample_size {found} don't fit the vae's {expected}")
+
+    @property
+    def any_size(self) -> bool:
+        """The U-Net was trained at one size."""
+        return False
+
+    @property
+    def autoencoding_network(self) -> Any:
+        """See `ImagePipeline`: the flow draws the images, not the VAE's decoder."""
+        return None
+
+    @property
+    def sampler(self) -> dict[str, Any] | None:
+        """See `ImagePipeline`."""
+        return {"scheduler": type(self.scheduler).__name__, "steps": self.steps}
+
+    def set_steps(self, steps: int) -> None:
+        """See `ImagePipeline`."""
+        self.steps = _checked_steps(steps)
+
+    @torch.no_grad()
+    def probe(self) -> None:
+        """See `ImagePipeline`."""
+        images = torch.zeros(1, self.channels, *[self.sample_size] * 2, device=self.device, dtype=self._backbone.dtype)
+        self.flow(self.vae.encode(images).latent_dist.mean, images, 1)
+
+    def draw(self, generators: Sequence[torch.Generator | None], prior: str | None = None) -> tuple[Tensor, Tensor]:
+        """Latents (N, c, h, w) of the `prior` and noise (N, C, R, R), both of one image before those of the next."""
+        pairs = [(self._latents([one], prior), self._noise([one])) for one in generators]
+        latents, noise = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+        return latents, noise
+
+    @torch.no_grad()
+    def flow(self, latents: Tensor, noise: Tensor, steps: int | None = None) -> Tensor:
+        """Images (N, C, R, R) of latents (N, c, h, w) and noise (N, C, R, R); `self.steps` steps unless others are given.
+
+        Raises:
+            ValueError: fewer than 1 step.
+        """
+        steps = self.steps if steps is None else _checked_steps(steps)
+        condition = as_channels(latents, self.vae.config, self.sample_size).to(noise.dtype)
+        # Equal steps from noise alone to the image alone; the scheduler's own default ends with one from .001.
+        sigmas = [1 - step / steps for step in range(steps)]
+        self.scheduler.set_timesteps(sigmas=sigmas, device=noise.device)
+        images = noise
+        for time in self.scheduler.timesteps:
+            seen = torch.cat([images.to(noise.dtype), condition], 1)
+            images = self.scheduler.step(self.unet(seen, time).sample.float(), time, images).prev_sample
+        return images
+
+    def _noise(self, generators: Sequence[torch.Generator | None]) -> Tensor:
+        return self._standard_normal(generators, (self.channels, self.sample_size, self.sample_size))
+
+    def _generate(
+        self, generators: Sequence[torch.Generator | None], prior: str | None = None, steps: int | None = None
+    ) -> Tensor:
+        """Latents of the `prior`, as a VAE's, and from noise to their images in so many `steps`."""
+        return self.flow(*self.draw(generators, prior), steps)
+
+    def _reconstruct(self, images: Tensor, generator: Generators = None, steps: int | None = None) -> Tensor:
+        """The flow at a sample of the posterior; without `generator` at its mean, with noise that the pixels seed."""
+        posterior = self.vae.encode(images).latent_dist
+        if generator is None:
+            seeded = [torch.Generator().manual_seed(_checksum(image)) for image in images]
+            return self.flow(posterior.mean, self._noise(seeded), steps)
+        generators = generator if isinstance(generator, list) else [generator] * len(images)
+        shape = tuple(posterior.mean.shape[1:])
+        pairs = [(self._standard_normal([one], shape), self._noise([one])) for one in generators]
+        normal, noise = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+        return self.flow(posterior.mean + posterior.std * normal, noise, steps)
 
 
 class GANPipeline(ImagePipeline):
@@ -697,6 +806,34 @@ def _choose(logits: Tensor, uniforms: Tensor, temperature: float, top_k: int | N
     # Off the largest, since a small temperature takes logits beyond the numbers that there are.
     share = ((logits - logits.amax(1, keepdim=True)) / temperature).softmax(1).cumsum(1)
     return torch.searchsorted(share / share[:, -1:], uniforms[:, None], right=True).squeeze(1)
+
+
+def as_channels(latents: Tensor, config: Any, side: int) -> Tensor:
+    """Latents (N, c, h, w) as channels of an image (N, c, side, side): each number's value all over its cell.
+
+    At unit scale, by what the VAE's config says of them, if it does: u = ((z - shift_factor - latents_mean) /
+    latents_std) * scaling_factor.
+    """
+
+    def of_channels(name: str, default: float) -> Tensor:
+        values = config.get(name) or [default] * latents.shape[1]
+        return torch.tensor(values, device=latents.device, dtype=torch.float32)[:, None, None]
+
+    centred = latents.float() - (config.get("shift_factor") or 0.0) - of_channels("latents_mean", 0.0)
+    scaled = centred / of_channels("latents_std", 1.0) * config.get("scaling_factor", 1.0)
+    return torch.nn.functional.interpolate(scaled, size=(side, side), mode="nearest")
+
+
+def _checked_steps(steps: int) -> int:
+    if not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"steps: {steps!r} is no number of steps; give 1 or more, such as 20")
+    return steps
+
+
+def _checksum(image: Tensor) -> int:
+    """Of an image in [-1, 1], by its pixels as bytes: the same on every device and in every precision."""
+    pixels = ((image.float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return zlib.crc32(pixels.contiguous().numpy().tobytes())
 
 
 def _draw(draw: Any, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:

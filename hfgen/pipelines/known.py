@@ -24,6 +24,7 @@ PIPELINES: dict[str | None, type[pipelines.ImagePipeline]] = {
         pipelines.VQGANPipeline,
         pipelines.GANPipeline,
         pipelines.ALIPipeline,
+        pipelines.FlowPipeline,
         pipelines.TranslationPipeline,
         AutoencoderPipeline,
     )
@@ -33,6 +34,9 @@ _WRAPPERS: dict[str | None, type[pipelines.ImagePipeline]] = {
     "R3Generator": pipelines.GANPipeline,
     "Translator": pipelines.TranslationPipeline,
 }
+SCHEDULERS = ("FlowMatchEulerDiscreteScheduler",)
+"""Components of a pipeline that have settings and no weights; of diffusers."""
+SCHEDULER_CONFIG = "scheduler_config.json"
 _OWN = {cls.__name__: cls for cls in (GANGenerator, LatentPrior, R3Generator, Translator)}
 
 
@@ -52,10 +56,13 @@ def component_names(pipeline: str | None, index: dict[str, Any]) -> list[str]:
 
 def network_class(name: str | None) -> Any:
     """The class of a network; None: hfgen doesn't know it."""
+    import diffusers
     import transformers
 
     if name == "GPT2LMHeadModel":
         return transformers.GPT2LMHeadModel
+    if name == "UNet2DModel":
+        return diffusers.UNet2DModel
     return _OWN.get(name or "") or autoencoder_class(name)
 
 

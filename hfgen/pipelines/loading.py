@@ -16,6 +16,8 @@ from hfgen.pipelines import hfgen_pipelines_v1 as pipelines
 from hfgen.pipelines.autoencoder import AutoencoderPipeline, codec_of
 from hfgen.pipelines.known import (
     PIPELINES,
+    SCHEDULER_CONFIG,
+    SCHEDULERS,
     autoencoder_class,
     class_name,
     component_names,
@@ -50,6 +52,7 @@ def load(
     variant: str | None = None,
     resolution: int | None = None,
     tile: int | None = None,
+    steps: int | None = None,
 ) -> pipelines.ImagePipeline:
     """Open a checkpoint as the pipeline that it is, in fp32 on the CPU.
 
@@ -62,12 +65,14 @@ def load(
             `ImagePipeline.resize`.
         tile: Side of the tiles, in pixels, in which an autoencoder encodes and decodes larger images; see
             `hfgen.autoencoders.tiles`.
+        steps: In which an image is drawn, where the model draws in several; see `ImagePipeline.set_steps`.
 
     Raises:
         ModelError: nothing is there, it is damaged, or of a kind that hfgen doesn't know.
-        SettingsError: images of this resolution don't fit the networks, or there are no such tiles.
+        SettingsError: images of this resolution don't fit the networks, or there are no such tiles or steps.
     """
-    return open_model(model, revision=revision, variant=variant, resolution=resolution, tile=tile).pipeline
+    options: dict[str, Any] = {"resolution": resolution, "tile": tile, "steps": steps}
+    return open_model(model, revision=revision, variant=variant, **options).pipeline
 
 
 class Opened(NamedTuple):
@@ -84,6 +89,7 @@ def open_model(
     variant: str | None = None,
     resolution: int | None = None,
     tile: int | None = None,
+    steps: int | None = None,
 ) -> Opened:
     """`load`, with the place of the model."""
     folder = resolve_folder(model, revision, variant)
@@ -96,6 +102,11 @@ def open_model(
         if codec is None:
             raise SettingsError(f"tile: {model} is a {pipeline.family}, which has no autoencoder to tile; leave it out")
         set_tiles(codec, tile)
+    if steps is not None:
+        try:
+            pipeline.set_steps(steps)
+        except ValueError as error:
+            raise SettingsError(str(error)) from None
     return Opened(pipeline, folder)
 
 
@@ -268,6 +279,8 @@ def _load_component(
     Raises:
         ModelError: another class is written there, or keys or shapes differ; they are named.
     """
+    if name in SCHEDULERS:
+        return _load_scheduler(folder, name)
     cls = network_class(name)
     if cls is None:
         said = f"the class {name}, which hfgen doesn't know" if name else "no class for it"
@@ -290,6 +303,23 @@ def _load_component(
     unset = [name for name, tensor in component.state_dict().items() if tensor.is_meta]
     _check_keys(folder, {**info, "missing_keys": [*info["missing_keys"], *unset]})
     return component.eval()
+
+
+def _load_scheduler(folder: Path, name: str) -> Any:
+    """A scheduler: settings without weights.
+
+    Raises:
+        ModelError: another class is written there, or it can't be built.
+    """
+    import diffusers
+
+    written = class_name(read_object(folder / SCHEDULER_CONFIG).get("_class_name"))
+    if written != name:
+        raise ModelError(f"{folder}: holds a {written}, not a {name}; the checkpoint is mixed up, get it again")
+    try:
+        return getattr(diffusers, name).from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # On odd configs the library raises almost anything.
+        raise ModelError(f"{folder} can't be loaded: {_line(error)}; get the checkpoint again") from error
 
 
 def _check_config(cls: Any, folder: Path, tensors: Tensors) -> None:

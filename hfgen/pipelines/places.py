@@ -15,6 +15,8 @@ from hfgen.hub.addresses import parse_address
 from hfgen.hub.downloads import Files, LocalFiles, open_files
 from hfgen.pipelines.known import (
     PIPELINES,
+    SCHEDULER_CONFIG,
+    SCHEDULERS,
     autoencoder_class,
     class_name,
     component_names,
@@ -158,13 +160,15 @@ def _find_in_pipeline(files: Files, folder: str, wanted: _Wanted) -> Path:
         part = _autoencoder_of(index, name, wanted)
         logger.info("%s is a %s, of which %s is taken", wanted.place, name, part)
         return _find(files, _join(folder, part), wanted.inside(part))
-    parts = [part for part in component_names(name, index) if files.names(_join(folder, part))]
+    there = [part for part in component_names(name, index) if files.names(_join(folder, part))]
+    parts = [part for part in there if class_name(index[part]) not in SCHEDULERS]
     variants = dict.fromkeys(parts, wanted.variant)
     if wanted.variant is not None:
         # As in diffusers: what has no such weights is loaded from its plain ones, if anything has them.
         having = [part for part in parts if has_variant(files, _join(folder, part), wanted.variant)]
         variants = {part: wanted.variant if part in having or not having else None for part in parts}
     paths = [_join(folder, name) for name in ("model_index.json", *_RESULTS) if name in files.names(folder)]
+    paths += [_join(_join(folder, part), SCHEDULER_CONFIG) for part in there if part not in parts]
     for part in parts:
         place = _join(folder, part)
         found, chosen = weight_files(files, place, wanted.inside(part).place, variants[part])

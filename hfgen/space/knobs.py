@@ -75,11 +75,17 @@ def interpolate(pipeline: ImagePipeline, first: int, second: int, steps: int) ->
     """Images between those of two seeds, uint8 (steps, C, R, R); the ends are the seeds' own.
 
     A GAN's latents move on the sphere (White, 1609.04468), since all its training latents lie near one. A VAE's move
-    on the straight line. A VQ-VAE's codebook vectors do too, and are then quantised again.
+    on the straight line. A VQ-VAE's codebook vectors do too, and are then quantised again. Of a flow's two draws the
+    latent moves on the line, the noise on the sphere.
     """
+    shares = torch.linspace(0, 1, steps, dtype=torch.float64)
+    if hasattr(pipeline, "flow"):
+        (start, quiet), (end, loud) = (pipeline.draw([torch.Generator().manual_seed(seed)]) for seed in (first, second))
+        path = torch.cat([start + (end - start) * float(share) for share in shares])
+        noise = torch.cat([_on_sphere(quiet, loud, float(share)) for share in shares])
+        return to_uint8(pipeline.flow(path, noise).cpu())
     ends = [_latents(pipeline, seed) for seed in (first, second)]
     (start, *conditions), (end, *_) = ends
-    shares = torch.linspace(0, 1, steps, dtype=torch.float64)
     if (generator := pipeline.generator_network) is not None:
         path = torch.cat([_on_sphere(start, end, float(share)) for share in shares])
         labels = [condition.expand(steps) for condition in conditions]

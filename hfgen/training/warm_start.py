@@ -60,9 +60,9 @@ def copy_latent_statistics(source: Any, network: Any) -> None:
         network.register_to_config(**{name: source.config[name] for name in names if name in source.config})
 
 
-def has_weights(network: nn.Module | None) -> bool:
-    """Whether it has parameters, trained or frozen."""
-    return network is not None and next(network.parameters(), None) is not None
+def has_weights(part: Any) -> bool:
+    """Whether a pipeline's part is a network with parameters, trained or frozen."""
+    return isinstance(part, nn.Module) and next(part.parameters(), None) is not None
 
 
 def learn_ahead(

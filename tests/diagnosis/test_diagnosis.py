@@ -25,6 +25,7 @@ STAGES = {
     "vqvae": CODED,
     "vqgan": CODED,
     "gan": {"inversion", "prior_sample"},
+    "flow": {"mean", "prior_sample"},
     "pix2pix": RECONSTRUCTED,
 }
 

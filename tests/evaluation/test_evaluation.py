@@ -43,6 +43,7 @@ OF_FAMILY = {
     "vae": PAIRS | POSTERIOR,
     "vaegan": PAIRS | POSTERIOR,
     "ali": PAIRS | POSTERIOR,
+    "flow": PAIRS | POSTERIOR,
     "vqvae": PAIRS | CODES,
     "vqgan": PAIRS | CODES,
     "pix2pix": PAIRS,

@@ -17,6 +17,7 @@ STOCK = {
     "vqvae": ("vqvae", "VQModel"),
     "vqgan": ("vqvae", "VQModel"),
     "ali": ("vae", "AutoencoderKL"),
+    "flow": ("unet", "UNet2DModel"),
 }
 
 
@@ -76,7 +77,7 @@ def test_only_safetensors_json_and_code_are_published(trained: Path):
 WITHOUT_HFGEN = """
 import sys
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline, VQModel
+from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DModel, VQModel
 folder, out, stock, conditions = sys.argv[1:]
 from safetensors.torch import load_file, save_file
 conditions = load_file(conditions)
@@ -84,7 +85,7 @@ pipe = DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
 images = pipe(batch_size=2, generator=torch.Generator().manual_seed(0), output_type="pt", **conditions).images
 if stock != "none":
     name, cls = stock.split(":")
-    cls = {"AutoencoderKL": AutoencoderKL, "VQModel": VQModel}[cls]
+    cls = {"AutoencoderKL": AutoencoderKL, "VQModel": VQModel, "UNet2DModel": UNet2DModel}[cls]
     model, info = cls.from_pretrained(folder, subfolder=name, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"], info
 pipe.save_pretrained(out + "/saved")
@@ -114,6 +115,7 @@ def test_from_pretrained_of_the_class_and_of_another_class(trained: Path, family
         "vae": hfgen.VAEPipeline,
         "vaegan": hfgen.VAEGANPipeline,
         "ali": hfgen.ALIPipeline,
+        "flow": hfgen.FlowPipeline,
         "pix2pix": hfgen.TranslationPipeline,
     }
     assert isinstance(classes.pop(family).from_pretrained(trained / "pretrained"), hfgen.load(trained).__class__)

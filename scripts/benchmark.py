@@ -9,6 +9,7 @@ COMMANDS = {
     "train": "the training loop against a bare one and against pythae",
     "processes": "one recipe in one and in several processes",
     "quality": "recipes and peers on the same images for the same minutes, judged alike",
+    "flow": "a flow's steps against quality and time, beside the VAE's decoder",
     "faults": "models with a planted fault each, and whether `hfgen diagnose` names it first",
     "space": "the Space: cold start, a warm reconstruction, many visitors at once",
     "coverage": "how often each 95 % interval holds the truth, simulated",

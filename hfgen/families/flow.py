@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hfgen.errors import UserError
 from hfgen.families.vae import VAE, fit_latents
-from hfgen.objectives.flow import straight_path
+from hfgen.objectives.straight_path import straight_path
 from hfgen.pipelines import FlowPipeline
 from hfgen.pipelines.hfgen_pipelines_v1 import as_channels
 from hfgen.training.phases import Loss, Networks, Phase, Step

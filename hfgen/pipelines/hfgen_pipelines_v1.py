@@ -410,6 +410,11 @@ class FlowPipeline(VAEPipeline):
         return None
 
     @property
+    def sampling_options(self) -> tuple[str, ...]:
+        """See `ImagePipeline`."""
+        return (*super().sampling_options, "steps")
+
+    @property
     def sampler(self) -> dict[str, Any] | None:
         """See `ImagePipeline`."""
         return {"scheduler": type(self.scheduler).__name__, "steps": self.steps}
@@ -432,7 +437,7 @@ class FlowPipeline(VAEPipeline):
 
     @torch.no_grad()
     def flow(self, latents: Tensor, noise: Tensor, steps: int | None = None) -> Tensor:
-        """Images (N, C, R, R) of latents (N, c, h, w) and noise (N, C, R, R); `self.steps` steps unless others are given.
+        """Images (N, C, R, R) of latents (N, c, h, w) and noise (N, C, R, R), by default in `self.steps` steps.
 
         Raises:
             ValueError: fewer than 1 step.

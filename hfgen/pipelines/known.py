@@ -34,9 +34,6 @@ _WRAPPERS: dict[str | None, type[pipelines.ImagePipeline]] = {
     "R3Generator": pipelines.GANPipeline,
     "Translator": pipelines.TranslationPipeline,
 }
-SCHEDULERS = ("FlowMatchEulerDiscreteScheduler",)
-"""Components of a pipeline that have settings and no weights; of diffusers."""
-SCHEDULER_CONFIG = "scheduler_config.json"
 _OWN = {cls.__name__: cls for cls in (GANGenerator, LatentPrior, R3Generator, Translator)}
 
 

@@ -16,8 +16,6 @@ from hfgen.pipelines import hfgen_pipelines_v1 as pipelines
 from hfgen.pipelines.autoencoder import AutoencoderPipeline, codec_of
 from hfgen.pipelines.known import (
     PIPELINES,
-    SCHEDULER_CONFIG,
-    SCHEDULERS,
     autoencoder_class,
     class_name,
     component_names,
@@ -26,6 +24,7 @@ from hfgen.pipelines.known import (
     wrapper,
 )
 from hfgen.pipelines.places import read_object, resolve_folder
+from hfgen.pipelines.schedulers import SCHEDULERS, load_scheduler
 from hfgen.pipelines.single_files import load_single_file
 from hfgen.pipelines.weights import (
     Tensors,
@@ -94,7 +93,12 @@ def open_model(
     """`load`, with the place of the model."""
     folder = resolve_folder(model, revision, variant)
     pipeline = _open(folder, str(model), None, variant, torch.float32, {})
-    _resize(pipeline, resolution)
+    try:
+        _resize(pipeline, resolution)
+        if steps is not None:
+            pipeline.set_steps(steps)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
     for note in pipeline.codec.notes() if isinstance(pipeline, AutoencoderPipeline) else ():
         logger.info("%s", note)
     if tile is not None:
@@ -102,11 +106,6 @@ def open_model(
         if codec is None:
             raise SettingsError(f"tile: {model} is a {pipeline.family}, which has no autoencoder to tile; leave it out")
         set_tiles(codec, tile)
-    if steps is not None:
-        try:
-            pipeline.set_steps(steps)
-        except ValueError as error:
-            raise SettingsError(str(error)) from None
     return Opened(pipeline, folder)
 
 
@@ -114,10 +113,7 @@ def _resize(pipeline: pipelines.ImagePipeline, resolution: int | None) -> None:
     """Take images of this side, and say so where the model was trained at another."""
     trained = pipeline.trained_size
     if resolution is not None:
-        try:
-            pipeline.resize(resolution)
-        except ValueError as error:
-            raise SettingsError(str(error)) from None
+        pipeline.resize(resolution)
     side = pipeline.sample_size
     if trained is None:
         logger.info("resolution: %d pixels; its config doesn't say at which size the model was trained", side)
@@ -280,7 +276,7 @@ def _load_component(
         ModelError: another class is written there, or keys or shapes differ; they are named.
     """
     if name in SCHEDULERS:
-        return _load_scheduler(folder, name)
+        return load_scheduler(folder, name)
     cls = network_class(name)
     if cls is None:
         said = f"the class {name}, which hfgen doesn't know" if name else "no class for it"
@@ -303,23 +299,6 @@ def _load_component(
     unset = [name for name, tensor in component.state_dict().items() if tensor.is_meta]
     _check_keys(folder, {**info, "missing_keys": [*info["missing_keys"], *unset]})
     return component.eval()
-
-
-def _load_scheduler(folder: Path, name: str) -> Any:
-    """A scheduler: settings without weights.
-
-    Raises:
-        ModelError: another class is written there, or it can't be built.
-    """
-    import diffusers
-
-    written = class_name(read_object(folder / SCHEDULER_CONFIG).get("_class_name"))
-    if written != name:
-        raise ModelError(f"{folder}: holds a {written}, not a {name}; the checkpoint is mixed up, get it again")
-    try:
-        return getattr(diffusers, name).from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # On odd configs the library raises almost anything.
-        raise ModelError(f"{folder} can't be loaded: {_line(error)}; get the checkpoint again") from error
 
 
 def _check_config(cls: Any, folder: Path, tensors: Tensors) -> None:

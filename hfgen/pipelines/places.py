@@ -15,8 +15,6 @@ from hfgen.hub.addresses import parse_address
 from hfgen.hub.downloads import Files, LocalFiles, open_files
 from hfgen.pipelines.known import (
     PIPELINES,
-    SCHEDULER_CONFIG,
-    SCHEDULERS,
     autoencoder_class,
     class_name,
     component_names,
@@ -24,6 +22,7 @@ from hfgen.pipelines.known import (
     opened,
     wrapper,
 )
+from hfgen.pipelines.schedulers import SCHEDULER_CONFIG, SCHEDULERS
 from hfgen.pipelines.weights import CONVERT, PICKLES, has_variant, weight_files
 
 logger = logging.getLogger("hfgen")

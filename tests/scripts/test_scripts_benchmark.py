@@ -1,5 +1,6 @@
 """The bare loops do the same work as the families: otherwise their ratio would say nothing."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -70,3 +71,17 @@ def test_the_command_prints_its_table():
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     rows = [line for line in done.stdout.splitlines() if line.startswith("| vae | 16 |")]
     assert len(rows) == 2 and rows[0].count("[") >= 2
+
+
+def test_the_table_of_steps_has_a_row_for_the_vae_and_for_each_number(tmp_path: Path, glyph_folder: Path):
+    model = tiny_config("flow", glyph_folder).model
+    torch.manual_seed(0)
+    model.pipeline(model.build(16, 1)).save_pretrained(tmp_path / "model")
+    command = [sys.executable, str(SCRIPTS / "benchmark.py"), "flow", str(tmp_path / "model"), "--n=40"]
+    command += [f"--data={glyph_folder}", "--steps", "1", "2", f"--out={tmp_path / 'out'}"]
+    printed = subprocess.run(command, capture_output=True, text=True)
+    assert printed.returncode == 0, printed.stderr
+    lines = printed.stdout.splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| the VAE's", "| flow, 1 step", "| flow, 2 steps"]
+    rows = json.loads((tmp_path / "out" / "flow.json").read_text())
+    assert all(row["cost"] > 0 and row["metrics"].keys() >= {"psnr", "kid"} for row in rows)

@@ -12,7 +12,7 @@ import hfgen
 from hfgen.cli import main
 from hfgen.errors import UserError
 from hfgen.families.flow import Flow
-from hfgen.objectives.flow import straight_path
+from hfgen.objectives.straight_path import straight_path
 from hfgen.pipelines.hfgen_pipelines_v1 import as_channels
 
 SMALL = {"latent_channels": 4, "width": 16, "max_width": 16, "unet_width": 16, "unet_max_width": 16}
@@ -110,6 +110,20 @@ def test_steps_are_chosen_by_call_or_for_good_and_refused_where_there_are_none(p
     vae = hfgen.VAEPipeline(pipe.vae)
     with pytest.raises(ValueError, match="a model of family vae draws an image in one pass"):
         vae.set_steps(3)
+
+
+def test_between_two_seeds_latents_and_noise_both_move(pipe):
+    from hfgen.images import unit_to_uint8
+    from hfgen.space.knobs import interpolate, latent_channels
+
+    pipe.set_steps(2)
+    path = interpolate(pipe, 1, 2, 3)
+    for seed, shown in ((1, path[0]), (2, path[2])):
+        drawn = pipe(generator=torch.Generator().manual_seed(seed), output_type="pt").images[0]
+        assert int((unit_to_uint8(drawn[None])[0].int() - shown.int()).abs().max()) <= 1
+    assert not torch.equal(path[1], path[0]) and not torch.equal(path[1], path[2])
+    # The VAE's decoder draws none of its images: no knobs on the latent.
+    assert latent_channels(pipe) == 0 and set(pipe.sampling_options) == {"steps"}
 
 
 @pytest.mark.parametrize("family", ["vae"], indirect=True, scope="session")

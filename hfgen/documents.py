@@ -74,6 +74,7 @@ class Document:
 RECORD = Document("record", "evaluate", version=2)
 DIAGNOSIS = Document("diagnosis", "diagnose", version=2)
 STUDY = Document("study", "study")
+POSTERIOR = Document("posterior", "study posterior")
 
 
 def _estimates(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, float, float, float]]:

@@ -1,7 +1,7 @@
 """DATA -> a uint8 store -> batches by images seen; and `glyphs`, the data that needs no network."""
 
 from hfgen.data.batches import batch_indices
-from hfgen.data.glyphs import CLASSES, FACTORS, FONTS, SPLIT_SIZES, Glyphs, draw
+from hfgen.data.glyphs import CLASSES, FACTORS, FONTS, SPLIT_SIZES, Glyphs, draw, glyph_unknowns, render
 from hfgen.data.store import ImageStore, open_store, split_size, stored_side
 from hfgen.data.whole_images import WholeImages, whole_images
 
@@ -15,7 +15,9 @@ __all__ = [
     "WholeImages",
     "batch_indices",
     "draw",
+    "glyph_unknowns",
     "open_store",
+    "render",
     "split_size",
     "stored_side",
     "whole_images",

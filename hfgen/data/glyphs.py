@@ -102,6 +102,22 @@ def draw(name: str, split: str, start: int, count: int, resolution: int) -> Glyp
     return Glyphs(torch.from_numpy(images), torch.from_numpy(labels), factors)
 
 
+def glyph_unknowns(split: str, start: int, count: int) -> np.ndarray:
+    """What glyphs `start` to `start + count` of a split are drawn from: (count, 6) in [0, 1), uniform.
+
+    Class and font, as shares of their number, then size, x, y and tilt within what the frame allows; see `render`.
+    """
+    seed = derive_seed("glyphs", split)
+    return np.stack([_uniforms(seed, start + row, 1)[0] for row in range(count)])
+
+
+def render(unknowns: np.ndarray, resolution: int) -> Tensor:
+    """The glyphs of `glyph_unknowns` (N, 6), uint8 (N, 1, R, R): those of `draw`, for any numbers in [0, 1)."""
+    kinds = (unknowns[:, 0] * len(CLASSES)).astype(int)
+    rows = [_scene(kind, uniform[1:], resolution)[0] for kind, uniform in zip(kinds, unknowns, strict=True)]
+    return torch.from_numpy(np.stack(rows))[:, None]
+
+
 def _uniforms(seed: int, index: int, channels: int) -> np.ndarray:
     """Image `index`'s random numbers in [0, 1): (channels, 1 + factors).
 

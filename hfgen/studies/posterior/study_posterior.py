@@ -1,0 +1,178 @@
+"""`hfgen study posterior`: models of glyphs -> what their latents say, what their decoders draw: posterior.json."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import time
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from hfgen.configs import load_config
+from hfgen.data import SPLIT_SIZES
+from hfgen.devices import Compute, choose
+from hfgen.documents import POSTERIOR
+from hfgen.errors import SettingsError
+from hfgen.files import folder_state, write_bytes
+from hfgen.pipelines.loading import open_model
+from hfgen.reporting.charts import encode, theme
+from hfgen.studies.posterior.answer_figure import draw, sheet_of
+from hfgen.studies.posterior.exact_answer import Answer, Bank, Size, answer, make_bank
+from hfgen.studies.posterior.glyph_channel import GlyphChannel
+from hfgen.studies.posterior.shares import summary
+from hfgen.training.train import train
+
+# Changes whenever the same settings give other answers.
+_VERSION = 1
+_WAIT_S = 2.0
+_FEWEST = 2
+
+CELLS: dict[str, tuple[str, ...]] = {
+    "grid": (),
+    "vector": ("--model.latent_size=1", "--model.latent_channels=16"),
+    "grid, KL weight 10": ("--model.kl_weight=10",),
+    "grid, KL weight .1": ("--model.kl_weight=0.1",),
+}
+"""What is trained where no MODEL is given: recipe vae-glyphs with these settings; all have 16 numbers."""
+
+logger = logging.getLogger("hfgen")
+
+
+class Budget(NamedTuple):
+    """`n` held-out images, how each is answered, and the images that a cell is trained on; None: the recipe's."""
+
+    n: int
+    size: Size
+    images: int | None
+
+
+BUDGETS = {
+    "smoke": Budget(4, Size(bank=2_000, particles=16, sweeps=8, attempts=1), images=64),
+    "full": Budget(200, Size(bank=10_000, particles=48, sweeps=16, attempts=4), images=None),
+}
+
+
+def study_posterior(
+    models: Sequence[str],
+    out: Path,
+    *,
+    budget: str = "full",
+    n: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    dtype: str = "auto",
+) -> dict[str, Any]:
+    """Answer `n` held-out glyphs for each model, or for `CELLS`, and write posterior.json and figures/ into `out`.
+
+    One draw z of the encoder's posterior of each image; then x given z exactly, by sampling the glyph's known factors.
+    Every image's answer is a file in `out`/answers, named by a hash of all that it depends on: a repeated call makes
+    what is missing, and several processes with the same arguments share the images.
+
+    Raises:
+        UserError: a model can't be loaded, has no Gaussian posterior or colour; an unknown budget, or too few images.
+    """
+    if budget not in BUDGETS:
+        raise SettingsError(f"budget: {budget!r} is none; choose {' or '.join(BUDGETS)}")
+    most, size, images = SPLIT_SIZES["test"], BUDGETS[budget].size, BUDGETS[budget].images
+    n = BUDGETS[budget].n if n is None else n
+    if not _FEWEST <= n <= most:
+        raise SettingsError(f"n: {n} images asked of the {most} held-out glyphs; give {_FEWEST} to {most}")
+    compute = choose(device, dtype)
+    found = {}
+    for name, model in _models(models, out, images, seed, compute):
+        pipeline, folder = open_model(model)
+        channel = GlyphChannel(compute.place(pipeline))
+        facts = {"version": _VERSION, "weights": folder_state(folder), "size": size, "seed": seed}
+        answers = _answers(channel, size, n, seed, _folder(out / "answers", name, facts))
+        found[name] = (str(model), channel.resolution, answers)
+    document: dict[str, Any] = {
+        "schema": POSTERIOR.version,
+        "budget": {"name": budget, "n": n, **size._asdict()},
+        "seed": seed,
+        "versions": {name: version(name) for name in ("hfgen", "torch", "diffusers")},
+        "models": [
+            {"name": name, "id": model, "resolution": resolution, **summary(answers)}
+            for name, (model, resolution, answers) in found.items()
+        ],
+    }
+    for name, (_, _, answers) in found.items():
+        write_bytes(out / "figures" / f"{_slug(name)}.png", sheet_of(answers))
+    with theme("light"):
+        write_bytes(out / "figures" / "shares.png", encode(draw(document["models"])))
+    POSTERIOR.write(out / "posterior.json", document)
+    return document
+
+
+def _models(
+    models: Sequence[str], out: Path, images: int | None, seed: int, compute: Compute
+) -> Iterator[tuple[str, str]]:
+    """(name, MODEL): those that are given, or the cells, trained where they aren't yet."""
+    if models:
+        yield from ((model, model) for model in models)
+        return
+    for name, overrides in CELLS.items():
+        fewer = [] if images is None else [f"--max_images={images}"]
+        config = load_config("vae-glyphs", [*overrides, *fewer, f"--seed={seed}", "--sample_every=0"])
+        folder = _folder(out / "cells", name, config.as_dict())
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{folder.name}.lock")), compute.training():
+            train(config, folder)
+        yield name, str(folder)
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"\W+", "-", Path(name).name).strip("-").lower()
+
+
+def _folder(parent: Path, name: str, facts: Any) -> Path:
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return parent / f"{_slug(name)}-{digest[:12]}"
+
+
+def _answers(channel: GlyphChannel, size: Size, n: int, seed: int, folder: Path) -> list[Answer]:
+    """Of the first `n` held-out glyphs; those that another process is at are waited for."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{index:05d}.safetensors" for index in range(n)]
+    bank: Bank | None = None
+    while missing := [index for index, path in enumerate(paths) if not path.is_file()]:
+        made = 0
+        for index in missing:
+            try:
+                with FileLock(folder / f".{index:05d}.lock", blocking=False):
+                    if not paths[index].is_file():
+                        bank = bank or _bank(channel, size, seed, folder / "bank.safetensors")
+                        _write(paths[index], answer(channel, bank, size, index, seed).tensors())
+                        logger.info("%s: image %d of %d", folder.name, index + 1, n)
+                    made += 1
+            except Timeout:
+                continue
+        if not made:
+            time.sleep(_WAIT_S)
+    return [Answer.of_tensors(_read(path)) for path in paths]
+
+
+def _bank(channel: GlyphChannel, size: Size, seed: int, path: Path) -> Bank:
+    """The bank that all images and processes share."""
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        if not path.is_file():
+            _write(path, make_bank(channel, size, seed).tensors())
+        return Bank.of_tensors(_read(path))
+
+
+def _write(path: Path, tensors: dict[str, Tensor]) -> None:
+    from safetensors.torch import save
+
+    write_bytes(path, save(tensors))
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load
+
+    return load(path.read_bytes())

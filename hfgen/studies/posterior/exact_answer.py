@@ -175,12 +175,12 @@ def _checks(
     both = mixed([group.moments for group in groups], [group.log_evidence for group in groups])
     some = channel.images(groups[0].draws(16, generator)), channel.images(groups[1].draws(16, generator))
     residuals = channel.latents(torch.cat(some)).squares(latent).sum(1)
-    between, from_truth_ = disagreement(*(group.moments for group in groups)), disagreement(both, start)
+    between, from_start = disagreement(*(group.moments for group in groups)), disagreement(both, start)
     most = _chi_square_quantile(len(latent))
-    agree = between <= _MOST_BETWEEN_GROUPS and from_truth_ <= _MOST_FROM_TRUTH and float(residuals.mean()) <= most
+    agree = between <= _MOST_BETWEEN_GROUPS and from_start <= _MOST_FROM_TRUTH and float(residuals.mean()) <= most
     return {
         "disagreement": between,
-        "disagreement_truth": from_truth_,
+        "disagreement_truth": from_start,
         "residual": float(residuals.mean()) / len(latent),
         "variance": both.variance,
         "effective": min(group.effective for group in groups),

@@ -6,6 +6,7 @@ D ~ K^(-2/d) of theory isn't asked: it is the distortion of one fixed source, an
 from __future__ import annotations
 
 from hfgen import metrics
+from hfgen.autoencoders import Autoencoder
 from hfgen.diagnosis.interventions import from_unquantised
 from hfgen.metrics import Estimate
 from hfgen.studies import shared_cells
@@ -19,8 +20,8 @@ _TICKS = {str(size): f"{size} codes" for size in _SIZES}
 
 def _measure(trained: Trained) -> dict[str, Estimate]:
     """Reconstructions of the same decoder from latents that no code replaced, and what the codes do to latents."""
-    originals, vqvae = trained.evaluation.originals, trained.pipeline.vqvae
-    free = from_unquantised(vqvae, originals)
+    originals = trained.evaluation.originals
+    free = from_unquantised(Autoencoder(trained.pipeline.vqvae), originals)
     return {
         "hf_ratio_bypass": trained.gained(free, trained.reconstructions),
         "hf_ratio_unquantised": trained.sharpness(free, paired=True),

@@ -12,7 +12,7 @@ from hfgen.diagnosis.gates.findings import Finding, check
 from hfgen.diagnosis.gates.patterns import harmonics, is_high
 from hfgen.metrics import Estimate
 from hfgen.metrics.intervals import bootstrap_of_means
-from hfgen.metrics.spectrum import transform
+from hfgen.metrics.spectrum import Window
 
 _SHARP, _COUNTS = 0.7, 0.1
 _HIGH_POWER = "high-frequency power"
@@ -68,7 +68,7 @@ def _measures(means: Tensor) -> Tensor:
 
 def _powers(context: Context, pattern: bool) -> Tensor:
     """Of originals, of reconstructions, and of their product (N, 3); where there is a pattern, off its harmonics."""
-    real, made = (transform(brightness(part) / 2, context.window) for part in (context.inputs, context.outputs))
+    real, made = (_transform(brightness(part), context.window) for part in (context.inputs, context.outputs))
     side = real.shape[-1]
     bins = is_high(side)
     for i, j in harmonics(side, context.factor) if pattern else ():
@@ -76,3 +76,12 @@ def _powers(context: Context, pattern: bool) -> Tensor:
             bins[(i + a) % side, (j + b) % side] = bins[(a - i) % side, (b - j) % side] = False
     pairs = ((real, real), (made, made), (real, made))
     return torch.stack([(first * second.conj()).real[:, bins].sum(1) for first, second in pairs], 1)
+
+
+def _transform(values: Tensor, window: Window) -> Tensor:
+    """Fourier coefficients (N, R, R), on both halves of the plane."""
+    centred = values - values.mean((1, 2), keepdim=True)
+    if window == "hann":
+        line = torch.hann_window(values.shape[-1], periodic=True, dtype=values.dtype)
+        centred = centred * line * line[:, None]
+    return torch.fft.fft2(centred, norm="forward")

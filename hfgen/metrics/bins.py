@@ -12,7 +12,7 @@ from torch import Tensor
 from hfgen.errors import UserError
 from hfgen.metrics.checks import check_feature_pair
 from hfgen.metrics.decisions import number_variance
-from hfgen.metrics.intervals import Estimate, debiased_estimate, normal_estimate
+from hfgen.metrics.intervals import Estimate, debiased_estimate
 
 _SIGNIFICANT = 1.96
 _ITERATIONS = 20
@@ -73,8 +73,12 @@ def _different(real: Tensor, fake: Tensor, bins: int) -> Estimate:
     error = (pooled * (1 - pooled) * (1 / len(real) + 1 / len(fake))).sqrt()
     z = torch.where(error > 0, (p - q) / error, 0)
     count = float((z.abs() > _SIGNIFICANT).sum())
-    found = normal_estimate(count, number_variance(z, _seen) ** 0.5, min(len(real), len(fake)))
-    return Estimate(count, max(found.low, 0.0), min(found.high, float(bins)), found.n)
+    # Of few bins, the variance grows with their number: all numbers that the count is 1.96 errors of theirs away from.
+    ratio = number_variance(z, _seen) / count if count else 1.0
+    skew = _SIGNIFICANT**2 * ratio / 2
+    centre, reach = count + skew, (_SIGNIFICANT**2 * ratio * count + skew**2) ** 0.5
+    low, high = max(centre - reach, 0.0), min(max(centre + reach, count), float(bins))
+    return Estimate(count, min(low, count), high, min(len(real), len(fake)))
 
 
 def _seen(z: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ def ratio_difference(first: Tensor, second: Tensor, real: Tensor) -> Estimate:
 def coverage_difference(real: Tensor, first: Tensor, second: Tensor, k: int = 5, *, seed: int) -> Estimate:
     """Coverage (see `prdc`) of `real` by `first` minus that by `second`; features (N, D), (M, D), (L, D).
 
-    No narrower than a share of 0 would be (Wilson 1927), where the halves show no spread.
+    Where the halves show no spread, it is as wide as that of a share of 0 (Wilson 1927).
 
     Raises:
         UserError: sets of several widths, k < 1, fewer than 2 (k + 1) rows, NaN or infinity.
@@ -105,7 +105,7 @@ def coverage_difference(real: Tensor, first: Tensor, second: Tensor, k: int = 5,
         splits = [_halves(features, generator) for features in (real, first, second)]
         halves += [_coverage_gap(a, b, c, k) for a, b, c in zip(*splits, strict=True)]
     n = min(map(len, (real, first, second)))
-    reach = max(_NORMAL_95 * float(local_error(torch.tensor(halves))), _NORMAL_95**2 / (n + _NORMAL_95**2))
+    reach = _NORMAL_95 * float(local_error(torch.tensor(halves))) or _NORMAL_95**2 / (n + _NORMAL_95**2)
     return Estimate(value, max(value - reach, -1.0), min(value + reach, 1.0), n)
 
 

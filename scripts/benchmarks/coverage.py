@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's settings."""
     parser.add_argument("--trials", type=int, default=400, help="trials of each interval; costly ones have a fifth")
     parser.add_argument("--n", type=int, default=1000, help="images in a set")
-    parser.add_argument("--only", default="", help="measure the intervals whose names hold this")
+    parser.add_argument("--only", default="", help="measure the cases whose names hold this")
     parser.add_argument("--check", action="store_true", help="exit 1 where one is off")
 
 
@@ -217,7 +217,7 @@ def _of_features(n: int) -> Iterator[Case]:
 
         null = {} if change else {"kid": 0.0, "fd": 0.0, "two_sample": 0.5, "training_distance": 1.0}
         yield Case(name, n, smooth, null, cost=2)
-        yield Case(name, n, neighbours, {}, cost=5)
+        yield Case(f"neighbours of {name}", n, neighbours, {}, cost=5)
         yield Case(name, n, copies, null)
 
 
@@ -245,7 +245,7 @@ def _of_pairs_of_models(n: int) -> Iterator[Case]:
         equal = scales[0] == scales[1]
         truth = {"difference of hf_ratio_sample": scales[0] ** 2 - scales[1] ** 2}
         yield Case(name, n, differences, truth | ({"difference of kid": 0.0} if equal else {}))
-        yield Case(name, n, covered, {"difference of coverage": 0.0} if equal else {}, cost=5)
+        yield Case(f"neighbours of {name}", n, covered, {"difference of coverage": 0.0} if equal else {}, cost=5)
 
 
 def _of_bands(n: int) -> Iterator[Case]:

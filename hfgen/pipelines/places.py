@@ -160,7 +160,7 @@ def _find_in_pipeline(files: Files, folder: str, wanted: _Wanted) -> Path:
         logger.info("%s is a %s, of which %s is taken", wanted.place, name, part)
         return _find(files, _join(folder, part), wanted.inside(part))
     there = [part for part in component_names(name, index) if files.names(_join(folder, part))]
-    parts = [part for part in there if class_name(index[part]) not in SCHEDULERS]
+    parts = [part for part in there if class_name(index.get(part)) not in SCHEDULERS]
     variants = dict.fromkeys(parts, wanted.variant)
     if wanted.variant is not None:
         # As in diffusers: what has no such weights is loaded from its plain ones, if anything has them.

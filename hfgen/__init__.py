@@ -19,10 +19,16 @@ _LAZY = {
     "FlowPipeline": "hfgen.pipelines",
     "TranslationPipeline": "hfgen.pipelines",
     "metrics": "hfgen.metrics",
+    "evaluate": "hfgen.evaluation.evaluate",
+    "diagnose": "hfgen.diagnosis.diagnose",
+    "compare": "hfgen.library",
+    "train": "hfgen.library",
+    "Evaluator": "hfgen.evaluation.evaluator",
 }
 
 __all__ = [
     "ALIPipeline",
+    "Evaluator",
     "FlowPipeline",
     "GANPipeline",
     "TranslationPipeline",
@@ -31,8 +37,12 @@ __all__ = [
     "VQGANPipeline",
     "VQVAEPipeline",
     "__version__",
+    "compare",
+    "diagnose",
+    "evaluate",
     "load",
     "metrics",
+    "train",
 ]
 
 

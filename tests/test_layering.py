@@ -16,6 +16,7 @@ LAYERS = [
     "quickstart",
     "doctor",
     "studies",
+    "library",
     "diagnosis",
     "publishing",
     "comparison",

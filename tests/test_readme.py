@@ -1,9 +1,9 @@
 """README.md: every block of bash and Python, pasted in order into one shell, as a newcomer does.
 
-The data and the models are tiny: a `hfgen` before the real one adds options (TOY, and 100 glyphs as data), and changes
-nothing else. The environment is that of `scripts/quickstart.sh`, finished already, so that nothing is downloaded. Only
-`scripts/test.sh`, which runs these tests, is left out. The diagnosis, half of the time, is made by the slow test alone;
-the other one only reads its options.
+The data and the models are tiny: a `hfgen` before the real one adds options (TOY, and 100 glyphs as data), the
+evaluator of the Python block gets these too, and nothing else changes. The environment is that of
+`scripts/quickstart.sh`, finished already, so that nothing is downloaded. Only `scripts/test.sh`, which runs these
+tests, is left out. The diagnosis, half of the time, is made by the slow test alone; the other only reads its options.
 """
 
 import os
@@ -74,6 +74,7 @@ def pasted() -> str:
     lines = ["set -e -o pipefail"]
     for language, text in blocks():
         if language == "python":
+            text = text.replace('Evaluator("glyphs"', 'Evaluator(__import__("os").environ["SMALL_DATA"]')
             lines.append(f"python - <<'END OF BLOCK'\n{text}END OF BLOCK")
         elif language == "bash":
             lines += [line for line in text.splitlines() if not line.startswith("bash scripts/test.sh")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from hfgen.cli.options import Verbs, add_measurement, add_out, add_verb, add_weights, measurement, print_notes
+from hfgen.cli.options import Verbs, add_measurement, add_out, add_verb, add_weights, measurement
 
 
 def register(verbs: Verbs) -> None:
@@ -24,14 +24,8 @@ def register(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure several models on the same images, or read what was measured of them."""
-    from hfgen.comparison.compare import compare
-    from hfgen.comparison.measuring import measure_models
+    from hfgen.library import compare
 
     chosen = {"variant": arguments.variant, "resolution": arguments.resolution}
-    options = {**measurement(arguments), **chosen}
-    evaluations, costs = measure_models(arguments.models, arguments.data, arguments.out, **options)
-    comparison = compare(evaluations, arguments.out, costs=costs, device=arguments.device)
-    for sentence in comparison["reading"]:
-        print(f"- {sentence}")
-    print_notes(comparison["notes"])
+    print(compare(arguments.models, arguments.data, arguments.out, **measurement(arguments), **chosen))
     print(f"open {arguments.out / 'report.html'}")

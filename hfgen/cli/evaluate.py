@@ -71,8 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
         found = evaluate(arguments.model, arguments.data, **made, **options)
     from hfgen.metrics import JudgePower
 
-    for name, entry in found.record["metrics"].items():
-        print(f"{name:<34} {entry['value']:>9.4g}   [{entry['low']:.4g}, {entry['high']:.4g}]")
+    print(found.estimates.lines())
     if "judge_power" in found.record:
         print(f"judge: {JudgePower(**found.record['judge_power'])}")
     print_notes(found.record["notes"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,14 +79,13 @@ def run(arguments: argparse.Namespace) -> int:
 
         print_findings(dry_run(config, arguments.device))
         return 0
+    from hfgen.library import train
     from hfgen.outputs import output_folder
-    from hfgen.training.train import train
 
     out = arguments.out or output_folder(f"runs/{Path(recipe).stem}")
     main_process = os.environ.get("RANK", "0") == "0"
     push = _checkpoint_push(arguments) if main_process else None
-    with _on(arguments.device):
-        folder = train(config, out, resume=arguments.resume, on_checkpoint=push)
+    folder = train(config, out, resume=arguments.resume, device=arguments.device, on_checkpoint=push)
     if main_process:
         print(folder)
     if push is not None:
@@ -97,21 +95,6 @@ def run(arguments: argparse.Namespace) -> int:
         published = publish(out, push.to)
         print(f"{published.url} {published.commit}")
     return 0
-
-
-def _on(device: str) -> contextlib.AbstractContextManager[None]:
-    """Where Accelerate is told to train.
-
-    Raises:
-        SettingsError: this machine has no such device, or a launcher gave each process its own.
-    """
-    if device == "auto":
-        return contextlib.nullcontext()
-    from hfgen.devices import Compute, choose_device, launched
-
-    if launched():
-        raise SettingsError(f"device: {device}, but the launcher gives each process its own; leave --device out")
-    return Compute(choose_device(device)).training()
 
 
 def _train_elsewhere(arguments: argparse.Namespace, config: dict[str, Any]) -> int:

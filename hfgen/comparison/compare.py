@@ -20,7 +20,8 @@ from hfgen.comparison.reading import read
 from hfgen.comparison.report import render
 from hfgen.devices import choose
 from hfgen.errors import SettingsError
-from hfgen.evaluation.evaluate import Evaluation, write_dataset
+from hfgen.evaluation.dataset import write_dataset
+from hfgen.evaluation.result import Evaluation
 from hfgen.files import write_bytes, write_json, write_text
 from hfgen.reporting.charts import encode, theme
 from hfgen.reporting.pictures import MOST_IMAGES, png, sheet

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,18 @@ from hfgen.comparison.compare import check_names
 from hfgen.comparison.names import distinct_names
 from hfgen.comparison.protocol import check_same_images, check_same_settings
 from hfgen.data import split_size
-from hfgen.devices import choose
 from hfgen.documents import RECORD
+from hfgen.errors import SettingsError
 from hfgen.evaluation.evaluate import Evaluation, evaluate
 from hfgen.evaluation.finished import is_finished, read_evaluation
 from hfgen.evaluation.held_out import EMBEDDED, choose_n
 from hfgen.evaluation.timing import measure_costs
 from hfgen.pipelines import ImagePipeline, load
+from hfgen.pipelines.given import compute_for, is_given, lent, unwrapped
 
 
 def measure_models(
-    models: Sequence[str],
+    models: Sequence[Any] | Mapping[str, Any],
     data: str | None,
     out: Path,
     *,
@@ -36,7 +37,8 @@ def measure_models(
     What can't be compared is refused before anything is measured.
 
     Args:
-        models: MODELs, or folders that `hfgen evaluate` wrote.
+        models: MODELs, folders that `hfgen evaluate` wrote, or what is loaded, as `evaluate` takes it; the names to
+            show are the keys, or what tells addresses apart, and the classes of what is loaded.
         data: DATA; None where all are such folders.
         out: Folder for each measured model's own record and dataset.
         split: Of DATA.
@@ -48,41 +50,79 @@ def measure_models(
     Raises:
         UserError: a model given twice, models of different sizes or channels, or what `evaluate` refuses.
     """
-    compute = choose(device, dtype)
-    names = distinct_names(models)
-    check_names(names)
-    places = dict(zip(names, models, strict=True))
-    finished = {name: is_finished(Path(place), given_data=data is not None) for name, place in places.items()}
+    places = _named(models)
+    check_names(places)
+    first = next((place for place in places.values() if is_given(place)), next(iter(places.values()), ""))
+    compute = compute_for(first, device, dtype)
+    for place in places.values():
+        compute_for(place, compute.device, compute.dtype)
+    finished = {name: _is_finished(place, data) for name, place in places.items()}
     records = {name: RECORD.read(Path(place) / "record.json") for name, place in places.items() if finished[name]}
     if data is not None and not all(finished.values()):
         if records and n is None:
             n = next(iter(records.values()))["data"]["n"]
         used, _ = split_size(data, split, config_name=settings.get("config_name"))
         check_same_settings(records, {"n": n, "split": used}, settings.get("seed", 0))
-        chosen: dict[str, Any] = {
+        options: dict[str, Any] = {
             "extractor": settings.get("extractor", EMBEDDED),
             "config_name": settings.get("config_name"),
         }
-        choose_n(data, split, n, **chosen)
-    opened = partial(load, variant=settings.get("variant"), resolution=settings.get("resolution"))
-    check_same_images({name: _images_of(place, records.get(name), opened) for name, place in places.items()})
+        choose_n(data, split, n, **options)
+    chosen = {name: settings.get(name) for name in ("variant", "resolution")}
+    check_same_images({name: _images_of(place, records.get(name), chosen) for name, place in places.items()})
     evaluations, costs = {}, {}
     where: dict[str, Any] = {"device": compute.device, "dtype": compute.dtype}
     for name, place in places.items():
         if finished[name]:
             evaluations[name] = read_evaluation(Path(place))
             continue
-        assert data is not None, "is_finished refuses a model without data"
+        assert data is not None, "_is_finished refuses a model without data"
         evaluations[name] = evaluate(place, data, split=split, n=n, out=out / name, **settings, **where)
-        costs[name] = measure_costs(compute.place(opened(place)))
+        with _opened(place, chosen) as pipeline:
+            costs[name] = measure_costs(compute.place(pipeline))
     return evaluations, costs
 
 
-def _images_of(
-    place: str, record: dict[str, Any] | None, opened: Callable[[str], ImagePipeline]
-) -> dict[str, int | None]:
+def _named(models: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
+    """Models by the names to show.
+
+    Raises:
+        SettingsError: one is given twice, or what is given are no models.
+    """
+    if isinstance(models, Mapping):
+        return dict(models)
+    if isinstance(models, str) or not isinstance(models, Sequence):
+        raise SettingsError(f"models: {type(models).__name__} isn't several models; give [A, B] or {{name: A, ...}}")
+    seen: dict[int, str] = {}
+    for model in filter(is_given, models):
+        name = type(unwrapped(model)).__name__
+        alike = sum(other.partition("-")[0] == name for other in seen.values())
+        seen.setdefault(id(model), f"{name}-{alike + 1}" if alike else name)
+    names = distinct_names([seen[id(model)] if is_given(model) else str(model) for model in models])
+    return dict(zip(names, models, strict=True))
+
+
+def _is_finished(place: Any, data: str | None) -> bool:
+    """See `is_finished`; what is loaded isn't."""
+    if not is_given(place):
+        return is_finished(Path(place), given_data=data is not None)
+    if data is None:
+        raise SettingsError(f"data: none given, and a {type(place).__name__} has to be measured; give data")
+    return False
+
+
+@contextlib.contextmanager
+def _opened(place: Any, chosen: dict[str, Any]) -> Iterator[ImagePipeline]:
+    if not is_given(place):
+        yield load(place, **chosen)
+        return
+    with lent(place, resolution=chosen["resolution"]) as pipeline:
+        yield pipeline
+
+
+def _images_of(place: Any, record: dict[str, Any] | None, chosen: dict[str, Any]) -> dict[str, int | None]:
     """Size and channels of its images; no channels where an old record has none."""
     if record is not None:
         return {"resolution": record["data"]["resolution"], "channels": record["data"].get("channels")}
-    pipeline = opened(place)
-    return {"resolution": pipeline.sample_size, "channels": pipeline.channels}
+    with _opened(place, chosen) as pipeline:
+        return {"resolution": pipeline.sample_size, "channels": pipeline.channels}

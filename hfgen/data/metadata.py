@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hfgen.errors import DataError
 
 if TYPE_CHECKING:
-    import pandas as pd  # type: ignore[import-untyped]
+    import pandas as pd
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 

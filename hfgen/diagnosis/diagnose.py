@@ -41,7 +41,7 @@ def diagnose(
     model: str | Path,
     data: str,
     *,
-    out: Path,
+    out: str | Path,
     split: str = "test",
     budget: Literal["small", "full"] = "small",
     n: int | None = None,
@@ -90,6 +90,7 @@ def diagnose(
         UserError: the model, the data or the extractor can't be loaded, an unknown budget, too few images, or images
             without detail.
     """
+    out = Path(out)
     if budget not in BUDGETS:
         raise SettingsError(f"budget: {budget!r} is unknown; choose {' or '.join(BUDGETS)}")
     other = None

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import logging
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from hfgen import metrics
 from hfgen.data_options import SmallImages
-from hfgen.devices import choose
+from hfgen.devices import Compute
 from hfgen.documents import RECORD
 from hfgen.errors import SettingsError, UserError
-from hfgen.evaluation.card import dataset_card
-from hfgen.evaluation.dataset import write_dataset
 from hfgen.evaluation.held_out import HeldOut, choose_n, held_out_images
 from hfgen.evaluation.latent import centres, changed_latents, latent_section, scale_notes
 from hfgen.evaluation.measurement import DISTANCES, measure
@@ -25,11 +24,13 @@ from hfgen.evaluation.passes import Made, batch_size, make, reconstruct
 from hfgen.evaluation.precision import precision_section
 from hfgen.evaluation.reading_test import reading_test
 from hfgen.evaluation.real_images import NEIGHBOURS
+from hfgen.evaluation.result import Evaluation, check_out, save_evaluation
 from hfgen.evaluation.workspace import workspace
-from hfgen.files import folder_state, read_json, write_text
+from hfgen.files import folder_state
 from hfgen.hub.downloads import commit_of
 from hfgen.pipelines import ImagePipeline
 from hfgen.pipelines.autoencoder import codec_of, seams_of
+from hfgen.pipelines.given import compute_for, given_id, is_given, lent, weights_state
 from hfgen.pipelines.loading import open_model
 from hfgen.seeds import derive_seed
 
@@ -40,36 +41,8 @@ _LIBRARIES = ("hfgen", "torch", "diffusers", "transformers", "datasets", "scipy"
 logger = logging.getLogger("hfgen")
 
 
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """What was measured of one model, and the images behind it, all uint8 (n, C, R, R) in one order.
-
-    Attributes:
-        record: The record, as JSON values; see hfgen/schemas.
-        originals: Held-out images.
-        labels: Their classes (n,), or None.
-        reconstructions: Their reconstructions, or None where the model has no encoder.
-        samples: Generated images, one a seed; the translations of the held-out conditions, where the model needs a
-            condition; None where it draws nothing.
-        seeds: Seeds of the samples: `torch.Generator().manual_seed(seed)` draws that one image again. Else [].
-        others: Training images that the baseline is measured with, at most n.
-        extractor: The judge.
-        columns: Per image, what else the dataset holds: metrics of the pair (n,), `posterior_mean` or `codes` (n, L).
-    """
-
-    record: dict[str, Any]
-    originals: Tensor
-    labels: Tensor | None
-    reconstructions: Tensor | None
-    samples: Tensor | None
-    seeds: list[int]
-    others: Tensor | None = None
-    extractor: metrics.Extractor | None = None
-    columns: dict[str, Tensor] = dataclasses.field(default_factory=dict)
-
-
 def evaluate(
-    model: str | Path,
+    model: Any,
     data: str,
     *,
     split: str = "test",
@@ -85,11 +58,14 @@ def evaluate(
     variant: str | None = None,
     tile: int | None = None,
     steps: int | None = None,
-    out: Path | None = None,
+    out: str | Path | None = None,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
 ) -> Evaluation:
     """Measure a model on `n` held-out images, chosen by `seed`, and on `n` samples; by default all, up to 2000.
+
+    `model` is whatever `hfgen.load` opens, or a loaded autoencoder of diffusers, a pipeline that has one, or a pipeline
+    of hfgen: measured where and in what numbers it is, and left as it was.
 
     Set metrics compare the samples with the held-out images in the features of `extractor`: `embedded`, a small
     classifier trained on the data's train split; `pixels`, statistics of pixels and spectra; `inception`; or an image
@@ -106,12 +82,11 @@ def evaluate(
         UserError: the model, the data or the extractor can't be loaded, the split has fewer than `n` images, `out` is
             taken, or the model gives NaN or infinity.
     """
-    compute = choose(device, dtype)
+    out = None if out is None else Path(out)
+    compute = compute_for(model, device, dtype)
     choose_n(data, split, n, extractor=extractor, config_name=config_name)
-    pipeline, folder = open_model(model, variant=variant, resolution=resolution, tile=tile, steps=steps)
-    pipeline = compute.place(pipeline)
-    pipeline.set_progress_bar_config(disable=True)
-    with metrics.measuring(compute):
+    settings: dict[str, Any] = {"resolution": resolution, "tile": tile, "steps": steps}
+    with _opened(model, compute, variant, settings) as (pipeline, origin), metrics.measuring(compute):
         real = held_out_images(
             data,
             split=split,
@@ -128,9 +103,9 @@ def evaluate(
             extractor=extractor,
             device=compute.device,
         )
-        facts = {
-            "id": str(model),
-            "revision": commit_of(folder),
+        facts: dict[str, Any] = {
+            "id": given_id(model),
+            "revision": origin.revision,
             "family": pipeline.family,
             "parameters": pipeline.parameter_count,
             "codebook_size": pipeline.codebook_size,
@@ -144,7 +119,7 @@ def evaluate(
             record["tiles"] = seams
         count = len(real.images)
         seeds = [derive_seed("sample", seed, index) for index in range(count)] if pipeline.can_sample else []
-        with workspace(out, {**record, "weights": folder_state(folder)}) as partial_results:
+        with workspace(out, {**record, "weights": origin.state}) as partial_results:
             made_of = make(pipeline, real.inputs, seeds, partial_results)
             found = metrics.Collector()
             if made_of.samples is None:
@@ -152,8 +127,35 @@ def evaluate(
             sections = _look(pipeline, real, made_of, seed, found)
             evaluation = finish(record, real, made_of, seeds, found, sections)
             if out is not None:
-                save_evaluation(evaluation, out, real)
+                save_evaluation(evaluation, out)
         return evaluation
+
+
+class _Origin(NamedTuple):
+    """What pins a model: its commit, or None, and a hash of its weights' place, or of the weights."""
+
+    revision: str | None
+    state: str
+
+
+@contextlib.contextmanager
+def _opened(
+    model: Any, compute: Compute, variant: str | None, settings: dict[str, Any]
+) -> Iterator[tuple[ImagePipeline, _Origin]]:
+    """A MODEL where it is to be computed, or a given one where it is.
+
+    Raises:
+        UserError: it can't be opened.
+    """
+    if is_given(model):
+        if variant is not None:
+            raise SettingsError(f"variant: {variant!r} is of files, and the model is loaded already; leave it out")
+        with lent(model, **settings) as pipeline:
+            yield pipeline, _Origin(None, weights_state(model))
+        return
+    pipeline, folder = open_model(model, variant=variant, **settings)
+    pipeline.set_progress_bar_config(disable=True)
+    yield compute.place(pipeline), _Origin(commit_of(folder), folder_state(folder))
 
 
 def protocol_of(model: dict[str, Any], real: HeldOut, data: str, seed: int, made: dict[str, Any]) -> dict[str, Any]:
@@ -234,43 +236,5 @@ def finish(
     complete["metrics"] |= {name: estimate.as_dict() for name, estimate in found.estimates.items()}
     complete["metrics"] = dict(sorted(complete["metrics"].items()))
     images = made.reconstructions, made.samples
-    return Evaluation(complete, real.images, real.labels, *images, seeds, real.others, real.extractor, columns)
-
-
-def check_out(out: Path | None, record: dict[str, Any]) -> None:
-    """Refuse a folder that holds the record of another model or other data.
-
-    Raises:
-        SettingsError: it does.
-    """
-    if out is None or not (out / "record.json").exists():
-        return
-    # Those of older versions, too, are measured again.
-    before = read_json(out / "record.json")
-    for field in ("model", "data"):
-        was = before.get(field, {}).get("id") if isinstance(before, dict) else None
-        if was != record[field]["id"]:
-            raise SettingsError(f"out: {out} holds the record of another {field} ({was}); choose another --out")
-
-
-def save_evaluation(evaluation: Evaluation, out: Path, real: HeldOut) -> None:
-    """Write `out`/record.json and `out`/dataset/, which `load_dataset` reads and `hfgen evaluate --verify` measures."""
-    columns: dict[str, Any] = {"original": evaluation.originals}
-    if evaluation.reconstructions is not None:
-        columns["reconstruction"] = evaluation.reconstructions
-    if evaluation.samples is not None:
-        columns["sample"] = evaluation.samples
-    if evaluation.others is not None:
-        columns["other"] = evaluation.others
-    if evaluation.seeds:
-        columns["seed"] = evaluation.seeds
-    if evaluation.labels is not None:
-        columns["label"] = evaluation.labels
-
-    def add(folder: Path) -> None:
-        RECORD.write(folder / "record.json", evaluation.record)
-        write_text(folder / "README.md", dataset_card(evaluation.record, [*columns, *evaluation.columns]))
-        real.extractor.save(folder / "extractor")
-
-    write_dataset({**columns, **evaluation.columns}, out / "dataset", real.store.label_names, add)
-    RECORD.write(out / "record.json", evaluation.record)
+    judge, names = real.extractor, real.store.label_names
+    return Evaluation(complete, real.images, real.labels, *images, seeds, real.others, judge, columns, names)

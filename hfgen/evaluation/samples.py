@@ -16,9 +16,10 @@ from hfgen.data import batch_indices, open_store, split_size, stored_side
 from hfgen.data_options import SmallImages
 from hfgen.devices import choose
 from hfgen.errors import DataError, SettingsError
-from hfgen.evaluation.evaluate import Evaluation, check_out, finish, protocol_of, save_evaluation
+from hfgen.evaluation.evaluate import finish, protocol_of
 from hfgen.evaluation.held_out import FEWEST, MOST, choose_n, held_out_images
 from hfgen.evaluation.passes import NOTHING, Made
+from hfgen.evaluation.result import Evaluation, check_out, save_evaluation
 from hfgen.evaluation.workspace import gather
 
 logger = logging.getLogger("hfgen")
@@ -81,7 +82,7 @@ def evaluate_samples(
         found.notes += notes
         evaluation = finish(record, real, Made(None, images, NOTHING), [], found)
         if out is not None:
-            save_evaluation(evaluation, out, real)
+            save_evaluation(evaluation, out)
         return evaluation
 
 

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from hfgen.autoencoders.tiles import tile as set_tiles
 from hfgen.bars import without_bars
 from hfgen.errors import ModelError, SettingsError
 from hfgen.hub.downloads import LocalFiles
 from hfgen.pipelines import hfgen_pipelines_v1 as pipelines
-from hfgen.pipelines.autoencoder import AutoencoderPipeline, codec_of
+from hfgen.pipelines.adjust import adjust
+from hfgen.pipelines.autoencoder import AutoencoderPipeline
 from hfgen.pipelines.known import (
     PIPELINES,
     autoencoder_class,
@@ -91,34 +91,12 @@ def open_model(
     steps: int | None = None,
 ) -> Opened:
     """`load`, with the place of the model."""
+    if not isinstance(model, (str, Path)):
+        raise ModelError(f"model: a {type(model).__name__} is no address; save_pretrained(FOLDER), and give the folder")
     folder = resolve_folder(model, revision, variant)
     pipeline = _open(folder, str(model), None, variant, torch.float32, {})
-    try:
-        _resize(pipeline, resolution)
-        if steps is not None:
-            pipeline.set_steps(steps)
-    except ValueError as error:
-        raise SettingsError(str(error)) from None
-    for note in pipeline.codec.notes() if isinstance(pipeline, AutoencoderPipeline) else ():
-        logger.info("%s", note)
-    if tile is not None:
-        codec = codec_of(pipeline)
-        if codec is None:
-            raise SettingsError(f"tile: {model} is a {pipeline.family}, which has no autoencoder to tile; leave it out")
-        set_tiles(codec, tile)
+    adjust(pipeline, str(model), resolution, tile, steps)
     return Opened(pipeline, folder)
-
-
-def _resize(pipeline: pipelines.ImagePipeline, resolution: int | None) -> None:
-    """Take images of this side, and say so where the model was trained at another."""
-    trained = pipeline.trained_size
-    if resolution is not None:
-        pipeline.resize(resolution)
-    side = pipeline.sample_size
-    if trained is None:
-        logger.info("resolution: %d pixels; its config doesn't say at which size the model was trained", side)
-    elif side != trained:
-        logger.info("resolution: %d pixels; by its config the model was trained at %d", side, trained)
 
 
 def from_pretrained(cls: type, place: str | Path, **options: Any) -> Any:

@@ -1,0 +1,208 @@
+"""hfgen in other people's code: loaded models measured where they are, what is returned, and who writes what."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline
+
+import hfgen
+from hfgen.documents import RECORD
+from hfgen.errors import DataError, ModelError, SettingsError, UserError
+from hfgen.evaluation.verification import verify
+
+N = 40
+
+
+def autoencoder(**changes: Any) -> AutoencoderKL:
+    """A tiny one of grey images, in training, the same each time."""
+    blocks: dict[str, Any] = {"down_block_types": ("DownEncoderBlock2D",) * 2, "block_out_channels": (8, 8)}
+    blocks |= {"up_block_types": ("UpDecoderBlock2D",) * 2, "norm_num_groups": 4, "layers_per_block": 1}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return AutoencoderKL(**{"in_channels": 1, "out_channels": 1, "latent_channels": 2, **blocks, **changes}).train()
+
+
+class Around(DiffusionPipeline):
+    """A pipeline of somebody's own."""
+
+    def __init__(self, vae: Any, other: Any = None) -> None:
+        super().__init__()
+        self.register_modules(vae=vae, other=other)
+
+
+class Wrapped(torch.nn.Module):
+    """As DistributedDataParallel does."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+
+@pytest.fixture(scope="module")
+def measured(glyph_folder: Path) -> Any:
+    """A loaded autoencoder's evaluation."""
+    return hfgen.evaluate(autoencoder(), str(glyph_folder), n=N, resolution=16)
+
+
+def test_importing_the_names_costs_no_diffusers():
+    code = "import hfgen, sys; assert {'evaluate', 'compare', 'train', 'diagnose', 'Evaluator'} <= set(hfgen.__all__); "
+    code += "sys.exit('diffusers' in sys.modules or 'torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_name_is_there_with_words_and_a_type():
+    stub = Path(hfgen.__file__).with_suffix(".pyi").read_text()
+    for name in hfgen.__all__:
+        assert getattr(hfgen, name).__doc__ or name == "__version__"
+        assert f" as {name}\n" in stub or f"{name}: " in stub
+
+
+def test_a_loaded_autoencoder_measures_as_its_folder_does(measured: Any, glyph_folder: Path, tmp_path: Path):
+    autoencoder().save_pretrained(tmp_path / "vae")
+    by_address = hfgen.evaluate(tmp_path / "vae", str(glyph_folder), n=N, resolution=16)
+    assert measured.record["metrics"] == by_address.record["metrics"]
+    assert torch.equal(measured.reconstructions, by_address.reconstructions)
+    assert measured.record["model"] | {"id": 0} == by_address.record["model"] | {"id": 0}
+    assert measured.record["model"]["id"] == "AutoencoderKL (given as an object)"
+
+
+def test_a_loaded_model_is_left_as_it_was(glyph_folder: Path):
+    model = autoencoder()
+    model.decoder.eval()
+    modes, weights = [part.training for part in model.modules()], {k: v.clone() for k, v in model.state_dict().items()}
+    torch.manual_seed(3)
+    generator = torch.get_rng_state()
+    hfgen.evaluate(model, str(glyph_folder), n=N, resolution=16)
+    assert [part.training for part in model.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    assert all(weight.requires_grad for weight in model.parameters())
+
+
+@pytest.mark.parametrize("around", [Around, Wrapped])
+def test_what_holds_an_autoencoder_is_measured_as_it(around: Any, measured: Any, glyph_folder: Path):
+    found = hfgen.evaluate(around(autoencoder()), str(glyph_folder), n=N, resolution=16)
+    assert found.record["metrics"] == measured.record["metrics"]
+
+
+def test_a_pipeline_of_hfgen_keeps_its_size(trained_vae: Path, glyph_folder: Path):
+    pipeline = hfgen.load(trained_vae)
+    side = pipeline.sample_size
+    found = hfgen.evaluate(pipeline, str(glyph_folder), n=N, resolution=16)
+    assert pipeline.sample_size == side
+    assert found.samples is not None and "kid" in found.record["metrics"]
+    assert (
+        found.record["metrics"] == hfgen.evaluate(trained_vae, str(glyph_folder), n=N, resolution=16).record["metrics"]
+    )
+
+
+@pytest.fixture(scope="module")
+def trained_vae(glyph_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that a script trained; the width's name has a dot."""
+    settings = {"model.width": 16, "model.max_width": 16}
+    out = tmp_path_factory.mktemp("library") / "vae"
+    named: dict[str, Any] = {"max_images": 32, "batch_size": 16, "resolution": 16, "checkpoint_every": 32}
+    folder = hfgen.train("vae-glyphs", str(out), data=str(glyph_folder), device="cpu", settings=settings, **named)
+    assert folder == out / "pretrained"
+    return out
+
+
+def test_training_refuses_what_the_command_refuses(tmp_path: Path):
+    with pytest.raises(UserError, match="did you mean vae-glyphs"):
+        hfgen.train("vae-glyph", tmp_path / "run")
+    with pytest.raises(UserError, match="imagez: no such setting"):
+        hfgen.train("vae-glyphs", tmp_path / "run", imagez=3)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_returned_is_a_table(measured: Any):
+    lines = str(measured).splitlines()
+    assert lines[0].startswith("AutoencoderKL (given as an object) on 40 images of ") and lines[0].endswith("16 px")
+    (psnr,) = (line.split() for line in lines if line.startswith("psnr "))
+    entry = measured.record["metrics"]["psnr"]
+    assert psnr[1] == f"{entry['value']:.4g}" and psnr[2:] == [f"[{entry['low']:.4g},", f"{entry['high']:.4g}]"]
+    frame = measured.to_pandas()
+    assert frame.loc["psnr"].to_dict() == entry
+    page = measured._repr_html_()
+    assert "<td>psnr</td>" in page and 'src="data:image/png;base64,' in page and "reconstruction" in page
+
+
+def test_what_was_saved_verifies(measured: Any, glyph_folder: Path, tmp_path: Path):
+    assert measured.save(tmp_path / "kept") == tmp_path / "kept"
+    assert RECORD.read(tmp_path / "kept" / "record.json") == measured.record
+    assert verify(tmp_path / "kept") > 50
+    other = hfgen.evaluate(autoencoder(), str(glyph_folder), n=N, resolution=16, out=str(tmp_path / "second"))
+    assert (tmp_path / "second" / "dataset" / "README.md").read_bytes() == (
+        tmp_path / "kept" / "dataset" / "README.md"
+    ).read_bytes()
+    changed = {**other.record, "model": {**other.record["model"], "id": "another"}}
+    with pytest.raises(SettingsError, match=r"out: .* holds the record of another model"):
+        type(other)(changed, *list(vars(other).values())[1:]).save(tmp_path / "kept")
+
+
+@pytest.mark.parametrize(
+    "model, options, error, words",
+    [
+        (torch.nn.Linear(2, 2), {}, ModelError, "model: Linear is no autoencoder"),
+        (torch.nn.ReLU(), {}, ModelError, "model: ReLU has no weights"),
+        (17, {}, ModelError, "model: int has no weights"),
+        (
+            autoencoder(),
+            {"dtype": "bf16"},
+            SettingsError,
+            "dtype: torch.bfloat16 asked, but the model given is torch.f",
+        ),
+        (autoencoder().double(), {}, SettingsError, "dtype: torch.float64 of the model given isn't measured"),
+        (autoencoder(), {"variant": "fp16"}, SettingsError, "variant: 'fp16' is of files"),
+        (autoencoder(), {"resolution": 17}, SettingsError, "resolution: 17 pixels; the model takes multiples of 2"),
+        (autoencoder(), {"steps": 3}, SettingsError, "steps: "),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(model: Any, options: Any, error: Any, words: str, glyph_folder: Path):
+    with pytest.raises(error) as raised:
+        hfgen.evaluate(model, str(glyph_folder), **{"n": N, "resolution": 16, **options})
+    assert str(raised.value).startswith(words) and "\n" not in str(raised.value)
+
+
+def test_a_loaded_model_is_no_address(glyph_folder: Path, tmp_path: Path):
+    with pytest.raises(ModelError, match="a AutoencoderKL is no address"):
+        hfgen.load(autoencoder())
+    with pytest.raises(ModelError, match="save_pretrained"):
+        hfgen.diagnose(autoencoder(), str(glyph_folder), out=tmp_path / "why")
+
+
+def test_comparing_what_is_loaded_with_a_run(trained_vae: Path, glyph_folder: Path, tmp_path: Path):
+    first, second = autoencoder(), autoencoder(block_out_channels=(8, 16))
+    models = [first, second, str(trained_vae)]
+    found = hfgen.compare(models, str(glyph_folder), str(tmp_path / "ab"), n=N, resolution=16)
+    assert list(found.record["models"]) == ["AutoencoderKL", "AutoencoderKL-2", "vae"]
+    assert (tmp_path / "ab" / "report.html").is_file() and first.training and second.training
+    frame = found.to_pandas()
+    psnr = found.record["models"]["AutoencoderKL-2"]["metrics"]["psnr"]
+    assert frame.loc[("AutoencoderKL-2", "psnr")].to_dict() == psnr
+    assert str(found).splitlines()[0] == f"- {found.record['reading'][0]}"
+    assert "<th>AutoencoderKL-2</th>" in found._repr_html_()
+    assert (found.save(tmp_path / "copy") / "comparison.json").is_file()
+    with pytest.raises(SettingsError, match="isn't empty"):
+        found.save(tmp_path / "copy")
+
+
+def test_models_to_compare_are_several_and_differ(glyph_folder: Path, tmp_path: Path):
+    model = autoencoder()
+    refused: list[tuple[Any, str | None, type[UserError], str]] = [
+        ([model, model], str(glyph_folder), SettingsError, "AutoencoderKL is given twice"),
+        ("runs/vae", str(glyph_folder), SettingsError, "str isn't several models"),
+        (model, str(glyph_folder), SettingsError, "AutoencoderKL isn't several models"),
+        ({"before": model}, None, SettingsError, "data: none given"),
+        ([model, "no/such/model/here"], str(glyph_folder), UserError, "no/such/model/here"),
+        ({"real": model}, str(glyph_folder), SettingsError, "real can't be a model's name"),
+        ([model], str(tmp_path / "none"), DataError, "data: "),
+    ]
+    for models, data, error, words in refused:
+        with pytest.raises(error, match=words):
+            hfgen.compare(models, data, tmp_path / "ab", n=N, resolution=16)
+    assert not (tmp_path / "ab").exists()

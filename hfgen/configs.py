@@ -84,7 +84,8 @@ def config_parser(family: str) -> Any:
     """The parser of a family's run: every field of `RunConfig`, and the family's own behind `model.`."""
     from jsonargparse import ActionYesNo, ArgumentParser
 
-    parser = ArgumentParser(exit_on_error=False, add_help=False, usage="hfgen train RECIPE [options]")
+    options = {"exit_on_error": False, "add_help": False, "allow_abbrev": False}
+    parser = ArgumentParser(**options, usage="hfgen train RECIPE [options]")
     parser.add_class_arguments(RunConfig, skip={"family", "model", "skip_damaged"})
     # With or without a value: errors tell the user to pass `--skip_damaged`, as every other verb takes it.
     help = "Leave damaged images out, and count them, instead of stopping."

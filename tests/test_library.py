@@ -114,8 +114,8 @@ def trained_vae(glyph_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def test_training_refuses_what_the_command_refuses(tmp_path: Path):
     with pytest.raises(UserError, match="did you mean vae-glyphs"):
         hfgen.train("vae-glyph", tmp_path / "run")
-    with pytest.raises(UserError, match="imagez: no such setting"):
-        hfgen.train("vae-glyphs", tmp_path / "run", imagez=3)
+    with pytest.raises(UserError, match="max_image: no such setting"):
+        hfgen.train("vae-glyphs", tmp_path / "run", max_image=3)
     assert not (tmp_path / "run").exists()
 
 

@@ -179,7 +179,7 @@ def test_the_loop_around_goes_on_as_if_nothing_had_been_asked(evaluator: Evaluat
             optimiser.step()
             optimiser.zero_grad()
             assert all(module.training for module in model.modules())
-            found.append(float(loss))
+            found.append(loss.item())
         return found
 
     assert losses(True) == losses(False)

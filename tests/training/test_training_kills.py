@@ -117,7 +117,8 @@ def kill_in_save(training: Training) -> None:
     assert_visible_is_whole(training.out)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+# One process is killed at every delicate moment below; at random, for each family, by the slow tests.
+@pytest.mark.parametrize("processes", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_killed_at_random_and_repeated(
     processes: int, family: str, glyph_folder: Path, tmp_path: Path, whole: Whole, chance: random.Random
 ):

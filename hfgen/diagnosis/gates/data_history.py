@@ -77,8 +77,8 @@ def _ratio(values: Tensor, period: int, seed: int) -> Estimate:
     steps = values.diff(dim=-1).square().mean(1)
     places = torch.arange(steps.shape[-1]) % period
     means = torch.stack([steps[:, places == place].mean(1) for place in range(period)], 1) + 1e-9
-    order = means.mean(0).argsort()
-    pair = means[:, order[[-1, 0]]]
+    overall = means.mean(0)
+    pair = torch.stack([means[:, int(overall.argmax())], means[:, int(overall.argmin())]], 1)
     (ratio,) = bootstrap_of_means(pair, lambda m: m[:, :1] / m[:, 1:], seed=seed)
     return ratio
 

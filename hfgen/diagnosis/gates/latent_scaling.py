@@ -26,7 +26,7 @@ def scaling(context: Context) -> Iterator[Finding]:
     if setting(network, "scaling_factor") is None and setting(network, "latents_std") is None:
         return
     scaled = context.network.normalise(context.drawn("scaling").to(next(network.parameters()).device))
-    scaled = scaled.double().flatten(2).cpu()
+    scaled = scaled.cpu().double().flatten(2)
     moments = torch.cat([scaled.mean(-1), scaled.square().mean(-1)], 1)
     channels = scaled.shape[1]
 

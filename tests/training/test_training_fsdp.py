@@ -25,7 +25,16 @@ FSDP.append("--main_process_port=0")
 @pytest.fixture(scope="module")
 def runs(glyph_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs of each family: `one` process, `fsdp`, and what resumed the start of the other: `to_one`, `to_fsdp`."""
-    folder = tmp_path_factory.mktemp("fsdp")
+    try:
+        return _runs(glyph_folder, tmp_path_factory.mktemp("fsdp"))
+    except AssertionError as error:
+        # A segmentation fault in gloo's own thread (`gloo_tcp_loop`) was seen once in torch 2.13.
+        if "(SIGSEGV)" not in str(error):
+            raise
+        return _runs(glyph_folder, tmp_path_factory.mktemp("fsdp"))
+
+
+def _runs(glyph_folder: Path, folder: Path) -> Path:
     outs = {name: [folder / name / family for family in TINY] for name in ("one", "fsdp", "to_one", "to_fsdp")}
     _launch([], glyph_folder, outs["one"])
     _keep_start(outs["one"], outs["to_fsdp"])

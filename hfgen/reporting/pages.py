@@ -13,15 +13,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+_MACROS = "reporting/macros.html"
+"""Pieces that several pages show, such as a chart with its caption: templates import them by this name."""
+
+
 def fill(template: str, **values: Any) -> str:
     """The page of a template of the package, with the style that all of them share."""
     import jinja2
 
+    names = (template, _MACROS, "reporting/page.css")
+    page, macros, style = (files("hfgen").joinpath(name).read_text(encoding="utf-8") for name in names)
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=jinja2.DictLoader({_MACROS: macros}),
     )
-    texts = (files("hfgen").joinpath(name).read_text(encoding="utf-8") for name in (template, "reporting/page.css"))
-    page, style = texts
     return environment.from_string(page).render(style=style, **values)
 
 

@@ -15,6 +15,7 @@ COMMANDS = {
     "coverage": "how often each 95 % interval holds the truth, simulated",
     "evaluate": "`hfgen evaluate` against a bare loop over the same images",
     "judge": "what the extractors see of known degradations of real images",
+    "gpu": "the whole list of what only a GPU can show, in one call",
     "data": "images gathered into batches, a second and core",
 }
 

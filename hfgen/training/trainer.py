@@ -133,7 +133,7 @@ class Trainer:
         """
         if self.kernels.compiled == "off":
             return
-        fault = compile_networks(self.networks, self.kernels.compiled, self._gradients)
+        fault = compile_networks(self.networks, self.kernels.compiled, self.gradients)
         for optimizer in self.optimizers.values():
             optimizer.zero_grad()
         fault = next(filter(None, gather_values(self.accelerator, fault)), None)
@@ -145,7 +145,7 @@ class Trainer:
             logger.warning("%s; it stays off", fault)
         self.kernels = dataclasses.replace(self.kernels, compiled="off")
 
-    def _gradients(self, mode: str) -> dict[str, Tensor]:
+    def gradients(self, mode: str) -> dict[str, Tensor]:
         """Each phase's gradient of the first batch, flat, by this mode of torch.compile or, if off, without it.
 
         At the run's end, where every term counts; in this process alone, whose compiler may be the only one to fail.

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import json
 import math
-import random
 import statistics
 import subprocess
 import sys
@@ -20,11 +19,10 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from benchmarks.bare import LOSSES, BareLoop
 from benchmarks.peers import PYTHAE_FAMILIES, pythae_loop
+from benchmarks.timing import flops_of, matmul_rate, paired_rounds, repeated, seconds_of, steps_for
 from hfgen.configs import load_config
 from hfgen.data import open_store
 from hfgen.devices import choose_kernels, describe
@@ -52,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the tables; returns the exit code."""
     device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    matmul = _matmul_rate(device)
+    matmul = matmul_rate(device)
     print(f"{describe(device)}, torch {torch.__version__}; bf16 or fp32 matmul: {matmul / 1e9:.0f} GFLOP/s")
     print(f"{arguments.rounds} paired rounds of {arguments.seconds} s a loop; ratios: median [lowest, highest]")
     print("| recipe | px | img/s | of matmul rate | / bare, same precision | / best bare variant | / pythae |")
@@ -91,15 +89,15 @@ def _compare(
         trainer = Trainer(config, store, Accelerator(cpu=device.type == "cpu"))
         same = BareLoop(config, images, own.precision, own.memory_format)
         best, best_name = _best(config, images, own)
-        loops: dict[str, Callable[[int], None]] = {"hfgen": _times(trainer.step), "bare": _times(same.step)}
+        loops: dict[str, Callable[[int], None]] = {"hfgen": repeated(trainer.step), "bare": repeated(same.step)}
         if best is not None:
-            loops["best"] = _times(best.step)
+            loops["best"] = repeated(best.step)
         if family in PYTHAE_FAMILIES and find_spec("pythae") and device.type == "cpu":
             loops["pythae"] = pythae_loop(config, images, out / "pythae").steps
-        count = _steps_for(arguments.seconds, same.step)
-        seconds = _rounds(loops, count, arguments.rounds, device)
+        count = steps_for(arguments.seconds, same.step, device)
+        seconds = paired_rounds(loops, count, arguments.rounds, device)
         around = _seconds_around(Cadence(trainer, out)) * count * config.batch_size
-        flops = _flops(same.step) * count
+        flops = flops_of(same.step) * count
     hfgen = [value + around for value in seconds["hfgen"]]
     rate = count * config.batch_size / statistics.median(hfgen)
     ratios = {name: [v / h for v, h in zip(seconds[name], hfgen, strict=True)] for name in loops if name != "hfgen"}
@@ -120,14 +118,6 @@ def _cell(values: list[float]) -> str:
     return f"{statistics.median(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
 
 
-def _times(step: Callable[[], None]) -> Callable[[int], None]:
-    def steps(count: int) -> None:
-        for _ in range(count):
-            step()
-
-    return steps
-
-
 def _best(config: Any, images: Tensor, own: Any) -> tuple[BareLoop | None, str]:
     """The fastest other precision and memory format by a short trial; None where hfgen's own choice is."""
     found: dict[str, BareLoop] = {}
@@ -135,49 +125,14 @@ def _best(config: Any, images: Tensor, own: Any) -> tuple[BareLoop | None, str]:
     for precision in (own.precision, *{"fp32", "bf16"} - {own.precision}):
         for name, layout in _LAYOUTS.items():
             loop = BareLoop(config, images, precision, layout)
-            first = min(_seconds(loop.step, images.device) for _ in range(2))
+            first = min(seconds_of(loop.step, images.device) for _ in range(2))
             if first < 3 * fastest:  # emulated bf16 would take minutes
                 found[f"{precision}, {name}"] = loop
                 fastest = min(first, fastest)
-    trials = _rounds({name: _times(loop.step) for name, loop in found.items()}, 4, 5, images.device)
+    trials = paired_rounds({name: repeated(loop.step) for name, loop in found.items()}, 4, 5, images.device)
     name = min(found, key=lambda key: statistics.median(trials[key]))
     mine = f"{own.precision}, {next(key for key, value in _LAYOUTS.items() if value == own.memory_format)}"
     return (None if name == mine else found[name]), name
-
-
-def _seconds(call: Callable[[], None], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    started = time.perf_counter()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - started
-
-
-def _steps_for(seconds: float, step: Callable[[], None]) -> int:
-    """How many steps take about so long, in fours, since penalties come every fourth; warms up on the way."""
-    for _ in range(4):
-        step()
-    started = time.perf_counter()
-    for _ in range(4):
-        step()
-    return 4 * max(1, round(seconds / (time.perf_counter() - started)))
-
-
-def _rounds(
-    loops: dict[str, Callable[[int], None]], count: int, rounds: int, device: torch.device
-) -> dict[str, list[float]]:
-    """Seconds of every loop in every round; their order within a round is drawn."""
-    order, chance = list(loops), random.Random(0)
-    for name in order:
-        loops[name](4)
-    seconds: dict[str, list[float]] = {name: [] for name in order}
-    for _ in range(rounds):
-        chance.shuffle(order)
-        for name in order:
-            seconds[name].append(_seconds(lambda name=name: loops[name](count), device))  # type: ignore[misc]
-    return seconds
 
 
 def _seconds_around(cadence: Cadence) -> float:
@@ -194,36 +149,8 @@ def _seconds_around(cadence: Cadence) -> float:
     total = 0.0
     for act, every in ((cadence.log, config.log_every), (draw_and_save, config.checkpoint_every)):
         trainer.step()
-        total += statistics.median(_seconds(act, trainer.device) for _ in range(3)) / every
+        total += statistics.median(seconds_of(act, trainer.device) for _ in range(3)) / every
     return total
-
-
-class _Flops(TorchDispatchMode):
-    """Sums what convolutions and matrix products cost; FlopCounterMode itself can't follow a gradient penalty."""
-
-    total = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        count = flop_registry.get(func._overloadpacket)
-        if count is not None:
-            self.total += count(*args, **(kwargs or {}), out_val=result)
-        return result
-
-
-def _flops(step: Callable[[], None], steps: int = 4) -> float:
-    with _Flops() as counter:
-        for _ in range(steps):
-            step()
-    return counter.total / steps
-
-
-def _matmul_rate(device: torch.device) -> float:
-    """FLOP/s of a large matrix product in the precision that hfgen chooses."""
-    size = 8192 if device.type == "cuda" else 2048
-    kind = torch.bfloat16 if choose_kernels(device).precision == "bf16" else torch.float32
-    a = torch.randn(size, size, device=device, dtype=kind)
-    return 2 * size**3 / min(_seconds(lambda: a @ a, device) for _ in range(8))  # type: ignore[arg-type]
 
 
 def _start_up(family: str, resolution: int) -> tuple[float, float]:

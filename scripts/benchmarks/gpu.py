@@ -1,0 +1,167 @@
+"""Everything that only a GPU can show, the most valuable first: correctness, speed, evaluation, training, studies.
+
+Each part runs in a process of its own, so that a fault ends that part alone. A row is written to `--out`/rows.jsonl as
+soon as it is measured; the same call measures what isn't there, and prints the table of all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks import gpu_parts
+
+_TOLD = {"failed": "error", "left out": "reason"}
+"""What a row says instead of values, by its state."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's settings."""
+    names = list(gpu_parts.PARTS)
+    parser.add_argument("--minutes", type=float, default=9, help="after which the rest is left out (%(default)s)")
+    parser.add_argument("--out", type=Path, required=True, help="folder of rows.jsonl, table.md, models and logs")
+    parser.add_argument("--parts", nargs="+", choices=names, default=names, help="(all)")
+    parser.add_argument("--data", default="glyphs", help="what models are trained on at 32 px (%(default)s)")
+    parser.add_argument("--device", default="cuda", help="cuda, or cpu to try the list (%(default)s)")
+    parser.add_argument("--toy", action="store_true", help="the whole list on the smallest sizes")
+    parser.add_argument("--check", action="store_true", help="exit 1 where a row failed or misses its goal")
+    parser.add_argument("--part", choices=names, help=argparse.SUPPRESS)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure part by part until the minutes are over, print the table; returns the exit code."""
+    from hfgen.devices import choose_device
+    from hfgen.errors import SettingsError
+
+    try:
+        choose_device(arguments.device)
+    except SettingsError as error:
+        print(f"{error}; `--device cpu --toy` tries the list", file=sys.stderr)
+        return 2
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    rows = Rows(arguments.out / "rows.jsonl")
+    if arguments.part:
+        return _measure(arguments, rows)
+    ends = time.monotonic() + 60 * arguments.minutes
+    for name in arguments.parts:
+        state = _run_part(name, arguments, ends - time.monotonic())
+        print(f"{name}: {state}", flush=True)
+    table = _table(rows, arguments)
+    (arguments.out / "table.md").write_text(table)
+    print(table)
+    missed = [row for row in rows.newest() if row["state"] == "failed" or row["values"].get("goal held") is False]
+    return int(arguments.check and bool(missed))
+
+
+class Rows:
+    """The file of rows: appended to, so that what was measured stays whatever happens; of one name the last counts."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def add(self, part: str, name: str, seconds: float, **found: Any) -> None:
+        """Append a row; what a kill left of a line is ended first."""
+        begun = self.file.is_file() and not self.file.read_bytes().endswith(b"\n")
+        with self.file.open("a") as file:
+            row = {"part": part, "name": name, "seconds": round(seconds, 1), **found}
+            file.write("\n" * begun + json.dumps(row) + "\n")
+
+    def newest(self) -> list[dict[str, Any]]:
+        """Each row as it was found last, in the order in which they came first."""
+        if not self.file.is_file():
+            return []
+        lines = [line for line in self.file.read_text().splitlines() if line.endswith("}")]
+        found = [json.loads(line) for line in lines]
+        return list({(row["part"], row["name"]): row for row in found}.values())
+
+    def has(self, part: str, name: str) -> bool:
+        """Whether it was measured."""
+        return any((row["part"], row["name"], row["state"]) == (part, name, "measured") for row in self.newest())
+
+
+def _run_part(name: str, arguments: argparse.Namespace, left: float) -> str:
+    """A part in a process group of its own, which ends with its time; returns how it ended."""
+    limit = min(left, gpu_parts.PARTS[name].minutes * 60)
+    if limit < 1:
+        return "left out: no time"
+    script = Path(__file__).parents[1] / "benchmark.py"
+    command = [sys.executable, str(script), "gpu", f"--part={name}", f"--out={arguments.out}"]
+    command += [f"--data={arguments.data}", f"--device={arguments.device}", *["--toy"] * arguments.toy]
+    log = arguments.out / f"{name}.log"
+    with log.open("a") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            code = process.wait(limit)
+        except subprocess.TimeoutExpired:
+            return f"ended after {limit:.0f} s; the same call goes on"
+        finally:
+            _end(process)
+    return "done" if code == 0 else f"exit code {code}, see {log}"
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the part's process and all that it started."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    process.wait()
+
+
+def _measure(arguments: argparse.Namespace, rows: Rows) -> int:
+    """One part's rows, in this process; a row that fails doesn't end the others."""
+    settings = gpu_parts.Settings(arguments.device, arguments.data, arguments.out, arguments.toy)
+    failed = False
+    for name, work in _due(arguments.part, settings, rows):
+        started = time.monotonic()
+        try:
+            found: dict[str, Any] = {"state": "measured", "values": work()}
+        except gpu_parts.LeftOut as reason:
+            found = {"state": "left out", "values": {}, "reason": str(reason)}
+        # Out of memory, a compiler's fault, a library's: each has its own.
+        except Exception as error:
+            failed = True
+            text = " ".join(str(error).split()) or type(error).__name__
+            found = {"state": "failed", "values": {}, "error": text[:300]}
+        rows.add(arguments.part, name, time.monotonic() - started, **found)
+        print(name, found, flush=True)
+    return int(failed)
+
+
+def _due(
+    part: str, settings: gpu_parts.Settings, rows: Rows
+) -> Iterator[tuple[str, Callable[[], dict[str, gpu_parts.Value]]]]:
+    for name, work in gpu_parts.PARTS[part].rows(settings):
+        if not rows.has(part, name):
+            yield name, work
+
+
+def _table(rows: Rows, arguments: argparse.Namespace) -> str:
+    """All rows in words: where and when, and a line for each."""
+    import torch
+
+    from hfgen.devices import choose_device, describe
+
+    place = describe(choose_device(arguments.device))
+    versions = f"torch {torch.__version__}, Python {platform.python_version()}"
+    lines = [f"{time.strftime('%Y-%m-%d')}, {place}, {versions}{', toy sizes' if arguments.toy else ''}", ""]
+    lines += ["| part | what | found | seconds |", "|---|---|---|---|"]
+    for row in rows.newest():
+        told = _TOLD.get(row["state"])
+        found = f"{row['state']}: {row[told]}" if told else _values(row["values"])
+        lines.append(f"| {row['part']} | {row['name']} | {found} | {row['seconds']:.0f} |")
+    return "\n".join([*lines, ""])
+
+
+def _values(values: dict[str, gpu_parts.Value]) -> str:
+    texts = [f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in values.items()]
+    return "; ".join(texts).replace("|", "/")

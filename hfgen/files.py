@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -109,17 +110,29 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         yield temporary
         _apply_umask(temporary)
         _fsync_tree(temporary)
-        if target.exists():
-            old = _unused(target, "old")
-            target.replace(old)
-            temporary.replace(target)
-            shutil.rmtree(old)
-        else:
-            temporary.replace(target)
+        _take_name(temporary, target)
         _fsync(target.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _take_name(temporary: Path, target: Path) -> None:
+    replaced = []
+    while True:
+        try:
+            if target.exists():
+                old = _unused(target, "old")
+                target.replace(old)
+                replaced.append(old)
+            temporary.replace(target)
+            break
+        except OSError as error:
+            # Another process has just put its folder there, or taken it away.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT) or not temporary.exists():
+                raise
+    for old in replaced:
+        shutil.rmtree(old)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,20 @@ def test_a_folder_is_replaced_whole(tmp_path: Path):
         with atomic_folder(tmp_path / "out") as temporary:
             write_text(temporary / name, name)
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "two.txt"]
+
+
+def test_writers_of_the_same_folder_replace_each_other(tmp_path: Path):
+    """As two first commands of a user do, which fill one cache."""
+
+    def write(writer: int) -> None:
+        for _ in range(20):
+            with atomic_folder(tmp_path / "out") as temporary:
+                (temporary / "file.txt").write_text(str(writer))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
+    assert (tmp_path / "out" / "file.txt").read_text() in "01234567"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize(("umask", "file_mode", "folder_mode"), [(0o022, 0o644, 0o755), (0o027, 0o640, 0o750)])

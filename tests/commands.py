@@ -5,18 +5,36 @@ import io
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
+
+import forks
 
 from hfgen.cli import main
 
 
 def hfgen(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Started from nothing, which takes seconds where it needs torch."""
     command = [sys.executable, "-m", "hfgen", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
 
 
+def forked(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """In a process of its own that has imported everything already."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, error = Path(folder, "out"), Path(folder, "error")
+        process = forks.start(_run, ([*map(str, arguments)],), {**os.environ, **environment}, out, error)
+        process.join()
+        return subprocess.CompletedProcess(arguments, process.exitcode or 0, out.read_text(), error.read_text())
+
+
+def _run(arguments: list[str]) -> None:
+    sys.exit(main(arguments))
+
+
 def here(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """The same without a new process, which takes seconds to import what it needs."""
+    """Without a new process."""
     out, error = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
         code = main([*map(str, arguments)])

@@ -1,20 +1,36 @@
 """Shared by all tests: a cache of their own, and tiny runs that are trained once."""
 
 import os
+import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
+import hypothesis
 import pytest
 from tiny import TINY, tiny_config
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+# The same examples in every run, however slow the machine.
+hypothesis.settings.register_profile(
+    "fixed",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("fixed")
+
 
 # The files that take a minute and more. They begin first, so that no worker is left with one of them at the end.
 LONGEST = (
-    "test_studies.py",
     "test_readme.py",
+    "test_cli.py",
     "test_publishing_models.py",
+    "test_studies.py",
     "test_training_kills.py",
+    "test_training_processes.py",
     "test_quickstart.py",
 )
 
@@ -34,6 +50,15 @@ def hfgen_cache(tmp_path_factory: pytest.TempPathFactory):
     os.environ.pop("HFGEN_CACHE")
     if old is not None:
         os.environ["HFGEN_CACHE"] = old
+
+
+@pytest.fixture(autouse=True)
+def same_draws() -> None:
+    """What a test draws without a generator doesn't depend on the tests before it."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
 
 
 @pytest.fixture(scope="session")
@@ -58,10 +83,20 @@ def family(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def trained(family: str, glyph_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished tiny run."""
+def trained_of(glyph_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a family's finished tiny run, trained once a session: pytest forgets a fixture's other families."""
     from hfgen.training.train import train
 
-    out = tmp_path_factory.mktemp("runs") / family
-    train(tiny_config(family, glyph_folder), out)
-    return out
+    @cache
+    def run(family: str) -> Path:
+        out = tmp_path_factory.mktemp("runs") / family
+        train(tiny_config(family, glyph_folder), out)
+        return out
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(family: str, trained_of: Callable[[str], Path]) -> Path:
+    """The folder of a finished tiny run, which nobody changes."""
+    return trained_of(family)

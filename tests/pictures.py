@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,11 @@ def write_pictures(folder: Path, count: int, colour: tuple[int, ...] = RED, suff
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(count):
         picture(colour, index).save(folder / f"{index:03d}{suffix}")
+
+
+def without_pictures(page: str) -> str:
+    """What a page says: the base64 of its pictures may spell any short word."""
+    return re.sub(r"data:image/[a-z+]+;base64,[A-Za-z0-9+/=]*", "", page)
 
 
 def colours(store: ImageStore) -> set[str]:

@@ -80,6 +80,8 @@ def client_environment(hub: Hub | None, home: Path, token: str | None = None, **
     """The environment of a client process with a cache of its own, and the real Hub out of reach."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     quiet = {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    # A machine with other work isn't a Hub that doesn't answer.
+    quiet |= {"HF_HUB_DOWNLOAD_TIMEOUT": "120", "HF_HUB_ETAG_TIMEOUT": "120"}
     hugging = {
         "HF_ENDPOINT": hub.endpoint if hub else "http://127.0.0.1:9",
         "HF_HOME": str(home),

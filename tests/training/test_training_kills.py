@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tiny import TINY
 from trainings import Moment, Training, tiny_arguments
 
 from hfgen.training.checkpoints import checkpoint_folders, load_checkpoint
@@ -117,8 +118,17 @@ def kill_in_save(training: Training) -> None:
     assert_visible_is_whole(training.out)
 
 
-# One process is killed at every delicate moment below; at random, for each family, by the slow tests.
+# What a family keeps is tested step by step in test_training_loop, and in two processes in test_training_processes; a
+# kill knows nothing of families. So here are those with the most to keep, and the others are slow tests. One process is
+# killed at every delicate moment below.
+KILLED = ("gan", "vqgan")
+
+
 @pytest.mark.parametrize("processes", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(name, marks=[pytest.mark.slow] if name not in KILLED else []) for name in sorted(TINY)],
+)
 def test_killed_at_random_and_repeated(
     processes: int, family: str, glyph_folder: Path, tmp_path: Path, whole: Whole, chance: random.Random
 ):

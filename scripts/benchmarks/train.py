@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The sub-command's arguments."""
     parser.add_argument("--families", nargs="+", choices=sorted(LOSSES), default=sorted(LOSSES), help="(all)")
     parser.add_argument("--resolutions", nargs="+", type=int, default=[32, 64], help="(32 64)")
+    parser.add_argument("--data", default="glyphs", help="DATA (%(default)s)")
     parser.add_argument("--rounds", type=int, default=15, help="paired rounds (%(default)s)")
     parser.add_argument("--seconds", type=float, default=0.6, help="length of a loop's turn in a round (%(default)s)")
     parser.add_argument("--device", default=None, help="cpu or cuda (a GPU where there is one)")
@@ -62,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     print("\n| recipe | px | start to first image seen, s | peak memory, MB |\n|---|---|---|---|")
     for family in arguments.families:
         for resolution in arguments.resolutions:
-            seconds, megabytes = _start_up(family, resolution)
+            seconds, megabytes = _start_up(family, resolution, arguments.data)
             print(f"| {family} | {resolution} | {seconds:.1f} | {megabytes:.0f} |", flush=True)
     for line in missed:
         print(f"missed: {line}")
@@ -73,7 +74,7 @@ def _compare(
     family: str, resolution: int, arguments: argparse.Namespace, device: torch.device, matmul: float
 ) -> list[str]:
     """One row of the table; returns the bars that it misses."""
-    overrides = ["--data=glyphs", f"--resolution={resolution}", "--max_images=100000000"]
+    overrides = [f"--data={arguments.data}", f"--resolution={resolution}", "--max_images=100000000"]
     if family == "vaegan":
         overrides += ["--model.adversarial_begin=0", "--model.adversarial_warmup=0"]
     if arguments.batch_size:
@@ -153,12 +154,12 @@ def _seconds_around(cadence: Cadence) -> float:
     return total
 
 
-def _start_up(family: str, resolution: int) -> tuple[float, float]:
+def _start_up(family: str, resolution: int, data: str) -> tuple[float, float]:
     """Seconds from the command to the first image seen, and the run's peak memory in MB, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         command = [sys.executable, str(Path(__file__).parents[1] / "train.py"), f"{family}-glyphs", f"--out={out}"]
-        command += [f"--resolution={resolution}", "--max_images=640", "--log_every=1"]
+        command += [f"--data={data}", f"--resolution={resolution}", "--max_images=640", "--log_every=1"]
         started, peak = time.time(), 0
         process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while process.poll() is None:

@@ -65,9 +65,9 @@ def test_a_bare_step_moves_every_network(family: str, glyph_folder: Path, bare):
         assert moved == (name not in ("prior", "codebook"))
 
 
-def test_the_command_prints_its_table():
+def test_the_command_prints_its_table(glyph_folder: Path):
     command = [sys.executable, str(SCRIPTS / "benchmark.py"), "train", "--families", "vae", "--resolutions", "16"]
-    command += ["--rounds", "2", "--seconds", "0.05", "--batch_size", "8"]
+    command += ["--rounds", "2", "--seconds", "0.05", "--batch_size", "8", f"--data={glyph_folder}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     rows = [line for line in done.stdout.splitlines() if line.startswith("| vae | 16 |")]
     assert len(rows) == 2 and rows[0].count("[") >= 2

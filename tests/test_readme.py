@@ -9,13 +9,13 @@ tests, is left out. The diagnosis, half of the time, is made by the slow test al
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
+from ports import free_port
 
 from hfgen.data import draw
 from hfgen.images import to_pil
@@ -101,13 +101,6 @@ def clone(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
-@pytest.fixture
 def small_data(tmp_path: Path) -> Path:
     """100 glyphs to train on and 100 others, in the size of the recipes."""
     for split in ("train", "test"):
@@ -119,13 +112,13 @@ def small_data(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("diagnosis", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_every_block_works_when_pasted_in_order(diagnosis: bool, clone: Path, small_data: Path, free_port: int):
+def test_every_block_works_when_pasted_in_order(diagnosis: bool, clone: Path, small_data: Path):
     pytest.importorskip("gradio")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SPACE_PORT": str(free_port), "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SPACE_PORT": str(free_port()), "HF_HUB_OFFLINE": "1"}
     environment |= {"OMP_NUM_THREADS": "1", "SMALL_DATA": str(small_data)}
     environment |= {"WITH_DIAGNOSIS": "1"} if diagnosis else {}
     session = subprocess.run(
-        ["bash"], input=pasted(), capture_output=True, text=True, cwd=clone, env=environment, timeout=590
+        ["bash"], input=pasted(), capture_output=True, text=True, cwd=clone, env=environment, timeout=1150
     )
     assert session.returncode == 0, session.stdout[-2000:] + session.stderr[-3000:]
     assert session.stdout.count("done: block") == len(blocks()) and "served http" in session.stdout

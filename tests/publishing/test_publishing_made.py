@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from hub import Hub, client_environment
 from hub.accounts import Command
+from ports import free_port
 from tiny import tiny_config
 
 from hfgen.data import draw
@@ -88,9 +88,7 @@ def test_a_published_space_runs_by_itself(hub: Hub, client: Command, tmp_path: P
     space.mkdir()
     for name in hub.repo("org/show", "space").files():
         (space / name).write_bytes(hub.read("org/show", name, "space"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = client_environment(hub, tmp_path / "visitor", GRADIO_SERVER_PORT=str(port), OMP_NUM_THREADS="1")
     environment.pop("PYTHONPATH", None)
     with (tmp_path / "log.txt").open("wb") as log:

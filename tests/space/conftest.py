@@ -1,7 +1,6 @@
 """Three tiny models that were never trained, with records, and the Space that shows them in a process of its own."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from ports import free_port
 from tiny import tiny_config
 
 from hfgen.documents import RECORD
@@ -80,9 +80,7 @@ class Server:
     """`hfgen space` in a process."""
 
     def __init__(self, models: list[Path], folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         self.url, self.log = f"http://127.0.0.1:{port}", folder / "log.txt"
         command = [sys.executable, "-m", "hfgen", "space", *map(str, models), "--data=glyphs", f"--port={port}"]
         environment = {**os.environ, "GRADIO_TEMP_DIR": str(folder / "uploads"), "OMP_NUM_THREADS": "1"}
@@ -102,7 +100,7 @@ class Server:
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(30)
+        self.process.wait(120)
 
 
 @pytest.fixture(scope="session")

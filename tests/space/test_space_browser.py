@@ -67,6 +67,7 @@ def visit(chromium, server) -> Iterator[Callable[..., Any]]:
         contexts[-1].on("request", requested)
         contexts[-1].on("console", said)
         contexts[-1].on("weberror", lambda error: complaints.append(str(error.error)))
+        contexts[-1].set_default_timeout(120_000)
         page = contexts[-1].new_page()
         page.goto(f"{server.url}/{query}")
         page.get_by_text("Link to this view").locator("visible=true").first.wait_for()
@@ -89,7 +90,7 @@ def shown(page: Any, alt: str) -> np.ndarray:
     image.evaluate("e => e.scrollIntoView({block: 'center'})")
     zoom = page.evaluate("devicePixelRatio")
     expected = pixels.repeat(zoom, 0).repeat(zoom, 1)
-    for _ in range(20):
+    for _ in range(100):
         box = image.bounding_box()
         assert (box["height"], box["width"]) == pixels.shape, "not at its own size"
         left, top = (math.floor(box[side] + 0.5) * zoom for side in ("x", "y"))

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from hfgen.data import draw
+from hfgen.space.uploads import MOST_BYTES
 
 gradio_client = pytest.importorskip("gradio_client")
 
@@ -35,13 +36,13 @@ def call(url: str, endpoint: str, data: list[Any], query: str = "") -> str:
     body = json.dumps({"data": data}).encode()
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(f"{url}/gradio_api/call/{endpoint}{query}", body, headers)
-    event = json.loads(urllib.request.urlopen(request, timeout=60).read())["event_id"]
-    return urllib.request.urlopen(f"{url}/gradio_api/call/{endpoint}/{event}", timeout=60).read().decode()
+    event = json.loads(urllib.request.urlopen(request, timeout=300).read())["event_id"]
+    return urllib.request.urlopen(f"{url}/gradio_api/call/{endpoint}/{event}", timeout=300).read().decode()
 
 
 def status(url: str) -> int:
     try:
-        return urllib.request.urlopen(url, timeout=30).status
+        return urllib.request.urlopen(url, timeout=300).status
     except urllib.error.HTTPError as error:
         return error.code
 
@@ -141,10 +142,11 @@ def test_no_file_of_the_server_can_be_read(server, untrained: Path):
 def test_a_large_upload_is_refused_before_it_is_kept(server):
     boundary = "x" * 20
     head = f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'.encode()
-    body = head + b"\0" * (9 * 2**20) + f"\r\n--{boundary}--\r\n".encode()
+    # So little beyond, that the server has read all when it answers: what is sent later would break the connection.
+    body = head + b"\0" * (MOST_BYTES + 1) + f"\r\n--{boundary}--\r\n".encode()
     headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
     with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(urllib.request.Request(f"{server.url}/gradio_api/upload", body, headers), timeout=60)
+        urllib.request.urlopen(urllib.request.Request(f"{server.url}/gradio_api/upload", body, headers), timeout=300)
     assert caught.value.code == 413
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from commands import here, refused
 from hub import Hub
 from hub.accounts import Command
 from tiny import COMMON, TINY
@@ -45,5 +46,5 @@ def test_a_run_that_could_not_push_does_not_begin(hub: Hub, client: Command, gly
     arguments = ["train", "vae-glyphs", *COMMON, *TINY["vae"], f"--data={glyph_folder}", f"--out={tmp_path / 'run'}"]
     done = client(*arguments, "--push_to_hub", "--hub_model_id=other/run")
     assert done.returncode == 2 and "to: your token may not write to other/run" in done.stderr
-    assert "hub_model_id: --push_to_hub needs it" in client(*arguments, "--push_to_hub").stderr
+    assert "hub_model_id: --push_to_hub needs it" in refused(*arguments, "--push_to_hub", run=here)
     assert not (tmp_path / "run").exists()

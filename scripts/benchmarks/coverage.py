@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _LEAST, _MOST = 0.93, 0.97
 _FEATURES, _SIDE = 64, 16
+# Images that tell a truth which no formula does, from a seed that no trial has.
+_MANY, _APART = 100_000, 10**5
 
 
 @dataclass(frozen=True)
@@ -206,10 +208,13 @@ def _of_features(n: int) -> Iterator[Case]:
             return found if change else found | {"two_sample": metrics.two_sample_test(real, fake, seed=seed)}
 
         def neighbours(seed: int, change: dict[str, float] = change) -> dict[str, Estimate]:
-            real, fake = _features(2 * seed, n), _features(2 * seed + 1, n, **change)
-            bins = metrics.ndb(real, fake, min(100, n // 10), seed=seed)
-            found = metrics.prdc_intervals(real, fake, seed=seed)
-            return {**found, "ndb": bins.different, "ndb_jsd": bins.jsd}
+            return metrics.prdc_intervals(_features(2 * seed, n), _features(2 * seed + 1, n, **change), seed=seed)
+
+        def filled(seed: int, size: int = n, change: dict[str, float] = change) -> dict[str, Estimate]:
+            real, fake = _features(2 * seed, size), _features(2 * seed + 1, size, **change)
+            # As many bins as an evaluation of n images has.
+            found = metrics.ndb(real, fake, training[: n // 2], min(100, n // 20), seed=0)
+            return {"ndb": found.different, "ndb_jsd": found.jsd}
 
         def copies(seed: int, change: dict[str, float] = change) -> dict[str, Estimate]:
             held_out, fake = _features(2 * seed, n), _features(2 * seed + 1, n, **change)
@@ -218,6 +223,8 @@ def _of_features(n: int) -> Iterator[Case]:
         null = {} if change else {"kid": 0.0, "fd": 0.0, "two_sample": 0.5, "training_distance": 1.0}
         yield Case(name, n, smooth, null, cost=2)
         yield Case(f"neighbours of {name}", n, neighbours, {}, cost=5)
+        truth = {"ndb_jsd": 0.0 if not change else filled(_APART, _MANY)["ndb_jsd"].value}
+        yield Case(f"bins of {name}", n, filled, truth, cost=2)
         yield Case(name, n, copies, null)
 
 

@@ -284,7 +284,8 @@ def _most_faithful(models: dict[str, Estimates], pairs: Pairs) -> str | None:
     best = max(scores, key=lambda name: scores[name].value)
     tied = _tied_with(best, scores, pairs)
     leaders = [name for name in scores if name == best or name in tied]
-    values = ", ".join(f"{name} {number(scores[name])} dB" for name in leaders)
+    ranked = sorted(scores, key=lambda name: -scores[name].value)
+    values = ", ".join(f"{name} {number(scores[name])} dB" for name in ranked)
     tie = ", which tie" if len(leaders) > 1 else ""
     return f"the most faithful reconstructions are those of {_listed(leaders)}{tie} (PSNR: {values})"
 
@@ -295,7 +296,9 @@ def _variety(crispest: str, coverages: Estimates, real: Estimate | None, pairs: 
     most = max(coverages, key=lambda name: coverages[name].value)
     if real is not None and max(each.high for each in coverages.values()) < _HARDLY * real.low:
         covered = f"at most {percent(coverages[most])} ({most}), where other real images cover {percent(real)}"
-        return f"Variety can't be compared: no samples cover more than a tenth of what real images do ({covered})."
+        return (
+            f"Variety can't be compared: in these features no samples cover a tenth of what real images do ({covered})."
+        )
     richer = [
         f"{name} ({percent(other)})"
         for name, other in coverages.items()

@@ -310,6 +310,7 @@ def _of_cells(n: int) -> Iterator[Case]:
     for name, size, length, tilt in (
         ("512 codes", 512, 16, 1.5),
         ("4096 codes", 4096, 16, 1.0),
+        ("4096 codes, four an image", 4096, 4, 1.0),
         ("64 codes", 64, 4, 2.0),
     ):
 

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
 _LEAST, _MOST = 0.93, 0.97
 _FEATURES, _SIDE = 64, 16
-# Images that tell a truth which no formula does, from a seed that no trial has.
-_MANY, _APART = 100_000, 10**5
+_MANY, _APART = 100_000, 10**5  # images that tell a truth which no formula does, from a seed that no trial has
 
 
 @dataclass(frozen=True)
@@ -223,8 +222,8 @@ def _of_features(n: int) -> Iterator[Case]:
         null = {} if change else {"kid": 0.0, "fd": 0.0, "two_sample": 0.5, "training_distance": 1.0}
         yield Case(name, n, smooth, null, cost=2)
         yield Case(f"neighbours of {name}", n, neighbours, {}, cost=5)
-        truth = {"ndb_jsd": 0.0 if not change else filled(_APART, _MANY)["ndb_jsd"].value}
-        yield Case(f"bins of {name}", n, filled, truth, cost=2)
+        known = filled(_APART, _MANY)["ndb_jsd"].value if change else 0.0
+        yield Case(f"bins of {name}", n, filled, {"ndb_jsd": known}, cost=2)
         yield Case(name, n, copies, null)
 
 

@@ -221,7 +221,7 @@ MEASURES: dict[str, Callable[[], Any]] = {
     "prdc": lambda: metrics.prdc_intervals(REAL, FAKE, 3, seed=0),
     "coverage": lambda: metrics.coverage_difference(REAL, FAKE, OTHER, 3, seed=0),
     "memorisation": lambda: metrics.memorisation([REAL], FAKE, OTHER, seed=0),
-    "ndb": lambda: metrics.ndb(REAL, FAKE, 4, seed=0),
+    "ndb": lambda: metrics.ndb(REAL, FAKE, OTHER, 4, seed=0),
     "two_sample": lambda: metrics.two_sample_test(REAL, FAKE, seed=0),
     "perceptual": lambda: metrics.perceptual_distance(REAL, FAKE),
     "vendi": lambda: metrics.vendi_interval(REAL, seed=0),

@@ -14,6 +14,8 @@ Pairs = list[dict[str, Any]]
 
 # Power ratios up to this far from 1, though measurable, are called slight.
 _SLIGHT = 1.15
+# Below this share of what other real images cover, coverage tells fidelity only.
+_HARDLY = 0.1
 
 
 def read(comparison: dict[str, Any]) -> list[str]:
@@ -26,7 +28,7 @@ def read(comparison: dict[str, Any]) -> list[str]:
         *_kernel_distance("kid", "KID", models, baseline, differences.get("kid")),
         *_second_judge(comparison),
         *map(_psnr_pair, differences.get("psnr", [])),
-        _answer(models, differences),
+        _answer(models, baseline, comparison),
     ]
 
 
@@ -41,7 +43,7 @@ def _model(name: str, metrics: Estimates, baseline: Estimates) -> list[str]:
             clauses.append(_gain(gain, metrics["coherence_high"]))
         sentences.append(clauses)
         if "psnr_linear" in metrics:
-            sentences.append([_beside_components(metrics["psnr"], metrics["psnr_linear"])])
+            sentences.append([_beside_components(metrics)])
     if sample is not None:
         clauses = [f"samples {_sharpness(sample)}"]
         sentences.append(clauses if reconstruction is None else [*clauses, _prior(sample, reconstruction)])
@@ -50,10 +52,11 @@ def _model(name: str, metrics: Estimates, baseline: Estimates) -> list[str]:
     return [f"{name}: {'; '.join(clauses)}." for clauses in sentences]
 
 
-def _beside_components(psnr: Estimate, linear: Estimate) -> str:
+def _beside_components(metrics: Estimates) -> str:
     """Whether it does more than a linear autoencoder of as many numbers."""
+    psnr, linear = metrics["psnr"], metrics["psnr_linear"]
     both = f"{number(psnr)} dB against {number(linear)} dB of as many principal components"
-    if psnr.high < linear.low:
+    if _is_under_trained(metrics):
         return f"under-trained: {both}, so its blur says nothing about its latent"
     return f"its reconstructions have {both}"
 
@@ -77,7 +80,7 @@ _OF_GAIN = {
 
 def _gain(gain: Estimate, coherence: Estimate) -> str:
     """Whether they are what a mean would be, and how much of the detail they know."""
-    known = f"{percent(coherence)} of the real images' follows from them"
+    known = f"{percent(coherence)} of the real images' detail can be predicted from it"
     return f"{_OF_GAIN[calibration(gain)]} (gain {number(gain)}), and {known}"
 
 
@@ -100,7 +103,7 @@ def _against_real(metrics: Estimates, baseline: Estimates) -> list[str]:
     real = baseline["coverage"]
     match = "no measurable gap to other real images," if overlap(own, real) else "where other real images cover"
     gaps = [_gap(metric, metrics[metric], baseline[metric]) for metric in ("recall", "precision", "density")]
-    return [f"{covered}, {match} {percent(real)}", f"beside those {', '.join(gaps)}"]
+    return [f"{covered}, {match} {percent(real)}", f"compared with those, {', '.join(gaps)}"]
 
 
 def _gap(metric: str, own: Estimate, real: Estimate) -> str:
@@ -112,16 +115,15 @@ def _kernel_distance(
     metric: str, called: str, models: dict[str, Estimates], baseline: Estimates, pairs: Pairs | None
 ) -> list[str]:
     distances = _of_those_that_have(metric, models)
-    if len(distances) < 2:
+    closest = _closest(distances, pairs)
+    if not closest:
         return []
-    best = min(distances, key=lambda name: distances[name].value)
-    closest = [best, *_tied_with(best, distances, pairs)]
     tie = "" if len(closest) == 1 else ", and tie"
     sentence = f"{called}: the samples of {_listed(closest)} are closest to the real images{tie}"
     if metric not in baseline:
         return [f"{sentence}."]
-    gap = "beside other real images " + _gap(f"the KID of {closest[0]}", distances[closest[0]], baseline[metric])
-    return [f"{sentence}; {gap}."]
+    gap = _gap(f"the KID of {closest[0]}", distances[closest[0]], baseline[metric])
+    return [f"{sentence}; compared with other real images, {gap}."]
 
 
 def _second_judge(comparison: dict[str, Any]) -> list[str]:
@@ -167,20 +169,96 @@ def _psnr_pair(pair: dict[str, Any]) -> str:
     return f"PSNR: the reconstructions of {first} are {gap}, image by image."
 
 
-def _answer(models: dict[str, Estimates], differences: dict[str, Pairs]) -> str:
-    """Which is crispest, by samples where any model draws; which the most faithful, and what the crispest pays."""
+def _answer(models: dict[str, Estimates], baseline: Estimates, comparison: dict[str, Any]) -> str:
+    """Which is crispest, by samples where any draws, and nearest to real images; what else it says of both."""
+    differences = comparison["differences"]
     kind = "sample" if any("hf_ratio_sample" in metrics for metrics in models.values()) else "reconstruction"
     ratios = _of_those_that_have(f"hf_ratio_{kind}", models)
     crispest = _lowest({name: _distance_from_one(ratio) for name, ratio in ratios.items()}) if ratios else []
-    clauses = [_crispest(crispest, ratios, f"{kind}s")] if ratios else []
-    if faithful := _most_faithful(models, differences.get("psnr", [])):
-        clauses.append(faithful)
+    sentences = [f"On these data {_crispest(crispest, ratios, f'{kind}s')}."] if ratios else []
+    # Noise has as much power as real images; being sharp isn't being like them.
+    if ratios and (nearest := _nearest(crispest, ratios, models, baseline, comparison)):
+        sentences.append(nearest)
     coverages = _of_those_that_have("coverage", models)
     if len(crispest) == 1 and len(coverages) > 1 and crispest[0] in coverages:
-        clauses.append(_price(crispest[0], coverages, differences.get("coverage")))
-    if not clauses:
+        sentences.append(_variety(crispest[0], coverages, baseline.get("coverage"), differences.get("coverage")))
+    if faithful := _most_faithful(models, differences.get("psnr", [])):
+        sentences.append(f"{faithful[0].upper()}{faithful[1:]}." if sentences else f"On these data {faithful}.")
+    if not sentences:
         return "On these data no metric is defined that would compare sharpness; the notes say why."
-    return "On these data " + "; ".join(clauses) + "."
+    return " ".join([*_under_trained(models), *sentences])
+
+
+def _under_trained(models: dict[str, Estimates]) -> list[str]:
+    poor = [name for name, metrics in models.items() if _is_under_trained(metrics)]
+    if not poor:
+        return []
+    verb = "is" if len(poor) == 1 else "are"
+    return [
+        f"{_listed(poor)} {verb} under-trained: as many principal components have a higher PSNR, so nothing follows "
+        "from the blur."
+    ]
+
+
+def _is_under_trained(metrics: Estimates) -> bool:
+    """Whether principal components of as many numbers do more."""
+    return "psnr_linear" in metrics and metrics["psnr"].high < metrics["psnr_linear"].low
+
+
+def _nearest(
+    crispest: list[str],
+    ratios: Estimates,
+    models: dict[str, Estimates],
+    baseline: Estimates,
+    comparison: dict[str, Any],
+) -> str | None:
+    """Whose samples are nearest to real images as a set, by each judge: the crispest, or others."""
+    distances = _of_those_that_have("kid", models)
+    closest = _closest(distances, comparison["differences"].get("kid"))
+    if not closest:
+        return None
+    also = " also" if set(closest) <= set(crispest) else ""
+    place = f"are{also} the nearest" if len(closest) == 1 else f"{also.lstrip()} tie for the nearest".lstrip()
+    sentence = f"by KID the samples of {_listed(closest)} {place} to real images as a set"
+    if set(closest).isdisjoint(crispest):
+        sharpest = [ratios[name].low for name in crispest]
+        blurrier = all(name in ratios and ratios[name].high < min(sharpest) for name in closest)
+        sentence = f"but {sentence}{', though blurrier' if blurrier else ''}"
+    values, second = _values(distances, baseline, "kid"), _by_the_other_judge(closest, comparison)
+    return f"{sentence[0].upper()}{sentence[1:]} {values}{second}."
+
+
+def _by_the_other_judge(closest: list[str], comparison: dict[str, Any]) -> str:
+    second = comparison.get("second_judge")
+    if second is None:
+        return ""
+    models = {name: estimates(metrics) for name, metrics in second["models"].items()}
+    distances = _of_those_that_have("kid_pixels", models)
+    theirs = _closest(distances, comparison["differences"].get("kid_pixels"))
+    if not theirs:
+        return ""
+    if set(theirs) == set(closest):
+        return "; the second judge, by pixels and spectra, says the same"
+    verb = "are" if len(theirs) == 1 else "tie for the nearest"
+    values = _values(distances, estimates(second["baseline"]), "kid_pixels")
+    return f"; by the second judge, of pixels and spectra, those of {_listed(theirs)} {verb} {values}"
+
+
+def _closest(distances: Estimates, pairs: Pairs | None) -> list[str]:
+    """Of two models or more, that of the lowest distance, and those that tie with it."""
+    if len(distances) < 2:
+        return []
+    best = min(distances, key=lambda name: distances[name].value)
+    return [best, *_tied_with(best, distances, pairs)]
+
+
+def _values(distances: Estimates, baseline: Estimates, metric: str) -> str:
+    """All of them, from the lowest."""
+    ranked = sorted(distances, key=lambda name: distances[name].value)
+    values = [f"{name} {number(distances[name])}" for name in ranked]
+    if metric in baseline:
+        values.append(f"other real images {number(baseline[metric])}")
+    return f"(KID: {', '.join(values)})"
 
 
 def _of_those_that_have(metric: str, models: dict[str, Estimates]) -> Estimates:
@@ -190,7 +268,7 @@ def _of_those_that_have(metric: str, models: dict[str, Estimates]) -> Estimates:
 def _crispest(crispest: list[str], ratios: Estimates, images: str) -> str:
     if len(ratios) == 1:
         return f"the {images} of {crispest[0]} {_sharpness(ratios[crispest[0]])}"
-    ranked = [*crispest, *(name for name in ratios if name not in crispest)]
+    ranked = sorted(ratios, key=lambda name: _distance_from_one(ratios[name]).value)
     power = ", ".join(f"{name} {percent(ratios[name])}" for name in ranked)
     verb = "come" if len(crispest) == 1 else "tie for coming"
     return (
@@ -206,21 +284,30 @@ def _most_faithful(models: dict[str, Estimates], pairs: Pairs) -> str | None:
     best = max(scores, key=lambda name: scores[name].value)
     tied = _tied_with(best, scores, pairs)
     leaders = [name for name in scores if name == best or name in tied]
-    values = ", ".join(f"{name} {number(scores[name])} dB" for name in leaders)
-    if len(leaders) > 1:
-        return f"{_listed(leaders)} tie for the most faithful reconstructions (PSNR: {values})"
-    return f"the most faithful reconstructions are those of {best} (PSNR: {number(scores[best])} dB)"
+    ranked = sorted(scores, key=lambda name: -scores[name].value)
+    values = ", ".join(f"{name} {number(scores[name])} dB" for name in ranked)
+    tie = ", which tie" if len(leaders) > 1 else ""
+    return f"the most faithful reconstructions are those of {_listed(leaders)}{tie} (PSNR: {values})"
 
 
-def _price(crispest: str, coverages: Estimates, pairs: Pairs | None) -> str:
+def _variety(crispest: str, coverages: Estimates, real: Estimate | None, pairs: Pairs | None) -> str:
+    """Whether others cover more of the held-out images than the crispest, where any covers enough to compare."""
     own, tied = coverages[crispest], _tied_with(crispest, coverages, pairs)
+    most = max(coverages, key=lambda name: coverages[name].value)
+    if real is not None and max(each.high for each in coverages.values()) < _HARDLY * real.low:
+        covered = f"at most {percent(coverages[most])} ({most}), where other real images cover {percent(real)}"
+        return (
+            f"Variety can't be compared: in these features no samples cover a tenth of what real images do ({covered})."
+        )
     richer = [
-        f"{name} {percent(other)}" for name, other in coverages.items() if other.value > own.value and name not in tied
+        f"{name} ({percent(other)})"
+        for name, other in coverages.items()
+        if other.value > own.value and name not in tied
     ]
     if richer:
-        covered = f"it covers {percent(own)} of the held-out images, {_listed(richer)}"
-        return f"{crispest} pays in variety: {covered}"
-    return "a price in variety doesn't show: no other model covers measurably more of the held-out images"
+        covered = f"The samples of {crispest} cover fewer of the held-out images ({percent(own)})"
+        return f"{covered} than those of {_listed(richer)}."
+    return f"No other model's samples cover measurably more of the held-out images ({crispest} {percent(own)})."
 
 
 def _tied_with(best: str, estimates: Estimates, pairs: Pairs | None) -> list[str]:

@@ -10,7 +10,7 @@ carry of a Gaussian source), and at least what the network reaches without noise
 is beyond both: at most so much. Of a network that is below that bound in squared error it is called unexplained, since
 nothing says that its latent is full. All other shares are signed: what a step makes worse is negative.
 The causes sum to 1 - the last power by construction. That the missing power *is* averaging isn't one of them: an L2
-decoder answers each lack of information with it, whatever the cause; the averaging identity says how far it does.
+decoder answers each lack of information with it, whatever the cause; gain and coherence by band say whether it does.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from hfgen import metrics
 from hfgen.errors import UserError
 from hfgen.evaluation.pair_metrics import linear_metrics, pair_metrics
 from hfgen.evaluation.real_images import RealImages
-from hfgen.evaluation.set_metrics import baseline, few_for_modes, named, set_metrics
+from hfgen.evaluation.set_metrics import baseline, few_for_modes, fill_of_bins, named, set_metrics
 from hfgen.metrics import Estimate
 
 DISTANCES = ("training_distance_original", "training_distance_sample")
@@ -67,6 +67,7 @@ def measure(
         spectrum, features = metrics.power_spectrum(samples, real.window), real.extractor.features(samples)
         bands["sample"] = _band_means(spectrum)
         set_metrics(found, real, samples, spectrum, features, seed)
+        fill_of_bins(found, real, features, seed)
         if "modes_seen" in found.estimates:
             found.note(few_for_modes(real, len(samples)))
         if distances is not None:

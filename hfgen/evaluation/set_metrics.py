@@ -23,6 +23,8 @@ def baseline(real: RealImages, *, distances_only: bool = False) -> metrics.Colle
         return found
     spectrum = metrics.power_spectrum(real.others, real.window)
     set_metrics(found, real, real.others, spectrum, real.other_features, real.seed)
+    # The first half of them are the bins'.
+    fill_of_bins(found, real, real.other_features[len(real.others) // 2 :], real.seed)
     return found
 
 
@@ -44,12 +46,18 @@ def set_metrics(
     shares = "precision, recall, density, coverage"
     found.add(shares, lambda: metrics.prdc_intervals(real.features, features, NEIGHBOURS, seed=seed))
     sharpness_ratios(found, real, images, "sample", seed)
-    bins = min(_MOST_BINS, len(real.features) // _IMAGES_PER_BIN)
-    if bins >= 2:
-        found.add("ndb", lambda: named(("ndb", "ndb_jsd"), metrics.ndb(real.features, features, bins, seed=seed)))
     found.add("two_sample_pixels", lambda: _told_apart_by_pixels(real, images, seed))
     if real.recogniser is not None:
         found.add("modes", lambda: _modes(real, images))
+
+
+def fill_of_bins(found: metrics.Collector, real: RealImages, features: Tensor, seed: int) -> None:
+    """How unequally a set and the real images fill bins that are fitted to the first half of `others`."""
+    fitted = real.other_features[: len(real.others) // 2]
+    bins = min(_MOST_BINS, len(fitted) // _IMAGES_PER_BIN)
+    if bins >= 2:
+        names = ("ndb", "ndb_jsd")
+        found.add("ndb", lambda: named(names, metrics.ndb(real.features, features, fitted, bins, seed=seed)))
 
 
 def _frechet(real: RealImages, features: Tensor, seed: int) -> Estimate:

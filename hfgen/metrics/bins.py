@@ -30,41 +30,47 @@ class NDB(NamedTuple):
     jsd: Estimate
 
 
-def ndb(real: Tensor, fake: Tensor, bins: int = 100, *, seed: int) -> NDB:
-    """Compare the shares of features (N, D) of real and (M, D) of generated images in k-means cells of the real ones.
+def ndb(real: Tensor, fake: Tensor, training: Tensor, bins: int = 100, *, seed: int) -> NDB:
+    """Compare the shares of features (N, D) of real and (M, D) of generated images in k-means cells of training images.
+
+    The cells' images (L, D) are in neither set: real images would fill cells that were fitted to them as no others
+    do, so that even equal distributions would differ (a divergence of .020 at N = 500 and 50 bins). Given the cells,
+    both sets' numbers are multinomial.
 
     Each bin has a two-proportion z-test with the pooled share. A bin whose z is m on average is seen to differ with
     probability P(|N(m, 1)| > 1.96); see `number_variance` for the interval of their number.
 
     Raises:
-        UserError: not two sets of one width, fewer than two bins, fewer than 10 real images or no different one for
-            each, fewer than four generated ones, NaN or infinity.
+        UserError: not three sets of one width, fewer than two bins, fewer than 10 training images or no different one
+            for each, fewer than four real or generated ones, NaN or infinity.
     """
     if bins < 2:
         raise UserError(f"bins: {bins} can't differ; give 2 or more (100 is usual)")
     real, fake = check_feature_pair(real, fake, at_least=4)
-    if len(real) < 10 * bins:
-        raise UserError(
-            f"bins: {bins} for {len(real)} real images leave too few in each; give at most {len(real) // 10}"
-        )
-    if (distinct := len(real.unique(dim=0))) < bins:
-        raise UserError(f"bins: {bins} of only {distinct} different real images; use images that differ")
-    cells = _cells(real, fake, bins, seed)
+    real, training = check_feature_pair(real, training, at_least=4, names=("real", "training"))
+    if len(training) < 10 * bins:
+        most = len(training) // 10
+        raise UserError(f"bins: {bins} for {len(training)} training images leave too few in each; give at most {most}")
+    if (distinct := len(training.unique(dim=0))) < bins:
+        raise UserError(f"bins: {bins} of only {distinct} different training images; use images that differ")
+    cells = _cells(training, (real, fake), bins, seed)
     jsd = debiased_estimate(lambda x, y: _divergence(_shares(x, bins), _shares(y, bins)), *cells, seed=seed)
     return NDB(_different(*cells, bins), jsd)
 
 
-def _cells(real: Tensor, fake: Tensor, bins: int, seed: int) -> tuple[Tensor, Tensor]:
+def _cells(training: Tensor, sets: tuple[Tensor, Tensor], bins: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Of each image of two sets."""
     from scipy.cluster.vq import kmeans2, vq
 
-    deviation = real.std(0)
+    deviation = training.std(0)
     scale = torch.where(deviation > 0, deviation, 1)
-    first, second = ((x / scale).cpu().numpy() for x in (real, fake))
     with warnings.catch_warnings():
         # A cell that runs empty keeps its centre and doesn't differ.
         warnings.filterwarnings("ignore", message="One of the clusters is empty")
-        centres, labels = kmeans2(first, bins, iter=_ITERATIONS, minit="++", rng=np.random.default_rng(seed))
-    return torch.from_numpy(labels.astype(np.int64)), torch.from_numpy(vq(second, centres)[0].astype(np.int64))
+        fitted = (training / scale).cpu().numpy()
+        centres = kmeans2(fitted, bins, iter=_ITERATIONS, minit="++", rng=np.random.default_rng(seed))[0]
+    first, second = (torch.from_numpy(vq((x / scale).cpu().numpy(), centres)[0].astype(np.int64)) for x in sets)
+    return first, second
 
 
 def _different(real: Tensor, fake: Tensor, bins: int) -> Estimate:
@@ -73,12 +79,17 @@ def _different(real: Tensor, fake: Tensor, bins: int) -> Estimate:
     error = (pooled * (1 - pooled) * (1 / len(real) + 1 / len(fake))).sqrt()
     z = torch.where(error > 0, (p - q) / error, 0)
     count = float((z.abs() > _SIGNIFICANT).sum())
-    # Of few bins, the variance grows with their number: all numbers that the count is 1.96 errors of theirs away from.
+    # Of few bins, the variance grows with their number, as that of a Poisson number does.
     ratio = number_variance(z, _seen) / count if count else 1.0
-    skew = _SIGNIFICANT**2 * ratio / 2
-    centre, reach = count + skew, (_SIGNIFICANT**2 * ratio * count + skew**2) ** 0.5
-    low, high = max(centre - reach, 0.0), min(max(centre + reach, count), float(bins))
-    return Estimate(count, min(low, count), high, min(len(real), len(fake)))
+    low, high = (ratio * limit for limit in _poisson_limits(count / ratio)) if ratio else (count, count)
+    return Estimate(count, min(low, count), min(max(high, count), float(bins)), min(len(real), len(fake)))
+
+
+def _poisson_limits(count: float) -> tuple[float, float]:
+    """Of a Poisson number's mean, by the exact test's inversion (Garwood 1936): 95 % or more."""
+    from scipy.special import gammaincinv
+
+    return float(gammaincinv(count, 0.025)) if count else 0.0, float(gammaincinv(count + 1, 0.975))
 
 
 def _seen(z: Tensor) -> Tensor:

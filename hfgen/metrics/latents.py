@@ -12,7 +12,7 @@ from hfgen.errors import UserError
 from hfgen.metrics.checks import check_finite
 from hfgen.metrics.decisions import number_variance
 from hfgen.metrics.intervals import Estimate, normal_estimate
-from hfgen.metrics.occupancy import distinct
+from hfgen.metrics.occupancy import distinct, entropy_variance
 from hfgen.objectives.kl import kl_to_standard_normal
 
 _ACTIVE = 0.01
@@ -110,11 +110,9 @@ def codebook_use(codes: Tensor, size: int) -> CodebookUse:
 
 
 def _perplexity(codes: Tensor, size: int) -> Estimate:
-    """By the delta method: an image moves the entropy by its codes' mean surprise, beyond the entropy itself."""
     shares = torch.bincount(codes.flatten(), minlength=size).double() / codes.numel()
-    surprise = -shares.clamp_min(torch.finfo(torch.float64).tiny).log()[codes].mean(1)
-    value = float(surprise.mean().exp())
-    found = normal_estimate(value, value * float(surprise.std()) / len(codes) ** 0.5, len(codes))
+    value = math.exp(float(torch.special.entr(shares).sum()))
+    found = normal_estimate(value, value * entropy_variance(codes, size) ** 0.5, len(codes))
     most = float(min(size, codes.numel()))
     # Rounding may leave an even use above the size.
     value = min(max(value, 1.0), most)

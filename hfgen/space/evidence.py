@@ -10,7 +10,7 @@ from hfgen.comparison.figures import ends_of_spectra, high_frequency, spectra
 from hfgen.metrics import Estimate
 from hfgen.reporting.charts import encode, model_style
 from hfgen.reporting.numbers import number
-from hfgen.space import markup
+from hfgen.space import averaging, markup
 from hfgen.space.loaded_models import LoadedModels, Model, results_of
 
 if TYPE_CHECKING:
@@ -18,14 +18,6 @@ if TYPE_CHECKING:
 
 Points = dict[str, tuple[dict[str, Any], dict[str, Any]]]
 
-_IDENTITY = (
-    "If a decoder gives the mean of all images that share a latent, its error is orthogonal to its output, and at "
-    "every frequency: power of the real images = power of the reconstructions + power of the error. So whatever the "
-    "latent doesn't tell is missing from the picture. The averaging identity is the missing power over the error's: "
-    "1 is pure averaging, and less means that detail was put back, as an adversary demands. "
-    "A detail that is put back without being known is crisp and wrong; one that is averaged is right on the mean, "
-    "and blurred."
-)
 _NONE = "No model here has a record yet: `hfgen evaluate MODEL --data DATA --out MODEL` writes one."
 
 
@@ -47,12 +39,12 @@ def _protocol(record: dict[str, Any]) -> tuple[Any, ...]:
 def why(loaded: LoadedModels) -> str:
     """The view "Why blurry?": from the records alone."""
     records, others = comparable(loaded)
-    parts = [markup.heading("Blur is what the latent doesn't tell"), markup.paragraphs(_IDENTITY)]
+    parts = [markup.heading("Are the reconstructions an average?"), markup.paragraphs(averaging.WORDS)]
     if not records:
         return markup.view(*parts, markup.paragraphs(_NONE), *_diagnoses(loaded), *_verdicts(loaded))
     comparison = _comparison(records)
     parts += [
-        markup.table(("model", *_IDENTITY_ROWS.values()), _rows(records, _IDENTITY_ROWS), "averaging, in numbers"),
+        *averaging.sections(records),
         markup.heading("Where the sharpness goes"),
         markup.row(
             [
@@ -73,11 +65,6 @@ def why(loaded: LoadedModels) -> str:
     return markup.view(*parts)
 
 
-_IDENTITY_ROWS = {
-    "averaging_identity": "averaging identity",
-    "hf_ratio_reconstruction": "high-frequency power, reconstructions",
-    "hf_ratio_sample": "high-frequency power, samples",
-}
 _SPECTRA = (
     "Power from coarse (left) to fine detail (right) over that of real images; what falls to the right is blur. "
     "Solid: samples; dashed: reconstructions."

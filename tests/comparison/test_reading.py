@@ -118,7 +118,7 @@ def test_variety_is_read_beside_other_real_images() -> None:
 
 def test_kid_names_the_closest_or_the_tie() -> None:
     text = " ".join(_reading(vae=VAE, gan=GAN))
-    assert "KID: the samples of gan are closest to the real images; beside other real" in text
+    assert "KID: the samples of gan are closest to the real images; compared with other real" in text
     assert "the KID of gan is higher" in text
     text = " ".join(_reading(vae={**VAE, "kid": GAN["kid"]}, gan=GAN))
     assert "KID: the samples of vae and gan are closest to the real images, and tie" in text
@@ -138,12 +138,63 @@ def test_psnr_is_compared_pair_by_pair(difference: float, words: str) -> None:
     assert any(words in sentence for sentence in _reading(difference, vae=VAE, vqvae=VQVAE))
 
 
-def test_the_answer_names_the_crispest_the_most_faithful_and_the_price() -> None:
+def test_the_answer_names_the_crispest_the_nearest_the_most_faithful_and_what_is_covered() -> None:
     answer = _reading(-2.0, vae=VAE, vqvae=VQVAE, gan=GAN)[-1]
     assert "the samples of gan come closest to the sharpness of real images" in answer
-    assert "gan 98 % [93, 103], vae 5 % [3, 7], vqvae 40 % [38, 42]" in answer
-    assert "most faithful reconstructions are those of vqvae" in answer
-    assert "gan pays in variety: it covers 45 % [43, 47] of the held-out images, vae 60 %" in answer
+    assert "gan 98 % [93, 103], vqvae 40 % [38, 42], vae 5 % [3, 7]" in answer
+    assert "By KID the samples of gan are also the nearest to real images as a set (KID: gan 0.0500" in answer
+    assert "other real images 0.0000 [-0.0010, 0.0010])." in answer
+    assert "The most faithful reconstructions are those of vqvae (PSNR: vqvae 20.50 [20.48, 20.52] dB, vae 18" in answer
+    assert "The samples of gan cover fewer of the held-out images (45 % [43, 47]) than those of vae (60 %" in answer
+
+
+def test_the_answer_says_where_the_blurred_are_nearer_to_real_images_than_the_crisp() -> None:
+    answer = _reading(vae={**VAE, "kid": _near(0.02, 0.001)}, vqvae=VQVAE, gan=GAN)[-1]
+    assert "the samples of gan come closest to the sharpness" in answer
+    assert "But by KID the samples of vae are the nearest to real images as a set, though blurrier (KID: vae" in answer
+    noisy = {**VAE, "kid": _near(0.02, 0.001), "hf_ratio_sample": _near(1.5)}
+    assert "But by KID the samples of vae are the nearest to real images as a set (" in _reading(vae=noisy, gan=GAN)[-1]
+
+
+def test_the_answer_calls_a_tie_of_the_crispest_and_another_no_contrast() -> None:
+    answer = _reading(vae={**VAE, "kid": GAN["kid"]}, gan=GAN)[-1]
+    assert "By KID the samples of vae and gan tie for the nearest to real images as a set" in answer
+    sharp = {**VAE, "hf_ratio_sample": GAN["hf_ratio_sample"], "kid": GAN["kid"]}
+    assert "By KID the samples of vae and gan also tie for the nearest" in _reading(vae=sharp, gan=GAN)[-1]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "words"),
+    [
+        ({"vae": 0.5, "gan": 0.1}, "; the second judge, by pixels and spectra, says the same."),
+        ({"vae": 0.1, "gan": 0.5}, "; by the second judge, of pixels and spectra, those of vae are (KID: vae 0.100"),
+        ({"vae": 0.1, "gan": 0.1}, "; by the second judge, of pixels and spectra, those of vae and gan tie for"),
+    ],
+)
+def test_the_answer_gives_the_second_judges_word(theirs: dict[str, float], words: str) -> None:
+    by_pixels = {name: {"kid_pixels": _near(value, 0.001)} for name, value in theirs.items()}
+    answer = read(
+        {
+            "models": {"vae": {"metrics": VAE}, "gan": {"metrics": GAN}},
+            "baseline": REAL,
+            "differences": {},
+            "second_judge": {"models": by_pixels, "baseline": {"kid_pixels": _near(0, 0.001)}},
+            "disagreements": [],
+        }
+    )[-1]
+    assert words in answer
+
+
+def test_variety_is_not_compared_where_hardly_anything_is_covered() -> None:
+    *_, answer = _reading(vae={**VAE, "coverage": _near(0.001, 0.001)}, gan={**GAN, "coverage": _near(0.011, 0.01)})
+    assert "Variety can't be compared: in these features no samples cover a tenth of what real images do" in answer
+    assert "(at most 1.1 % [0.1, 2.1] (gan), where other real images cover 97 % [95, 99])." in answer
+
+
+def test_an_under_trained_autoencoder_is_named_before_anything_is_concluded() -> None:
+    poor = {**VAE, "psnr_linear": _near(19.5)}
+    assert _reading(vae=poor, gan=GAN)[-1].startswith("vae is under-trained: as many principal components have")
+    assert "under-trained" not in _reading(vae=VAE, gan=GAN)[-1]
 
 
 def test_the_answer_follows_the_numbers_to_the_other_model() -> None:
@@ -151,14 +202,14 @@ def test_the_answer_follows_the_numbers_to_the_other_model() -> None:
     noisy = {**GAN, "hf_ratio_sample": _near(1.9)}
     answer = _reading(0.01, vae=sharp, vqvae=VQVAE, gan=noisy)[-1]
     assert "the samples of vae come closest" in answer
-    assert "vae and vqvae tie for the most faithful" in answer
-    assert "a price in variety doesn't show" in answer
+    assert "The most faithful reconstructions are those of vae and vqvae, which tie" in answer
+    assert "No other model's samples cover measurably more of the held-out images (vae 60 % [58, 62])" in answer
 
 
 def test_a_tie_in_sharpness_has_no_price() -> None:
     answer = _reading(vae={**VAE, "hf_ratio_sample": _near(0.97)}, gan=GAN)[-1]
     assert "tie for coming closest" in answer
-    assert "variety" not in answer
+    assert "held-out" not in answer
 
 
 def test_one_model_alone_is_not_ranked() -> None:
@@ -207,7 +258,8 @@ def test_a_metric_that_is_not_defined_is_not_read() -> None:
     *details, answer = _reading(flat={"kid": _near(0.3)}, gan={"kid": _near(0.1)})
     (sentence,) = details
     gap = "the KID of gan is higher (0.10 [0.08, 0.12]; theirs 0.0000 [-0.0010, 0.0010])"
-    assert sentence == f"KID: the samples of gan are closest to the real images; beside other real images {gap}."
+    closest = "KID: the samples of gan are closest to the real images; compared with other real images"
+    assert sentence == f"{closest}, {gap}."
     assert answer == "On these data no metric is defined that would compare sharpness; the notes say why."
 
 

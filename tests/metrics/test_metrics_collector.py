@@ -32,7 +32,7 @@ def measure_all(real: Tensor, fake: Tensor) -> Collector:
     found.add("fd", lambda: metrics.frechet_distance_interval(real, fake, seed=0))
     found.add("two_sample", lambda: metrics.two_sample_test(real, fake, seed=0))
     found.add("prdc", lambda: metrics.prdc_intervals(real, fake, 5, seed=0))
-    found.add("ndb", lambda: metrics.ndb(real, fake, 2, seed=0).jsd)
+    found.add("ndb", lambda: metrics.ndb(real, fake, real, 2, seed=0).jsd)
     found.add("memorisation", lambda: metrics.memorisation(real, fake, fake, seed=0))
     found.add("perceptual", lambda: metrics.bootstrap_mean(metrics.perceptual_distance(real, fake), seed=0))
     found.add("vendi", lambda: metrics.vendi_interval(fake, seed=0))

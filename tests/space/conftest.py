@@ -30,7 +30,9 @@ def record(family: str, sharpness: float) -> dict[str, Any]:
     spectrum = {"frequencies": [0.1, 0.4], "real": [1.0, 1.0], "sample": bands}
     if family != "gan":
         metrics |= {"psnr": near(20), "averaging_identity": near(1), "hf_ratio_reconstruction": near(sharpness)}
+        metrics |= {"gain_high": near(0.5), "coherence_high": near(0.3)}
         metrics["spectral_distance_reconstruction"] = near(1 - sharpness)
+        spectrum |= {"gain": [1.0, 0.5], "coherence": [0.9, 0.3], "power": bands}
         spectrum["reconstruction"] = bands
     return {
         "schema": 2,

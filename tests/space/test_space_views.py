@@ -13,7 +13,7 @@ from PIL import Image
 from hfgen.data import draw
 from hfgen.errors import UserError
 from hfgen.images import to_float, to_uint8, unit_to_uint8
-from hfgen.space import evidence, knobs, markup, views
+from hfgen.space import averaging, evidence, knobs, markup, views
 from hfgen.space.knobs import Knobs
 from hfgen.space.loaded_models import LoadedModels, open_models, quickstart_models
 from hfgen.space.views import Choices
@@ -147,9 +147,19 @@ def test_the_numbers_are_the_records(loaded: LoadedModels):
     rows = evidence.rows(loaded)
     assert ["psnr", "vae", 20, 19.99, 20.01, 20, None] in rows
     assert ["recall", "gan", 0.9, 0.89, 0.91, 20, 1.0] in rows
-    assert len(rows) == 2 * 10 + 6
+    assert len(rows) == 2 * 12 + 6
     page = evidence.why(loaded)
     assert "0.100 [0.090, 0.110]" in page and "averaging" in page
+
+
+def test_averaging_is_told_by_gain_coherence_and_power_and_the_identity_is_derived(loaded: LoadedModels):
+    page = evidence.why(loaded)
+    places = [page.index(f">{word}<") for word in ("gain", "coherence", "power", "derived: averaging identity")]
+    assert places == sorted(places)
+    assert "detail partly made up" in page and "shows nothing by itself" in page
+    assert "vae: gain 1.00 to 0.50, coherence 0.90 to 0.30, power 0.10 to 0.05" in page
+    flat = {"metrics": {}, "spectrum": {"frequencies": [0.1], "real": [1.0]}}
+    assert "<figure" not in "".join(averaging.sections({"gan": flat}))
 
 
 def test_records_measured_otherwise_are_left_out_and_named(loaded: LoadedModels):

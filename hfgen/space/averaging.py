@@ -1,0 +1,86 @@
+"""Whether reconstructions are an average: gain, coherence and power, per band, and what is derived from them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hfgen.metrics import Estimate, calibration
+from hfgen.reporting.charts import encode, ink, model_style, new_axes
+from hfgen.reporting.numbers import number
+from hfgen.space import markup
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Records = dict[str, dict[str, Any]]
+
+WORDS = (
+    "Three numbers per frequency band tell whether reconstructions are an average. Power is how much of the real "
+    "images' detail they have. Coherence is how much of it can be predicted from them. Gain is the factor by which "
+    "their detail would come nearest to the real images'. A decoder that gives the mean of all images that it can't "
+    "tell apart has a gain of 1, and a power that equals its coherence. A gain below 1 says that a part of the detail "
+    "is made up, as an adversary demands: crisp, and not the original's. A gain above 1 says that the detail is "
+    "fainter than a mean."
+)
+_DERIVED = (
+    "The averaging identity is derived from them: (1 - power) / (1 + power - 2 x gain x power), the missing power over "
+    "the error's. It is 1 where the gain is 1, but also where hardly any power is left, so it shows nothing by itself."
+)
+_COLUMNS = {
+    "gain_high": "gain",
+    "coherence_high": "coherence",
+    "hf_ratio_reconstruction": "power",
+    "hf_ratio_sample": "power of samples",
+    "averaging_identity": "derived: averaging identity",
+}
+_SAYS = {
+    "conditional mean": "an average",
+    "shrunk": "fainter than an average",
+    "made up": "detail partly made up",
+    "undecided": "too few images to tell",
+}
+_BANDS = {"gain": "gain (line: an average)", "coherence": "coherence", "power": "power relative to real"}
+
+
+def sections(records: Records) -> list[str]:
+    """The high frequencies in a table, all bands in a chart, and what is derived."""
+    rows = [[name, *_cells(record["metrics"])] for name, record in records.items()]
+    columns = ("model", "high frequencies", *_COLUMNS.values())
+    parts = [markup.table(columns, rows, "averaging, in numbers")]
+    models = [name for name, record in records.items() if all(band in record["spectrum"] for band in _BANDS)]
+    if models:
+        caption = "Gain, coherence and power of the reconstructions from coarse (left) to fine detail (right)."
+        picture = markup.chart(encode(_chart(records, models)), _in_words(records, models))
+        parts.append(markup.figure(picture, caption))
+    return [*parts, markup.paragraphs(_DERIVED)]
+
+
+def _cells(metrics: dict[str, Any]) -> list[str]:
+    found = {name: Estimate(**metrics[name]) for name in _COLUMNS if name in metrics}
+    says = _SAYS[calibration(found["gain_high"])] if "gain_high" in found else "-"
+    return [says, *(number(found[name]) if name in found else "-" for name in _COLUMNS)]
+
+
+def _chart(records: Records, models: list[str]) -> Figure:
+    figure, panels = new_axes(len(_BANDS), width=2.8, height=2.9)
+    for axes, (band, label) in zip(panels, _BANDS.items(), strict=True):
+        axes.axhline(1, color=ink(), lw=1)
+        for name in models:
+            colour, marker = model_style(records, name)
+            spectrum = records[name]["spectrum"]
+            axes.plot(spectrum["frequencies"], spectrum[band], color=colour, marker=marker, ms=3.5, label=name)
+        axes.set_xlim(0, 0.5)
+        axes.set_ylim(0, None)
+        axes.set_xlabel("cycles per pixel")
+        axes.set_title(label, fontsize=9)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=4, frameon=False, fontsize=9)
+    return figure
+
+
+def _in_words(records: Records, models: list[str]) -> str:
+    ends = []
+    for name in models:
+        spectrum = records[name]["spectrum"]
+        values = ", ".join(f"{band} {spectrum[band][0]:.2f} to {spectrum[band][-1]:.2f}" for band in _BANDS)
+        ends.append(f"{name}: {values}")
+    return f"From the lowest to the highest frequencies, {'; '.join(ends)}"

@@ -9,7 +9,7 @@ from torch.nn.functional import avg_pool2d
 from hfgen.comparison.differences import reconstructed
 from hfgen.comparison.galleries import Gallery
 from hfgen.evaluation.evaluate import Evaluation
-from hfgen.reporting.pictures import Strip, error_levels, error_maps
+from hfgen.reporting.pictures import Strip, error_maps
 
 SIDE = 32
 """Of a piece, in pixels."""
@@ -30,15 +30,16 @@ def crops(evaluations: dict[str, Evaluation]) -> list[Gallery]:
     places = [(int(image), int(corners[image, 0]), int(corners[image, 1])) for image in chosen]
     real = _cut(originals, places)
     made = {name: _cut(pictures, places) for name, pictures in images.items()}
-    levels = {name: error_levels(real, pieces) for name, pieces in made.items()}
+    # Of the colours, by which the places are chosen: brightness alone hides a wrong hue.
+    levels = {name: (pieces.double() - real.double()).abs().mean(1) for name, pieces in made.items()}
     highest = max(float(errors.max()) for errors in levels.values())
     strips = [Strip(f"real: {SIDE} x {SIDE} pixels", real)]
     for name, pieces in made.items():
         strips += [Strip(f"{name}: the same places", pieces)]
         strips += [Strip(f"{name}: errors", error_maps(levels[name], highest))]
     caption = (
-        "The pieces in which the models' squared errors differ most, one an image. Errors are absolute differences in "
-        f"brightness, on one scale: dark blue 0, yellow {highest:.0f} of 255 levels."
+        "The pieces in which the models' squared errors differ most, one an image. Errors are absolute differences, "
+        f"the mean of the channels, on one scale: dark blue 0, yellow {highest:.0f} of 255 levels."
     )
     rows = [{"image": image, "top": top, "left": left} for image, top, left in places]
     return [Gallery("crops", "Where models differ most, close up", caption, strips, rows)]

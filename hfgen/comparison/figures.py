@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hfgen.reporting.charts import ink, model_style, new_axes
+from hfgen.reporting.charts import ink, legend, model_style, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +37,7 @@ def spectra(comparison: dict[str, Any]) -> Figure:
     axes.set_xlim(0, 0.5)
     axes.set_xlabel("frequency (cycles per pixel; grey: high)")
     axes.set_ylabel("power relative to real (line: equal)")
-    figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=9)
+    legend(figure)
     return figure
 
 
@@ -74,7 +74,8 @@ def high_frequency(comparison: dict[str, Any]) -> Figure:
     axes.set_yticks(range(len(lines)), [line.label for line in lines])
     axes.set_ylim(len(lines) - 0.5, -0.5)
     axes.set_xlim(left=0)
-    axes.set_xlabel("high-frequency power relative to real\n(line: equal; grey: other real images)")
+    # Long names leave little room: the label ends with the axis and begins below them.
+    axes.set_xlabel("high-frequency power relative to real\n(line: equal; grey: other real images)", loc="right")
     return figure
 
 
@@ -98,7 +99,7 @@ def perception_distortion(comparison: dict[str, Any]) -> Figure:
     axes.set_xlim(left=0)
     axes.set_xlabel("distortion: mean squared error (white = 1)")
     axes.set_ylabel("perception: KID of the reconstructions\n(line: as real images)")
-    figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9)
+    legend(figure)
     return figure
 
 
@@ -124,7 +125,7 @@ def reading(comparison: dict[str, Any]) -> Figure:
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("height of capitals (pixels)")
     axes.set_ylabel("share of letters read")
-    figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9)
+    legend(figure)
     return figure
 
 
@@ -145,7 +146,7 @@ def rate_distortion(comparison: dict[str, Any]) -> Figure:
     axes.set_xscale("log")
     axes.set_xlabel("rate: bits of the latent a pixel")
     axes.set_ylabel("PSNR (dB)")
-    figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9)
+    legend(figure)
     return figure
 
 
@@ -176,7 +177,7 @@ def costs(comparison: dict[str, Any]) -> Figure:
     axes.set_yticks(range(len(rows)), [f"{name}, {kind}" for name, kind, _ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(left=0)
-    axes.set_xlabel("milliseconds an image")
+    axes.set_xlabel("milliseconds an image", loc="right")
     return figure
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hfgen.comparison.differences import Features, drawn, psnr_by_image, reconstructed
 from hfgen.evaluation.evaluate import Evaluation
-from hfgen.reporting.pictures import MOST_IMAGES, Strip, error_levels, error_maps
+from hfgen.reporting.pictures import Strip, error_levels, error_maps, most_images
 
 _MOST_PAIRS = 3
 _NUMBERS = 2**22
@@ -47,7 +47,7 @@ def _disagreements(evaluations: dict[str, Evaluation], scores: dict[str, Tensor]
     pairs = list(combinations(scores, 2))
     for first, second in pairs[:_MOST_PAIRS]:
         order = (scores[first] - scores[second]).argsort(descending=True, stable=True)
-        half = min(MOST_IMAGES // 2, len(order) // 2)
+        half = min(most_images(_side(evaluations)) // 2, len(order) // 2)
         picks = torch.cat([order[:half], order[len(order) - half :]])
         rows += [
             Strip(f"real; PSNR of {first} - {second}: left highest, right lowest", _originals(evaluations)[picks]),
@@ -63,7 +63,7 @@ def _disagreements(evaluations: dict[str, Evaluation], scores: dict[str, Tensor]
 
 def _worst_reconstructions(evaluations: dict[str, Evaluation], scores: dict[str, Tensor]) -> Gallery:
     images, originals = reconstructed(evaluations), _originals(evaluations)
-    picks = {name: score.argsort(stable=True)[:MOST_IMAGES] for name, score in scores.items()}
+    picks = {name: score.argsort(stable=True)[: most_images(_side(evaluations))] for name, score in scores.items()}
     levels = {name: error_levels(originals[worst], images[name][worst]) for name, worst in picks.items()}
     highest = max(float(errors.max()) for errors in levels.values())
     rows = []
@@ -87,7 +87,7 @@ def _oddest_samples(evaluations: dict[str, Evaluation], features: Features | Non
     for name, samples in drawn(evaluations).items():
         pair = (samples, originals) if features is None else (features.samples[name], features.real)
         distances, neighbours = _nearest(*pair)
-        oddest = distances.argsort(descending=True, stable=True)[:MOST_IMAGES]
+        oddest = distances.argsort(descending=True, stable=True)[: most_images(_side(evaluations))]
         rows += [
             Strip(f"{name}: samples farthest from any real image", samples[oddest]),
             Strip("the real image nearest to each", originals[neighbours[oddest]]),
@@ -119,6 +119,11 @@ def _originals(evaluations: dict[str, Evaluation]) -> Tensor:
     return next(iter(evaluations.values())).originals
 
 
+def _side(evaluations: dict[str, Evaluation]) -> int:
+    """Of the images, in pixels."""
+    return _originals(evaluations).shape[-1]
+
+
 def _floats(rows: Tensor) -> Tensor:
     return rows.flatten(1) if rows.is_floating_point() else rows.flatten(1).float()
 
@@ -133,4 +138,4 @@ def strips(evaluations: dict[str, Evaluation]) -> list[Strip]:
         if evaluation.reconstructions is not None
     ]
     rows += [Strip(f"{name}: samples", samples) for name, samples in drawn(evaluations).items()]
-    return [Strip(row.label, row.images[:MOST_IMAGES]) for row in rows]
+    return [Strip(row.label, row.images[: most_images(_side(evaluations))]) for row in rows]

@@ -15,6 +15,7 @@ import torch
 
 from hfgen.devices import device_name, synchronise
 from hfgen.errors import UserError
+from hfgen.evaluation import passes
 from hfgen.pipelines import ImagePipeline
 from hfgen.seeds import derive_seed
 
@@ -23,8 +24,10 @@ _WARM_UP, _REPEATS = 2, 7
 _MEMORY_EVERY_SECONDS = 0.002
 
 
-def measure_costs(pipeline: ImagePipeline, *, batch_size: int = BATCH_SIZE, repeats: int = _REPEATS) -> dict[str, Any]:
+def measure_costs(pipeline: ImagePipeline, *, batch_size: int | None = None, repeats: int = _REPEATS) -> dict[str, Any]:
     """Run batches as the pipeline is, on its device, and time them; two before that don't count.
+
+    By default a batch has 32 images, or as many as `hfgen evaluate` gives the model at once, where these are fewer.
 
     Returns JSON values: `device`, `threads` (CPU threads of an operation), `batch_size`, `repeats`, and for
     `sampling` and `reconstruction`, where the model does it:
@@ -35,6 +38,8 @@ def measure_costs(pipeline: ImagePipeline, *, batch_size: int = BATCH_SIZE, repe
     Raises:
         UserError: a batch size or a number of repeats below 1.
     """
+    if batch_size is None:
+        batch_size = min(BATCH_SIZE, passes.batch_size(pipeline.sample_size))
     for name, value in (("batch_size", batch_size), ("repeats", repeats)):
         if value < 1:
             raise UserError(f"{name}: {value} can't be timed; give 1 or more")

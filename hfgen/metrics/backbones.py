@@ -73,7 +73,7 @@ def _joint_hash(files: list[Path]) -> str:
 
 
 class InceptionExtractor(Extractor):
-    """The network of the original FID (2015-12-05, 2048 features), through torchmetrics and torch-fidelity.
+    """The network of the original FID (2015-12-05, 2048 features) of torch-fidelity, which resizes as that FID does.
 
     Raises:
         UserError: torch-fidelity isn't there, or its weights can't be fetched.
@@ -86,15 +86,16 @@ class InceptionExtractor(Extractor):
     def __init__(self) -> None:
         self.preprocessing = {
             "size": 299,
-            "filter": "bilinear, as TensorFlow 1 places pixels",
+            "filter": "bilinear, with TensorFlow 1's pixel centres",
             "antialias": False,
             "mean": [128 / 255],
             "std": [128 / 255],
         }
         try:
-            from torchmetrics.image.fid import NoTrainInceptionV3
+            # Not torchmetrics' network: from 1.8 on it resizes with antialiasing, which gives another FID.
+            from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-            self._network = NoTrainInceptionV3("inception-v3-compat", ["2048"]).eval()
+            self._network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"]).eval()
         except ImportError as error:
             raise UserError(
                 f"extractor: inception needs torch-fidelity ({str(error).splitlines()[0]}); "
@@ -110,7 +111,7 @@ class InceptionExtractor(Extractor):
         check_images(images, "images")
         device = next(self._network.parameters()).device
         batches = (batch.to(device).expand(-1, 3, -1, -1) for batch in images.split(_BATCH))
-        return torch.cat([self._network(batch).flatten(1).cpu() for batch in batches]).double()
+        return torch.cat([self._network(batch)[0].cpu() for batch in batches]).double()
 
     def to(self, device: torch.device) -> InceptionExtractor:
         """See `Extractor`."""

@@ -23,7 +23,7 @@ def adjust(pipeline: ImagePipeline, model: str, resolution: int | None, tile: in
         if steps is not None:
             pipeline.set_steps(steps)
     except ValueError as error:
-        raise SettingsError(str(error)) from None
+        raise SettingsError(f"{error}{_alone(pipeline, resolution)}") from None
     for note in pipeline.codec.notes() if isinstance(pipeline, AutoencoderPipeline) else ():
         logger.info("%s", note)
     if tile is not None:
@@ -31,6 +31,15 @@ def adjust(pipeline: ImagePipeline, model: str, resolution: int | None, tile: in
         if codec is None:
             raise SettingsError(f"tile: {model} is a {pipeline.family}, which has no autoencoder to tile; leave it out")
         set_tiles(codec, tile)
+
+
+def _alone(pipeline: ImagePipeline, resolution: int | None) -> str:
+    """What takes this size where the whole pipeline doesn't: its autoencoder, by the name of its folder."""
+    codec = codec_of(pipeline)
+    if resolution is None or codec is None or pipeline.any_size or not codec.any_size or resolution % codec.factor:
+        return ""
+    folder = next(name for name in pipeline.component_names if getattr(pipeline, name) is codec.network)
+    return f", or give its autoencoder alone, which lies in its folder {folder}"
 
 
 def _resize(pipeline: ImagePipeline, resolution: int | None) -> None:

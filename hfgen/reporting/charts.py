@@ -66,3 +66,12 @@ def new_axes(count: int, width: float = 3.6, height: float = 3.2) -> tuple[Figur
     for axes in row:
         axes.spines[["top", "right"]].set_visible(False)
     return figure, row
+
+
+def legend(figure: Figure) -> None:
+    """Of the first axes, above all of them: in as many columns, up to three, as the longest label leaves room for."""
+    _, labels = figure.axes[0].get_legend_handles_labels()
+    # Inches of a letter of this size, and of what stands before it: the sample of a line, with gaps.
+    column = 0.08 * max(map(len, labels), default=0) + 0.55
+    columns = max(1, min(3, int(figure.get_figwidth() / column)))
+    figure.legend(loc="outside upper left", ncols=columns, frameon=False, fontsize=9)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MOST_IMAGES = 12
+# Pixels in a row: a page of hundreds of rows of large images would have tens of megabytes.
+_MOST_WIDE = 1024
 GAP = 2
 # Even in brightness and legible with any kind of colour vision.
 _ERROR_COLOURS = "cividis"
@@ -46,6 +48,11 @@ def error_maps(levels: Tensor, highest: float) -> Tensor:
     table = matplotlib.colormaps[_ERROR_COLOURS](np.arange(256), bytes=True)[:, :3]
     steps = (levels * (255 / max(highest, 1e-9))).round().clamp(0, 255).long()
     return torch.from_numpy(table.copy())[steps].permute(0, 3, 1, 2).contiguous()
+
+
+def most_images(resolution: int) -> int:
+    """How many images of this side a row of a page has: 12, fewer where they are large, 2 at least."""
+    return max(2, min(MOST_IMAGES, _MOST_WIDE // resolution))
 
 
 def zoom_for(resolution: int) -> int:

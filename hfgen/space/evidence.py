@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hfgen.comparison.figures import ends_of_spectra, high_frequency, spectra
 from hfgen.metrics import Estimate
-from hfgen.reporting.charts import encode, model_style
+from hfgen.reporting.charts import encode, legend, model_style
 from hfgen.reporting.numbers import number
 from hfgen.space import averaging, markup
 from hfgen.space.loaded_models import LoadedModels, Model, results_of
@@ -135,7 +135,7 @@ def plane(points: Points, models: Collection[str], x: str, y: str) -> Figure:
     axes.set_ylim(*_from_zero([second for _, second in points.values()]))
     axes.set_xlabel(x)
     axes.set_ylabel(y)
-    figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9)
+    legend(figure)
     return figure
 
 

@@ -49,8 +49,11 @@ def build(endpoints: Endpoints) -> gr.Blocks:
             with gr.Tab(VIEWS["compare"], id="compare") as tab:
                 _compare_tab(endpoints, [tab.select, page.load])
         opened = page.load(endpoints.open_view, None, [controls[name] for name in LINKED], api_name="open_view")
-        show_reconstructions(opened.then)
-        show_samples(opened.then)
+        # What none of the models does is an error only of who asks for it, not of who opens the page.
+        if endpoints.loaded.encoders:
+            show_reconstructions(opened.then)
+        if endpoints.loaded.generators:
+            show_samples(opened.then)
     page.queue(max_size=_MOST_WAITING)
     return page
 
@@ -121,7 +124,8 @@ def _generate_tab(endpoints: Endpoints, controls: dict[str, Any]) -> Callable[..
             -1, max(labels - 1, 0), -1, step=1, label="Class; -1: drawn", visible=labels > 0, **wide
         )
         controls["fitted"] = gr.Checkbox(True, label="Fitted prior (VAE); else N(0, I)", **wide)
-    shown, values = gr.HTML(), gr.JSON(visible=False)
+    none = "" if endpoints.loaded.generators else "None of these models draws from noise alone: look at Reconstruct."
+    shown, values = gr.HTML(markup.view(markup.paragraphs(none))), gr.JSON(visible=False)
     inputs = [controls[name] for name in CHOICES]
 
     def show(after: Callable[..., Any], **options: Any) -> Any:

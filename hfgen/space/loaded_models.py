@@ -87,8 +87,9 @@ class LoadedModels:
 @lru_cache(maxsize=8)
 def _open(data: str, state: str, split: str, resolution: int, channels: int) -> Tensor:
     """`state`: of the data, which is a part of the cache's key."""
-    if data in BUILT_IN and BUILT_IN[data].channels == channels:
-        return draw(data, split, 0, _DRAWN[split], resolution).images
+    if data in BUILT_IN and BUILT_IN[data].channels in (1, channels):
+        # Models of colour see grey letters in equal channels: with no data given, they are the examples of any model.
+        return draw(data, split, 0, _DRAWN[split], resolution).images.expand(-1, channels, -1, -1)
     return open_store(data, split=split, resolution=resolution, channels=channels, small_images="pad").targets
 
 

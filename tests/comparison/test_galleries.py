@@ -8,12 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from hfgen.comparison.crops import crops
 from hfgen.comparison.differences import Features, features_of, perception_distortion
-from hfgen.comparison.galleries import galleries
+from hfgen.comparison.galleries import galleries, strips
 from hfgen.data.glyphs import draw
 from hfgen.evaluation.evaluate import Evaluation
 from hfgen.metrics import Collector
-from hfgen.reporting.pictures import error_levels, error_maps
+from hfgen.reporting.charts import encode, legend, new_axes
+from hfgen.reporting.pictures import error_levels, error_maps, most_images
 
 N, SIDE = 30, 16
 RECORD = {
@@ -83,6 +85,43 @@ def test_the_oddest_sample_is_the_one_unlike_any_real_image(originals: Tensor, w
     assert torch.equal(gallery.strips[1].images[1], originals[chosen["nearest"][1]])
     assert chosen["nearest"][1] == chosen["samples"][1]
     assert ("the extractor's features" if with_features else "pixels") in gallery.caption
+
+
+def test_large_images_are_fewer_so_that_a_page_stays_light():
+    assert [most_images(side) for side in (16, 64, 128, 256, 512, 2048)] == [12, 12, 8, 4, 2, 2]
+    originals = torch.full((N, 1, 256, 256), 60, dtype=torch.uint8)
+    pair = {"up": model(originals, torch.arange(N) + 1), "down": model(originals, N - torch.arange(N))}
+    pair = {name: dataclasses.replace(of, samples=None) for name, of in pair.items()}
+    shown = [*galleries(pair, None), *crops(pair)]
+    assert [len(strip.images) for gallery in shown[:2] for strip in gallery.strips] == [4] * 9
+    assert [len(strip.images) for strip in strips(pair)] == [4] * 3
+    assert shown[0].chosen[0]["highest"] == [0, 1] and shown[0].chosen[0]["lowest"] == [28, 29]
+
+
+def test_close_up_a_wrong_hue_is_an_error_though_the_brightness_is_right():
+    grey = torch.full((2, 3, 64, 64), 120, dtype=torch.uint8)
+    hue = grey.clone()
+    # By the weights of luma, these changes of red and green cancel.
+    hue[1, 0, 32:, 32:], hue[1, 1, 32:, 32:] = 120 + 59, 120 - 30
+    of = {
+        "right": Evaluation(RECORD, grey, None, grey, None, []),
+        "wrong": Evaluation(RECORD, grey, None, hue, None, []),
+    }
+    [gallery] = crops(of)
+    assert gallery.chosen[0] == {"image": 1, "top": 32, "left": 32}
+    errors = next(strip for strip in gallery.strips if strip.label == "wrong: errors")
+    assert (errors.images[0] != errors.images[1]).any() and "yellow 30 of 255" in gallery.caption
+
+
+@pytest.mark.parametrize("name", ["a", "AutoencoderKLFlux2", "a-rather-long-name-of-an-autoencoder"])
+def test_a_legend_stays_within_its_chart(name: str):
+    figure, (axes,) = new_axes(1, 4.5, 4.2)
+    for index in range(5):
+        axes.plot([0, 1], [0, index], marker="o", label=f"{name}{index}")
+    legend(figure)
+    encode(figure)
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.x1
 
 
 def test_error_maps_run_from_dark_blue_to_yellow(originals: Tensor):

@@ -1,6 +1,8 @@
 """Extractors of others: tiny random backbones stand for those of the Hub."""
 
 import json
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -92,12 +94,7 @@ def test_it_tells_no_classes(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["./nowhere", "inception"])
 def test_what_cannot_be_had_is_one_line_with_a_remedy(name: str, monkeypatch: pytest.MonkeyPatch):
-    import torchmetrics.image.fid
-
-    def missing(*_: object) -> None:
-        raise ModuleNotFoundError("No module named 'torch_fidelity'")
-
-    monkeypatch.setattr(torchmetrics.image.fid, "NoTrainInceptionV3", missing)
+    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
     remedy = "pip install 'torch-fidelity" if name == "inception" else "an image network of transformers"
     with pytest.raises(UserError, match=rf"^extractor: .*{remedy}") as error:
         named_extractor(name)
@@ -105,17 +102,17 @@ def test_what_cannot_be_had_is_one_line_with_a_remedy(name: str, monkeypatch: py
 
 
 def test_inception_is_given_rgb_bytes(monkeypatch: pytest.MonkeyPatch):
-    import torchmetrics.image.fid
-
     class Fake(torch.nn.Linear):
         def __init__(self, *_: object) -> None:
             super().__init__(1, 1)
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
             assert x.dtype == torch.uint8 and x.shape[1] == 3
-            return x.float().mean((2, 3))
+            return (x.float().mean((2, 3)),)
 
-    monkeypatch.setattr(torchmetrics.image.fid, "NoTrainInceptionV3", Fake)
+    for name in ("torch_fidelity", "torch_fidelity.feature_extractor_inceptionv3"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    sys.modules[name].FeatureExtractorInceptionV3 = Fake  # type: ignore[attr-defined]
     extractor = named_extractor("inception")
     assert extractor.features(images(channels=1)).shape == (6, 3)
     assert len(extractor.sha256) == 64 and extractor.facts()["preprocessing"]["size"] == 299

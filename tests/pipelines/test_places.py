@@ -279,8 +279,11 @@ def test_a_size_that_networks_do_not_allow_is_refused_when_opening(trained: Path
     pipe = hfgen.load(trained)
     if pipe.any_size:
         pytest.skip("it takes any size")
-    with pytest.raises(SettingsError, match="resolution: 32, but the model's images have 16 pixels"):
+    with pytest.raises(SettingsError, match="resolution: 32, but the model's images have 16 pixels") as error:
         hfgen.load(trained, resolution=32)
+    # What it says to open instead takes that size.
+    for name in re.findall(r"its autoencoder alone, which lies in its folder (\w+)", str(error.value)):
+        assert hfgen.load(trained / "pretrained" / name, resolution=32).sample_size == 32
 
 
 def test_a_config_that_asks_for_too_much_is_refused_before_memory_is_taken(tmp_path: Path):

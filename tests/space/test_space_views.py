@@ -4,7 +4,9 @@ import base64
 import io
 import re
 from pathlib import Path
+from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -39,6 +41,23 @@ def test_no_model_at_all_is_refused(untrained: Path, tmp_path: Path):
     with pytest.raises(UserError, match="hfgen quickstart"):
         quickstart_models(tmp_path)
     assert [Path(model).name for model in quickstart_models(untrained)] == ["damaged", "gan", "vae", "vqvae"]
+
+
+def test_autoencoders_of_colour_open_without_data_and_without_an_error(tmp_path: Path):
+    pytest.importorskip("gradio")
+    from hfgen.space.endpoints import Endpoints
+    from hfgen.space.interface import build
+
+    blocks: dict[str, Any] = {"block_out_channels": (8,), "norm_num_groups": 4, "sample_size": 32}
+    diffusers.AutoencoderKL(**blocks).save_pretrained(tmp_path / "colour")
+    loaded = open_models([str(tmp_path / "colour")])
+    images = loaded.images((32, 3))
+    assert images.shape[1:] == (3, 32, 32) and (images[:, :1] == images).all()
+    page, values = views.reconstructions(loaded, 0, Knobs())
+    assert [one["model"] for one in values["models"]] == ["colour"] and "<figure>" in page
+    calls = [function.name for function in build(Endpoints(loaded)).fns.values()]
+    # For who asks, and not when the page opens as well: it would be an error that nobody caused.
+    assert "reconstruct" in calls and calls.count("generate") == 1
 
 
 @pytest.mark.parametrize("name", ["vae", "vqvae"])

@@ -221,8 +221,13 @@ class _Chosen(metrics.Collector):
 
     def add(self, name: str, measure: Callable[[], Any]) -> None:
         """See `Collector`."""
-        if self._names & set(name.split(", ")):
+        if self._wants(name):
             super().add(name, measure)
 
-    def note(self, line: str) -> None:
-        """Of metrics that aren't asked for."""
+    def note(self, line: str, *, of: str = "") -> None:
+        """See `Collector`; what is about other metrics alone isn't kept."""
+        if not of or self._wants(of):
+            super().note(line, of=of)
+
+    def _wants(self, names: str) -> bool:
+        return bool(self._names & set(names.split(", ")))

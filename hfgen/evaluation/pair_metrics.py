@@ -149,7 +149,8 @@ def linear_metrics(
     if (gap := metrics.bootstrap_mean(psnr - scores, seed=seed)).high < 0:
         found.note(
             f"under-trained: its reconstructions are {-gap.value:.2f} dB below those of {numbers} principal components "
-            "of training images, which need as many numbers; its blur says nothing about its latent"
+            "of training images, which need as many numbers; its blur says nothing about its latent",
+            of="psnr_linear, hf_ratio_linear",
         )
     return {
         "psnr_linear": metrics.bootstrap_mean(scores, seed=seed),

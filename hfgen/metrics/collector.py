@@ -31,8 +31,8 @@ class Collector:
         if found is not None:
             self.estimates.update(found if isinstance(found, dict) else {name: found})
 
-    def note(self, line: str) -> None:
-        """Keep a line about what was measured."""
+    def note(self, line: str, *, of: str = "") -> None:
+        """Keep a line about what was measured; `of` names the metrics that it is about, none: all."""
         self.notes.append(f"{self._prefix}{line}")
 
     def attempt(self, name: str, measure: Callable[[], Found]) -> Found | None:

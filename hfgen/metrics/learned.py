@@ -30,7 +30,8 @@ def learned_distances(real: Tensor, reconstruction: Tensor, found: Collector) ->
     """
     missing = [name for name in ("torchmetrics", "torchvision") if importlib.util.find_spec(name) is None]
     if missing:
-        found.note(f"lpips, dists: left out ({missing[0]} isn't installed; {install_command('perceptual')})")
+        names = ", ".join(_MODULES)
+        found.note(f"{names}: left out ({missing[0]} isn't installed; {install_command('perceptual')})", of=names)
         return {}
     return {name: partial(_measure, name, real, reconstruction) for name in _MODULES}
 

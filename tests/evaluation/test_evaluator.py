@@ -14,7 +14,8 @@ from torch.nn import functional
 
 import hfgen
 from hfgen.errors import DataError, ModelError, SettingsError, UserError
-from hfgen.evaluation.evaluator import Evaluator
+from hfgen.evaluation import pair_metrics
+from hfgen.evaluation.evaluator import Evaluator, _Chosen
 from hfgen.images import to_float, to_pil, to_uint8
 
 N, SIDE = 60, 16
@@ -73,6 +74,22 @@ def test_numbers_are_those_of_a_whole_evaluation(evaluator: Evaluator, glyph_fol
     whole = hfgen.evaluate(model, str(glyph_folder), n=N, resolution=SIDE, device="cpu").record["metrics"]
     for found in (evaluator.reconstructions(model), evaluator(model), evaluator.reconstructions(model, batch=7)):
         assert {name: estimate.as_dict() for name, estimate in found.items()} == {name: whole[name] for name in found}
+
+
+def test_notes_of_what_was_asked_for_are_kept(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch):
+    asked = _Chosen(("psnr", "gain_high"))
+    asked.add("gain_high, coherence_high", lambda: asked.note("said while it was measured") or {})
+    asked.add("ssim", lambda: asked.note("never measured") or {})
+    for of in ("", "psnr", "lpips, psnr", "lpips, dists"):
+        asked.note(f"about {of}", of=of)
+    assert asked.notes == ["said while it was measured", "about ", "about psnr", "about lpips, psnr"]
+
+    def scores(real: Any, images: Tensor) -> Any:
+        return {"psnr": lambda: torch.full((len(images),), torch.nan)}
+
+    monkeypatch.setattr(pair_metrics, "_pixel_scores", scores)
+    (note,) = evaluator.reconstructions(blurred).notes
+    assert note.startswith("psnr: left out (")
 
 
 def test_a_wrapped_network_and_its_methods_are_the_network(evaluator: Evaluator):

@@ -1,10 +1,13 @@
 """What type checkers see of the names that `hfgen` resolves on first use."""
 
 from hfgen import metrics as metrics
-from hfgen.diagnosis.diagnose import diagnose as diagnose
+from hfgen.evaluation.callback import EvaluatorCallback as EvaluatorCallback
 from hfgen.evaluation.evaluate import evaluate as evaluate
 from hfgen.evaluation.evaluator import Evaluator as Evaluator
+from hfgen.evaluation.training_metrics import ReconstructionsMetric as ReconstructionsMetric
+from hfgen.evaluation.training_metrics import SamplesMetric as SamplesMetric
 from hfgen.library import compare as compare
+from hfgen.library import diagnose as diagnose
 from hfgen.library import train as train
 from hfgen.pipelines import ALIPipeline as ALIPipeline
 from hfgen.pipelines import FlowPipeline as FlowPipeline

@@ -1,10 +1,16 @@
-"""Progress bars of the libraries below, switched off."""
+"""Progress bars: when hfgen draws its own, and those of the libraries below, switched off."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 from collections.abc import Iterator
+
+
+def quiet() -> bool:
+    """Whether no bar is drawn: where the logger `hfgen` doesn't say what is done, as in other people's code."""
+    return not logging.getLogger("hfgen").isEnabledFor(logging.INFO)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from hfgen.errors import SettingsError
+from hfgen.launch import process_count
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -166,7 +167,7 @@ def _has_bf16(device: torch.device) -> bool:
 
 def launched() -> bool:
     """Whether a launcher, such as `accelerate launch` or torchrun, started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return process_count() > 1
 
 
 @cache

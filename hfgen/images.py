@@ -6,7 +6,7 @@ import io
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -25,6 +25,12 @@ _OPTIONS: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95, "subsampling": 0}
 _LONGEST = {"JPEG": 65_535, "WEBP": 16_383}
 """What the formats' headers can say."""
 
+Range: TypeAlias = Literal["auto", "signed", "unit"]
+"""Of floats: signed is [-1, 1], unit is [0, 1]; auto is signed where a value of the set is negative, else unit."""
+
+# Floats in [0, 255] have values above it, and no network's output without a negative value does.
+_HIGHEST = 32.0
+
 
 def to_float(images: Tensor) -> Tensor:
     """uint8 (N, C, H, W) -> float32 in [-1, 1]."""
@@ -39,6 +45,23 @@ def to_uint8(images: Tensor) -> Tensor:
 def unit_to_uint8(images: Tensor) -> Tensor:
     """Float in [0, 1], as pipelines give it for `output_type="pt"` -> uint8, on the CPU."""
     return to_uint8(images.cpu() * 2 - 1)
+
+
+def is_unit(images: Tensor) -> bool:
+    """Whether floats have no negative value, as those in [0, 1]."""
+    return images.is_floating_point() and bool(images.numel()) and float(images.detach().min()) >= 0
+
+
+def floats_to_uint8(images: Tensor, values: Range, name: str) -> Tensor:
+    """Floats of a stated range (clipped to it) -> uint8; `name` is for the error.
+
+    Raises:
+        SettingsError: floats in [0, 255].
+    """
+    if is_unit(images) and float(images.max()) > _HIGHEST:
+        raise SettingsError(f"{name}: floats up to {float(images.max()):.4g}; give uint8, or floats in [-1, 1]")
+    unit = is_unit(images) if values == "auto" else values == "unit"
+    return to_uint8(images.float() * 2 - 1 if unit else images)
 
 
 def to_pil(images: Tensor) -> list[Image.Image]:

@@ -1,6 +1,6 @@
 """What a script or a notebook calls: whole tasks as functions; the commands of these names are thin shells around them.
 
-`hfgen.evaluate`, `hfgen.diagnose` and `hfgen.Evaluator` come from where their work is done.
+`hfgen.evaluate` and `hfgen.Evaluator` come from where their work is done.
 """
 
 from __future__ import annotations
@@ -11,28 +11,49 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from hfgen.errors import SettingsError
+from hfgen.metrics import Estimate
 from hfgen.reporting.estimate_tables import Estimates, as_estimates, html_table
+from hfgen.reporting.pages import data_uri
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from hfgen.training.config import RunConfig
 
+_OF_A_CAUSE = ("cause", "score", "of", "low", "high")
+
 
 @dataclass(frozen=True, repr=False)
-class Comparison:
+class _Written:
+    """What was found, and the folder that says it in full."""
+
+    record: dict[str, Any]
+    folder: Path
+
+    def save(self, folder: str | Path) -> Path:
+        """Copy what was written to another folder, and return it.
+
+        Raises:
+            SettingsError: it exists and isn't empty.
+        """
+        out = Path(folder)
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise SettingsError(f"folder: {out} isn't empty; choose another")
+        shutil.copytree(self.folder, out, dirs_exist_ok=True)
+        return out
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison(_Written):
     """Several models on the same images. Printed, it is the report's sentences; in a notebook, these and a table.
 
     Attributes:
         record: comparison.json.
         folder: That was written: comparison.json, report.html, grid.png, figures/, dataset/.
     """
-
-    record: dict[str, Any]
-    folder: Path
 
     @property
     def estimates(self) -> dict[str, Estimates]:
@@ -53,22 +74,52 @@ class Comparison:
 
         return pd.concat({name: found.to_pandas() for name, found in self.estimates.items()}, names=["model"])
 
-    def save(self, folder: str | Path) -> Path:
-        """Copy what was written to another folder, and return it.
 
-        Raises:
-            SettingsError: it exists and isn't empty.
-        """
-        out = Path(folder)
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise SettingsError(f"folder: {out} isn't empty; choose another")
-        shutil.copytree(self.folder, out, dirs_exist_ok=True)
-        return out
+@dataclass(frozen=True, repr=False)
+class Diagnosis(_Written):
+    """What is wrong with one model. Printed, it is the verdict, the causes and the advice; a notebook adds the picture.
+
+    Attributes:
+        record: diagnosis.json.
+        folder: That was written: diagnosis.json, report.html and, where there are causes, waterfall.png.
+    """
+
+    def __repr__(self) -> str:
+        verdict = self.record["verdict"]
+        lines = [f"{verdict['sentence']} (confidence {verdict['confidence']:.0%})"]
+        lines += [f"{entry['cause']:<24} {entry['score']:.2f} of {entry['of']}" for entry in self.record["ranking"]]
+        lines += [f"- {sentence}" for sentence in self.sentences]
+        lines += [f"to change: {verdict['remedy']}"] if verdict["remedy"] else []
+        return "\n".join([*lines, *(f"note: {note}" for note in self.record["notes"])])
+
+    @property
+    def sentences(self) -> list[str]:
+        """The advice and, where there is one, what tells the model from the other."""
+        return [*self.record["advice"], *self.record.get("against", {}).get("sentences", [])]
+
+    def _repr_html_(self) -> str:
+        verdict, picture = self.record["verdict"], self.folder / "waterfall.png"
+        image = f'<img src="{data_uri(picture.read_bytes())}" alt="causes">' if picture.is_file() else ""
+        advice = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in self.sentences)
+        remedy = f"<p><code>{html.escape(verdict['remedy'])}</code></p>" if verdict["remedy"] else ""
+        causes = {name: Estimate(**one) for name, one in self.record["causes"].items()}
+        table = html_table({"share [95 % interval]": causes}, self.record["notes"])
+        return f"<p><b>{html.escape(verdict['sentence'])}</b></p>{image}<ul>{advice}</ul>{remedy}{table}"
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A row a cause, the first one first: `score`, `of` and, where it was measured, `low` and `high`."""
+        import pandas as pd
+
+        rows = [
+            {key: {**self.record["causes"].get(entry["cause"], {}), **entry}.get(key) for key in _OF_A_CAUSE}
+            for entry in self.record["ranking"]
+        ]
+        return pd.DataFrame(rows).set_index("cause")
 
 
 def compare(
     models: Sequence[Any] | Mapping[str, Any],
-    data: str | None = None,
+    data: Any | None = None,
     out: str | Path = "runs/comparison",
     *,
     device: str = "auto",
@@ -78,9 +129,9 @@ def compare(
     """Measure several models on the same images, write the report, and say how they differ.
 
     Args:
-        models: MODELs as `hfgen.load` opens them, folders that `hfgen.evaluate` wrote, loaded autoencoders of diffusers
-            or pipelines; a list, or by the names to show.
-        data: DATA; None where all are folders that `hfgen.evaluate` wrote.
+        models: MODELs as `hfgen.load` opens them, folders that `hfgen.evaluate` wrote, or what is loaded, as
+            `hfgen.evaluate` takes it: networks, pipelines, functions; a list, or by the names to show.
+        data: DATA, or images, as `hfgen.evaluate` takes them; None where all are folders that it wrote.
         out: Folder for comparison.json, report.html, figures/, dataset/ and each model's own record.
         device: See `hfgen.evaluate`.
         dtype: See `hfgen.evaluate`.
@@ -95,6 +146,33 @@ def compare(
     folder = Path(out)
     evaluations, costs = measure_models(models, data, folder, device=device, dtype=dtype, **settings)
     return Comparison(compare_evaluations(evaluations, folder, costs=costs, device=device), folder)
+
+
+def diagnose(
+    model: Any,
+    data: Any,
+    out: str | Path = "runs/diagnosis",
+    *,
+    budget: Literal["small", "full"] = "small",
+    **settings: Any,
+) -> Diagnosis:
+    """Find out why a model's images are blurred, or that they aren't; see `hfgen.diagnosis.diagnose.diagnose`.
+
+    Args:
+        model: What `hfgen.evaluate` takes.
+        data: Likewise.
+        out: Folder for diagnosis.json, report.html and waterfall.png.
+        budget: Of the interventions: `small` or `full`.
+        settings: `n`, `split`, `seed`, `resolution`, `tile`, `extractor`, `refits`, `against` (another model),
+            `device`, `dtype` and what else `hfgen.evaluate` takes of the data.
+
+    Raises:
+        UserError: what `hfgen.evaluate` refuses, an unknown budget, too few images, or images without detail.
+    """
+    from hfgen.diagnosis.diagnose import diagnose as diagnose_model
+
+    folder = Path(out)
+    return Diagnosis(diagnose_model(model, data, out=folder, budget=budget, **settings), folder)
 
 
 def train(

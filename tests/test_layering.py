@@ -41,6 +41,7 @@ LAYERS = [
     "files",
     "seeds",
     "bars",
+    "launch",
     "extras",
     "data_options",
     "errors",

@@ -1,5 +1,6 @@
 """hfgen in other people's code: loaded models measured where they are, what is returned, and who writes what."""
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,11 @@ import torch
 from diffusers import AutoencoderKL, DiffusionPipeline
 
 import hfgen
+from hfgen.data import open_store
 from hfgen.documents import RECORD
 from hfgen.errors import DataError, ModelError, SettingsError, UserError
 from hfgen.evaluation.verification import verify
+from hfgen.images import to_float, to_pil
 
 N = 40
 
@@ -40,6 +43,32 @@ class Wrapped(torch.nn.Module):
     def __init__(self, module: torch.nn.Module) -> None:
         super().__init__()
         self.module = module
+
+
+class Own(torch.nn.Module):
+    """Of no library: one number an image, its mean, with a deviation of 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(1))
+
+    def encode(self, images: torch.Tensor) -> Any:
+        assert images.shape[-2:] == (16, 16)
+        mean = self.scale * images.mean((2, 3))
+        return mean, torch.zeros_like(mean)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        return latents[:, :, None, None].expand(-1, -1, 16, 16)
+
+
+def found_mean(measured: Any) -> torch.Tensor:
+    """Of each image in [-1, 1]."""
+    return to_float(measured.originals).mean((1, 2, 3))
+
+
+def same(images: Any) -> Any:
+    """The identity."""
+    return images
 
 
 @pytest.fixture(scope="module")
@@ -147,9 +176,18 @@ def test_what_was_saved_verifies(measured: Any, glyph_folder: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     "model, options, error, words",
     [
-        (torch.nn.Linear(2, 2), {}, ModelError, "model: Linear is no autoencoder"),
-        (torch.nn.ReLU(), {}, ModelError, "model: ReLU has no weights"),
+        (torch.nn.Linear(2, 2), {}, ModelError, "model: Linear fails on images of 1 x 16 x 16: RuntimeError: mat1"),
+        (torch.nn.ReLU(), {"resolution": None}, SettingsError, "resolution: ReLU doesn't say which images it takes"),
+        (torch.nn.ReLU(), {"dtype": "bf16"}, SettingsError, "dtype: bf16 asked, but functions get float32 images"),
+        (torch.nn.ReLU(), {"tile": 8}, SettingsError, "tile: ReLU consists of functions, which hfgen can't tile"),
         (17, {}, ModelError, "model: int has no weights"),
+        ([same, same, same], {}, ModelError, "model: list has no weights"),
+        ({"encode": same}, {}, ModelError, "model: encode; give functions by the names encode and decode"),
+        ({"draw": same}, {}, ModelError, "model: draw; give functions by the names"),
+        (lambda images: images[..., :8], {}, DataError, "reconstructions: shape (1, 1, 16, 8), but the real images"),
+        ((same, lambda z: z[..., :8]), {}, ModelError, "model: PairNetwork can't be used"),
+        ({"sample": lambda n: torch.zeros(2, 1, 16, 16)}, {}, DataError, "samples: 2 images where 40 were asked for"),
+        (autoencoder(), {"channels": 3}, SettingsError, "channels: 3 asked, but the model's images have 1"),
         (
             autoencoder(),
             {"dtype": "bf16"},
@@ -168,18 +206,81 @@ def test_what_cannot_be_measured_is_refused(model: Any, options: Any, error: Any
     assert str(raised.value).startswith(words) and "\n" not in str(raised.value)
 
 
-def test_a_loaded_model_is_no_address(glyph_folder: Path, tmp_path: Path):
+def test_a_loaded_model_is_no_address():
     with pytest.raises(ModelError, match="a AutoencoderKL is no address"):
         hfgen.load(autoencoder())
-    with pytest.raises(ModelError, match="save_pretrained"):
-        hfgen.diagnose(autoencoder(), str(glyph_folder), out=tmp_path / "why")
+
+
+def test_functions_measure_as_the_network_that_they_call(measured: Any, glyph_folder: Path):
+    model = autoencoder().eval()
+
+    def measure(functions: Any) -> dict[str, Any]:
+        return hfgen.evaluate(functions, str(glyph_folder), n=N, resolution=16).record
+
+    pair = measure((model.encode, model.decode))
+    assert pair["metrics"] == measured.record["metrics"] and pair["precision"] == measured.record["precision"]
+    assert pair["model"] == {**measured.record["model"], "id": "AutoencoderKL (given as an object)"}
+    one = measure({"reconstruct": lambda images: model.decode(model.encode(images).latent_dist.mean)})
+    assert one["metrics"] == {name: measured.record["metrics"][name] for name in one["metrics"]}
+    assert set(measured.record["metrics"]) - set(one["metrics"]) == {"rate_bits", "active_units"}
+    assert one["model"] == {**one["model"], "id": "lambda (given as an object)", "family": "callable", "parameters": 0}
+
+    flat = measure(Own())
+    assert flat["model"]["id"] == "Own (given as an object)" and flat["model"]["parameters"] == 1
+    assert flat["latent"]["shape"] == [1, 1, 1] and flat["metrics"]["hf_ratio_reconstruction"]["value"] == 0
+    mean = found_mean(measured)
+    expected = 0.5 * mean.square().sum() / len(mean) / math.log(2)
+    assert flat["metrics"]["rate_bits"]["value"] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_what_a_function_draws_is_the_same_again(glyph_folder: Path):
+    def measure() -> Any:
+        draw = {"sample": lambda n: torch.rand(n, 1, 16, 16), "reconstruct": lambda x: x + 0.1 * torch.randn_like(x)}
+        return hfgen.evaluate(draw, str(glyph_folder), n=N, resolution=16)
+
+    torch.manual_seed(5)
+    state, first, second = torch.get_rng_state(), measure(), measure()
+    assert first.record["metrics"] == second.record["metrics"] and first.seeds == []
+    assert torch.equal(torch.get_rng_state(), state)
+    assert {"kid", "psnr"} <= set(first.record["metrics"])
+
+
+def test_images_measure_as_the_files_that_they_are_from(measured: Any, glyph_folder: Path, capfd: Any):
+    split = {name: open_store(str(glyph_folder), split=name, resolution=16) for name in ("train", "test")}
+    pictures = {name: to_pil(store.images) for name, store in split.items()}
+    labelled = {name: list(zip(pictures[name], store.labels.tolist(), strict=True)) for name, store in split.items()}
+    capfd.readouterr()
+    found = hfgen.evaluate(autoencoder(), labelled, n=N, resolution=16)
+    out, err = capfd.readouterr()
+    assert out == err == ""
+    assert found.record["metrics"] == measured.record["metrics"]
+    assert found.record["data"] == {**measured.record["data"], "id": "dict (given as an object)"}
+
+
+def test_a_loaded_model_and_its_functions_are_diagnosed(glyph_folder: Path, tmp_path: Path):
+    model, options = autoencoder(), {"n": 20, "resolution": 16, "refits": False, "tile": 8}
+    found = hfgen.diagnose(model, str(glyph_folder), tmp_path / "why", **options)
+    assert model.training and found.record["model"]["id"] == "AutoencoderKL (given as an object)"
+    assert found.record["tiles"]["tile"] == 8 and found.record["tiles"]["rmse"] > 0 and not model.use_tiling
+    assert "given as an object" not in found.record["verdict"]["remedy"]
+    assert str(found).startswith(found.record["verdict"]["sentence"])
+    assert found.to_pandas().index[0] == found.record["ranking"][0]["cause"]
+    assert found.record["verdict"]["sentence"][:40] in found._repr_html_()
+    assert (found.save(tmp_path / "copy") / "diagnosis.json").is_file()
+    halved = hfgen.diagnose(lambda images: images / 2, str(glyph_folder), tmp_path / "half", n=20, resolution=16)
+    assert halved.record["verdict"]["cause"] == "contrast"
+    with pytest.raises(SettingsError, match="refits: this model has no autoencoder that could be refit"):
+        hfgen.diagnose(
+            (model.encode, model.decode), str(glyph_folder), tmp_path / "no", n=20, resolution=16, refits=True
+        )
 
 
 def test_comparing_what_is_loaded_with_a_run(trained_vae: Path, glyph_folder: Path, tmp_path: Path):
     first, second = autoencoder(), autoencoder(block_out_channels=(8, 16))
-    models = [first, second, str(trained_vae)]
+    models = [first, second, str(trained_vae), same]
     found = hfgen.compare(models, str(glyph_folder), str(tmp_path / "ab"), n=N, resolution=16)
-    assert list(found.record["models"]) == ["AutoencoderKL", "AutoencoderKL-2", "vae"]
+    assert list(found.record["models"]) == ["AutoencoderKL", "AutoencoderKL-2", "vae", "same"]
+    assert found.record["models"]["same"]["metrics"]["coherence_high"]["value"] == 1
     assert (tmp_path / "ab" / "report.html").is_file() and first.training and second.training
     frame = found.to_pandas()
     psnr = found.record["models"]["AutoencoderKL-2"]["metrics"]["psnr"]

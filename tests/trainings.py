@@ -22,7 +22,7 @@ Moment = Sequence[tuple[str, str]]
 
 
 class Training:
-    """`hfgen train` in one process, or in several that share the steps as under `accelerate launch`."""
+    """`hfgen train`, or another verb, in one process or in several that share the work as under `accelerate launch`."""
 
     def __init__(
         self,
@@ -31,12 +31,19 @@ class Training:
         die_before: Moment = (),
         by_rank: Sequence[Sequence[str]] = (),
         variables: Mapping[str, str] | None = None,
+        verb: str = "train",
+        prepare: Callable[[], None] | None = None,
     ) -> None:
-        """Start it; `by_rank` are further arguments of each process, `variables` of the launcher's environment."""
+        """Start it.
+
+        `by_rank` are further arguments of each process, `variables` of the launcher's environment; `prepare` is called
+        in each process before.
+        """
         (out,) = (argument.removeprefix("--out=") for argument in arguments if argument.startswith("--out="))
         self.out, self.log = Path(out), Path(f"{out}.log")
         self.arguments = [[*arguments, *more] for more in by_rank or [[]] * processes]
         self.die_before, self.variables = die_before, {**os.environ, "ACCELERATE_USE_CPU": "true", **(variables or {})}
+        self.verb, self.prepare = verb, prepare
         self.start()
 
     def start(self) -> None:
@@ -48,7 +55,7 @@ class Training:
         self.ranks = [
             forks.start(
                 _train,
-                (arguments, self.die_before),
+                ([self.verb, *arguments], self.die_before, self.prepare),
                 {**self.variables, **(place if count > 1 else {})},
                 self.log,
                 self.log,
@@ -133,7 +140,7 @@ def assert_learnt_alike(out: Path, one: Path, family: str) -> None:
             assert math.hypot(*errors) <= 0.05 * math.hypot(*moves) + 2e-4, path.stem
 
 
-def _train(arguments: list[str], die_before: Moment) -> None:
+def _train(arguments: list[str], die_before: Moment, prepare: Callable[[], None] | None) -> None:
     import torch
 
     from hfgen.cli import main
@@ -142,7 +149,9 @@ def _train(arguments: list[str], die_before: Moment) -> None:
     torch.set_num_threads(1)
     if die_before:
         _die_before(die_before)
-    sys.exit(main(["train", *arguments]))
+    if prepare is not None:
+        prepare()
+    sys.exit(main(arguments))
 
 
 def _die_before(moment: Moment) -> None:

@@ -68,6 +68,11 @@ class Autoencoder(nn.Module):
         return network_calls.setting(self.network, "num_vq_embeddings") if self.traits.quantised else None
 
     @property
+    def can_be_copied(self) -> bool:
+        """Whether a copy of its network computes alone; a caller's functions may use other networks."""
+        return bool(getattr(self.network, "is_known", True))
+
+    @property
     def statistics(self) -> Statistics:
         """How its latents are moved and scaled for a diffusion model."""
         return read_statistics(self.network, self.latent_channels)

@@ -55,6 +55,10 @@ def encode(network: Any, images: Tensor) -> Encoded:
     """
     weight = first_weight(network)
     output = network.encode(images.to(weight.device, weight.dtype))
+    if isinstance(output, torch.distributions.Distribution):
+        return Encoded(_grid(output.mean), _grid(2 * output.stddev.log()))
+    if _is_posterior(output):
+        return Encoded(*map(_grid, output))
     distribution = getattr(output, "latent_dist", None)
     if distribution is not None:
         mean = distribution.mean if hasattr(distribution, "mean") else distribution.mode()
@@ -69,6 +73,12 @@ def encode(network: Any, images: Tensor) -> Encoded:
     if not isinstance(latents, Tensor):
         raise ValueError(f"encode returns a {type(output).__name__}, without latents")
     return Encoded(_grid(latents), None)
+
+
+def _is_posterior(output: Any) -> bool:
+    """Whether it is what networks without diffusers' classes give: (mean, log variance), alike in shape."""
+    pair = isinstance(output, tuple) and len(output) == 2 and all(isinstance(part, Tensor) for part in output)
+    return pair and output[0].shape == output[1].shape and output[1].is_floating_point()
 
 
 def _grid(latents: Tensor) -> Tensor:
@@ -108,7 +118,7 @@ def decode(
     if "temb" in accepted and setting(network, "timestep_conditioning"):
         # As the pipelines' decode_timestep does by default: no noise is added to the latents.
         options["temb"] = torch.zeros(len(latents), device=latents.device, dtype=latents.dtype)
-    with _drawing(noise_seed, latents.device):
+    with drawing(noise_seed, latents.device):
         if noise_seed is not None and "generator" in accepted:
             options["generator"] = [torch.Generator().manual_seed(noise_seed) for _ in range(len(latents))]
         output = network.decode(latents[:, :, None] if frames else latents, **options)
@@ -118,7 +128,7 @@ def decode(
 
 
 @contextlib.contextmanager
-def _drawing(seed: int | None, device: torch.device) -> Iterator[None]:
+def drawing(seed: int | None, device: torch.device) -> Iterator[None]:
     """Within, torch's own generators give what `seed` says; outside they are as they were."""
     if seed is None:
         yield

@@ -70,6 +70,22 @@ def find_traits(network: Any) -> Traits:
     raise ModelError(f"model: {refused}: {'; '.join(failures.values())}")
 
 
+@torch.no_grad()
+def traits_at(network: Any, channels: int, side: int) -> Traits:
+    """Those of a network that is known to take images of one size and kind, and run on nothing else.
+
+    Raises:
+        ModelError: they don't come back with their shape; it says what failed.
+    """
+    refused = f"model: {type(network).__name__} can't be used on images of {channels} x {side} x {side}"
+    try:
+        return _traits(network, False, channels, (side, side))._replace(side=side)
+    except ModelError:
+        raise
+    except Exception as error:  # As above.
+        raise ModelError(f"{refused}: {_line(error)}") from error
+
+
 class _OtherShape(Exception):
     """The network runs, and doesn't give back what it was given."""
 

@@ -14,6 +14,7 @@ from hfgen import __version__
 from hfgen.cli import compare, diagnose, doctor, evaluate, publish, quickstart, reconstruct, sample, space, study, train
 from hfgen.cli.options import Parser
 from hfgen.errors import SettingsError, UserError
+from hfgen.launch import refuse_launcher
 from hfgen.training.interrupts import Interrupted
 
 _VERBS = (quickstart, train, sample, reconstruct, evaluate, compare, publish, diagnose, study, space, doctor)
@@ -66,6 +67,8 @@ def _run(argv: Sequence[str] | None) -> int:
     try:
         arguments, extra = _parser().parse_known_args(argv)
         _place(extra, arguments)
+        if not getattr(arguments, "shares_work", False):
+            refuse_launcher(f"`hfgen {arguments.verb}`")
         return arguments.run(arguments) or 0
     except Interrupted as interrupted:
         print(f"hfgen: {interrupted}", file=sys.stderr)

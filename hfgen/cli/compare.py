@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from hfgen.cli.options import Verbs, add_measurement, add_out, add_verb, add_weights, measurement
+from hfgen.cli.options import Verbs, add_measurement, add_out, add_tile, add_verb, add_weights, measurement
 
 
 def register(verbs: Verbs) -> None:
@@ -19,6 +19,7 @@ def register(verbs: Verbs) -> None:
     )
     add_out(verb, "folder for comparison.json, report.html, dataset/", required=True)
     add_weights(verb)
+    add_tile(verb)
     add_measurement(verb, data_required=False)
 
 
@@ -26,6 +27,6 @@ def run(arguments: argparse.Namespace) -> None:
     """Measure several models on the same images, or read what was measured of them."""
     from hfgen.library import compare
 
-    chosen = {"variant": arguments.variant, "resolution": arguments.resolution}
+    chosen = {"variant": arguments.variant, "resolution": arguments.resolution, "tile": arguments.tile}
     print(compare(arguments.models, arguments.data, arguments.out, **measurement(arguments), **chosen))
     print(f"open {arguments.out / 'report.html'}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import logging
 
 from hfgen.cli.options import (
     Verbs,
+    add_crop,
     add_measurement,
     add_model,
     add_out,
@@ -16,6 +18,7 @@ from hfgen.cli.options import (
     print_notes,
 )
 from hfgen.errors import SettingsError
+from hfgen.launch import process_index, refuse_launcher
 
 
 def register(verbs: Verbs) -> None:
@@ -28,6 +31,7 @@ def register(verbs: Verbs) -> None:
         usage="hfgen evaluate MODEL|--samples DATA --data DATA --out DIR [...]\n"
         "       hfgen evaluate --verify DIR|ORG/NAME",
     )
+    verb.set_defaults(shares_work=True)
     add_model(verb, nargs="?")
     add_tile(verb)
     verb.add_argument("--samples", metavar="DATA", help="generated images instead of a model: a folder or a Hub id")
@@ -36,6 +40,7 @@ def register(verbs: Verbs) -> None:
     verb.add_argument("--verify", metavar="DIR", help=help)
     add_out(verb, "folder for record.json and dataset/")
     add_steps(verb)
+    add_crop(verb)
     add_measurement(verb, data_required=False)
 
 
@@ -44,6 +49,8 @@ def run(arguments: argparse.Namespace) -> None:
     given = [name for name in ("model", "samples", "verify") if getattr(arguments, name) is not None]
     if len(given) != 1:
         raise SettingsError("model: give MODEL, --samples DATA or --verify DIR, only one of them")
+    if given != ["model"]:
+        refuse_launcher(f"`hfgen evaluate --{given[0]}`")
     if arguments.verify is not None:
         from hfgen.evaluation.verification import verify
 
@@ -58,7 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.samples is not None:
         from hfgen.evaluation.samples import evaluate_samples
 
-        for name, default in (("dtype", "auto"), ("tile", None), ("steps", None)):
+        for name, default in (("dtype", "auto"), ("tile", None), ("steps", None), ("crop", "center")):
             if getattr(arguments, name) != default:
                 raise SettingsError(f"{name}: no model runs, the samples are made; leave --{name} out")
         del options["dtype"]
@@ -67,12 +74,17 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         from hfgen.evaluation.evaluate import evaluate
 
-        made = {"variant": arguments.variant, "tile": arguments.tile, "steps": arguments.steps}
-        found = evaluate(arguments.model, arguments.data, **made, **options)
+        made = {name: getattr(arguments, name) for name in ("variant", "tile", "steps", "crop")}
+        if process_index() > 0:
+            # Process 0 says it.
+            logging.getLogger("hfgen").setLevel(logging.ERROR)
+        found = evaluate(arguments.model, arguments.data, **made, **options, shared=True)
+        if process_index() > 0:
+            return
     from hfgen.metrics import JudgePower
 
     print(found.estimates.lines())
     if "judge_power" in found.record:
         print(f"judge: {JudgePower(**found.record['judge_power'])}")
     print_notes(found.record["notes"])
-    print(arguments.out / "record.json")
+    print(arguments.out / ("record.json" if arguments.crop == "center" else "whole.json"))

@@ -86,6 +86,12 @@ def add_tile(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--tile", type=int, metavar="N", help=help)
 
 
+def add_crop(verb: argparse.ArgumentParser) -> None:
+    """What becomes of images that aren't square."""
+    help = "center: the central square, at --resolution; none: every image with its own shape (%(default)s)"
+    verb.add_argument("--crop", choices=("center", "none"), default="center", help=help)
+
+
 def add_steps(verb: argparse.ArgumentParser) -> None:
     """In how many steps images are drawn."""
     verb.add_argument("--steps", type=int, help="of a model that draws an image in several, such as a flow (its own)")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hfgen.cli.options import (
     Verbs,
     add_compute,
+    add_crop,
     add_data,
     add_model,
     add_picture,
@@ -39,8 +40,7 @@ def register(verbs: Verbs) -> None:
     add_picture(verb)
     add_data(verb)
     add_split(verb)
-    help = "center: the central square, at --resolution; none: every image with its own shape (%(default)s)"
-    verb.add_argument("--crop", choices=("center", "none"), default="center", help=help)
+    add_crop(verb)
     add_tile(verb)
     add_compute(verb)
 

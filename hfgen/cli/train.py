@@ -28,7 +28,7 @@ def register(verbs: Verbs) -> None:
         + "\n".join(f"  {name:<20} {recipe_summary(name)}" for name in recipe_names()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verb.set_defaults(takes="settings")
+    verb.set_defaults(takes="settings", shares_work=True)
     verb.add_argument("--config", type=Path, help="a YAML file like the recipes, instead of a name")
     add_out(verb, "the run's folder (runs/RECIPE)")
     verb.add_argument("--resume", choices=("auto", "never"), default="auto", help="auto continues the run in --out")

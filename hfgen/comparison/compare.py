@@ -137,7 +137,7 @@ def _compare(
 
 
 def _of_model(record: dict[str, Any]) -> dict[str, Any]:
-    parts = ("model", "metrics", "latent", "reading", "precision")
+    parts = ("model", "metrics", "latent", "reading", "precision", "tiles")
     return {part: record[part] for part in parts if part in record}
 
 

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hfgen.comparison.compare import check_names
 from hfgen.comparison.names import distinct_names
 from hfgen.comparison.protocol import check_same_images, check_same_settings
-from hfgen.data import split_size
+from hfgen.data import Data, as_data, split_size
+from hfgen.devices import Compute
 from hfgen.documents import RECORD
 from hfgen.errors import SettingsError
 from hfgen.evaluation.evaluate import Evaluation, evaluate
 from hfgen.evaluation.finished import is_finished, read_evaluation
 from hfgen.evaluation.held_out import EMBEDDED, choose_n
 from hfgen.evaluation.timing import measure_costs
-from hfgen.pipelines import ImagePipeline, load
-from hfgen.pipelines.given import compute_for, is_given, lent, unwrapped
+from hfgen.pipelines.given import compute_for, given_name, is_given, opened, settle
 
 
 def measure_models(
     models: Sequence[Any] | Mapping[str, Any],
-    data: str | None,
+    data: Any | None,
     out: Path,
     *,
     split: str = "test",
@@ -39,7 +38,7 @@ def measure_models(
     Args:
         models: MODELs, folders that `hfgen evaluate` wrote, or what is loaded, as `evaluate` takes it; the names to
             show are the keys, or what tells addresses apart, and the classes of what is loaded.
-        data: DATA; None where all are such folders.
+        data: DATA, or images, as `evaluate` takes them; None where all are such folders.
         out: Folder for each measured model's own record and dataset.
         split: Of DATA.
         n: Held-out images; by default as many as in the folders that are read, or as there are, up to 2000.
@@ -50,7 +49,7 @@ def measure_models(
     Raises:
         UserError: a model given twice, models of different sizes or channels, or what `evaluate` refuses.
     """
-    places = _named(models)
+    places, data = _named(models), None if data is None else as_data(data)
     check_names(places)
     first = next((place for place in places.values() if is_given(place)), next(iter(places.values()), ""))
     compute = compute_for(first, device, dtype)
@@ -68,8 +67,11 @@ def measure_models(
             "config_name": settings.get("config_name"),
         }
         choose_n(data, split, n, **options)
-    chosen = {name: settings.get(name) for name in ("variant", "resolution")}
-    check_same_images({name: _images_of(place, records.get(name), chosen) for name, place in places.items()})
+    chosen = {name: settings.get(name) for name in ("variant", "resolution", "tile")}
+    images = {name: _images_of(place, records.get(name), chosen, compute) for name, place in places.items()}
+    check_same_images(images)
+    # Functions take the images that the others do.
+    settings["channels"] = next((one["channels"] for one in images.values() if one["channels"]), "auto")
     evaluations, costs = {}, {}
     where: dict[str, Any] = {"device": compute.device, "dtype": compute.dtype}
     for name, place in places.items():
@@ -78,8 +80,9 @@ def measure_models(
             continue
         assert data is not None, "_is_finished refuses a model without data"
         evaluations[name] = evaluate(place, data, split=split, n=n, out=out / name, **settings, **where)
-        with _opened(place, chosen) as pipeline:
-            costs[name] = measure_costs(compute.place(pipeline))
+        with opened(place, compute, **chosen) as (pipeline, _):
+            settle(pipeline, evaluations[name].originals.shape[1])
+            costs[name] = measure_costs(pipeline)
     return evaluations, costs
 
 
@@ -95,14 +98,14 @@ def _named(models: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
         raise SettingsError(f"models: {type(models).__name__} isn't several models; give [A, B] or {{name: A, ...}}")
     seen: dict[int, str] = {}
     for model in filter(is_given, models):
-        name = type(unwrapped(model)).__name__
+        name = given_name(model)
         alike = sum(other.partition("-")[0] == name for other in seen.values())
         seen.setdefault(id(model), f"{name}-{alike + 1}" if alike else name)
     names = distinct_names([seen[id(model)] if is_given(model) else str(model) for model in models])
     return dict(zip(names, models, strict=True))
 
 
-def _is_finished(place: Any, data: str | None) -> bool:
+def _is_finished(place: Any, data: Data | None) -> bool:
     """See `is_finished`; what is loaded isn't."""
     if not is_given(place):
         return is_finished(Path(place), given_data=data is not None)
@@ -111,18 +114,12 @@ def _is_finished(place: Any, data: str | None) -> bool:
     return False
 
 
-@contextlib.contextmanager
-def _opened(place: Any, chosen: dict[str, Any]) -> Iterator[ImagePipeline]:
-    if not is_given(place):
-        yield load(place, **chosen)
-        return
-    with lent(place, resolution=chosen["resolution"]) as pipeline:
-        yield pipeline
-
-
-def _images_of(place: Any, record: dict[str, Any] | None, chosen: dict[str, Any]) -> dict[str, int | None]:
-    """Size and channels of its images; no channels where an old record has none."""
+def _images_of(
+    place: Any, record: dict[str, Any] | None, chosen: dict[str, Any], compute: Compute
+) -> dict[str, int | None]:
+    """Size and channels of its images; no channels where an old record has none, and functions take any."""
     if record is not None:
         return {"resolution": record["data"]["resolution"], "channels": record["data"].get("channels")}
-    with _opened(place, chosen) as pipeline:
-        return {"resolution": pipeline.sample_size, "channels": pipeline.channels}
+    with opened(place, compute, **chosen) as (pipeline, _):
+        channels = None if pipeline.channels == "auto" else pipeline.channels
+        return {"resolution": pipeline.sample_size, "channels": channels}

@@ -2,6 +2,7 @@
 
 from hfgen.data.batches import batch_indices
 from hfgen.data.glyphs import CLASSES, FACTORS, FONTS, SPLIT_SIZES, Glyphs, draw, glyph_unknowns, render
+from hfgen.data.held import Data, Held, as_data
 from hfgen.data.store import ImageStore, open_store, split_size, stored_side
 from hfgen.data.whole_images import WholeImages, whole_images
 
@@ -10,9 +11,12 @@ __all__ = [
     "FACTORS",
     "FONTS",
     "SPLIT_SIZES",
+    "Data",
     "Glyphs",
+    "Held",
     "ImageStore",
     "WholeImages",
+    "as_data",
     "batch_indices",
     "draw",
     "glyph_unknowns",

@@ -20,8 +20,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from hfgen.data_options import SmallImages
 from hfgen.errors import DataError
 
-Stored: TypeAlias = "Mapping[str, Any] | np.ndarray | None"
-"""`{"bytes": ..., "path": ...}` (bytes first), or pixels (H, W), (H, W, C) or (C, H, W)."""
+Stored: TypeAlias = "Mapping[str, Any] | np.ndarray | Image.Image | None"
+"""`{"bytes": ..., "path": ...}` (bytes first), pixels (H, W), (H, W, C) or (C, H, W), or a picture of Pillow."""
 
 _GREY_MODES = ("1", "L", "LA", "La")
 _LOSSLESS_MODES = (*_GREY_MODES, "P", "PA", "RGB", "RGBA", "RGBX", "RGBa")
@@ -137,12 +137,12 @@ def _read(stored: Stored) -> Decoded:
     try:
         if isinstance(stored, np.ndarray):
             return _from_array(stored)
+        if isinstance(stored, Image.Image):
+            return _from_picture(stored)
         if stored["bytes"] is None and Path(stored["path"]).suffix.lower() == ".npy":
             return _from_array(np.load(stored["path"], allow_pickle=False))
         with Image.open(io.BytesIO(stored["bytes"]) if stored["bytes"] is not None else stored["path"]) as image:
-            _refuse_bomb(image)
-            changes = ["of several frames, of which the first is used"] if getattr(image, "n_frames", 1) > 1 else []
-            return _to_grey_or_rgb(ImageOps.exif_transpose(image), changes)
+            return _from_picture(image)
     except DamagedImage:
         raise
     except UnidentifiedImageError as error:
@@ -151,6 +151,12 @@ def _read(stored: Stored) -> Decoded:
         raise DamagedImage("no image format that Pillow knows") from error
     except Exception as error:  # On damaged bytes Pillow's plugins raise almost anything.
         raise DamagedImage(str(error) or type(error).__name__) from error
+
+
+def _from_picture(image: Image.Image) -> Decoded:
+    _refuse_bomb(image)
+    changes = ["of several frames, of which the first is used"] if getattr(image, "n_frames", 1) > 1 else []
+    return _to_grey_or_rgb(ImageOps.exif_transpose(image), changes)
 
 
 def _is_pointer(stored: Stored) -> bool:

@@ -21,6 +21,7 @@ from hfgen.bars import without_bars
 from hfgen.data import glyphs
 from hfgen.data.columns import no_condition
 from hfgen.data.decode import Stored
+from hfgen.data.held import Data, Held
 from hfgen.data.layout import find_splits
 from hfgen.data.local_paths import Opened, open_path
 from hfgen.data.split_images import (
@@ -69,13 +70,18 @@ class Source:
     stored: Callable[[str, str | None, Callable[[int], list[int]]], Iterator[tuple[str, Stored]]] | None = None
 
 
-def find(data: str, config_name: str | None = None) -> Source:
-    """The source that DATA names. A Hub id is resolved to its commit; no image is fetched or decoded yet.
+def find(data: Data, config_name: str | None = None) -> Source:
+    """The source that DATA names or is. A Hub id is resolved to its commit; no image is fetched or decoded yet.
 
     Raises:
         DataError: DATA has none of the forms, or isn't there.
         SettingsError: it has no configuration of that name, or several and none is named.
     """
+    if isinstance(data, Held):
+        if config_name is not None:
+            raise SettingsError(f"config_name: {data} has no configurations; leave it out")
+        opened = Opened(data.table, data.notes)
+        return _table_source(data.name, data.state, lambda: opened)
     if data in BUILT_IN:
         if config_name is not None:
             raise SettingsError(f"config_name: {data} has no configurations; leave it out")

@@ -22,7 +22,9 @@ from filelock import FileLock
 from torch import Tensor
 from tqdm import tqdm
 
+from hfgen.bars import quiet
 from hfgen.data.glyphs import SMALLEST
+from hfgen.data.held import Data
 from hfgen.data.labels import missing_classes
 from hfgen.data.limits import free_disk, free_memory
 from hfgen.data.sources import Source, find
@@ -119,7 +121,7 @@ class ImageStore:
 
 
 def open_store(
-    data: str,
+    data: Data,
     *,
     split: str = "train",
     resolution: int,
@@ -134,8 +136,9 @@ def open_store(
     """Open DATA, decoded by the rules of `hfgen.data.decode`: at the first time only, then from the cache.
 
     Args:
-        data: see `hfgen.data.sources`; a dataset whose only split is `train` gives a tenth of it, by a fixed
-            seed, as `test`, and the rest as `train`. Where there is no `test`, `validation` serves.
+        data: see `hfgen.data.sources`, and `hfgen.data.held` for images without an address; a dataset whose only
+            split is `train` gives a tenth of it, by a fixed seed, as `test`, and the rest as `train`. Where there is
+            no `test`, `validation` serves.
         split: the split's name; `all` is the whole of an undivided dataset.
         resolution: side of the square images, in pixels.
         channels: 1, 3, or `auto`: 1 where all of the split's images are grey, else 3.
@@ -158,7 +161,7 @@ def open_store(
     return open_source(find(data, config_name), request)
 
 
-def split_size(data: str, split: str = "test", *, config_name: str | None = None) -> tuple[str, int]:
+def split_size(data: Data, split: str = "test", *, config_name: str | None = None) -> tuple[str, int]:
     """The split that serves where `split` is asked for, and how many images it has; none is decoded.
 
     An undivided dataset has a `test` split, the tenth that is held out; where there is no `test`, `validation`
@@ -171,14 +174,14 @@ def split_size(data: str, split: str = "test", *, config_name: str | None = None
     return find(data, config_name).count(split)
 
 
-def stored_side(data: str, split: str, *, image_column: str | None = None, config_name: str | None = None) -> int:
+def stored_side(data: Data, split: str, *, image_column: str | None = None, config_name: str | None = None) -> int:
     """The shorter side, in pixels, of the first image that a folder, a file or a Hub dataset holds.
 
     Raises:
         DataError: it is none of them, or can't be read.
     """
     if (side := find(data, config_name).side) is None:
-        raise DataError(f"samples: {data!r} isn't a folder of images or parquet files, nor a Hub id; give one")
+        raise DataError(f"samples: {str(data)!r} isn't a folder of images or parquet files, nor a Hub id; give one")
     return side(split, image_column)
 
 
@@ -240,7 +243,7 @@ def _write_arrays(folder: Path, part: Part) -> dict[str, Any]:
     peaks: list[int] = []
     kept = skipped = 0
     digest = hashlib.sha256()
-    bar = tqdm(total=part.shape[0], desc="decoding", unit="img", disable=part.shape[0] <= _QUIET_BELOW)
+    bar = tqdm(total=part.shape[0], desc="decoding", unit="img", disable=quiet() or part.shape[0] <= _QUIET_BELOW)
     with (folder / "images.npy").open("wb") as file, bar:
         _write_header(file, part.shape)
         for chunk in part.chunks:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor
 
 from hfgen.data.batches import batch_indices
 from hfgen.data.decode import DamagedImage, decode_whole
+from hfgen.data.held import Data
 from hfgen.data.sources import find
 from hfgen.errors import DataError, SettingsError
 from hfgen.images import from_pil
@@ -25,7 +27,7 @@ class WholeImages(NamedTuple):
 
 
 def whole_images(
-    data: str,
+    data: Data,
     *,
     split: str = "test",
     n: int,
@@ -34,8 +36,9 @@ def whole_images(
     skip_damaged: bool = False,
     image_column: str | None = None,
     config_name: str | None = None,
+    keep: Callable[[Tensor], Tensor] = lambda image: image,
 ) -> WholeImages:
-    """Up to `n` images of a split of DATA, chosen by `seed`, in the order of DATA.
+    """Up to `n` images of a split of DATA, chosen by `seed`, in the order of DATA; `keep` puts each where it stays.
 
     Raises:
         DataError: DATA or the split isn't there, or an image is damaged and `skip_damaged` is off.
@@ -58,7 +61,7 @@ def whole_images(
             skipped += 1
             continue
         changes.update(found.changes)
-        images.append(from_pil([found.image], channels)[0])
+        images.append(keep(from_pil([found.image], channels)[0]))
     if not images:
         raise DataError(f"data: none of the images of {data} can be read; check it")
     notes = [f"{count} of {len(images)} images {change}" for change, count in changes.items()]

@@ -119,7 +119,9 @@ def make_stages(
 
 
 def _step(folder: Path, count: int, name: str, make: Make, batch: int) -> Tensor:
-    found = fill(folder, name, count, batch, lambda rows: {"images": make(rows)}, name.replace("_", " "))
+    found = fill(
+        folder, name, count, batch, lambda some: [{"images": make(rows)} for rows in some], name.replace("_", " ")
+    )
     return found["images"]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hfgen.configs import load_config
+from hfgen.data.held import AS_OBJECT
 from hfgen.errors import UserError
 from hfgen.files import read_json
 from hfgen.recipes import recipe_names
@@ -50,9 +51,14 @@ CHANGES: dict[str, dict[str, Any]] = {
 """By cause; a family that lacks the setting has no such command."""
 
 
+def address(called: str, placeholder: str) -> str:
+    """What a command names: the address or, of what was given as an object, a word to replace."""
+    return placeholder if called.endswith(AS_OBJECT) else called
+
+
 def command(cause: str, model: str, data: str, family: str) -> str | None:
     """`hfgen train ...` with what to change because of `cause`; None where no setting is behind it."""
-    changes = CHANGES.get(cause)
+    model, data, changes = address(model, "MODEL"), address(data, "DATA"), CHANGES.get(cause)
     if changes is None:
         return None
     own, recipe = _own_settings(model), f"{family}-glyphs"

@@ -12,6 +12,7 @@ from torch import Tensor
 from hfgen import metrics
 from hfgen.diagnosis.attribution import PAIRED, attribute, leads
 from hfgen.diagnosis.chain import Chain, Stages
+from hfgen.diagnosis.commands import address
 from hfgen.diagnosis.data_quality import data_quality
 from hfgen.diagnosis.gates.context import Context
 from hfgen.diagnosis.gates.inspection import inspect
@@ -53,8 +54,8 @@ def describe(
             variety=seen.estimates if seen else {},
             baseline=known,
             training=training,
-            model=facts["model"]["id"],
-            data=facts["data"]["id"],
+            model=address(facts["model"]["id"], "MODEL"),
+            data=address(facts["data"]["id"], "DATA"),
             seed=seed,
         )
     )

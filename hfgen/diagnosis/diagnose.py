@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from hfgen import metrics
-from hfgen.data import batch_indices, open_store
+from hfgen.data import as_data, batch_indices, open_store
 from hfgen.data_options import SmallImages
-from hfgen.devices import choose
 from hfgen.diagnosis.against import compare
 from hfgen.diagnosis.budgets import BUDGETS
 from hfgen.diagnosis.chain import Chain, make_stages
@@ -26,20 +25,23 @@ from hfgen.documents import DIAGNOSIS
 from hfgen.errors import DataError, SettingsError
 from hfgen.evaluation.held_out import HeldOut, choose_n, held_out_images
 from hfgen.evaluation.workspace import workspace
-from hfgen.files import folder_state, write_bytes, write_text
+from hfgen.files import write_bytes, write_text
 from hfgen.images import write_png
-from hfgen.pipelines.loading import open_model
+from hfgen.pipelines.autoencoder import seams_of
+from hfgen.pipelines.given import chosen_channels, compute_for, given_id, opened, settle
 from hfgen.reporting.charts import encode as encode_picture
 
 _MOST_TRAINING, _TRAINING_PIXELS = 4096, 2**26
 _FEWEST = 20
+_SEAM_IMAGES = 4
+"""Of tiled models: as many go through whole as well."""
 
 logger = logging.getLogger("hfgen")
 
 
 def diagnose(
-    model: str | Path,
-    data: str,
+    model: Any,
+    data: Any,
     *,
     out: str | Path,
     split: str = "test",
@@ -53,9 +55,11 @@ def diagnose(
     config_name: str | None = None,
     extractor: str = "embedded",
     resolution: int | None = None,
+    channels: int | Literal["auto"] = "auto",
     variant: str | None = None,
+    tile: int | None = None,
     refits: bool | None = None,
-    against: str | Path | None = None,
+    against: Any | None = None,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
 ) -> dict[str, Any]:
@@ -65,8 +69,8 @@ def diagnose(
     nothing else of the model's training is needed. Arguments of `hfgen.evaluation.evaluate.evaluate` mean the same.
 
     Args:
-        model: Whatever `hfgen.load` opens.
-        data: Images like those that it was trained on.
+        model: Whatever `hfgen.load` opens, or what is loaded, as `evaluate` takes it. A loaded model is left as it was.
+        data: Images like those that it was trained on: DATA, or what `evaluate` takes in its place.
         out: Folder for diagnosis.json, report.html, waterfall.png and, where groups are missing, missing.png.
         split: Of the held-out images.
         budget: `small` or `full`; see `hfgen.diagnosis.budgets`.
@@ -79,7 +83,9 @@ def diagnose(
         config_name: See `hfgen.data.open_store`.
         extractor: See `evaluate`.
         resolution: See `hfgen.load`.
+        channels: See `evaluate`.
         variant: See `hfgen.load`.
+        tile: See `hfgen.load`; `tiles` of the document has the error along the seams.
         refits: Whether copies of the network are trained and latents optimised; None: of a model below 20 million
             parameters and 256 pixels. Of a larger one, at most 32 images are looked at by default.
         against: Another model, diagnosed on the same images into `out`/against: `against` says why they differ.
@@ -90,7 +96,7 @@ def diagnose(
         UserError: the model, the data or the extractor can't be loaded, an unknown budget, too few images, or images
             without detail.
     """
-    out = Path(out)
+    out, data = Path(out), as_data(data)
     if budget not in BUDGETS:
         raise SettingsError(f"budget: {budget!r} is unknown; choose {' or '.join(BUDGETS)}")
     other = None
@@ -110,31 +116,32 @@ def diagnose(
             config_name=config_name,
             extractor=extractor,
             resolution=resolution,
+            channels=channels,
             variant=variant,
+            tile=tile,
             refits=refits,
             device=device,
             dtype=dtype,
         )
-    compute = choose(device, dtype)
+    compute = compute_for(model, device, dtype)
     choose_n(data, split, n, fewest=_FEWEST, extractor=extractor, config_name=config_name)
-    pipeline, folder = open_model(model, variant=variant, resolution=resolution)
-    pipeline = compute.place(pipeline)
-    pipeline.set_progress_bar_config(disable=True)
-    plan = make_plan(pipeline, BUDGETS[budget], refits)
-    settings: dict[str, Any] = {
-        "resolution": pipeline.sample_size,
-        "channels": pipeline.channels,
-        "condition": pipeline.paired_with,
-        "small_images": small_images,
-        "skip_damaged": skip_damaged,
-        "image_column": image_column,
-        "label_column": label_column,
-        "config_name": config_name,
-    }
-    with metrics.measuring(compute):
+    opening = opened(model, compute, variant=variant, resolution=resolution, tile=tile)
+    with opening as (pipeline, origin), metrics.measuring(compute):
+        plan = make_plan(pipeline, BUDGETS[budget], refits)
+        settings: dict[str, Any] = {
+            "resolution": pipeline.sample_size,
+            "channels": chosen_channels(pipeline, channels),
+            "condition": pipeline.paired_with,
+            "small_images": small_images,
+            "skip_damaged": skip_damaged,
+            "image_column": image_column,
+            "label_column": label_column,
+            "config_name": config_name,
+        }
         real = held_out_images(
             data, split=split, n=n, most=plan.images, seed=seed, extractor=extractor, device=compute.device, **settings
         )
+        settle(pipeline, real.store.channels)
         count = len(real.images)
         # Of fewer, some resample would hold none, and shares of no power aren't defined.
         if (detailed := int((real.spectrum.high > 0).sum())) < _FEWEST:
@@ -144,8 +151,8 @@ def diagnose(
             )
         facts = {
             "schema": DIAGNOSIS.version,
-            "model": {"id": str(model), "family": pipeline.family, "parameters": pipeline.parameter_count},
-            "data": {"id": data, "split": real.store.split, "n": count, "fingerprint": real.store.fingerprint},
+            "model": {"id": given_id(model), "family": pipeline.family, "parameters": pipeline.parameter_count},
+            "data": {"id": str(data), "split": real.store.split, "n": count, "fingerprint": real.store.fingerprint},
             "protocol": {
                 "seed": seed,
                 "budget": {"name": budget, **BUDGETS[budget]._asdict()},
@@ -158,12 +165,14 @@ def diagnose(
 
         @cache
         def training() -> Tensor:
-            store = open_store(data, split="train", **settings)
+            store = open_store(data, split="train", **{**settings, "channels": real.store.channels})
             most = max(_FEWEST, min(_MOST_TRAINING, _TRAINING_PIXELS // real.images[0].numel(), len(store)))
             return store.gather(batch_indices(len(store), 0, min(most, len(store)), seed))[:, : store.channels]
 
         logger.info(announce(pipeline, plan, BUDGETS[budget], real.inputs))
-        with workspace(out, {**facts, "weights": folder_state(folder)}) as partial_results:
+        if (seams := seams_of(pipeline, real.images[:_SEAM_IMAGES])) is not None:
+            facts["tiles"] = seams
+        with workspace(out, {**facts, "weights": origin.state}) as partial_results:
             chain = make_stages(
                 pipeline, real.inputs, training, BUDGETS[budget], seed, partial_results, refits=plan.refits
             )

@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hfgen.autoencoders import Autoencoder
+from hfgen.bars import quiet
 from hfgen.families.vae import FITTED_NUMBERS, FULL_COVARIANCE
 from hfgen.images import to_float, to_uint8
 from hfgen.metrics import linear_reconstructions
@@ -185,7 +186,7 @@ def from_fitted_density(network: Autoencoder, images: Tensor, count: int, batch:
     drawn = prior.sample(
         torch.rand(count, generator=generator), torch.randn((count, *first.shape[1:]), generator=generator)
     )
-    progress = tqdm(drawn.split(batch), desc="fitted density", unit="batch", leave=False)
+    progress = tqdm(drawn.split(batch), desc="fitted density", unit="batch", leave=False, disable=quiet())
     return torch.cat([_pixels(network.decode(part.to(first), quantised=True)) for part in progress])
 
 

@@ -15,6 +15,7 @@ from hfgen.evaluation.passes import generate, reconstruct
 from hfgen.pipelines import ImagePipeline
 from hfgen.pipelines.autoencoder import codec_of
 from hfgen.pipelines.finite import NonFinite
+from hfgen.pipelines.given import has_networks
 from hfgen.seeds import derive_seed
 
 LARGE_PARAMETERS, LARGE_SIDE = 20_000_000, 256
@@ -34,10 +35,10 @@ class Plan(NamedTuple):
 
 
 def make_plan(pipeline: ImagePipeline, budget: Budget, refits: bool | None) -> Plan:
-    """By the model's size, unless `refits` says so."""
-    large = _is_large(pipeline)
-    chosen = not large if refits is None else refits
-    if chosen and codec_of(pipeline) is None and refits:
+    """By the model's size, unless `refits` says so; what a caller's functions compute isn't refit."""
+    large, is_known = _is_large(pipeline), has_networks(pipeline)
+    chosen = is_known and not large if refits is None else refits
+    if refits and (codec_of(pipeline) is None or not is_known):
         raise SettingsError("refits: this model has no autoencoder that could be refit; leave it out")
     return Plan(chosen, budget.images if not large else LARGE_IMAGES)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from hfgen.autoencoders import Autoencoder
+from hfgen.bars import quiet
 from hfgen.diagnosis.budgets import Budget
 from hfgen.diagnosis.interventions import inputs_of, weight_of
 from hfgen.models.patch_discriminator import PatchDiscriminator
@@ -49,7 +50,8 @@ def refit(network: Autoencoder, images: Tensor, condition: Condition, budget: Bu
     last = student.last_weight(_means(student, images))
     critic = _Critic(images.shape[1], seed, weight_of(student).device) if condition == "adversarial" else None
     generator = torch.Generator().manual_seed(derive_seed("refit", condition, seed))
-    steps = tqdm(range(budget.refit_steps), desc=f"refit: {condition}", unit="step", leave=False)
+    bar: dict[str, Any] = {"unit": "step", "leave": False, "disable": quiet()}
+    steps = tqdm(range(budget.refit_steps), desc=f"refit: {condition}", **bar)
     with torch.enable_grad():
         for batch, _ in zip(_batches(student, images, budget.refit_batch, generator), steps, strict=False):
             fakes = student.decode(_latents(student, batch, condition, generator), quantised=condition != "free")

@@ -6,24 +6,24 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from hfgen import metrics
-from hfgen.autoencoders import class_fits
+from hfgen.data import as_data
 from hfgen.data_options import SmallImages
 from hfgen.devices import choose
 from hfgen.errors import DataError, ModelError, SettingsError
-from hfgen.evaluation.foreign_images import Range, is_unit, to_pixels
 from hfgen.evaluation.held_out import EMBEDDED, FEWEST, choose_n, held_out_images
-from hfgen.evaluation.pair_metrics import pair_metrics
 from hfgen.evaluation.passes import batch_size, reconstruct
 from hfgen.evaluation.set_metrics import set_metrics
-from hfgen.images import to_float
-from hfgen.pipelines.given import as_it_was, lent, unwrapped
-from hfgen.pipelines.hfgen_pipelines_v1 import ImagePipeline
+from hfgen.images import Range, is_unit
+from hfgen.pipelines.callables import find_callables
+from hfgen.pipelines.foreign_images import to_pixels
+from hfgen.pipelines.given import given_name, lent, settle
 from hfgen.reporting.estimate_tables import Estimates
 
 logger = logging.getLogger("hfgen")
@@ -32,7 +32,32 @@ MOST = 500
 """Real images by default, where there are as many."""
 
 _OF_SAMPLES = ("kid", "coverage", "hf_ratio_sample", "spectral_distance")
-_OF_PAIRS = ("psnr", "ssim", "gain_high", "coherence_high", "hf_ratio_reconstruction", "kid_reconstruction")
+_PARTS = ("low", "middle", "high")
+
+
+class LookedAtSamples(NamedTuple):
+    """Of N samples: their features (N, D), and the fields of their `hfgen.metrics.PowerSpectrum`."""
+
+    features: Tensor
+    bands: Tensor
+    corners: Tensor
+    corner_bands: Tensor
+    low: Tensor
+    middle: Tensor
+    high: Tensor
+
+
+class LookedAtPairs(NamedTuple):
+    """Of N pairs: features of the real and the made images (N, D), scores (N,), and powers (N, 12).
+
+    Powers are those of the real image, of what was made, of the error and of their product, each in three bands.
+    """
+
+    real: Tensor
+    made: Tensor
+    psnr: Tensor
+    ssim: Tensor
+    powers: Tensor
 
 
 class Evaluator:
@@ -42,7 +67,7 @@ class Evaluator:
     nothing of the training around it: networks are left in their mode, and torch's generators where they were.
 
     Args:
-        data: DATA, as `hfgen.evaluate` takes it; its train split trains the embedded extractor.
+        data: DATA, or images, as `hfgen.evaluate` takes them; the train split trains the embedded extractor.
         resolution: Side of the images, in pixels.
         channels: 1 (grey), 3 (RGB) or `auto`, as the data are.
         n: Real images; None: all that there are, up to 500.
@@ -62,7 +87,7 @@ class Evaluator:
 
     def __init__(
         self,
-        data: str,
+        data: Any,
         *,
         resolution: int,
         channels: int | Literal["auto"] = "auto",
@@ -78,10 +103,11 @@ class Evaluator:
         config_name: str | None = None,
     ) -> None:
         self._compute, self._seed = choose(device), seed
-        n = choose_n(str(data), split, n, most=MOST, extractor=extractor, config_name=config_name)
+        data = as_data(data)
+        n = choose_n(data, split, n, most=MOST, extractor=extractor, config_name=config_name)
         with self._measuring():
             self._real = held_out_images(
-                str(data),
+                data,
                 split=split,
                 n=n,
                 seed=seed,
@@ -113,9 +139,10 @@ class Evaluator:
         return self.samples(self._real.others)
 
     def __call__(self, made: Any) -> Estimates:
-        """`reconstructions` of a network, a pipeline or a callable; `samples` of images."""
-        takes_images = callable(made) or isinstance(made, (nn.Module, ImagePipeline))
-        return self.reconstructions(made) if takes_images else self.samples(made)
+        """`reconstructions` of a network, a pipeline or functions; `samples` of images."""
+        is_images = isinstance(made, (Tensor, np.ndarray)) or hasattr(made, "images") or hasattr(made, "sample")
+        takes_images = not is_images and (hasattr(made, "components") or find_callables(made) is not None)
+        return self.reconstructions(made) if takes_images or isinstance(made, nn.Module) else self.samples(made)
 
     def samples(self, images: Any, *, values: Range = "auto") -> Estimates:
         """`kid`, `coverage` (with `precision`, `recall`, `density`), `hf_ratio_sample` and `spectral_distance`.
@@ -131,14 +158,25 @@ class Evaluator:
         """
         if values == "auto" and isinstance(images, Tensor) and is_unit(images):
             self._say("samples: no float is negative, so they are taken to be in [0, 1]; give values='signed' if not")
+        return self.samples_of(self.look_at_samples(images, values=values))
+
+    def look_at_samples(self, images: Any, *, values: Range = "auto") -> LookedAtSamples:
+        """What `samples_of` needs of images, batch by batch; arguments and errors as `samples`."""
         pixels = to_pixels(images, self._shape, values=values, name="samples")
-        if len(pixels) < FEWEST:
-            raise DataError(f"samples: {len(pixels)} images, and the fewest to measure are {FEWEST}; draw more")
-        found = _Chosen(_OF_SAMPLES)
         with self._measuring():
             spectrum = metrics.power_spectrum(pixels, self._real.window)
-            features = self._real.extractor.features(pixels)
-            set_metrics(found, self._real, pixels, spectrum, features, self._seed)
+            powers = {name: getattr(spectrum, name) for name in LookedAtSamples._fields[1:]}
+            return LookedAtSamples(self._real.extractor.features(pixels), **powers)
+
+    def samples_of(self, looked: LookedAtSamples) -> Estimates:
+        """`samples`, of all batches joined."""
+        if (count := len(looked.features)) < FEWEST:
+            raise DataError(f"samples: {count} images, and the fewest to measure are {FEWEST}; draw more")
+        real, found = self._real, _Chosen(_OF_SAMPLES)
+        powers = dict(zip(LookedAtSamples._fields[1:], looked[1:], strict=True))
+        spectrum = metrics.PowerSpectrum(real.spectrum.frequencies, **powers, window=real.window)
+        with self._measuring():
+            set_metrics(found, real, None, spectrum, looked.features, self._seed)
         return Estimates(found.estimates, found.notes)
 
     def reconstructions(self, model: Any, *, batch: int | None = None) -> Estimates:
@@ -146,8 +184,8 @@ class Evaluator:
 
         Args:
             model: An autoencoder of diffusers, wrapped by accelerate or not, a pipeline that has one, a pipeline of
-                hfgen; or a callable, float32 (B, C, R, R) in [-1, 1] -> reconstructions in the same form, which is
-                called without gradients. A network is put in evaluation mode; what a callable closes over isn't.
+                hfgen; or functions, as `hfgen.evaluate` takes them: float32 (B, C, R, R) in [-1, 1] -> reconstructions
+                in the same form. A network is put in evaluation mode; what a function closes over isn't.
             batch: B; None: as many as hfgen's own evaluation takes at once.
 
         Raises:
@@ -158,37 +196,63 @@ class Evaluator:
             raise SettingsError(f"batch: {size} images can't be reconstructed; give 1 or more")
         with torch.no_grad():
             pixels = self._through(model, size)
-        found = _Chosen(_OF_PAIRS)
+        return self.reconstructions_of(self.look_at_pairs(pixels))
+
+    def look_at_pairs(self, reconstructions: Any, originals: Any | None = None) -> LookedAtPairs:
+        """What `reconstructions_of` needs of pairs, batch by batch.
+
+        Args:
+            reconstructions: As `samples` takes images; floats in [-1, 1].
+            originals: Theirs, alike; None: the real images.
+
+        Raises:
+            UserError: images of another shape or number, or NaN.
+        """
+        pixels = to_pixels(reconstructions, self._shape, values="signed", name="reconstructions")
+        real, features = self.images, self._real.features
         with self._measuring():
-            pair_metrics(found, self._real, pixels, self._seed)
+            if originals is not None:
+                real = to_pixels(originals, self._shape, values="signed", name="originals")
+                features = self._real.extractor.features(real)
+            if len(real) != len(pixels):
+                raise DataError(f"reconstructions: {len(pixels)} of {len(real)} images; give one for each")
+            bands = metrics.band_measures(real, pixels, self._real.window)
+            spectra = (bands.real, bands.reconstruction, bands.error, bands.product)
+            powers = torch.stack([getattr(spectrum, name) for spectrum in spectra for name in _PARTS], 1)
+            made = self._real.extractor.features(pixels)
+            scores = metrics.capped_psnr(real, pixels).double(), metrics.ssim(real, pixels, 255).double()
+            return LookedAtPairs(features, made, *scores, powers)
+
+    def reconstructions_of(self, looked: LookedAtPairs) -> Estimates:
+        """`reconstructions`, of all batches joined."""
+        found, seed = metrics.Collector(), self._seed
+        # Contiguous: sums of strided numbers are rounded otherwise.
+        spectra = [metrics.bands_alone(*part) for part in looked.powers.T.contiguous().split(len(_PARTS))]
+        bands = metrics.BandMeasures(*spectra)
+        power = bands.reconstruction.high, bands.real.high
+
+        def high() -> dict[str, metrics.Estimate]:
+            band = bands.estimates(seed=seed)["high"]
+            return {"gain_high": band.gain, "coherence_high": band.coherence}
+
+        with self._measuring():
+            found.add("psnr", lambda: metrics.bootstrap_mean(looked.psnr, seed=seed))
+            found.add("ssim", lambda: metrics.bootstrap_mean(looked.ssim, seed=seed))
+            found.add("kid_reconstruction", lambda: metrics.paired_kernel_distance(looked.real, looked.made))
+            found.add("hf_ratio_reconstruction", lambda: metrics.bootstrap_ratio(*power, seed=seed, paired=True))
+            found.add("gain_high, coherence_high", high)
         return Estimates(found.estimates, found.notes)
 
     def _through(self, model: Any, size: int) -> Tensor:
         """Reconstructions of the real images, uint8."""
-        network = unwrapped(model)
-        has_network = isinstance(network, nn.Module) and class_fits(type(network))
-        if has_network or hasattr(model, "components"):
-            with lent(model, resolution=self._shape[-1]) as pipeline:
-                return torch.cat([reconstruct(pipeline, part) for part in self.images.split(size)])
-        if not callable(model):
-            given = type(model).__name__
-            raise ModelError(
-                f"model: {given} reconstructs nothing; give an autoencoder, or a callable: images -> images"
-            )
-        with as_it_was([model] if isinstance(model, nn.Module) else [], self._compute.device):
-            return torch.cat([self._called(model, part) for part in self.images.split(size)])
-
-    def _called(self, model: Callable[[Tensor], Any], part: Tensor) -> Tensor:
-        images = to_float(part.to(self._compute.device))
-        shape, name = (len(part), *self._shape), "reconstructions"
-        made = to_pixels(model(images), self._shape, values="signed", name=name)
-        if made.shape != shape:
-            raise DataError(f"{name}: {len(made)} of {len(part)} images; return one for each")
-        if float(made.min()) >= 127 and float(part.float().mean()) < 127:
-            self._say(
-                "reconstructions: no value is negative, though those of the images are; return [-1, 1], not [0, 1]"
-            )
-        return made
+        channels, _, side = self._shape
+        with lent(model, self._compute, resolution=side) as pipeline:
+            settle(pipeline, channels)
+            if not pipeline.can_reconstruct:
+                name = given_name(model)
+                raise ModelError(f"model: {name} reconstructs nothing; give an autoencoder, or images to .samples")
+            parts = self.images.split(size)
+            return torch.cat([reconstruct(pipeline, part, size * index) for index, part in enumerate(parts)])
 
     @property
     def _shape(self) -> tuple[int, int, int]:

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from hfgen import metrics
-from hfgen.data import ImageStore, batch_indices, open_store, split_size
+from hfgen.data import Data, ImageStore, batch_indices, open_store, split_size
 from hfgen.data.sources import find
 from hfgen.data.splits import ALL
 from hfgen.data_options import SmallImages
@@ -83,8 +83,34 @@ class HeldOut(RealImages):
         return []
 
 
+class Choice(NamedTuple):
+    """Which images of DATA, and by which judge; see `hfgen.evaluate`."""
+
+    split: str
+    n: int | None
+    seed: int
+    small_images: SmallImages
+    skip_damaged: bool
+    image_column: str | None
+    label_column: str | None
+    config_name: str | None
+    extractor: str
+
+    def images(
+        self,
+        data: Data,
+        resolution: int,
+        channels: int | Literal["auto"],
+        condition: tuple[str, int] | None,
+        device: torch.device,
+    ) -> HeldOut:
+        """See `held_out_images`."""
+        options: dict[str, Any] = {"resolution": resolution, "channels": channels, "condition": condition}
+        return held_out_images(data, **self._asdict(), **options, device=device)
+
+
 def choose_n(
-    data: str,
+    data: Data,
     split: str,
     n: int | None,
     *,
@@ -110,7 +136,7 @@ def choose_n(
     return _checked_n(data, used, n, there, fewest, most)
 
 
-def _checked_n(data: str, split: str, n: int | None, there: int, fewest: int, most: int) -> int:
+def _checked_n(data: Data, split: str, n: int | None, there: int, fewest: int, most: int) -> int:
     if there < fewest:
         raise DataError(
             f"data: {data} has {there} images in the split {split}, and the fewest to measure are {fewest}; "
@@ -122,7 +148,7 @@ def _checked_n(data: str, split: str, n: int | None, there: int, fewest: int, mo
 
 
 def held_out_images(
-    data: str,
+    data: Data,
     *,
     split: str = "test",
     n: int | None = None,
@@ -162,7 +188,7 @@ def _state_of_extractor(name: str) -> str:
 
 @lru_cache(maxsize=1)
 def _held_out(
-    data: str,
+    data: Data,
     states: tuple[str, str],
     split: str,
     n: int | None,

@@ -40,10 +40,6 @@ class Coder(Protocol):
     def any_size(self) -> bool:
         """Whether images may have every side that `factor` divides."""
 
-    @property
-    def codebook_size(self) -> int | None:
-        """How many codes there are; None: it has no codebook."""
-
     def encode(self, images: Tensor) -> Any:
         """Has `mean` (N, c, h, w)."""
 
@@ -52,12 +48,12 @@ class Coder(Protocol):
 
 
 def latent_section(
-    coder: Coder,
     latents: Tensor,
     variances: Tensor | None,
     log_variances: Tensor | None,
     *,
     side: int,
+    codebook_size: int | None,
     found: Collector,
 ) -> dict[str, Any]:
     """What is known of latents (n, c, h, w) of images of `side` pixels, without running the model.
@@ -65,7 +61,7 @@ def latent_section(
     `variances` and `log_variances` (n, c): of the posterior, mean over places.
     """
     channels, height, width = latents.shape[1:]
-    section: dict[str, Any] = {"shape": [channels, height, width], "factor": coder.factor}
+    section: dict[str, Any] = {"shape": [channels, height, width], "factor": max(1, side // height)}
     statistics = metrics.channel_statistics(latents, variances)
     for name in ("mean", "deviation", "kurtosis"):
         section[name] = getattr(statistics, name).tolist()
@@ -75,8 +71,8 @@ def latent_section(
         section["spectrum"] = {"frequencies": frequencies, "power": power}
     except UserError as error:
         found.note(f"latent.spectrum: left out ({str(error).partition(';')[0]})")
-    if coder.codebook_size:
-        section["bits_per_pixel"] = height * width * math.log2(coder.codebook_size) / side**2
+    if codebook_size:
+        section["bits_per_pixel"] = height * width * math.log2(codebook_size) / side**2
     elif log_variances is not None:
         try:
             bits = metrics.posterior_bits(statistics, log_variances, height * width)

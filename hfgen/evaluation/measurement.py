@@ -39,6 +39,8 @@ def measure(
     encodings: dict[str, Tensor] | None = None,
     codebook_size: int | None = None,
     distances: dict[str, Tensor] | None = None,
+    *,
+    draws: bool = False,
 ) -> Measured:
     """Measure uint8 images that anything may have made.
 
@@ -54,6 +56,9 @@ def measure(
         codebook_size: How many codes there are.
         distances: To the nearest training image (n,), of the held-out images and of the samples, by the names of
             `DISTANCES`; without them, whether samples are copies isn't measured.
+
+        draws: Whether reconstructions are drawn given the latent, as a flow's: principal components aren't, so that
+            nothing follows from theirs.
 
     Raises:
         UserError: images of another size or of other channels than the held-out ones.
@@ -80,7 +85,7 @@ def measure(
         bands.update(pairs.bands)
     said = encodings or {}
     _encoding_metrics(found, said, codebook_size, seed)
-    if "psnr" in columns and "posterior_mean" in said:
+    if "psnr" in columns and "posterior_mean" in said and not draws:
         numbers = said["posterior_mean"][0].numel()
         found.add("psnr_linear, hf_ratio_linear", lambda: linear_metrics(found, real, columns["psnr"], numbers, seed))
     record = {

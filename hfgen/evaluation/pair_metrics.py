@@ -37,13 +37,13 @@ def pair_metrics(found: metrics.Collector, real: RealImages, images: Tensor, see
     def features() -> Tensor:
         return real.extractor.features(images)
 
-    _scores(found, pairs, _pixel_scores(real, images), seed)
+    add_scores(found, pairs, _pixel_scores(real, images), seed)
     distance = lambda: metrics.perceptual_distance(real.features, features())  # noqa: E731
-    _scores(found, pairs, {"perceptual": distance, **metrics.learned_distances(real.images, images, found)}, seed)
+    add_scores(found, pairs, {"perceptual": distance, **metrics.learned_distances(real.images, images, found)}, seed)
     found.add("kid_reconstruction", lambda: metrics.paired_kernel_distance(real.features, features()))
     found.add("fd_reconstruction", lambda: _frechet(real, features(), seed))
     if real.images.shape[1] == 3:
-        _colour(found, pairs, real, images, seed)
+        add_colour(found, pairs, lambda: metrics.colour_errors(real.images, images), seed)
     sharpness_ratios(found, real, images, "reconstruction", seed)
     _bands(found, pairs, real, images, seed)
     return pairs
@@ -62,7 +62,7 @@ def _pixel_scores(real: RealImages, images: Tensor) -> dict[str, Callable[[], Te
     }
 
 
-def _scores(found: metrics.Collector, pairs: Pairs, scores: dict[str, Callable[[], Tensor]], seed: int) -> None:
+def add_scores(found: metrics.Collector, pairs: Pairs, scores: dict[str, Callable[[], Tensor]], seed: int) -> None:
     """Their means, and of some the mean of the worst tenth."""
 
     def mean(name: str) -> Estimate:
@@ -82,11 +82,12 @@ def _frechet(real: RealImages, features: Tensor, seed: int) -> dict[str, Estimat
     return {"fd_reconstruction": distance, **({"rfid": plug_in} if is_inception else {})}
 
 
-def _colour(found: metrics.Collector, pairs: Pairs, real: RealImages, images: Tensor, seed: int) -> None:
+def add_colour(found: metrics.Collector, pairs: Pairs, measure: Callable[[], dict[str, Tensor]], seed: int) -> None:
+    """Colour errors, as `hfgen.metrics.colour_errors` gives them."""
     errors: dict[str, Tensor] = {}
 
     def measured() -> dict[str, Estimate]:
-        errors.update(metrics.colour_errors(real.images, images))
+        errors.update(measure())
         names = ("ciede2000", "ciede2000_p95", "bias_l", "bias_a", "bias_b")
         return {name: metrics.bootstrap_mean(errors[name], seed=seed) for name in names}
 

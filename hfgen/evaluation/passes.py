@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +11,7 @@ from torch import Tensor
 from hfgen import metrics
 from hfgen.autoencoders import Autoencoder
 from hfgen.errors import SettingsError
+from hfgen.evaluation.shared_work import Processes, Task
 from hfgen.evaluation.workspace import fill
 from hfgen.images import to_float, to_uint8, unit_to_uint8
 from hfgen.pipelines import ImagePipeline
@@ -50,34 +50,55 @@ class Made(NamedTuple):
 NOTHING = Encodings(None, None, None, {})
 
 
-def make(pipeline: ImagePipeline, inputs: Tensor, seeds: list[int], folder: Path) -> Made:
+def tasks(pipeline: ImagePipeline) -> dict[str, Task]:
+    """What is made of one batch, by the name of its group: arrays by name."""
+    coder = codec_of(pipeline)
+
+    def reconstructions(images: Tensor, start: int) -> dict[str, Tensor]:
+        if coder is not None:
+            return _both(pipeline, coder, images, start)
+        # A flow's decoder isn't an autoencoder's, and what its encoder says is the same.
+        with counted(_HELD_OUT, start), finite_outputs(pipeline):
+            posterior = pipeline.posterior(to_float(images))
+        said = {} if posterior is None else _of_posterior(*posterior)
+        return {"images": reconstruct(pipeline, images, start), **said}
+
+    def samples(seeds: list[int], start: int) -> dict[str, Tensor]:
+        return {"images": generate(pipeline, seeds, start)}
+
+    return {"reconstructions": reconstructions, "samples": samples}
+
+
+def make(
+    pipeline: ImagePipeline, inputs: Tensor, seeds: list[int], folder: Path, processes: Processes | None = None
+) -> Made:
     """Reconstructions of uint8 inputs (n, C, R, R), and a sample a seed; what `folder` holds already isn't made again.
+
+    `processes` share the batches, of the same images as in one.
 
     Raises:
         UserError: as `reconstruct` and `generate`.
     """
-    step = partial(fill, folder, count=len(inputs), batch=batch_size(inputs.shape[-1]))
+    made_by, size = tasks(pipeline), batch_size(inputs.shape[-1])
+
+    def step(group: str, given: Any, what: str) -> dict[str, Tensor]:
+        def some(slices: list[slice]) -> list[dict[str, Tensor]]:
+            arguments = [(given[rows], rows.start) for rows in slices]
+            return (
+                [made_by[group](*each) for each in arguments] if processes is None else processes.run(group, arguments)
+            )
+
+        return fill(folder, group, len(given), size, some, what, at_once=processes.count if processes else 1)
+
     reconstructions, encodings = None, NOTHING
-    coder = codec_of(pipeline)
-    if coder is not None:
-        found = step(
-            "reconstructions", make=lambda rows: _both(pipeline, coder, inputs[rows], rows.start), what="reconstructing"
-        )
-        reconstructions, encodings = found.pop("images"), _encodings(found)
-    elif pipeline.can_reconstruct:
-        reconstructions = step(
-            "reconstructions",
-            make=lambda rows: {"images": reconstruct(pipeline, inputs[rows], rows.start)},
-            what="reconstructing",
-        )["images"]
+    if pipeline.can_reconstruct or codec_of(pipeline) is not None:
+        found = step("reconstructions", inputs, "reconstructing")
+        reconstructions = found.pop("images")
+        encodings = _encodings(found) if found else NOTHING
     if not seeds:
         # An autoencoder's reconstructions aren't samples: judged as such, they would cover and match all by themselves.
         return Made(reconstructions, reconstructions if pipeline.translates else None, encodings)
-
-    def draw(rows: slice) -> dict[str, Tensor]:
-        return {"images": generate(pipeline, seeds[rows], rows.start)}
-
-    return Made(reconstructions, step("samples", make=draw, what="sampling")["images"], encodings)
+    return Made(reconstructions, step("samples", seeds, "sampling")["images"], encodings)
 
 
 def batch_size(resolution: int) -> int:
@@ -92,16 +113,22 @@ def _both(pipeline: ImagePipeline, coder: Autoencoder, images: Tensor, start: in
         encoded = coder.encode(to_float(images.to(pipeline.device)))
         decoded = coder.decode(encoded.mean)
         check_images(decoded)
-    found = {"images": to_uint8(decoded.cpu()), "latents": encoded.mean.cpu()}
-    if encoded.log_variance is not None:
-        found |= {
-            "variances": encoded.log_variance.exp().mean((2, 3)),
-            "log_variances": encoded.log_variance.mean((2, 3)),
-            "rate_bits": metrics.kl_bits(encoded.mean.cpu(), encoded.log_variance.cpu()),
-        }
+    found = {"images": to_uint8(decoded.cpu()), **_of_posterior(encoded.mean, encoded.log_variance)}
     if coder.codebook_size:
         found["codes"] = coder.codes(encoded.mean)
     return found
+
+
+def _of_posterior(mean: Tensor, log_variance: Tensor | None) -> dict[str, Tensor]:
+    """What is kept of posteriors (N, c, h, w); of latents without a variance, the latents."""
+    if log_variance is None:
+        return {"latents": mean.cpu()}
+    return {
+        "latents": mean.cpu(),
+        "variances": log_variance.exp().mean((2, 3)),
+        "log_variances": log_variance.mean((2, 3)),
+        "rate_bits": metrics.kl_bits(mean.cpu(), log_variance.cpu()),
+    }
 
 
 def _encodings(found: dict[str, Tensor]) -> Encodings:

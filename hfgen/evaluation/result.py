@@ -7,6 +7,7 @@ import html
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from hfgen import metrics
@@ -61,14 +62,17 @@ class Evaluation:
 
     def __repr__(self) -> str:
         model, data = self.record["model"], self.record["data"]
-        title = f"{model['id']} on {data['n']} images of {data['id']}, {data['resolution']} px"
+        size = f"{data['resolution']} px" if "resolution" in data else f"{len(data['shapes'])} sizes"
+        title = f"{model['id']} on {data['n']} images of {data['id']}, {size}"
         return f"{title}\n{self.estimates}"
 
     def _repr_html_(self) -> str:
         kinds = {"original": self.originals, "reconstruction": self.reconstructions, "sample": self.samples}
         strips = [Strip(name, images[:MOST_IMAGES]) for name, images in kinds.items() if images is not None]
-        picture = f'<img src="{data_uri(png(sheet(strips)))}" alt="{", ".join(strip.label for strip in strips)}">'
         title = html.escape(repr(self).partition("\n")[0])
+        if not len(self.originals):
+            return f"<p>{title}</p>{self.estimates._repr_html_()}"
+        picture = f'<img src="{data_uri(png(sheet(strips)))}" alt="{", ".join(strip.label for strip in strips)}">'
         return f"<p>{title}</p>{picture}{self.estimates._repr_html_()}"
 
     def to_pandas(self) -> pd.DataFrame:
@@ -87,16 +91,21 @@ class Evaluation:
         return out
 
 
-def check_out(out: Path | None, record: dict[str, Any]) -> None:
-    """Refuse a folder that holds the record of another model or other data.
+def without_images(record: dict[str, Any]) -> Evaluation:
+    """A record, as a process has it that another one measured for."""
+    return Evaluation(record, torch.empty(0, record["data"]["channels"], 0, 0).byte(), None, None, None, [])
+
+
+def check_out(out: Path | None, record: dict[str, Any], name: str = "record.json") -> None:
+    """Refuse a folder that holds the record of another model or other data, in the file `name`.
 
     Raises:
         SettingsError: it does.
     """
-    if out is None or not (out / "record.json").exists():
+    if out is None or not (out / name).exists():
         return
     # Those of older versions, too, are measured again.
-    before = read_json(out / "record.json")
+    before = read_json(out / name)
     for field in ("model", "data"):
         was = before.get(field, {}).get("id") if isinstance(before, dict) else None
         if was != record[field]["id"]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from hfgen import metrics
-from hfgen.data import batch_indices, open_store, split_size, stored_side
+from hfgen.data import Data, as_data, batch_indices, open_store, split_size, stored_side
 from hfgen.data_options import SmallImages
 from hfgen.devices import choose
 from hfgen.errors import DataError, SettingsError
@@ -26,8 +26,8 @@ logger = logging.getLogger("hfgen")
 
 
 def evaluate_samples(
-    samples: str,
-    data: str,
+    samples: Any,
+    data: Any,
     *,
     samples_split: str = "all",
     split: str = "test",
@@ -43,13 +43,15 @@ def evaluate_samples(
     out: Path | None = None,
     device: str | torch.device = "auto",
 ) -> Evaluation:
-    """Measure `n` images that other tools made, a DATA of its own, against held-out images of `data`.
+    """Measure `n` images that other tools made, a DATA of its own or images, against held-out images of `data`.
 
     `n` is by default as many as there are on both sides, up to 2000; `resolution` that of the first image. Where one
     side is grey and the other one isn't, both are measured in colour, and a note says so. Arguments and errors are
     those of `evaluate`; columns and configuration are those of `data`.
     """
-    compute = choose(device)
+    compute, data = choose(device), as_data(data)
+    with _called_samples():
+        samples = as_data(samples)
     with _called_samples():
         _, made = split_size(samples, samples_split)
     choose_n(data, split, _checked(samples, made, n), extractor=extractor, config_name=config_name)
@@ -73,7 +75,7 @@ def evaluate_samples(
                 store = open_store(samples, split=samples_split, channels=3, **settings)
             else:
                 real = held_out_images(data, channels=3, **options)
-        facts = {"id": samples, "revision": store.revision, "family": "samples"}
+        facts = {"id": str(samples), "revision": store.revision, "family": "samples"}
         facts |= {"parameters": None, "codebook_size": None}
         record = protocol_of(facts, real, data, seed, {"device": compute.facts()["device"]})
         check_out(out, record)
@@ -96,7 +98,7 @@ def _called_samples() -> Iterator[None]:
         raise DataError(re.sub(r"^(data|split):", lambda match: f"{called[match[1]]}:", str(error))) from error
 
 
-def _checked(samples: str, made: int, n: int | None) -> int | None:
+def _checked(samples: Data, made: int, n: int | None) -> int | None:
     """`n`, which may be None, unless the samples are too few."""
     if made < FEWEST:
         raise DataError(f"samples: {samples} holds {made} images, and the fewest to measure are {FEWEST}; add images")

@@ -68,7 +68,8 @@ def verify(place: str | Path, *, device: str = "auto") -> int:
     with metrics.measuring(compute):
         real = real_images(columns["original"], columns["other"], None, extractor.to(compute.device), seed)
         images = columns.get("reconstruction"), columns.get("sample")
-        again = measure(real, *images, seed, encodings, codebook_size, distances or None)
+        draws = "sampler" in record["model"]
+        again = measure(real, *images, seed, encodings, codebook_size, distances or None, draws=draws)
     kinds = [kind for kind in ("metrics", "baseline", "spectrum", "judge_power") if kind in record]
     stored = {**_flat({kind: record[kind] for kind in kinds}), **_pairs(columns)}
     stored = {name: value for name, value in stored.items() if not name.startswith(_OF_THE_MODEL)}

@@ -6,14 +6,16 @@ import contextlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from hfgen.bars import quiet
 from hfgen.errors import UserError
 from hfgen.files import cache_dir, read_json, write_json
 
@@ -48,19 +50,24 @@ def workspace(out: Path | None, key: dict[str, Any]) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+Make: TypeAlias = Callable[[list[slice]], list[dict[str, Tensor]]]
+
+
 def fill(
-    folder: Path, group: str, count: int, batch: int, make: Callable[[slice], dict[str, Tensor]], what: str
+    folder: Path, group: str, count: int, batch: int, make: Make, what: str, at_once: int = 1
 ) -> dict[str, Tensor]:
-    """Arrays (count, ...) by name, mapped from `folder`, whose rows `make` gives for one slice after another.
+    """Arrays (count, ...) by name, mapped from `folder`, whose rows `make` gives for some slices after others.
 
     A batch counts once it is on the disk: rows of an earlier call aren't made again. `what` names the progress bar.
+    `at_once`: how many slices `make` is given.
     """
     progress = folder / f"{group}.json"
     done, arrays = _resume(folder, group, progress)
-    with tqdm(total=count, initial=done, desc=what, unit="img", leave=False) as bar:
-        for first in range(done, count, batch):
-            rows = slice(first, min(first + batch, count))
-            values = {name: value.cpu().numpy() for name, value in make(rows).items()}
+    slices = [slice(first, min(first + batch, count)) for first in range(done, count, batch)]
+    with tqdm(total=count, initial=done, desc=what, unit="img", leave=False, disable=quiet()) as bar:
+        made = (make(slices[first : first + at_once]) for first in range(0, len(slices), at_once))
+        for rows, tensors in zip(slices, chain.from_iterable(made), strict=True):
+            values = {name: value.cpu().numpy() for name, value in tensors.items()}
             for name, value in values.items():
                 if name not in arrays:
                     path, shape = folder / f"{group}.{name}.npy", (count, *value.shape[1:])

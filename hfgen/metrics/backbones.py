@@ -17,6 +17,7 @@ from hfgen.hub.downloads import commit_of
 from hfgen.images import to_float
 from hfgen.metrics.checks import check_images
 from hfgen.metrics.extractors import FACTS, Extractor, load_embedded
+from hfgen.metrics.placement import features_of_batches
 from hfgen.models.feature_networks import BackboneFeatures
 from hfgen.pipelines.places import resolve_network
 
@@ -55,8 +56,12 @@ class BackboneExtractor(Extractor):
     def features(self, images: Tensor) -> Tensor:
         """See `Extractor`."""
         check_images(images, "images")
-        batches = (to_float(batch.to(self._network.mean.device)) for batch in images.split(_BATCH))
-        return torch.cat([self._network.pooled(batch).cpu() for batch in batches]).double()
+        return features_of_batches(self, images.split(_BATCH)).double()
+
+    @torch.no_grad()
+    def batch_features(self, images: Tensor) -> Tensor:
+        """See `Extractor`."""
+        return self._network.pooled(to_float(images.to(self._network.mean.device))).cpu()
 
     def to(self, device: torch.device) -> BackboneExtractor:
         """See `Extractor`."""
@@ -109,9 +114,13 @@ class InceptionExtractor(Extractor):
     def features(self, images: Tensor) -> Tensor:
         """See `Extractor`; grey images become RGB."""
         check_images(images, "images")
+        return features_of_batches(self, images.split(_BATCH)).double()
+
+    @torch.no_grad()
+    def batch_features(self, images: Tensor) -> Tensor:
+        """See `Extractor`."""
         device = next(self._network.parameters()).device
-        batches = (batch.to(device).expand(-1, 3, -1, -1) for batch in images.split(_BATCH))
-        return torch.cat([self._network(batch)[0].cpu() for batch in batches]).double()
+        return self._network(images.to(device).expand(-1, 3, -1, -1))[0].cpu()
 
     def to(self, device: torch.device) -> InceptionExtractor:
         """See `Extractor`."""

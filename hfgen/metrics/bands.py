@@ -162,6 +162,12 @@ class BandMeasures:
         return AveragingIdentity(replace(self.real, **missing), self.error)
 
 
+def bands_alone(low: Tensor, middle: Tensor, high: Tensor) -> PowerSpectrum:
+    """Powers (N,) of three bands as a spectrum without rings, as of images that have none in common."""
+    none = torch.zeros(len(low), 0, dtype=torch.float64)
+    return PowerSpectrum(torch.zeros(0), none, torch.zeros_like(low), none, low, middle, high)
+
+
 def band_measures(real: Tensor, reconstruction: Tensor, window: Window = "none") -> BandMeasures:
     """Compare uint8 (N, C, H, W) with their reconstructions, in the same order; `window` as for `power_spectrum`.
 

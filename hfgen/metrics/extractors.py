@@ -15,10 +15,13 @@ from torch import Tensor, nn
 
 from hfgen.errors import UserError
 from hfgen.files import atomic_folder, cache_dir, read_json, write_bytes, write_json
+from hfgen.images import to_float
 from hfgen.metrics.checks import check_images
+from hfgen.metrics.placement import features_of_batches
 from hfgen.models.classifier import (
     FEWEST_IMAGES,
     ClassHead,
+    batch_size,
     class_numbers,
     in_batches,
     one_thread,
@@ -66,6 +69,10 @@ class Extractor(ABC):
     @abstractmethod
     def features(self, images: Tensor) -> Tensor:
         """uint8 (N, C, S, S) -> float64 (N, D), on the CPU."""
+
+    @abstractmethod
+    def batch_features(self, images: Tensor) -> Tensor:
+        """Those of a batch, which the network takes at once: float32 (N, D), on the CPU."""
 
     @abstractmethod
     def to(self, device: torch.device) -> Extractor:
@@ -125,7 +132,12 @@ class EmbeddedExtractor(Extractor):
             UserError: not an image set, an empty one, or of another shape than the training images.
         """
         self._check(images)
-        return in_batches(self._network.features, images, self._device).double()
+        return features_of_batches(self, images.split(batch_size(images))).double()
+
+    @torch.no_grad()
+    def batch_features(self, images: Tensor) -> Tensor:
+        """See `Extractor`."""
+        return self._network.features(to_float(images.to(self._device))).cpu()
 
     def to(self, device: torch.device) -> EmbeddedExtractor:
         """See `Extractor`; the head, which takes what the network gives, stays on the CPU."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,29 @@ from torch import Tensor
 from hfgen.devices import Compute
 
 _device: ContextVar[torch.device | None] = ContextVar("device", default=None)
+
+Share = Callable[[Any, Sequence[Tensor]], list[Tensor]]
+"""(an extractor, batches of images) -> the features of each batch, in their order."""
+
+_share: ContextVar[Share | None] = ContextVar("share", default=None)
+
+
+@contextlib.contextmanager
+def sharing_features(share: Share) -> Iterator[None]:
+    """Within, extractors hand the batches of their images to `share`, which may compute them in several processes."""
+    token = _share.set(share)
+    try:
+        yield
+    finally:
+        _share.reset(token)
+
+
+def features_of_batches(extractor: Any, batches: Sequence[Tensor]) -> Tensor:
+    """Features (N, D) of batches of images, by `extractor.batch_features` here, or shared: see `sharing_features`."""
+    share = _share.get()
+    if share is None or len(batches) == 1:
+        return torch.cat([extractor.batch_features(batch) for batch in batches])
+    return torch.cat(share(extractor, batches))
 
 
 @contextlib.contextmanager

@@ -27,6 +27,10 @@ class NonFinite(ModelError):
         super().__init__(f"model: {part} gives NaN or infinity, first for {what} {number}; {reason}")
         self.part, self.reason, self.what, self.number = part, reason, what, number
 
+    def __reduce__(self) -> Any:
+        """It may come from another process."""
+        return type(self), (self.part, self.reason, self.what, self.number)
+
 
 @contextlib.contextmanager
 def counted(what: str, first: int) -> Iterator[None]:

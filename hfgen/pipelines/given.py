@@ -5,29 +5,43 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
 
 from hfgen.autoencoders import Autoencoder, class_fits
+from hfgen.data.held import AS_OBJECT
 from hfgen.devices import DTYPES, Compute, choose
 from hfgen.errors import ModelError, SettingsError
+from hfgen.files import folder_state
+from hfgen.hub.downloads import commit_of
 from hfgen.pipelines.adjust import adjust
 from hfgen.pipelines.autoencoder import AutoencoderPipeline
+from hfgen.pipelines.callables import CallablePipeline, Callables, check_size, find_callables
 from hfgen.pipelines.hfgen_pipelines_v1 import ImagePipeline
+from hfgen.pipelines.loading import open_model
+
+_TILES = ("use_tiling", "use_slicing", "tile_")
 
 
 def is_given(model: Any) -> bool:
-    """Whether a MODEL is a network or a pipeline itself, and no address."""
+    """Whether a MODEL is a network, a pipeline or functions themselves, and no address."""
     return not isinstance(model, (str, Path))
 
 
 def given_id(model: Any) -> str:
     """What a record calls it."""
-    return f"{type(unwrapped(model)).__name__} (given as an object)" if is_given(model) else str(model)
+    return f"{given_name(model)} {AS_OBJECT}" if is_given(model) else str(model)
+
+
+def given_name(model: Any) -> str:
+    """The class of what is given, or what its functions are called."""
+    functions = find_callables(unwrapped(model))
+    return functions.name if functions is not None else type(unwrapped(model)).__name__
 
 
 def unwrapped(model: Any) -> Any:
@@ -39,7 +53,7 @@ def unwrapped(model: Any) -> Any:
 
 
 def compute_for(model: Any, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto") -> Compute:
-    """`hfgen.devices.choose`; of a given model, where and in what it is, since the caller's isn't moved.
+    """`hfgen.devices.choose`; of given networks, where and in what they are, since the caller's aren't moved.
 
     Raises:
         SettingsError: another device or dtype than a given model's is asked; see also `choose`.
@@ -48,6 +62,11 @@ def compute_for(model: Any, device: str | torch.device = "auto", dtype: str | to
     if not is_given(model):
         return choose(device, dtype)
     weight = next((one for part in networks_of(model) for one in part.parameters() if one.is_floating_point()), None)
+    if weight is None and find_callables(unwrapped(model)) is not None:
+        chosen = choose(device, dtype)
+        if chosen.dtype != torch.float32:
+            raise SettingsError(f"dtype: {dtype} asked, but functions get float32 images; leave it out")
+        return chosen
     if weight is None:
         raise ModelError(f"model: {type(model).__name__} has no weights; give an autoencoder or a pipeline that has")
     if weight.dtype not in DTYPES.values():
@@ -71,18 +90,90 @@ def _same_card(mine: Any, theirs: Any) -> bool:
 
 
 def networks_of(model: Any) -> list[nn.Module]:
-    """The networks of a pipeline; of an autoencoder, it."""
+    """The networks of a pipeline, or behind functions; of an autoencoder, it."""
     if isinstance(model, nn.Module):
         return [model]
+    if (functions := find_callables(model)) is not None:
+        return functions.networks
     parts = getattr(model, "components", {})
     return [part for part in parts.values() if isinstance(part, nn.Module)]
 
 
+class Origin(NamedTuple):
+    """What pins a model: its commit, or None, and a hash of its weights' place, or of the weights."""
+
+    revision: str | None
+    state: str
+
+
+@contextlib.contextmanager
+def opened(
+    model: Any,
+    compute: Compute,
+    *,
+    variant: str | None = None,
+    resolution: int | None = None,
+    tile: int | None = None,
+    steps: int | None = None,
+) -> Iterator[tuple[ImagePipeline, Origin]]:
+    """A MODEL where it is to be computed, or what is given in its place where that is; see `lent` and `settle`.
+
+    Raises:
+        UserError: it can't be opened.
+    """
+    settings: dict[str, Any] = {"resolution": resolution, "tile": tile, "steps": steps}
+    if is_given(model):
+        if variant is not None:
+            raise SettingsError(f"variant: {variant!r} is of files, and the model is loaded already; leave it out")
+        with lent(model, compute, **settings) as pipeline:
+            yield pipeline, Origin(None, weights_state(model))
+        return
+    pipeline, folder = open_model(model, variant=variant, **settings)
+    pipeline.set_progress_bar_config(disable=True)
+    yield compute.place(pipeline), Origin(commit_of(folder), folder_state(folder))
+
+
+def settle(pipeline: ImagePipeline, channels: int) -> None:
+    """Tell functions how many channels the images have, which networks know by themselves.
+
+    Raises:
+        ModelError: the functions can't be called with such images.
+    """
+    if isinstance(pipeline, CallablePipeline):
+        pipeline.settle(channels)
+
+
+def chosen_channels(pipeline: ImagePipeline, asked: int | Literal["auto"]) -> int | Literal["auto"]:
+    """Of the images: what the model takes or, where it takes any, what was asked.
+
+    Raises:
+        SettingsError: others were asked for.
+    """
+    own: int | Literal["auto"] = pipeline.channels
+    if own == "auto" or asked == "auto":
+        return asked if own == "auto" else own
+    if asked != own:
+        raise SettingsError(f"channels: {asked} asked, but the model's images have {own}; leave it out")
+    return own
+
+
+def has_networks(pipeline: ImagePipeline) -> bool:
+    """Whether known networks compute, which can be copied and whose draws have a seed each; not with functions."""
+    return not isinstance(pipeline, CallablePipeline)
+
+
 @contextlib.contextmanager
 def lent(
-    model: Any, *, resolution: int | None = None, tile: int | None = None, steps: int | None = None
+    model: Any,
+    compute: Compute,
+    *,
+    resolution: int | None = None,
+    tile: int | None = None,
+    steps: int | None = None,
 ) -> Iterator[ImagePipeline]:
     """A pipeline of the model's own networks, in evaluation mode; settings are those of `hfgen.load`.
+
+    Functions get their images where `compute` says, unless they are networks.
 
     Afterwards the networks are in their own mode again, torch's global generators are where they were, and the size,
     the tiles and the steps of a given pipeline are its own.
@@ -91,8 +182,8 @@ def lent(
         ModelError: it is no autoencoder or pipeline that hfgen measures.
         SettingsError: a setting that the model can't have.
     """
-    with as_it_was(networks_of(model)):
-        pipeline = _pipeline(model)
+    with as_it_was(networks_of(model), compute.device):
+        pipeline = _pipeline(model, compute, resolution, tile)
         adjust(pipeline, given_id(model), resolution, tile, steps)
         pipeline.set_progress_bar_config(disable=True)
         yield pipeline
@@ -102,9 +193,10 @@ def lent(
 def as_it_was(networks: list[nn.Module], *devices: torch.device) -> Iterator[None]:
     """Within, networks are in evaluation mode; then in their own again, and torch's generators where they were.
 
-    Those of the CPU, of the networks' GPUs and of `devices`.
+    Those of the CPU, of the networks' GPUs and of `devices`. Tiles, too, are as they were.
     """
     modes = [(module, module.training) for network in networks for module in network.modules()]
+    tiles = [{key: value for key, value in vars(one).items() if key.startswith(_TILES)} for one in networks]
     there = {*devices, *(weight.device for network in networks for weight in network.parameters())}
     with torch.random.fork_rng(devices=sorted((one for one in there if one.type == "cuda"), key=str)):
         try:
@@ -114,10 +206,16 @@ def as_it_was(networks: list[nn.Module], *devices: torch.device) -> Iterator[Non
         finally:
             for module, mode in modes:
                 module.training = mode
+            for network, settings in zip(networks, tiles, strict=True):
+                vars(network).update(settings)
 
 
-def _pipeline(model: Any) -> ImagePipeline:
+def _pipeline(model: Any, compute: Compute, resolution: int | None, tile: int | None) -> ImagePipeline:
     model = unwrapped(model)
+    if (functions := find_callables(model)) is not None:
+        if tile is not None:
+            raise SettingsError(f"tile: {functions.name} consists of functions, which hfgen can't tile; leave it out")
+        return CallablePipeline(functions, compute.device, check_size(functions, resolution))
     if isinstance(model, ImagePipeline):
         own = copy.copy(model)
         if isinstance(own, AutoencoderPipeline):
@@ -125,7 +223,14 @@ def _pipeline(model: Any) -> ImagePipeline:
             own.codec.tile = tile
         return own
     if isinstance(model, nn.Module) and class_fits(type(model)):
-        return AutoencoderPipeline(model)
+        try:
+            return AutoencoderPipeline(model)
+        except ModelError:
+            # Of another library: it may take its own size alone, or have latents without places.
+            if resolution is None or hasattr(model, "config"):
+                raise
+        other: Any = model
+        return CallablePipeline(Callables(encode=other.encode, decode=other.decode), compute.device, resolution)
     parts = getattr(model, "components", {})
     there = {name: part for name, part in parts.items() if isinstance(part, nn.Module) and class_fits(type(part))}
     if "vae" in there:
@@ -133,12 +238,16 @@ def _pipeline(model: Any) -> ImagePipeline:
     if len(there) == 1:
         return AutoencoderPipeline(next(iter(there.values())))
     has = f"has several autoencoders ({', '.join(there)}); give one of them" if there else "is no autoencoder"
-    remedy = "" if there else "; give a diffusers autoencoder, a pipeline that has one, a pipeline of hfgen or a MODEL"
+    known = "a diffusers autoencoder, a pipeline that has one, a pipeline of hfgen, a MODEL"
+    remedy = "" if there else f"; give {known}, or functions: {{'reconstruct': f}}, {{'sample': f}}"
     raise ModelError(f"model: {type(model).__name__} {has}{remedy}")
 
 
 def weights_state(model: Any) -> str:
-    """A hash of a given model's weights."""
+    """A hash of a given model's weights; of functions that aren't networks' own, a text that never comes again."""
+    functions = find_callables(unwrapped(model))
+    if functions is not None and not functions.is_known:
+        return uuid.uuid4().hex
     digest = hashlib.sha256()
     for network in networks_of(model):
         for name, value in network.state_dict().items():

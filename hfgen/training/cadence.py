@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import torch
 from tqdm import tqdm
 
+from hfgen.bars import quiet
 from hfgen.errors import UserError
 from hfgen.files import atomic_folder, write_text
 from hfgen.images import grid, unit_to_uint8, write_png
@@ -56,7 +57,7 @@ class Cadence:
             record_computed(self.out, trainer.images_seen, how)
         self.line_started = time.perf_counter()
         seen, last = trainer.images_seen, trainer.last_image
-        return tqdm(total=last, initial=seen, unit="img", disable=not self.main, desc=self.out.name)
+        return tqdm(total=last, initial=seen, unit="img", disable=quiet() or not self.main, desc=self.out.name)
 
     def after_step(self) -> None:
         """The log line, the sample grid and the checkpoint that fall due after this step."""

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 import hfgen
+from hfgen import metrics
 from hfgen.errors import DataError, ModelError, SettingsError, UserError
-from hfgen.evaluation import pair_metrics
 from hfgen.evaluation.evaluator import Evaluator, _Chosen
 from hfgen.images import to_float, to_pil, to_uint8
 
@@ -84,10 +84,7 @@ def test_notes_of_what_was_asked_for_are_kept(evaluator: Evaluator, monkeypatch:
         asked.note(f"about {of}", of=of)
     assert asked.notes == ["said while it was measured", "about ", "about psnr", "about lpips, psnr"]
 
-    def scores(real: Any, images: Tensor) -> Any:
-        return {"psnr": lambda: torch.full((len(images),), torch.nan)}
-
-    monkeypatch.setattr(pair_metrics, "_pixel_scores", scores)
+    monkeypatch.setattr(metrics, "capped_psnr", lambda real, images: torch.full((len(images),), torch.nan))
     (note,) = evaluator.reconstructions(blurred).notes
     assert note.startswith("psnr: left out (")
 
@@ -172,7 +169,8 @@ def test_what_cannot_be_measured_is_refused(evaluator: Evaluator, others: Tensor
         (lambda images: images[..., :8], DataError, "reconstructions: shape"),
         (lambda images: images * torch.inf, ModelError, "NaN or infinity"),
         (autoencoder(channels=3), UserError, "doesn't fit the model's"),
-        (17, ModelError, "model: int reconstructs nothing"),
+        (17, ModelError, "model: int is no autoencoder; give "),
+        ({"sample": lambda n: torch.zeros(n, 1, SIDE, SIDE)}, ModelError, "model: lambda reconstructs nothing"),
     ]
     for model, error, words in models:
         with pytest.raises(error, match=words):

@@ -210,7 +210,7 @@ def test_a_model_that_keeps_no_letter_has_no_reading_height():
 
 def test_the_latent_of_the_identity_is_the_pixels(real: RealImages):
     latents, found = to_float(real.images), Collector()
-    section = latent_section(Identity(), latents, None, None, side=SIDE, found=found)
+    section = latent_section(latents, None, None, side=SIDE, codebook_size=None, found=found)
     assert section["shape"] == [3, SIDE, SIDE] and section["factor"] == 1
     assert section["mean"] == pytest.approx(latents.double().mean((0, 2, 3)).tolist())
     assert section["deviation"] == pytest.approx(latents.double().std((0, 2, 3), correction=0).tolist())
@@ -243,7 +243,7 @@ def test_a_model_that_knows_left_from_right_is_not_equivariant(real: RealImages)
 
 def test_a_wrong_scaling_factor_is_said_with_the_right_one(real: RealImages):
     latents = to_float(real.images)
-    section = latent_section(Identity(), latents, None, None, side=SIDE, found=Collector())
+    section = latent_section(latents, None, None, side=SIDE, codebook_size=None, found=Collector())
     spread = float(latents.double().std())
     ones = torch.ones(3, 1, 1)
     assert scale_notes(section, 0 * ones, ones) == []

@@ -24,7 +24,18 @@ class Maker:
 
 def run(out: Path | None, maker: Maker, key: int = 0) -> dict[str, torch.Tensor]:
     with workspace(out, {"key": key}) as folder:
-        return fill(folder, "samples", 10, 3, maker, "sampling")
+        return fill(folder, "samples", 10, 3, lambda slices: [maker(rows) for rows in slices], "sampling")
+
+
+def test_several_slices_at_once_are_the_same_rows(tmp_path: Path):
+    asked: list[list[int]] = []
+
+    def make(slices: list[slice]) -> list[dict[str, torch.Tensor]]:
+        asked.append([rows.start for rows in slices])
+        return [Maker()(rows) for rows in slices]
+
+    arrays = fill(tmp_path, "samples", 10, 3, make, "sampling", at_once=2)
+    assert asked == [[0, 3], [6, 9]] and torch.equal(arrays["codes"], torch.arange(10))
 
 
 @pytest.mark.parametrize("on_disk", [True, False])

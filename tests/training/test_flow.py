@@ -1,6 +1,7 @@
 """The flow: its objective and its sampler against a Gaussian's closed form; frozen latents; noise and steps."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import hfgen
 from hfgen.cli import main
 from hfgen.errors import UserError
 from hfgen.families.flow import Flow
+from hfgen.images import to_float
 from hfgen.objectives.straight_path import straight_path
 from hfgen.pipelines.hfgen_pipelines_v1 import as_channels
 
@@ -31,6 +33,17 @@ def pipe() -> hfgen.FlowPipeline:
     family = Flow(**SMALL, prior="normal")
     torch.manual_seed(0)
     return family.pipeline(family.build(16, 1))
+
+
+def test_its_record_has_the_rate_and_the_latent_of_its_encoder(pipe: hfgen.FlowPipeline, glyph_folder: Path):
+    found = hfgen.evaluate(pipe, str(glyph_folder), n=16, steps=1, extractor="pixels")
+    mean, log_variance = pipe.posterior(to_float(found.originals))
+    bits = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).flatten(1).sum(1) / math.log(2)
+    assert found.record["metrics"]["rate_bits"]["value"] == pytest.approx(float(bits.mean()), rel=1e-5)
+    latent = found.record["latent"]
+    assert latent["shape"] == list(pipe.latent_shape) and latent["factor"] == 16 // pipe.latent_shape[1]
+    assert latent["bits_per_pixel"] > 0 and "active_units" in found.record["metrics"]
+    assert {"rate_bits", "posterior_mean"} <= set(found.columns)
 
 
 @pytest.mark.parametrize("time", [0.1, 0.5, 0.9])

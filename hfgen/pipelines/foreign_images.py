@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,15 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from hfgen.data.decode import DamagedImage, flatten
-from hfgen.errors import DataError, SettingsError
-from hfgen.images import from_pil, to_uint8
+from hfgen.errors import DataError
+from hfgen.images import Range, floats_to_uint8, from_pil
 from hfgen.pipelines.finite import check_images
-
-Range: TypeAlias = Literal["auto", "signed", "unit"]
-"""Of floats: signed is [-1, 1], unit is [0, 1]; auto is signed where a value of the set is negative, else unit."""
-
-# Floats in [0, 255] have values above it, and no network's output without a negative value does.
-_HIGHEST = 32.0
 
 
 def to_pixels(images: Any, shape: tuple[int, int, int], *, values: Range = "auto", name: str = "images") -> Tensor:
@@ -54,19 +48,7 @@ def to_pixels(images: Any, shape: tuple[int, int, int], *, values: Range = "auto
     if not images.is_floating_point():
         raise DataError(f"{name}: numbers of {images.dtype}; give uint8, or floats in [-1, 1]")
     check_images(images)
-    return _from_floats(images, values, name)
-
-
-def is_unit(images: Tensor) -> bool:
-    """Whether floats have no negative value, as those in [0, 1]."""
-    return images.is_floating_point() and bool(images.numel()) and float(images.detach().min()) >= 0
-
-
-def _from_floats(images: Tensor, values: Range, name: str) -> Tensor:
-    if is_unit(images) and float(images.max()) > _HIGHEST:
-        raise SettingsError(f"{name}: floats up to {float(images.max()):.4g}; give uint8, or floats in [-1, 1]")
-    unit = is_unit(images) if values == "auto" else values == "unit"
-    return to_uint8(images.float() * 2 - 1 if unit else images)
+    return floats_to_uint8(images, values, name)
 
 
 def _unpacked(images: Any) -> Any:

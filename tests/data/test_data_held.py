@@ -1,0 +1,118 @@
+"""Images that the caller holds, in place of an address: each form gives the same pixels as a folder of them."""
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from hfgen.data import ImageStore, as_data, draw, open_store, split_size, whole_images
+from hfgen.errors import DataError, SettingsError
+from hfgen.images import to_float, to_pil
+
+SIDE = 16
+ROUNDED = "and rounded to 8 bits"
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    """Of 40 letters."""
+    return draw("glyphs", "train", 0, 40, SIDE).images
+
+
+def whole(data: Any, **options: Any) -> ImageStore:
+    return open_store(as_data(data), split="all", **{"resolution": SIDE, **options})
+
+
+def table(images: Tensor) -> datasets.Dataset:
+    pictures = {"image": to_pil(images), "label": [index % 3 for index in range(len(images))]}
+    return datasets.Dataset.from_dict(pictures).cast_column("image", datasets.Image())
+
+
+class Indexed(torch.utils.data.Dataset):
+    """As torchvision's sets are: (tensor in [0, 1], class)."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.images[index].float() / 255, torch.tensor(index % 3)
+
+
+def test_each_form_holds_the_same_pixels(images: Tensor):
+    plain: list[Any] = [images, images.permute(0, 2, 3, 1).numpy(), images[:, 0].numpy(), to_pil(images), list(images)]
+    for form in plain:
+        assert torch.equal(whole(form).images, images) and whole(form).notes == []
+    floats: list[Any] = [to_float(images), to_float(images).double().requires_grad_(), list(to_float(images))]
+    for form in floats:
+        found = whole(form)
+        assert torch.equal(found.images, images)
+        assert found.notes == [f"floats were taken to be in [-1, 1], {ROUNDED}"]
+    labelled = [Indexed(images), table(images), table(images).with_format("torch"), [*table(images)]]
+    for form in labelled:
+        found = whole(form)
+        assert torch.equal(found.images, images)
+        assert found.labels is not None and found.labels.tolist() == [index % 3 for index in range(40)]
+    assert whole(Indexed(images)).notes == [f"floats were taken to be in [0, 1], {ROUNDED}"]
+
+
+def test_one_set_is_divided_and_several_are_as_they_are(images: Tensor):
+    assert split_size(as_data(images)) == ("test", 4) and split_size(as_data(images), "train") == ("train", 36)
+    parts = {"train": images[:30], "validation": to_pil(images[30:])}
+    assert split_size(as_data(parts)) == ("validation", 10)
+    tables = datasets.DatasetDict({"train": table(images[:30]), "test": table(images[30:])})
+    for form in (parts, tables):
+        assert torch.equal(open_store(as_data(form), split="test", resolution=SIDE).images, images[30:])
+
+
+def test_pictures_are_what_their_files_are(tmp_path: Path):
+    picture = Image.fromarray(np.arange(20 * 30 * 4, dtype=np.uint8).reshape(20, 30, 4), "RGBA")
+    turned = Image.Exif()
+    turned[274] = 6
+    picture.save(tmp_path / "a.png", exif=turned)
+    loaded = Image.open(tmp_path / "a.png")
+    found = [whole(form, channels=3) for form in ([loaded], [tmp_path / "a.png"], [{"image": loaded}])]
+    assert all(torch.equal(store.images, found[0].images) for store in found)
+    assert any("transparent" in note for note in found[0].notes)
+    (shape,) = {tuple(image.shape) for image in whole_images(as_data([loaded]), split="all", n=1).images}
+    assert shape == (3, 30, 20)
+
+
+def test_what_changes_is_another_set(images: Tensor):
+    data, again, other = as_data(images), as_data(images.clone()), as_data(255 - images)
+    assert data == again and hash(data) == hash(again) and data != other
+    assert as_data("glyphs") == "glyphs" and as_data(Path("a")) == "a" and as_data(data) is data
+
+
+def test_a_transform_that_is_not_applied_is_said(images: Tensor):
+    assert whole(table(images).with_transform(lambda rows: rows)).notes == [
+        "the dataset's transform isn't applied: its stored images are measured"
+    ]
+
+
+def test_what_is_no_set_of_images_is_refused(images: Tensor):
+    refused: list[tuple[Any, str]] = [
+        (3, "data: a int isn't a set of images; give an address, a tensor"),
+        (iter(images), "isn't a set of images"),
+        (torch.utils.data.DataLoader(Indexed(images)), "data: a DataLoader isn't a set of images; give its .dataset"),
+        ({"photos": images}, "data: a dict of 'photos'; give "),
+        ({}, "data: a dict of nothing"),
+        (images[0, 0], r"data: shape \(16, 16\) isn't a set"),
+        (images.float(), "holds floats from 0 to 255; give uint8"),
+        (3 * to_float(images), "holds floats from -3 to 3; give uint8"),
+        (to_float(images).masked_fill(images == 0, torch.nan), "holds NaN or infinity"),
+        ([3, 4], "holds a int, which isn't an image"),
+        ([], "has no image in the split train; add images"),
+    ]
+    for form, words in refused:
+        with pytest.raises(DataError, match=words):
+            whole(form)
+    with pytest.raises(SettingsError, match=r"config_name: Tensor .* has no configurations"):
+        whole(images, config_name="a")

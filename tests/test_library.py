@@ -292,6 +292,13 @@ def test_comparing_what_is_loaded_with_a_run(trained_vae: Path, glyph_folder: Pa
         found.save(tmp_path / "copy")
 
 
+def test_tiles_of_what_is_compared_are_in_its_record(glyph_folder: Path, tmp_path: Path):
+    model, options = autoencoder(), {"n": 12, "resolution": 16, "extractor": "pixels"}
+    found = hfgen.compare({"tiled": model}, str(glyph_folder), tmp_path / "ab", tile=8, **options)
+    tiles = found.record["models"]["tiled"]["tiles"]
+    assert tiles["tile"] == 8 and tiles["rmse"] > 0 and not model.use_tiling
+
+
 def test_models_to_compare_are_several_and_differ(glyph_folder: Path, tmp_path: Path):
     model = autoencoder()
     refused: list[tuple[Any, str | None, type[UserError], str]] = [

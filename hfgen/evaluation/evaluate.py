@@ -103,6 +103,8 @@ def evaluate(
             taken, or the model gives NaN or infinity.
     """
     out, data = None if out is None else Path(out), as_data(data)
+    if crop not in ("center", "none"):
+        raise SettingsError(f"crop: {crop!r} is unknown; use center or none")
     processes = Processes() if shared and process_count() > 1 else None
     if processes is not None and str(device) != "auto":
         raise SettingsError(f"device: {device}, but the launcher gives each process its own; leave --device out")
@@ -121,8 +123,7 @@ def evaluate(
             check_whole(pipeline, given_id(model), choice, resolution)
         work = {**tasks(pipeline), **whole_task(pipeline)}
         if processes is not None and not processes.is_main:
-            record = processes.follow(work)
-            return without_images(record)
+            return without_images(processes.follow(work))
         with _leading(processes, work) as results:
             if crop == "none":
                 whole = evaluate_whole(model, data, pipeline, origin, choice, compute, out, processes)

@@ -106,6 +106,7 @@ def test_what_has_one_size_is_refused(model: AutoencoderKL, photographs: Path):
         (model, {"resolution": 64}, SettingsError, "resolution: images keep their own shapes"),
         (model, {"extractor": "pixels"}, SettingsError, "extractor: pixels, but --crop none compares no features"),
         (model, {"data": "glyphs", "split": "test"}, SettingsError, "crop: glyphs is drawn at the size"),
+        (model, {"crop": "middle"}, SettingsError, "crop: 'middle' is unknown; use center or none"),
         (model, {"n": 9}, SettingsError, "n: 9 of 4 images"),
         (model, {"data": [Image.new("RGB", (8, 40))] * 2}, DataError, "an image of 40 x 8 pixels is too small"),
     ]

@@ -235,9 +235,11 @@ def test_functions_measure_as_the_network_that_they_call(measured: Any, glyph_fo
 
 def test_what_a_function_draws_is_the_same_again(glyph_folder: Path):
     def measure() -> Any:
-        draw = {"sample": lambda n: torch.rand(n, 1, 16, 16), "reconstruct": lambda x: x + 0.1 * torch.randn_like(x)}
+        draw = {"sample": lambda n: torch.randn(n, 1, 16, 16), "reconstruct": lambda x: x + 0.1 * torch.randn_like(x)}
         return hfgen.evaluate(draw, str(glyph_folder), n=N, resolution=16)
 
+    half = hfgen.evaluate({"reconstruct": lambda x: x / 2 + 0.5}, str(glyph_folder), n=N, resolution=16)
+    assert any("return [-1, 1], not [0, 1]" in note for note in half.record["notes"])
     torch.manual_seed(5)
     state, first, second = torch.get_rng_state(), measure(), measure()
     assert first.record["metrics"] == second.record["metrics"] and first.seeds == []

@@ -32,7 +32,7 @@ from hfgen.evaluation.workspace import workspace
 from hfgen.launch import process_count
 from hfgen.pipelines import ImagePipeline
 from hfgen.pipelines.autoencoder import codec_of, seams_of
-from hfgen.pipelines.given import Origin, chosen_channels, compute_for, given_id, has_networks, opened, settle
+from hfgen.pipelines.given import Origin, chosen_channels, compute_for, given_id, has_networks, notes_of, opened, settle
 from hfgen.seeds import derive_seed
 
 _SEAM_IMAGES = 4
@@ -193,6 +193,7 @@ def _measured(
         if made.samples is None:
             found.note(f"samples: a model of family {pipeline.family} draws none")
         sections = _look(pipeline, real, made, seed, found)
+        found.notes += notes_of(pipeline)
         told = seeds if has_networks(pipeline) else []
         evaluation = finish(record, real, made, told, found, sections)
         if out is not None:

@@ -16,11 +16,14 @@ from hfgen.autoencoders import Autoencoder, class_fits, traits_at
 from hfgen.autoencoders.adapter import NOISE_SEED
 from hfgen.autoencoders.network_calls import drawing
 from hfgen.errors import DataError, ModelError, SettingsError, UserError
-from hfgen.images import from_pil, to_float, to_uint8
+from hfgen.images import from_pil, to_float
 from hfgen.pipelines.foreign_images import to_pixels
 from hfgen.pipelines.hfgen_pipelines_v1 import Generators, ImagePipeline
 
 logger = logging.getLogger("hfgen")
+
+# Of uint8: where floats are 0.
+_MIDDLE = 127
 
 _ROLES = ("encode", "decode", "reconstruct", "sample")
 
@@ -115,7 +118,8 @@ class CallablePipeline(ImagePipeline):
         weight = next((one for one in weights if one.is_floating_point()), torch.zeros(0, device=device))
         self._functions, self._where, self._dtype, self._side = functions, weight.device, weight.dtype, side
         self._channels: int | Literal["auto"] = "auto"
-        self._said = False
+        self.notes: list[str] = []
+        """What was noticed of the functions, a line each."""
 
     def settle(self, channels: int) -> None:
         """Take images of so many channels from now on; the functions are tried on one.
@@ -211,16 +215,23 @@ class CallablePipeline(ImagePipeline):
         name = "reconstructions"
         with drawing(NOISE_SEED, images.device):
             if hasattr(self, "codec"):
-                return to_uint8(self.codec.reconstruct(images).cpu())
-            assert self._functions.reconstruct is not None, "can_reconstruct says so"
-            output = self._functions.reconstruct(images.to(self._dtype))
+                output = self.codec.reconstruct(images)
+            else:
+                assert self._functions.reconstruct is not None, "can_reconstruct says so"
+                output = self._functions.reconstruct(images.to(self._dtype))
             made = to_pixels(output, self._shape, values="signed", name=name)
         if len(made) != len(images):
             raise DataError(f"{name}: {len(made)} of {len(images)} images; return one for each")
-        if float(made.min()) >= 127 and float(images.mean()) < 0 and not self._said:
-            self._said = True
-            logger.warning("%s: no value is negative, though those of the images are; return [-1, 1], not [0, 1]", name)
+        if float(images.mean()) < 0:
+            self._check_range(made, f"{name}: no value is negative, though those of the images are")
         return made
+
+    def _check_range(self, made: Tensor, what: str) -> None:
+        """Say once that images look like those of another range."""
+        line = f"{what}; return [-1, 1], not [0, 1]"
+        if float(made.min()) >= _MIDDLE and line not in self.notes:
+            self.notes.append(line)
+            logger.warning("%s", line)
 
     @torch.no_grad()
     def __call__(
@@ -234,9 +245,10 @@ class CallablePipeline(ImagePipeline):
         assert self._functions.sample is not None, "can_sample says so"
         first = generator[0] if isinstance(generator, list) else generator
         with drawing(None if first is None else first.initial_seed(), self._where):
-            made = to_pixels(self._functions.sample(batch_size), self._shape, values="auto", name="samples")
+            made = to_pixels(self._functions.sample(batch_size), self._shape, values="signed", name="samples")
         if len(made) != batch_size:
             raise DataError(f"samples: {len(made)} images where {batch_size} were asked for; return as many")
+        self._check_range(made, "samples: no value is negative")
         return self._output(to_float(made), output_type)
 
 

@@ -157,6 +157,11 @@ def chosen_channels(pipeline: ImagePipeline, asked: int | Literal["auto"]) -> in
     return own
 
 
+def notes_of(pipeline: ImagePipeline) -> list[str]:
+    """What was noticed of a caller's functions while they ran."""
+    return pipeline.notes if isinstance(pipeline, CallablePipeline) else []
+
+
 def has_networks(pipeline: ImagePipeline) -> bool:
     """Whether known networks compute, which can be copied and whose draws have a seed each; not with functions."""
     return not isinstance(pipeline, CallablePipeline)

@@ -169,6 +169,7 @@ def test_what_cannot_be_measured_is_refused(evaluator: Evaluator, others: Tensor
         (lambda images: images[..., :8], DataError, "reconstructions: shape"),
         (lambda images: images * torch.inf, ModelError, "NaN or infinity"),
         (autoencoder(channels=3), UserError, "doesn't fit the model's"),
+        ((lambda images: images, lambda images: images * torch.nan), ModelError, "NaN or infinity"),
         (17, ModelError, "model: int is no autoencoder; give "),
         ({"sample": lambda n: torch.zeros(n, 1, SIDE, SIDE)}, ModelError, "model: lambda reconstructs nothing"),
     ]

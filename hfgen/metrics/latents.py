@@ -16,6 +16,7 @@ from hfgen.metrics.occupancy import distinct, entropy_variance
 from hfgen.objectives.kl import kl_to_standard_normal
 
 _ACTIVE = 0.01
+_NORMAL_95 = 1.96
 
 
 class CodebookUse(NamedTuple):
@@ -57,15 +58,18 @@ def active_units_interval(means: Tensor) -> Estimate:
     """`active_units` with an interval for the mean number at as many images, within 0 and all units.
 
     The standard error of a variance v over N images is sqrt((m4 - v^2) / N), m4 the fourth central moment. A unit that
-    is z of them above .01 on average is above it with probability P(N(z, 1) > 0); see `number_variance`.
+    is z of them above .01 on average is above it with probability P(N(z, 1) > 0); see `number_variance`. Of few units
+    near .01 that says too little, so the variance is at least that of the nearest one, at the z within 1.96 of its own
+    where it is largest.
     """
     variances, flat = _variances(means), means.double().flatten(1)
     fourth = (flat - flat.mean(0)).pow(4).mean(0)
     errors = ((fourth - variances.square()).clamp_min(0) / len(flat)).sqrt()
     certain = torch.where(variances > _ACTIVE, torch.inf, -torch.inf)
     scores = torch.where(errors > 0, (variances - _ACTIVE) / errors, certain)
-    error = number_variance(scores, torch.special.ndtr) ** 0.5
-    found = normal_estimate(float((variances > _ACTIVE).sum()), error, len(flat))
+    nearest = torch.special.ndtr((scores.abs().min() - _NORMAL_95).clamp_min(0))
+    variance = max(number_variance(scores, torch.special.ndtr), float(nearest * (1 - nearest)))
+    found = normal_estimate(float((variances > _ACTIVE).sum()), variance**0.5, len(flat))
     return Estimate(found.value, max(found.low, 0.0), min(found.high, float(flat.shape[1])), found.n)
 
 

@@ -1,4 +1,4 @@
-"""What all charts share: themes, colours and marks of models, axes, encoding. Drawn with Matplotlib."""
+"""What all charts share: themes, the models' colours and marks, axes, encoding. Drawn with Matplotlib."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from hfgen.reporting.colours import style
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe & Ito's colours for all kinds of colour vision, without black and yellow.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_MARKERS = "osD^vP"
 _PAPER = {"light": "#ffffff", "dark": "#15161a"}
 _INK = {"light": "#1b1b1f", "dark": "#ececf1"}
 
@@ -42,7 +41,7 @@ def encode(figure: Figure, kind: str = "png") -> bytes:
 
 def palette(index: int) -> tuple[str, str]:
     """Colour and marker of the `index`-th thing in a chart."""
-    return _COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)]
+    return style(index)[:2]
 
 
 def model_style(models: Iterable[str], model: str) -> tuple[str, str]:

@@ -59,7 +59,7 @@ def waterfall(document: Mapping[str, Any]) -> Figure:
         title = (
             f"gain of the high frequencies {gain['value']:.2f} [{gain['low']:.2f}, {gain['high']:.2f}] (1: averaged)"
         )
-        axes.set_title(title, fontsize=9)
+        figure.suptitle(title, fontsize=9)
     return figure
 
 

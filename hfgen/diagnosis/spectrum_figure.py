@@ -42,6 +42,7 @@ def spectrum_chart(real: Tensor, made: dict[str, Tensor], window: metrics.Window
     axes.axvline(0.5, color=ink(), lw=0.5, ls=":")
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
     axes.set_xlabel("frequency (cycles per pixel; beyond 0.5: the corners)")
     axes.set_ylabel("power relative to real")
     axes.legend(frameon=False, fontsize=8)

@@ -27,7 +27,8 @@ def theme(name: str) -> Iterator[None]:
 
     ink = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK[name])
     paper = dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), _PAPER[name])
-    with matplotlib.rc_context({**ink, **paper}):
+    # A name may hold dollars; no chart has formulae.
+    with matplotlib.rc_context({**ink, **paper, "text.parse_math": False}):
         yield
 
 

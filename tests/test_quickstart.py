@@ -51,7 +51,7 @@ def test_it_leaves_what_it_promises(finished: Path):
         assert any("300 images" in note for note in record["notes"])
         assert list((finished / name / "dataset").glob("*.parquet"))
     assert json.loads((finished / "comparison.json").read_text())["models"].keys() == {"vae", "vqvae", "gan"}
-    assert (finished / "report.html").is_file() and list((finished / "dataset").glob("*.parquet"))
+    assert (finished / "report.html").stat().st_size < 3e6 and list((finished / "dataset").glob("*.parquet"))
 
 
 def test_again_re_uses_it_all(finished: Path, photographs: Path):

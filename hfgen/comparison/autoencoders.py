@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
-from hfgen.metrics import Estimate
-from hfgen.reporting.glossary import METRICS
-from hfgen.reporting.numbers import number, overlap
+from hfgen.reporting.metric_table import Cell, Row, metric_row
 
 _SCORES = ("psnr", "ssim", "lpips", "dists", "rfid", "fd_reconstruction", "kid_reconstruction", "reading_height")
 _MORE = ("ciede2000", "coherence_high")
-_HIGHER = ("psnr", "ssim", "coherence_high")
-
-
-class Cell(NamedTuple):
-    """A number, its interval, and whether no model is measurably better."""
-
-    value: str
-    interval: str = ""
-    best: bool = False
-
-
-class Row(NamedTuple):
-    """One line of the table; a cell a model, None where it has no such number."""
-
-    label: str
-    better: str
-    cells: list[Cell | None]
 
 
 def autoencoder_table(comparison: dict[str, Any]) -> tuple[list[str], list[Row]]:
@@ -43,7 +24,8 @@ def autoencoder_table(comparison: dict[str, Any]) -> tuple[list[str], list[Row]]
     ]
     for name in (*_SCORES, *_MORE):
         if any(name in model["metrics"] for model in models.values()):
-            rows.append(_scores(name, [model["metrics"].get(name) for model in models.values()]))
+            columns = {model: entry["metrics"] for model, entry in models.items()}
+            rows.append(metric_row(name, columns, pairs=comparison["differences"].get(name)))
     costs = [comparison["costs"].get(name, {}).get("reconstruction") for name in models]
     if any(costs):
         speeds = [cost and 1000 / cost["milliseconds_per_image"]["median"] for cost in costs]
@@ -58,22 +40,7 @@ def autoencoder_table(comparison: dict[str, Any]) -> tuple[list[str], list[Row]]
 
 
 def _facts(label: str, values: list[str | None]) -> Row:
-    return Row(label, "", [None if value is None else Cell(value) for value in values])
-
-
-def _scores(name: str, entries: list[dict[str, Any] | None]) -> Row:
-    estimates = [None if entry is None else Estimate(**entry) for entry in entries]
-    there = [estimate for estimate in estimates if estimate is not None]
-    choose = max if name in _HIGHER else min
-    best = choose(there, key=lambda estimate: estimate.value)
-    cells: list[Cell | None] = []
-    for estimate in estimates:
-        if estimate is None:
-            cells.append(None)
-            continue
-        value, _, interval = number(estimate).partition(" ")
-        cells.append(Cell(value, interval, len(there) > 1 and overlap(estimate, best)))
-    return Row(METRICS[name].label, METRICS[name].better, cells)
+    return Row(label, "", "", [None if value is None else Cell(value) for value in values])
 
 
 def _numbers(model: dict[str, Any], comparison: dict[str, Any]) -> str:

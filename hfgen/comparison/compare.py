@@ -12,7 +12,7 @@ from hfgen import metrics
 from hfgen.comparison.crops import crops
 from hfgen.comparison.differences import Features, differences, features_of, perception_distortion
 from hfgen.comparison.figures import charts
-from hfgen.comparison.galleries import Gallery, galleries, strips
+from hfgen.comparison.galleries import Gallery, first_images, galleries
 from hfgen.comparison.judges import disagreements, second_judge
 from hfgen.comparison.names import RESERVED
 from hfgen.comparison.protocol import check_same_protocol, version_notes
@@ -57,16 +57,16 @@ def compare(
         opinion = second_judge(evaluations, compute.device, second)
         comparison = _compare(evaluations, features, failures, costs or {}, opinion, second.notes)
     comparison["reading"] = read(comparison)
-    rows = strips(evaluations)
+    shown = first_images(evaluations)
     for name, draw in charts(comparison).items():
         with theme("light"):
             for kind in ("png", "svg"):
                 write_bytes(out / "figures" / f"{name}.{kind}", encode(draw(comparison), kind))
     for gallery in failures:
         write_bytes(out / "figures" / f"{gallery.name}.png", png(sheet(gallery.strips, MOST_IMAGES)))
-    write_bytes(out / "grid.png", png(sheet(rows)))
+    write_bytes(out / "grid.png", png(sheet([row for group in shown for row in group])))
     write_dataset(_columns(evaluations), out / "dataset")
-    write_text(out / "report.html", render(comparison, rows, failures))
+    write_text(out / "report.html", render(comparison, shown, failures))
     write_json(out / "comparison.json", comparison)
     return comparison
 

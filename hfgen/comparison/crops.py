@@ -35,14 +35,14 @@ def crops(evaluations: dict[str, Evaluation]) -> list[Gallery]:
     highest = max(float(errors.max()) for errors in levels.values())
     strips = [Strip(f"real: {SIDE} x {SIDE} pixels", real)]
     for name, pieces in made.items():
-        strips += [Strip(f"{name}: the same places", pieces)]
-        strips += [Strip(f"{name}: errors", error_maps(levels[name], highest))]
+        strips += [Strip(f"{name}: the same places", pieces, name)]
+        strips += [Strip(f"{name}: errors", error_maps(levels[name], highest), name)]
     caption = (
         "The pieces in which the models' squared errors differ most, one an image. Errors are absolute differences, "
         f"the mean of the channels, on one scale: dark blue 0, yellow {highest:.0f} of 255 levels."
     )
     rows = [{"image": image, "top": top, "left": left} for image, top, left in places]
-    return [Gallery("crops", "Where models differ most, close up", caption, strips, rows)]
+    return [Gallery("crops", "Where models differ most, close up", caption, [strips], rows)]
 
 
 def _largest_gaps(originals: Tensor, images: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -136,6 +136,8 @@ def _read_by(comparison: dict[str, Any]) -> dict[str, Any]:
 
 def rate_distortion(comparison: dict[str, Any]) -> Figure:
     """PSNR of reconstructions, with its interval, by the bits of the latent for each pixel."""
+    from matplotlib.ticker import LogLocator
+
     figure, axes = _new_figure(height=4.2)
     for name, model in _with_bits(comparison).items():
         colour, marker = model_style(comparison["models"], name)
@@ -144,6 +146,12 @@ def rate_distortion(comparison: dict[str, Any]) -> Figure:
         style: dict[str, Any] = {"color": colour, "marker": marker, "ms": 7, "capsize": 3, "ls": "", "label": name}
         axes.errorbar(model["latent"]["bits_per_pixel"], psnr["value"], yerr=spread, **style)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.minorticks_off()
+    bits = [model["latent"]["bits_per_pixel"] for model in _with_bits(comparison).values()]
+    # Far enough that two ticks have labels.
+    axes.set_xlim(min(bits) / 2, 2 * max(bits))
     axes.set_xlabel("rate: bits of the latent a pixel")
     axes.set_ylabel("PSNR (dB)")
     legend(figure)

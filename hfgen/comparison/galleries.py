@@ -13,6 +13,9 @@ from hfgen.comparison.differences import Features, drawn, psnr_by_image, reconst
 from hfgen.evaluation.evaluate import Evaluation
 from hfgen.reporting.pictures import Strip, error_levels, error_maps, most_images
 
+RECONSTRUCTIONS = "reconstructions"
+"""Ends the label of the row of a model's first ones."""
+
 _MOST_PAIRS = 3
 _NUMBERS = 2**22
 
@@ -21,14 +24,20 @@ _NUMBERS = 2**22
 class Gallery:
     """Strips that belong together.
 
-    `name`: of its file. `chosen`: the rows of the evaluation dataset that are shown, as JSON values.
+    `name`: of its file. `groups`: rows of which each shows, column by column, the same images. `chosen`: the rows of
+    the evaluation dataset that are shown, as JSON values.
     """
 
     name: str
     title: str
     caption: str
-    strips: list[Strip]
+    groups: list[list[Strip]]
     chosen: list[dict[str, Any]]
+
+    @property
+    def strips(self) -> list[Strip]:
+        """All of them."""
+        return [strip for group in self.groups for strip in group]
 
 
 def galleries(evaluations: dict[str, Evaluation], features: Features | None) -> list[Gallery]:
@@ -48,14 +57,16 @@ def _disagreements(evaluations: dict[str, Evaluation], scores: dict[str, Tensor]
     for first, second in pairs[:_MOST_PAIRS]:
         order = (scores[first] - scores[second]).argsort(descending=True, stable=True)
         half = min(most_images(_side(evaluations)) // 2, len(order) // 2)
-        picks = torch.cat([order[:half], order[len(order) - half :]])
-        rows += [
-            Strip(f"real; PSNR of {first} - {second}: left highest, right lowest", _originals(evaluations)[picks]),
-            Strip(f"{first}: reconstructions of those", images[first][picks]),
-            Strip(f"{second}: reconstructions of those", images[second][picks]),
-        ]
-        best, worst = picks[:half].tolist(), picks[half:].tolist()
-        chosen.append({"first": first, "second": second, "highest": best, "lowest": worst})
+        picks = {"highest": order[:half], "lowest": order[len(order) - half :]}
+        for end, places in picks.items():
+            rows.append(
+                [
+                    Strip(f"real: PSNR of {first} - {second} {end}", _originals(evaluations)[places]),
+                    Strip(f"{first}: reconstructions of those", images[first][places], first),
+                    Strip(f"{second}: reconstructions of those", images[second][places], second),
+                ]
+            )
+        chosen.append({"first": first, "second": second, **{end: places.tolist() for end, places in picks.items()}})
     left_out = f" Of {len(pairs)} pairs of models, the first {_MOST_PAIRS}." if len(pairs) > _MOST_PAIRS else ""
     caption = f"Of all held-out images, those with the highest and the lowest difference in PSNR.{left_out}"
     return Gallery("disagreements", "Where two models differ most", caption, rows, chosen)
@@ -66,13 +77,14 @@ def _worst_reconstructions(evaluations: dict[str, Evaluation], scores: dict[str,
     picks = {name: score.argsort(stable=True)[: most_images(_side(evaluations))] for name, score in scores.items()}
     levels = {name: error_levels(originals[worst], images[name][worst]) for name, worst in picks.items()}
     highest = max(float(errors.max()) for errors in levels.values())
-    rows = []
-    for name, worst in picks.items():
-        rows += [
+    rows = [
+        [
             Strip(f"real: the worst for {name}", originals[worst]),
-            Strip(f"{name}: reconstructions of those", images[name][worst]),
-            Strip(f"{name}: errors", error_maps(levels[name], highest)),
+            Strip(f"{name}: reconstructions of those", images[name][worst], name),
+            Strip(f"{name}: errors", error_maps(levels[name], highest), name),
         ]
+        for name, worst in picks.items()
+    ]
     caption = (
         "Each model's lowest PSNR, worst first. Errors are absolute differences in brightness, on one scale for all "
         f"models: dark blue 0, yellow {highest:.0f} of 255 levels."
@@ -88,10 +100,12 @@ def _oddest_samples(evaluations: dict[str, Evaluation], features: Features | Non
         pair = (samples, originals) if features is None else (features.samples[name], features.real)
         distances, neighbours = _nearest(*pair)
         oddest = distances.argsort(descending=True, stable=True)[: most_images(_side(evaluations))]
-        rows += [
-            Strip(f"{name}: samples farthest from any real image", samples[oddest]),
-            Strip("the real image nearest to each", originals[neighbours[oddest]]),
-        ]
+        rows.append(
+            [
+                Strip(f"{name}: samples farthest from real", samples[oddest], name),
+                Strip("the real image nearest to each", originals[neighbours[oddest]]),
+            ]
+        )
         chosen.append({"model": name, "samples": oddest.tolist(), "nearest": neighbours[oddest].tolist()})
     space = "the extractor's features" if features is not None else "pixels, since the extractor isn't on this machine"
     caption = f"By the distance to the nearest held-out image, measured in {space}; farthest first."
@@ -128,14 +142,12 @@ def _floats(rows: Tensor) -> Tensor:
     return rows.flatten(1) if rows.is_floating_point() else rows.flatten(1).float()
 
 
-def strips(evaluations: dict[str, Evaluation]) -> list[Strip]:
-    """The first held-out images, their reconstructions model by model, then as many samples of each model."""
-    originals = next(iter(evaluations.values())).originals
-    rows = [Strip("real, held out", originals)]
-    rows += [
-        Strip(f"{name}: reconstructions", evaluation.reconstructions)
-        for name, evaluation in evaluations.items()
-        if evaluation.reconstructions is not None
+def first_images(evaluations: dict[str, Evaluation]) -> list[list[Strip]]:
+    """The first held-out images with their reconstructions model by model; then as many samples of each model."""
+    count = most_images(_side(evaluations))
+    real = Strip("real, held out", _originals(evaluations)[:count])
+    made = [
+        Strip(f"{name}: {RECONSTRUCTIONS}", images[:count], name) for name, images in reconstructed(evaluations).items()
     ]
-    rows += [Strip(f"{name}: samples", samples) for name, samples in drawn(evaluations).items()]
-    return [Strip(row.label, row.images[: most_images(_side(evaluations))]) for row in rows]
+    samples = [Strip(f"{name}: samples", images[:count], name) for name, images in drawn(evaluations).items()]
+    return [[real, *made], samples] if samples else [[real, *made]]

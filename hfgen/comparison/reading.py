@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from itertools import chain
 from typing import Any
 
 from hfgen.metrics import Estimate, calibration
+from hfgen.reporting.best import Pairs, best, distance_from, tied_with
 from hfgen.reporting.numbers import Estimates, estimates, number, overlap, percent
-
-Pairs = list[dict[str, Any]]
 
 # Power ratios up to this far from 1, though measurable, are called slight.
 _SLIGHT = 1.15
@@ -56,7 +54,7 @@ def _beside_components(metrics: Estimates) -> str:
     """Whether it does more than a linear autoencoder of as many numbers."""
     psnr, linear = metrics["psnr"], metrics["psnr_linear"]
     both = f"{number(psnr)} dB against {number(linear)} dB of as many principal components"
-    if _is_under_trained(metrics):
+    if is_under_trained(metrics):
         return f"under-trained: {both}, so its blur says nothing about its latent"
     return f"its reconstructions have {both}"
 
@@ -114,15 +112,15 @@ def _gap(metric: str, own: Estimate, real: Estimate) -> str:
 def _kernel_distance(
     metric: str, called: str, models: dict[str, Estimates], baseline: Estimates, pairs: Pairs | None
 ) -> list[str]:
-    distances = _of_those_that_have(metric, models)
-    closest = _closest(distances, pairs)
-    if not closest:
+    distances = those_that_have(metric, models)
+    nearest = closest(metric, distances, pairs)
+    if not nearest:
         return []
-    tie = "" if len(closest) == 1 else ", and tie"
-    sentence = f"{called}: the samples of {_listed(closest)} are closest to the real images{tie}"
+    tie = "" if len(nearest) == 1 else ", and tie"
+    sentence = f"{called}: the samples of {listed(nearest)} are closest to the real images{tie}"
     if metric not in baseline:
         return [f"{sentence}."]
-    gap = _gap(f"the KID of {closest[0]}", distances[closest[0]], baseline[metric])
+    gap = _gap(f"the KID of {nearest[0]}", distances[nearest[0]], baseline[metric])
     return [f"{sentence}; compared with other real images, {gap}."]
 
 
@@ -172,17 +170,16 @@ def _psnr_pair(pair: dict[str, Any]) -> str:
 def _answer(models: dict[str, Estimates], baseline: Estimates, comparison: dict[str, Any]) -> str:
     """Which is crispest, by samples where any draws, and nearest to real images; what else it says of both."""
     differences = comparison["differences"]
-    kind = "sample" if any("hf_ratio_sample" in metrics for metrics in models.values()) else "reconstruction"
-    ratios = _of_those_that_have(f"hf_ratio_{kind}", models)
-    crispest = _lowest({name: _distance_from_one(ratio) for name, ratio in ratios.items()}) if ratios else []
+    kind, ratios, crispest = sharpest(models)
     sentences = [f"On these data {_crispest(crispest, ratios, f'{kind}s')}."] if ratios else []
     # Noise has as much power as real images; being sharp isn't being like them.
     if ratios and (nearest := _nearest(crispest, ratios, models, baseline, comparison)):
         sentences.append(nearest)
-    coverages = _of_those_that_have("coverage", models)
+    coverages = those_that_have("coverage", models)
     if len(crispest) == 1 and len(coverages) > 1 and crispest[0] in coverages:
         sentences.append(_variety(crispest[0], coverages, baseline.get("coverage"), differences.get("coverage")))
-    if faithful := _most_faithful(models, differences.get("psnr", [])):
+    if leaders := most_faithful(models, differences.get("psnr", [])):
+        faithful = _faithful(leaders, those_that_have("psnr", models))
         sentences.append(f"{faithful[0].upper()}{faithful[1:]}." if sentences else f"On these data {faithful}.")
     if not sentences:
         return "On these data no metric is defined that would compare sharpness; the notes say why."
@@ -190,17 +187,17 @@ def _answer(models: dict[str, Estimates], baseline: Estimates, comparison: dict[
 
 
 def _under_trained(models: dict[str, Estimates]) -> list[str]:
-    poor = [name for name, metrics in models.items() if _is_under_trained(metrics)]
+    poor = [name for name, metrics in models.items() if is_under_trained(metrics)]
     if not poor:
         return []
     verb = "is" if len(poor) == 1 else "are"
     return [
-        f"{_listed(poor)} {verb} under-trained: as many principal components have a higher PSNR, so nothing follows "
+        f"{listed(poor)} {verb} under-trained: as many principal components have a higher PSNR, so nothing follows "
         "from the blur."
     ]
 
 
-def _is_under_trained(metrics: Estimates) -> bool:
+def is_under_trained(metrics: Estimates) -> bool:
     """Whether principal components of as many numbers do more."""
     return "psnr_linear" in metrics and metrics["psnr"].high < metrics["psnr_linear"].low
 
@@ -213,43 +210,40 @@ def _nearest(
     comparison: dict[str, Any],
 ) -> str | None:
     """Whose samples are nearest to real images as a set, by each judge: the crispest, or others."""
-    distances = _of_those_that_have("kid", models)
-    closest = _closest(distances, comparison["differences"].get("kid"))
-    if not closest:
+    distances = those_that_have("kid", models)
+    nearest = closest("kid", distances, comparison["differences"].get("kid"))
+    if not nearest:
         return None
-    also = " also" if set(closest) <= set(crispest) else ""
-    place = f"are{also} the nearest" if len(closest) == 1 else f"{also.lstrip()} tie for the nearest".lstrip()
-    sentence = f"by KID the samples of {_listed(closest)} {place} to real images as a set"
-    if set(closest).isdisjoint(crispest):
-        sharpest = [ratios[name].low for name in crispest]
-        blurrier = all(name in ratios and ratios[name].high < min(sharpest) for name in closest)
+    also = " also" if set(nearest) <= set(crispest) else ""
+    place = f"are{also} the nearest" if len(nearest) == 1 else f"{also.lstrip()} tie for the nearest".lstrip()
+    sentence = f"by KID the samples of {listed(nearest)} {place} to real images as a set"
+    if set(nearest).isdisjoint(crispest):
+        power = [ratios[name].low for name in crispest]
+        blurrier = all(name in ratios and ratios[name].high < min(power) for name in nearest)
         sentence = f"but {sentence}{', though blurrier' if blurrier else ''}"
-    values, second = _values(distances, baseline, "kid"), _by_the_other_judge(closest, comparison)
+    values, second = _values(distances, baseline, "kid"), _by_the_other_judge(nearest, comparison)
     return f"{sentence[0].upper()}{sentence[1:]} {values}{second}."
 
 
-def _by_the_other_judge(closest: list[str], comparison: dict[str, Any]) -> str:
+def _by_the_other_judge(nearest: list[str], comparison: dict[str, Any]) -> str:
     second = comparison.get("second_judge")
     if second is None:
         return ""
     models = {name: estimates(metrics) for name, metrics in second["models"].items()}
-    distances = _of_those_that_have("kid_pixels", models)
-    theirs = _closest(distances, comparison["differences"].get("kid_pixels"))
+    distances = those_that_have("kid_pixels", models)
+    theirs = closest("kid_pixels", distances, comparison["differences"].get("kid_pixels"))
     if not theirs:
         return ""
-    if set(theirs) == set(closest):
+    if set(theirs) == set(nearest):
         return "; the second judge, by pixels and spectra, says the same"
     verb = "are" if len(theirs) == 1 else "tie for the nearest"
     values = _values(distances, estimates(second["baseline"]), "kid_pixels")
-    return f"; by the second judge, of pixels and spectra, those of {_listed(theirs)} {verb} {values}"
+    return f"; by the second judge, of pixels and spectra, those of {listed(theirs)} {verb} {values}"
 
 
-def _closest(distances: Estimates, pairs: Pairs | None) -> list[str]:
+def closest(metric: str, distances: Estimates, pairs: Pairs | None) -> list[str]:
     """Of two models or more, that of the lowest distance, and those that tie with it."""
-    if len(distances) < 2:
-        return []
-    best = min(distances, key=lambda name: distances[name].value)
-    return [best, *_tied_with(best, distances, pairs)]
+    return best(metric, distances, pairs) if len(distances) > 1 else []
 
 
 def _values(distances: Estimates, baseline: Estimates, metric: str) -> str:
@@ -261,40 +255,57 @@ def _values(distances: Estimates, baseline: Estimates, metric: str) -> str:
     return f"(KID: {', '.join(values)})"
 
 
-def _of_those_that_have(metric: str, models: dict[str, Estimates]) -> Estimates:
+def sharpest(models: dict[str, Estimates]) -> tuple[str, Estimates, list[str]]:
+    """Of samples, where any model draws, else of reconstructions: which, their power ratios, and who is nearest to 1.
+
+    The last are one name, or several that tie.
+    """
+    kind = "sample" if any("hf_ratio_sample" in metrics for metrics in models.values()) else "reconstruction"
+    ratios = those_that_have(f"hf_ratio_{kind}", models)
+    return kind, ratios, best(f"hf_ratio_{kind}", ratios)
+
+
+def most_faithful(models: dict[str, Estimates], pairs: Pairs) -> list[str]:
+    """Who has the highest PSNR and who ties with it, in the models' order; nobody, of fewer than two."""
+    scores = those_that_have("psnr", models)
+    leaders = best("psnr", scores, pairs) if len(scores) > 1 else []
+    return [name for name in scores if name in leaders]
+
+
+def those_that_have(metric: str, models: dict[str, Estimates]) -> Estimates:
+    """A metric of the models that have it, by name."""
     return {name: metrics[metric] for name, metrics in models.items() if metric in metrics}
 
 
 def _crispest(crispest: list[str], ratios: Estimates, images: str) -> str:
     if len(ratios) == 1:
         return f"the {images} of {crispest[0]} {_sharpness(ratios[crispest[0]])}"
-    ranked = sorted(ratios, key=lambda name: _distance_from_one(ratios[name]).value)
+    ranked = sorted(ratios, key=lambda name: distance_from(1, ratios[name]).value)
     power = ", ".join(f"{name} {percent(ratios[name])}" for name in ranked)
     verb = "come" if len(crispest) == 1 else "tie for coming"
     return (
-        f"the {images} of {_listed(crispest)} {verb} closest to the sharpness of real images "
+        f"the {images} of {listed(crispest)} {verb} closest to the sharpness of real images "
         f"(high-frequency power relative to real: {power})"
     )
 
 
-def _most_faithful(models: dict[str, Estimates], pairs: Pairs) -> str | None:
-    scores = _of_those_that_have("psnr", models)
-    if len(scores) < 2:
-        return None
-    best = max(scores, key=lambda name: scores[name].value)
-    tied = _tied_with(best, scores, pairs)
-    leaders = [name for name in scores if name == best or name in tied]
+def _faithful(leaders: list[str], scores: Estimates) -> str:
     ranked = sorted(scores, key=lambda name: -scores[name].value)
     values = ", ".join(f"{name} {number(scores[name])} dB" for name in ranked)
     tie = ", which tie" if len(leaders) > 1 else ""
-    return f"the most faithful reconstructions are those of {_listed(leaders)}{tie} (PSNR: {values})"
+    return f"the most faithful reconstructions are those of {listed(leaders)}{tie} (PSNR: {values})"
+
+
+def hardly_cover(coverages: Estimates, real: Estimate | None) -> bool:
+    """Whether no samples cover a tenth of what other real images do, so that coverage tells fidelity only."""
+    return real is not None and max(each.high for each in coverages.values()) < _HARDLY * real.low
 
 
 def _variety(crispest: str, coverages: Estimates, real: Estimate | None, pairs: Pairs | None) -> str:
     """Whether others cover more of the held-out images than the crispest, where any covers enough to compare."""
-    own, tied = coverages[crispest], _tied_with(crispest, coverages, pairs)
+    own, tied = coverages[crispest], tied_with(crispest, coverages, pairs)
     most = max(coverages, key=lambda name: coverages[name].value)
-    if real is not None and max(each.high for each in coverages.values()) < _HARDLY * real.low:
+    if hardly_cover(coverages, real):
         covered = f"at most {percent(coverages[most])} ({most}), where other real images cover {percent(real)}"
         return (
             f"Variety can't be compared: in these features no samples cover a tenth of what real images do ({covered})."
@@ -306,32 +317,11 @@ def _variety(crispest: str, coverages: Estimates, real: Estimate | None, pairs: 
     ]
     if richer:
         covered = f"The samples of {crispest} cover fewer of the held-out images ({percent(own)})"
-        return f"{covered} than those of {_listed(richer)}."
+        return f"{covered} than those of {listed(richer)}."
     return f"No other model's samples cover measurably more of the held-out images ({crispest} {percent(own)})."
 
 
-def _tied_with(best: str, estimates: Estimates, pairs: Pairs | None) -> list[str]:
-    """Those whose difference from `best` is a tie; where no differences were measured, whose intervals overlap."""
-    others = [name for name in estimates if name != best]
-    if pairs is None:
-        return [name for name in others if overlap(estimates[name], estimates[best])]
-    ties = [{pair["first"], pair["second"]} for pair in pairs if pair["tie"]]
-    return [name for name in others if {name, best} in ties]
-
-
-def _distance_from_one(ratio: Estimate) -> Estimate:
-    """|log ratio|: twice the power is as far from real as half of it."""
-    value, low, high = (abs(math.log(max(x, 1e-12))) for x in (ratio.value, ratio.low, ratio.high))
-    nearest = 0.0 if ratio.low <= 1 <= ratio.high else min(low, high)
-    return Estimate(value, nearest, max(low, high), ratio.n)
-
-
-def _lowest(estimates: Estimates) -> list[str]:
-    """The lowest value's name, then those whose intervals overlap its interval."""
-    best = min(estimates, key=lambda name: estimates[name].value)
-    return [best, *(name for name in estimates if name != best and overlap(estimates[name], estimates[best]))]
-
-
-def _listed(words: Iterable[str]) -> str:
+def listed(words: Iterable[str]) -> str:
+    """`a, b and c`."""
     *most, last = words
     return f"{', '.join(most)} and {last}" if most else last

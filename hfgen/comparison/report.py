@@ -1,22 +1,24 @@
-"""A comparison -> one HTML page that needs nothing else: no request, no script."""
+"""A comparison -> one HTML page that needs nothing else: the answer, pictures, charts, then numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from hfgen.comparison.autoencoders import autoencoder_table
 from hfgen.comparison.figures import charts, ends_of_spectra
-from hfgen.comparison.galleries import Gallery
+from hfgen.comparison.galleries import RECONSTRUCTIONS, Gallery
+from hfgen.comparison.headline import headline
 from hfgen.metrics import Estimate, JudgePower
+from hfgen.reporting.charts import inline
+from hfgen.reporting.colours import Style, styles
 from hfgen.reporting.glossary import METRICS
+from hfgen.reporting.metric_table import csv_uri, metric_groups
 from hfgen.reporting.numbers import number
-from hfgen.reporting.pages import both_themes, data_uri, fill
-from hfgen.reporting.pictures import Strip, png, strip_picture
-
-if TYPE_CHECKING:
-    pass
+from hfgen.reporting.pages import fill
+from hfgen.reporting.pictures import Shown, Strip, blocks
 
 
 class _Words(NamedTuple):
@@ -25,39 +27,85 @@ class _Words(NamedTuple):
     alt: Callable[[dict[str, Any]], str]
 
 
-def render(comparison: dict[str, Any], rows: list[Strip], failures: list[Gallery]) -> str:
-    """The page, in the light or the dark as the reader's system has it."""
-    *details, answer = comparison["reading"]
+REAL = "other real images"
+"""The column of what they score beside the held-out ones."""
+
+_CARD_SIDE, _CARD_ROWS = 64, 3
+
+
+def render(comparison: dict[str, Any], shown: list[list[Strip]], failures: list[Gallery]) -> str:
+    """The page, in the light or the dark as the reader's system has it.
+
+    Args:
+        comparison: What comparison.json holds.
+        shown: The first images, in groups of rows that belong together.
+        failures: Galleries.
+    """
+    looks = styles(comparison["models"])
+    marks = {name: look.swatch() for name, look in looks.items()}
+    columns = _columns(comparison)
+    autoencoders, rows = autoencoder_table(comparison)
     return fill(
         "comparison/report.html",
         comparison=comparison,
-        answer=answer,
-        details=details,
-        strips=[_strip(row) for row in rows],
-        shown=len(rows[0].images),
+        headline=headline(comparison),
+        cards=_cards(comparison, shown, looks),
+        pictures=[blocks(group, marks) for group in shown],
+        count=len(shown[0][0].images),
         failures=[
-            {"title": gallery.title, "caption": gallery.caption, "strips": [_strip(row) for row in gallery.strips]}
+            {
+                "title": gallery.title,
+                "caption": gallery.caption,
+                "groups": [blocks(group, marks) for group in gallery.groups],
+            }
             for gallery in failures
         ],
         figures=_figures(comparison),
-        table=_table(comparison),
-        autoencoders=autoencoder_table(comparison),
+        heads=[_head(name, comparison, looks) for name in columns],
+        groups=metric_groups(columns, REAL, comparison["differences"]),
+        csv=csv_uri(columns),
+        autoencoders={"heads": [_head(name, comparison, looks) for name in autoencoders], "groups": {"": rows}},
         differences=_differences(comparison),
         costs=_costs(comparison),
         power=lambda found: str(JudgePower(**found)),
-        glossary=[METRICS[name] for name in _present(comparison)],
     )
 
 
-def _strip(strip: Strip) -> dict[str, Any]:
-    picture = strip_picture(strip)
+def _head(name: str, comparison: dict[str, Any], looks: dict[str, Style]) -> dict[str, str]:
+    """Of a table's column."""
+    if name == REAL:
+        return {"name": name, "mark": "", "about": "held-out beside them", "colour": "currentColor"}
     return {
-        "label": strip.label,
-        "source": data_uri(png(picture)),
-        "width": picture.width,
-        "height": picture.height,
-        "alt": f"{len(strip.images)} pictures in a row ({strip.label})",
+        "name": name,
+        "mark": looks[name].swatch(),
+        "about": _about(comparison["models"][name]["model"]),
+        "colour": looks[name].colour,
     }
+
+
+def _about(model: dict[str, Any]) -> str:
+    parameters = model["parameters"]
+    return f"{model['family']}, " + ("parameters unknown" if parameters is None else f"{parameters:,} parameters")
+
+
+def _cards(comparison: dict[str, Any], shown: list[list[Strip]], looks: dict[str, Style]) -> list[dict[str, Any]]:
+    """A card a model: its first pictures, and its numbers in short."""
+    rows = [row for group in shown for row in group]
+    cards = []
+    for name, facts in headline(comparison).cards.items():
+        own = [replace(row, label=row.label.removeprefix(f"{name}: ")) for row in rows if row.model == name]
+        head = _head(name, comparison, looks)
+        cards.append({**head, "facts": facts, "pictures": _pictures(own, shown[0][0]) if own else []})
+    return cards
+
+
+def _pictures(own: list[Strip], real: Strip) -> list[Shown]:
+    """Reconstructions below their originals, and samples; of a model that only draws, more of these."""
+    if any(row.label == RECONSTRUCTIONS for row in own):
+        return blocks([real, *own], {}, _CARD_SIDE)[0]
+    first, *others = blocks(own, {}, _CARD_SIDE)
+    whole = [block for block in others if block[0].width == first[0].width]
+    return [row for block in [first, *whole][:_CARD_ROWS] for row in block]
 
 
 def _figures(comparison: dict[str, Any]) -> dict[str, list[dict[str, str]]]:
@@ -65,8 +113,8 @@ def _figures(comparison: dict[str, Any]) -> dict[str, list[dict[str, str]]]:
     sections: dict[str, list[dict[str, str]]] = {words.section: [] for words in _WORDS.values()}
     for name, draw in charts(comparison).items():
         words = _WORDS[name]
-        figure = {**both_themes(partial(draw, comparison)), "alt": words.alt(comparison), "caption": words.caption}
-        sections[words.section].append(figure)
+        svg = inline(partial(draw, comparison), name, words.alt(comparison))
+        sections[words.section].append({"svg": svg, "caption": words.caption})
     return sections
 
 
@@ -146,17 +194,17 @@ _WORDS = {
         "possible, which the model's own error bounds).",
         _perception_distortion_in_words,
     ),
+    "rate_distortion": _Words(
+        "plane",
+        "Further left: fewer bits. Further up: closer to the original. The rate is that of the codes, or of the "
+        "posterior over a normal density fitted to each channel of the latent.",
+        _rate_distortion_in_words,
+    ),
     "reading": _Words(
         "autoencoders",
         "Does text survive? Lines of random letters, drawn at known heights, go through each model and are read again "
         "by one small network. Bars: 95 % intervals. Dashed: what it reads in the drawn images themselves.",
         _reading_in_words,
-    ),
-    "rate_distortion": _Words(
-        "autoencoders",
-        "Further left: fewer bits. Further up: closer to the original. The rate is that of the codes, or of the "
-        "posterior over a normal density fitted to each channel of the latent.",
-        _rate_distortion_in_words,
     ),
     "costs": _Words(
         "cost",
@@ -167,41 +215,21 @@ _WORDS = {
 }
 
 
-def _present(comparison: dict[str, Any]) -> list[str]:
-    """The metrics that some model has, in the order of the table."""
-    measured = {name for column in _columns(comparison)[1:] for name in column}
-    return [name for name in METRICS if name in measured]
-
-
-def _columns(comparison: dict[str, Any]) -> list[dict[str, Any]]:
+def _columns(comparison: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """What both judges say of other real images, and of each model."""
     second = comparison["second_judge"] or {"baseline": {}, "models": {}}
-    return [
-        {**comparison["baseline"], **second["baseline"]},
-        *({**model["metrics"], **second["models"].get(name, {})} for name, model in comparison["models"].items()),
-    ]
-
-
-def _table(comparison: dict[str, Any]) -> list[dict[str, Any]]:
-    columns = _columns(comparison)
-    return [
-        {"metric": METRICS[name], "cells": [_cell(column.get(name)) for column in columns]}
-        for name in _present(comparison)
-    ]
-
-
-def _cell(fields: dict[str, Any] | None) -> tuple[str, str] | None:
-    """The value and its interval."""
-    if fields is None:
-        return None
-    value, _, interval = number(Estimate(**fields)).partition(" ")
-    return value, interval
+    return {
+        REAL: {**comparison["baseline"], **second["baseline"]},
+        **{
+            name: {**model["metrics"], **second["models"].get(name, {})} for name, model in comparison["models"].items()
+        },
+    }
 
 
 def _differences(comparison: dict[str, Any]) -> list[dict[str, Any]]:
     """A row for each metric and pair of models."""
     return [
-        {"metric": METRICS[name], "pair": pair, "cell": _cell(pair["difference"])}
+        {"metric": METRICS[name], "pair": pair, "cell": number(Estimate(**pair["difference"])).partition(" ")}
         for name in METRICS
         for pair in comparison["differences"].get(name, [])
     ]

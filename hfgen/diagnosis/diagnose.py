@@ -192,5 +192,5 @@ def _write(document: dict[str, Any], real: HeldOut, chain: Chain, out: Path) -> 
         write_bytes(out / "waterfall.png", figure)
     if document["variety"] and document["variety"]["missing"]:
         write_png(out / "missing.png", missing_gallery(document, real.images))
-    write_text(out / "report.html", render(document, real.images, chain.stages, real.window, figure))
+    write_text(out / "report.html", render(document, real.images, chain.stages, real.window))
     DIAGNOSIS.write(out / "diagnosis.json", document)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hfgen.images import grid
+from hfgen.reporting.charts import ink, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,13 +34,9 @@ _LABELS = {
 
 def waterfall(document: Mapping[str, Any]) -> Figure:
     """From the power of sharp images down to what the model's images have, a bar a cause with its interval."""
-    from matplotlib.figure import Figure
-
     causes = document["causes"]
     names = [name for name in _ORDER if name in causes]
-    figure = Figure(figsize=(6.4, 1.6 + 0.36 * len(names)), layout="constrained")
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
+    figure, (axes,) = new_axes(1, 5.4, 1.6 + 0.36 * len(names))
     _bar(axes, 0, 0.0, 1.0, _THERE)
     level = 1.0
     for row, name in enumerate(names, 1):
@@ -47,7 +44,7 @@ def waterfall(document: Mapping[str, Any]) -> Figure:
         value = entry["value"]
         _bar(axes, row, level - value, level, _LOST if value >= 0 else _GAINED)
         # The interval of the cause, at the end that moves with it.
-        axes.plot([level - entry["high"], level - entry["low"]], [row, row], color="black", lw=1.5, clip_on=False)
+        axes.plot([level - entry["high"], level - entry["low"]], [row, row], color=ink(), lw=1.5, clip_on=False)
         axes.annotate(f"{value:.0%}", (1.02, row), xycoords=("axes fraction", "data"), va="center", fontsize=9)
         level -= value
     _bar(axes, len(names) + 1, 0.0, level, _THERE)
@@ -62,7 +59,7 @@ def waterfall(document: Mapping[str, Any]) -> Figure:
         title = (
             f"gain of the high frequencies {gain['value']:.2f} [{gain['low']:.2f}, {gain['high']:.2f}] (1: averaged)"
         )
-        axes.set_title(title, fontsize=9)
+        figure.suptitle(title, fontsize=9)
     return figure
 
 

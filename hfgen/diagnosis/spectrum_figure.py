@@ -30,7 +30,7 @@ def relative_powers(real: Tensor, images: Tensor, window: metrics.Window) -> tup
 
 def spectrum_chart(real: Tensor, made: dict[str, Tensor], window: metrics.Window) -> Figure:
     """A line for each of the sets `made`, uint8 (N, C, R, R), by its label; excess is orange, what is missing blue."""
-    figure, (axes,) = new_axes(1, 6.4, 3.2)
+    figure, (axes,) = new_axes(1, 4.8, 3.4)
     for index, (label, images) in enumerate(made.items()):
         frequencies, ratio = (part.numpy() for part in relative_powers(real, images, window))
         ratio = ratio.clip(_FLOOR, _CEILING)
@@ -41,6 +41,8 @@ def spectrum_chart(real: Tensor, made: dict[str, Tensor], window: metrics.Window
     axes.axhline(1, color=ink(), lw=1, ls=":")
     axes.axvline(0.5, color=ink(), lw=0.5, ls=":")
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
     axes.set_xlabel("frequency (cycles per pixel; beyond 0.5: the corners)")
     axes.set_ylabel("power relative to real")
     axes.legend(frameon=False, fontsize=8)

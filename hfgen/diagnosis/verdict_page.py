@@ -9,21 +9,20 @@ from typing import Any
 
 from torch import Tensor
 
-from hfgen.diagnosis.figure import missing_gallery
+from hfgen.diagnosis.figure import missing_gallery, waterfall
 from hfgen.diagnosis.spectrum_figure import relative_powers, spectrum_chart
 from hfgen.images import to_uint8
 from hfgen.metrics import Estimate, Window
-from hfgen.reporting.numbers import number
-from hfgen.reporting.pages import both_themes, data_uri, fill
-from hfgen.reporting.pictures import MOST_IMAGES, Strip, png, strip_picture
+from hfgen.reporting.charts import inline
+from hfgen.reporting.numbers import number, without_intervals
+from hfgen.reporting.pages import data_uri, fill
+from hfgen.reporting.pictures import Strip, blocks, most_images
 
 _MOST_FACTOR = 16
 _TITLES = {"prior_sample": "samples", "mean": "reconstructions"}
 
 
-def render(
-    document: Mapping[str, Any], images: Tensor, stages: Mapping[str, Tensor], window: Window, waterfall: bytes | None
-) -> str:
+def render(document: Mapping[str, Any], images: Tensor, stages: Mapping[str, Tensor], window: Window) -> str:
     """The page, in the light or the dark as the reader's system has it.
 
     Args:
@@ -31,18 +30,19 @@ def render(
         images: Held-out images, uint8 (n, C, R, R).
         stages: The images of the chain's stages.
         window: Of the spectra.
-        waterfall: The figure of the causes, as PNG, if there are any.
     """
     made = {title: stages[name] for name, title in _TITLES.items() if name in stages}
-    chosen, strips = _strips(images, stages)
+    caption, groups = _strips(images, stages)
     return fill(
         "diagnosis/report.html",
         document=document,
+        verdict=without_intervals(document["verdict"]["sentence"]),
+        remedy=without_intervals(document["verdict"]["remedy"]),
         confidence=f"{document['verdict']['confidence']:.0%}",
-        strips=[_shown(strip) for strip in strips],
-        caption=chosen,
+        pictures=[blocks(group, {}) for group in groups],
+        caption=caption,
         spectrum=_spectrum(images, made, window) if made else None,
-        waterfall=_waterfall(document, waterfall),
+        waterfall=_waterfall(document) if document["causes"] else None,
         missing=_missing(document, images),
         findings=[_finding(entry) for entry in document["ranking"]],
         gates=[_gate(each) for each in document["gates"]],
@@ -50,23 +50,23 @@ def render(
     )
 
 
-def _strips(images: Tensor, stages: Mapping[str, Tensor]) -> tuple[str, list[Strip]]:
+def _strips(images: Tensor, stages: Mapping[str, Tensor]) -> tuple[str, list[list[Strip]]]:
     """The worst reconstructions beside their originals, with the difference made visible; and samples."""
-    strips, words = [], []
+    groups, words, count = [], [], most_images(images.shape[-1])
     if "mean" in stages:
         made = stages["mean"]
         errors = (made.double() - images.double()).square().flatten(1).mean(1)
-        worst = errors.argsort(descending=True, stable=True)[:MOST_IMAGES]
+        worst = errors.argsort(descending=True, stable=True)[:count]
         difference, factor = _amplified(images[worst], made[worst])
-        strips += [Strip("original", images[worst]), Strip("reconstruction", made[worst])]
-        strips.append(Strip(f"difference x {factor}, on grey", difference))
+        pairs = [Strip("original", images[worst]), Strip("reconstruction", made[worst])]
+        groups.append([*pairs, Strip(f"difference x {factor}, on grey", difference)])
         words.append("The images with the largest error, and what the model adds (bright) and takes away (dark).")
     if "prior_sample" in stages:
         if "mean" not in stages:
-            strips.append(Strip("real", images[:MOST_IMAGES]))
-        strips.append(Strip("sample", stages["prior_sample"][:MOST_IMAGES]))
-        words.append("Samples answer to no image above them.")
-    return " ".join(words), strips
+            groups.append([Strip("real", images[:count])])
+        groups.append([Strip("sample", stages["prior_sample"][:count])])
+        words.append("Samples answer to no image.")
+    return " ".join(words), groups
 
 
 def _amplified(originals: Tensor, made: Tensor) -> tuple[Tensor, int]:
@@ -77,17 +77,6 @@ def _amplified(originals: Tensor, made: Tensor) -> tuple[Tensor, int]:
     return to_uint8(difference * factor), factor
 
 
-def _shown(strip: Strip) -> dict[str, Any]:
-    picture = strip_picture(strip)
-    return {
-        "label": strip.label,
-        "source": data_uri(png(picture)),
-        "width": picture.width,
-        "height": picture.height,
-        "alt": f"{len(strip.images)} pictures in a row ({strip.label})",
-    }
-
-
 def _spectrum(images: Tensor, made: Mapping[str, Tensor], window: Window) -> dict[str, str]:
     ends = []
     for title, part in made.items():
@@ -95,22 +84,19 @@ def _spectrum(images: Tensor, made: Mapping[str, Tensor], window: Window) -> dic
         ends.append(
             f"{title}: {float(ratio[0]):.2f} at {float(frequencies[0]):.2f}, {float(ratio[-1]):.2f} at the corner"
         )
+    alt = f"Line chart of power relative to real against frequency; {'; '.join(ends)}."
     return {
-        **both_themes(partial(spectrum_chart, images, dict(made), window)),
-        "alt": f"Line chart of power relative to real against frequency; {'; '.join(ends)}.",
+        "svg": inline(partial(spectrum_chart, images, dict(made), window), "spectrum", alt),
         "caption": "Power from coarse (left) to fine detail (right), over that of real images. Blue: missing. "
         "Orange: too much. A peak at the right end is a checkerboard; a line that rises there is noise.",
     }
 
 
-def _waterfall(document: Mapping[str, Any], figure: bytes | None) -> dict[str, str] | None:
-    if figure is None:
-        return None
+def _waterfall(document: Mapping[str, Any]) -> dict[str, str]:
     shares = [f"{name} {entry['value']:.2f}" for name, entry in document["causes"].items()]
+    alt = f"Waterfall of the missing high-frequency power: {', '.join(shares)}."
     return {
-        "light": data_uri(figure),
-        "dark": data_uri(figure),
-        "alt": f"Waterfall of the missing high-frequency power: {', '.join(shares)}.",
+        "svg": inline(partial(waterfall, document), "waterfall", alt),
         "caption": "From the power of real images down to the model's, a bar a cause; lines are 95 % intervals.",
     }
 

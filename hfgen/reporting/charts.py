@@ -1,48 +1,72 @@
-"""What all charts share: themes, colours and marks of models, axes, encoding. Drawn with Matplotlib."""
+"""What all charts share: themes, the models' colours and marks, axes, encoding. Drawn with Matplotlib."""
 
 from __future__ import annotations
 
+import html
 import io
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from hfgen.reporting.colours import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe & Ito's colours for all kinds of colour vision, without black and yellow.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_MARKERS = "osD^vP"
-_PAPER = {"light": "#ffffff", "dark": "#15161a"}
-_INK = {"light": "#1b1b1f", "dark": "#ececf1"}
+# Of `page`, two colours that nothing else has: they become the page's own, light or dark.
+_PAPER = {"light": "#ffffff", "dark": "#15161a", "page": "#fdfcfb"}
+_INK = {"light": "#1b1b1f", "dark": "#ececf1", "page": "#010203"}
 
 
 @contextmanager
 def theme(name: str) -> Iterator[None]:
-    """Draw for a `light` or a `dark` page."""
+    """Draw for a `light` page, a `dark` one, or for `inline`."""
     import matplotlib
 
     ink = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK[name])
     paper = dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), _PAPER[name])
-    with matplotlib.rc_context({**ink, **paper}):
+    # A name may hold dollars; no chart has formulae.
+    with matplotlib.rc_context({**ink, **paper, "text.parse_math": False}):
         yield
 
 
-def encode(figure: Figure, kind: str = "png") -> bytes:
-    """`png` or `svg`; the same bytes whenever the same figure is encoded."""
+def encode(figure: Figure, kind: str = "png", salt: str = "hfgen") -> bytes:
+    """`png` or `svg`; the same bytes whenever the same figure is encoded. The names inside an SVG follow the `salt`."""
     import matplotlib
 
     buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "hfgen"}):
+    with matplotlib.rc_context({"svg.hashsalt": salt}):
         metadata = {"Date": None} if kind == "svg" else None
         figure.savefig(buffer, format=kind, dpi=200, metadata=metadata, facecolor=figure.get_facecolor())
     return buffer.getvalue()
 
 
+def inline(draw: Callable[[], Figure], name: str, alt: str) -> str:
+    """What `draw` gives, as an SVG element of a page: its text is text, its ink and paper are the page's.
+
+    `name`: no other chart of the page has it.
+    """
+    import matplotlib
+
+    with theme("page"), matplotlib.rc_context({"svg.fonttype": "none"}):
+        text = encode(draw(), "svg", salt=name).decode()
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = re.sub(r'<g id="[^"]*"', "<g", text).replace("xlink:href", "href")
+    text = re.sub(r"\s*\n\s*", " ", re.sub(r"font-family: [^;]*; ?", "", text))
+    for colour, variable in ((_INK["page"], "--text"), (_PAPER["page"], "--page")):
+        text = re.sub(rf'(style="[^"]*?){colour}', rf"\1var({variable})", text)
+        text = re.sub(rf'(style="[^"]*?){colour}', rf"\1var({variable})", text)
+    box = re.search(r'viewBox="[^"]*"', text)
+    assert box is not None, "Matplotlib writes one"
+    opening = f'<svg class="chart" role="img" aria-label="{html.escape(alt)}" {box.group()}>'
+    return re.sub(r"^<svg[^>]*>", lambda _: opening, text)
+
+
 def palette(index: int) -> tuple[str, str]:
     """Colour and marker of the `index`-th thing in a chart."""
-    return _COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)]
+    return style(index)[:2]
 
 
 def model_style(models: Iterable[str], model: str) -> tuple[str, str]:

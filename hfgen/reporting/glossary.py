@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
+
+_HIGHER, _LOWER, _REAL = "↑ higher is better", "↓ lower is better", "1 is as real"
+_NONE, _CHANCE = "0 is none", "0.5 can't be told apart"
+_TARGETS = {_HIGHER: math.inf, _LOWER: -math.inf, _REAL: 1.0, _NONE: 0.0, _CHANCE: 0.5}
 
 
 class Metric(NamedTuple):
@@ -12,8 +17,12 @@ class Metric(NamedTuple):
     better: str
     meaning: str
 
+    @property
+    def target(self) -> float | None:
+        """The best value, which may be infinite; None where no value is better than another."""
+        return _TARGETS.get(self.better)
 
-_HIGHER, _LOWER, _REAL = "↑ higher is better", "↓ lower is better", "1 is as real"
+
 METRICS = {
     "hf_ratio_reconstruction": Metric(
         "High-frequency power, reconstructions",
@@ -93,11 +102,9 @@ METRICS = {
     ),
     "ciede2000": Metric("Colour difference", _LOWER, "mean CIEDE2000 over pixels; about 1 is just noticeable"),
     "ciede2000_p95": Metric("Colour difference, 95th percentile", _LOWER, "of an image's pixels, averaged over images"),
-    "bias_l": Metric(
-        "Lightness bias", "0 is none", "mean of reconstruction - original in L* of CIELAB; above 0 is lighter"
-    ),
-    "bias_a": Metric("Red-green bias", "0 is none", "the same in a*; above 0 is redder, below greener"),
-    "bias_b": Metric("Yellow-blue bias", "0 is none", "the same in b*; above 0 is yellower, below bluer"),
+    "bias_l": Metric("Lightness bias", _NONE, "mean of reconstruction - original in L* of CIELAB; above 0 is lighter"),
+    "bias_a": Metric("Red-green bias", _NONE, "the same in a*; above 0 is redder, below greener"),
+    "bias_b": Metric("Yellow-blue bias", _NONE, "the same in b*; above 0 is yellower, below bluer"),
     "saturation_ratio": Metric("Saturation", _REAL, "mean distance from grey in CIELAB, over that of the originals"),
     "clipped": Metric(
         "Clipped", _LOWER, "share of values at black or white in reconstructions and not in the originals"
@@ -140,12 +147,10 @@ METRICS = {
         "Spectral distance, reconstructions", _LOWER, "the same of reconstructions and their originals"
     ),
     "ms_ssim": Metric("MS-SSIM", _HIGHER, "SSIM over five scales, at most 1"),
-    "two_sample": Metric(
-        "Two-sample test", "0.5 can't be told apart", "accuracy at telling samples from real images by their features"
-    ),
+    "two_sample": Metric("Two-sample test", _CHANCE, "accuracy at telling samples from real images by their features"),
     "two_sample_pixels": Metric(
         "Two-sample test of pixels",
-        "0.5 can't be told apart",
+        _CHANCE,
         "the same by spectra, levels and edges instead of features",
     ),
     "training_distance": Metric(
@@ -176,3 +181,24 @@ METRICS = {
         for kind in ("reconstruction", "sample")
     },
 }
+
+_GROUPS = {
+    "Sharpness": "hf_ averaging_ gain_high coherence_high spectral_ laplacian_ tenengrad_ blur_",
+    "Closeness to the original": "psnr ssim ms_ssim perceptual lpips dists reading_ fd_recon kid_recon rfid",
+    "Colour": "ciede bias_ saturation_ clipped coherence_c power_c gain_c",
+    "Variety of samples": "recall coverage ndb modes vendi",
+    "Likeness of samples": "kid fd precision density two_sample training_",
+    "Latent": "rate_ active_ codebook_",
+}
+_OTHERS = "Others"
+GROUPS = (*_GROUPS, _OTHERS)
+"""Headings of a table of metrics, in their order."""
+
+
+def group_of(metric: str) -> str:
+    """Under which of `GROUPS` a metric stands."""
+    # The longest beginning counts: `kid_reconstruction` isn't of samples.
+    begun = [
+        (len(start), group) for group, starts in _GROUPS.items() for start in starts.split() if metric.startswith(start)
+    ]
+    return max(begun)[1] if begun else _OTHERS

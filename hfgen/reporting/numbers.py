@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from hfgen.metrics import Estimate
@@ -10,6 +11,7 @@ from hfgen.metrics import Estimate
 Estimates = dict[str, Estimate]
 
 _MOST_DECIMALS = 6
+_INTERVAL = re.compile(r" \[-?[\d.,]*\d, -?[\d.,]*\d\]")
 
 
 def estimates(metrics: dict[str, dict[str, Any]]) -> Estimates:
@@ -29,6 +31,11 @@ def percent(estimate: Estimate) -> str:
     return f"{value} % [{low}, {high}]"
 
 
+def without_intervals(sentence: str) -> str:
+    """The sentence without what `number` and `percent` put in square brackets, for a headline."""
+    return _INTERVAL.sub("", sentence)
+
+
 def overlap(first: Estimate, second: Estimate) -> bool:
     """Whether the intervals share a point."""
     return first.low <= second.high and second.low <= first.high
@@ -42,3 +49,8 @@ def _rounded(estimate: Estimate, scale: float) -> list[str]:
     parts = (scale * x for x in (estimate.value, estimate.low, estimate.high))
     # Adding 0.0 turns -0.0 into 0.0.
     return [f"{round(part, decimals) + 0.0:.{decimals}f}" for part in parts]
+
+
+def short(value: float) -> str:
+    """Without an interval, for a headline: `0.2`, `17`, `1,250`."""
+    return f"{value:.1f}" if abs(value) < 10 else f"{value:,.0f}"

@@ -1,45 +1,29 @@
-"""The frame of every page: a template with the shared style, pictures inside; no request, no script."""
+"""The frame of every page: one file with the shared style and script, pictures and charts inside; no request."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
-
-from hfgen.reporting.charts import encode, theme
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-
-_MACROS = "reporting/macros.html"
-"""Pieces that several pages show, such as a chart with its caption: templates import them by this name."""
+from typing import Any
 
 
 def fill(template: str, **values: Any) -> str:
-    """The page of a template of the package, with the style that all of them share."""
+    """The page of a template of the package, which extends `reporting/page.html`."""
     import jinja2
 
-    names = (template, _MACROS, "reporting/page.css")
-    page, macros, style = (files("hfgen").joinpath(name).read_text(encoding="utf-8") for name in names)
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        loader=jinja2.DictLoader({_MACROS: macros}),
+        loader=jinja2.FunctionLoader(_read),
     )
-    return environment.from_string(page).render(style=style, **values)
+    style, script = (_read(f"reporting/page.{kind}") for kind in ("css", "js"))
+    return environment.get_template(template).render(style=style, script=script, **values)
 
 
-def both_themes(draw: Callable[[], Figure]) -> dict[str, str]:
-    """What `draw` gives, as the sources of an image on a light and on a dark page."""
-    sources = {}
-    for page in ("light", "dark"):
-        with theme(page):
-            sources[page] = data_uri(encode(draw()))
-    return sources
+def _read(name: str) -> str:
+    return files("hfgen").joinpath(name).read_text(encoding="utf-8")
 
 
 def data_uri(png: bytes) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from hfgen.images import grid
 from hfgen.metrics import luma
+from hfgen.reporting.pages import data_uri
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -23,6 +25,8 @@ GAP = 2
 # Even in brightness and legible with any kind of colour vision.
 _ERROR_COLOURS = "cividis"
 _SHOWN_SIDE = 96
+# Of a block, in pixels of a page: as much as a phone shows.
+_BLOCK_WIDTH = 340
 _SHEET_WIDTH = 800
 _LABEL_HEIGHT = 26
 _FONT_SIZE = 16
@@ -30,10 +34,22 @@ _FONT_SIZE = 16
 
 @dataclass(frozen=True)
 class Strip:
-    """One row of pictures: uint8 (N, C, R, R), N at most 12."""
+    """One row of pictures: uint8 (N, C, R, R), N at most 12; `model`: whose they are, if a model's."""
 
     label: str
     images: Tensor
+    model: str = ""
+
+
+class Shown(NamedTuple):
+    """A row of pictures on a page: its label with the model's mark, a PNG file as `source`, its size and its words."""
+
+    mark: str
+    label: str
+    source: str
+    width: int
+    height: int
+    alt: str
 
 
 def error_levels(originals: Tensor, reconstructions: Tensor) -> Tensor:
@@ -55,15 +71,43 @@ def most_images(resolution: int) -> int:
     return max(2, min(MOST_IMAGES, _MOST_WIDE // resolution))
 
 
-def zoom_for(resolution: int) -> int:
+def zoom_for(resolution: int, side: int = _SHOWN_SIDE) -> int:
     """The whole number of screen pixels per pixel that brings an image's side nearest to 96."""
-    return max(1, round(_SHOWN_SIDE / resolution))
+    return max(1, round(side / resolution))
 
 
-def strip_picture(strip: Strip, columns: int = MOST_IMAGES) -> Image.Image:
-    """The strip's first images in one row."""
+def strip_picture(strip: Strip, columns: int = MOST_IMAGES, side: int = _SHOWN_SIDE) -> Image.Image:
+    """The strip's first images in one row, each about so many pixels wide."""
     images = strip.images[:columns]
-    return grid(images, len(images), zoom_for(images.shape[-1]), GAP)
+    return grid(images, len(images), zoom_for(images.shape[-1], side), GAP)
+
+
+def blocks(rows: Sequence[Strip], marks: Mapping[str, str], side: int = _SHOWN_SIDE) -> list[list[Shown]]:
+    """Rows whose pictures belong together, column by column, cut into blocks that a phone shows whole.
+
+    Args:
+        rows: Of equally large images.
+        marks: By model, HTML that goes before a label.
+        side: About how many pixels wide an image is shown.
+    """
+    resolution = rows[0].images.shape[-1]
+    columns = max(1, (_BLOCK_WIDTH + GAP) // (resolution * zoom_for(resolution, side) + GAP))
+    count = max(len(row.images) for row in rows)
+    return [
+        [
+            _shown(Strip(row.label, row.images[first : first + columns], row.model), marks, first, side)
+            for row in rows
+            if len(row.images) > first
+        ]
+        for first in range(0, count, columns)
+    ]
+
+
+def _shown(strip: Strip, marks: Mapping[str, str], first: int, side: int) -> Shown:
+    picture, count = strip_picture(strip, side=side), len(strip.images)
+    places = f"picture {first + 1}" if count == 1 else f"pictures {first + 1} to {first + count}"
+    mark = marks.get(strip.model, "")
+    return Shown(mark, strip.label, data_uri(png(picture)), picture.width, picture.height, f"{strip.label}: {places}")
 
 
 def sheet(rows: list[Strip], columns: int | None = None) -> Image.Image:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from hfgen.reporting.charts import ink, new_axes, palette
-from hfgen.reporting.pages import both_themes, fill
+from hfgen.reporting.charts import ink, inline, new_axes, palette
+from hfgen.reporting.pages import fill
 from hfgen.studies.claims import Panel, Study, in_words
 
 if TYPE_CHECKING:
@@ -61,26 +62,42 @@ def _panel(axes: Axes, panel: Panel, cells: dict[str, Any]) -> None:
 def render(studies: Sequence[Study], document: dict[str, Any]) -> str:
     """The page; it needs no network."""
     sections = [_section(study, document) for study in studies]
-    return fill("studies/study.html", document=document, studies=sections, in_words=in_words)
+    verdicts = Counter(claim["verdict"] for section in sections for claim in section["claims"])
+    return fill(
+        "studies/study.html",
+        document=document,
+        studies=sections,
+        in_words=in_words,
+        total=verdicts.total(),
+        verdicts=[(verdict, verdicts[verdict]) for verdict in ("supported", "contradicted", "undecided")],
+    )
 
 
 def _section(study: Study, document: dict[str, Any]) -> dict[str, Any]:
-    sources = both_themes(partial(draw, study, document))
     found = _find(study, document)
-    return {**found, "figure": {**sources, "alt": _alt(study, found["cells"]), "panels": len(study.panels)}}
+    charts = []
+    for place, panel in enumerate(study.panels):
+        alt = _alt(panel, found["cells"])
+        charts.append(inline(partial(_draw_alone, panel, found["cells"]), f"{study.name}-{place}", alt))
+    return {**found, "charts": charts}
 
 
-def _alt(study: Study, cells: dict[str, Any]) -> str:
-    """The figure's numbers in words."""
+def _draw_alone(panel: Panel, cells: dict[str, Any]) -> Figure:
+    figure, (axes,) = new_axes(1, 4.5, 3.4)
+    _panel(axes, panel, cells)
+    return figure
+
+
+def _alt(panel: Panel, cells: dict[str, Any]) -> str:
+    """The chart's numbers in words."""
     parts = []
-    for panel in study.panels:
-        for series in panel.series:
-            numbers = [
-                f"{tick}: {found['value']:.2g}"
-                for tick, cell in series.cells.items()
-                if (found := cells[cell]["metrics"].get(series.metric)) is not None
-            ]
-            parts.append(f"{panel.height}, {series.label} by {panel.ticks}: {', '.join(numbers)}")
+    for series in panel.series:
+        numbers = [
+            f"{tick}: {found['value']:.2g}"
+            for tick, cell in series.cells.items()
+            if (found := cells[cell]["metrics"].get(series.metric)) is not None
+        ]
+        parts.append(f"{panel.height}, {series.label} by {panel.ticks}: {', '.join(numbers)}")
     return "Points with intervals. " + "; ".join(parts) + "."
 
 

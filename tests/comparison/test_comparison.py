@@ -23,6 +23,7 @@ from hfgen.comparison.reading import read
 from hfgen.errors import UserError
 from hfgen.evaluation.evaluate import Evaluation
 from hfgen.metrics import Estimate
+from hfgen.reporting.glossary import METRICS, group_of
 from hfgen.reporting.numbers import number
 
 SIDE, ZOOM, SHOWN, HELD_OUT = 16, 6, 12, 60
@@ -126,32 +127,45 @@ def test_a_repeat_writes_the_same_bytes(written: Path, evaluations: dict[str, Ev
 
 def test_the_report_asks_nothing_of_the_network(written: Path) -> None:
     text = (written / "report.html").read_text(encoding="utf-8")
-    words = without_pictures(text)
+    # A chart's parts name each other; the lens shows a picture of the page.
+    words = without_pictures(text).replace("url(#", "").replace("url(${strip.src})", "")
     assert "http" not in words and "@import" not in words and "url(" not in words
     page = Page(text)
-    assert not page.all("script")
+    assert page.all("script") == [{}]
     links = [tag.get(key) for _, tag in page.tags for key in ("src", "href", "srcset") if key in tag]
     assert len(links) > 6
-    assert all(str(link).startswith("data:") for link in links)
+    assert all(str(link).startswith(("data:", "#")) for link in links)
+    # Two charts never share a name.
+    identifiers = [tag["id"] for _, tag in page.tags if "id" in tag]
+    assert len(identifiers) == len(set(identifiers))
+    assert {str(link) for link in links if str(link).startswith("#")} <= {f"#{name}" for name in identifiers}
 
 
 def test_the_report_is_structured_for_screen_readers(written: Path) -> None:
     page = _page(written)
     assert len(page.all("h1")) == 1
     assert all(image["alt"] for image in page.all("img"))
-    assert all(cell["scope"] in ("col", "row") for cell in page.all("th"))
+    charts = [tag for tag in page.all("svg") if tag.get("role") == "img"]
+    assert len(charts) == 5 and all(chart["aria-label"] for chart in charts)
+    assert all(tag.get("aria-hidden") == "true" for tag in page.all("svg") if tag not in charts)
+    assert all(cell["scope"] in ("col", "row", "rowgroup") for cell in page.all("th"))
     assert len(page.all("figure")) == len(page.all("figcaption")) == 9
     regions = [tag for tag in page.all("div") if tag.get("role") == "region"]
+    assert regions and all(tag["aria-label"] for tag in regions)
     identifiers = {tag["id"] for _, tag in page.tags if "id" in tag}
-    assert regions and all(tag["aria-labelledby"] in identifiers for tag in regions)
+    named = [tag["aria-labelledby"] for tag in page.all("section") if "aria-labelledby" in tag]
+    assert named and set(named) <= identifiers
 
 
 def test_strips_are_the_pixels_themselves_enlarged(written: Path, evaluations: dict[str, Evaluation]) -> None:
-    expected = [evaluations["vae"].originals]
-    expected += [evaluations[name].reconstructions for name in ("vae", "other")]
-    expected += [evaluation.samples for evaluation in evaluations.values()]
-    shown = [image for image in _page(written).all("img") if image.get("class") == "strip"][: len(expected)]
-    for tag, images in zip(shown, expected, strict=True):
+    made = [evaluations["vae"].originals, *(evaluations[name].reconstructions for name in ("vae", "other"))]
+    samples = [evaluation.samples for evaluation in evaluations.values()]
+    # Blocks of three images, as many as a phone is wide; in each a row of the originals, then the models'.
+    expected = [rows[first : first + 3] for group in (made, samples) for first in range(0, SHOWN, 3) for rows in group]
+    # Nine of the cards come first: of the two that reconstruct three rows each, of the GAN three of samples.
+    cards = 2 * 3 + 2
+    shown = [image for image in _page(written).all("img") if image.get("class") == "strip"]
+    for tag, images in zip(shown[cards : cards + len(expected)], expected, strict=True):
         png = base64.b64decode(str(tag["src"]).removeprefix("data:image/png;base64,"))
         pixels = np.asarray(Image.open(io.BytesIO(png)))
         assert (pixels == _zoomed(images)).all()
@@ -173,10 +187,13 @@ def test_the_table_shows_every_metric_of_the_records(written: Path, evaluations:
     assert models == ["vae", "other"]
     labels = [row.label for row in rows]
     assert labels[:5] == ["Factor", "Latent channels", "Latent numbers a pixel", "Bits a pixel", "Parameters"]
-    assert rows[0].cells == [("8", "", False)] * 2 and "PSNR (dB)" in labels
+    assert [cell.value for cell in rows[0].cells] == ["8"] * 2 and "PSNR (dB)" in labels
     # Two of the second judge; of three models' samples three metrics in pairs, and its two.
-    assert len(page.all("tr")) == 1 + len(measured) + 2 + 1 + 4 * 1 + 3 * (3 + 2) + len(rows) + 1
-    assert len(page.all("dt")) >= len(measured)
+    groups = {group_of(name) for name in measured}
+    rows_of_groups = [tag for tag in page.all("tr") if tag.get("class") == "group"]
+    assert len(rows_of_groups) == len(groups)
+    assert len(page.all("tr")) == 1 + len(groups) + len(measured) + 2 + 1 + 4 * 1 + 3 * (3 + 2) + len(rows) + 1
+    assert all(METRICS[name].meaning in " ".join(page.text.split()) for name in measured)
     for evaluation in evaluations.values():
         for fields in evaluation.record["metrics"].values():
             assert number(Estimate(**fields)) in " ".join(page.text.split())
@@ -192,7 +209,7 @@ def test_the_report_names_the_protocol(written: Path, evaluations: dict[str, Eva
 def test_a_models_name_is_text_in_the_report(evaluations: dict[str, Evaluation], tmp_path: Path) -> None:
     compare({"<script>alert(1)</script>": evaluations["gan"]}, tmp_path)
     page = _page(tmp_path)
-    assert not page.all("script")
+    assert page.all("script") == [{}]
     assert "<script>alert(1)</script>" in page.text
 
 

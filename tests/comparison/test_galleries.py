@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hfgen.comparison.crops import crops
 from hfgen.comparison.differences import Features, features_of, perception_distortion
-from hfgen.comparison.galleries import galleries, strips
+from hfgen.comparison.galleries import first_images, galleries
 from hfgen.data.glyphs import draw
 from hfgen.evaluation.evaluate import Evaluation
 from hfgen.metrics import Collector
@@ -60,8 +60,9 @@ def test_disagreements_are_the_extremes_of_the_difference(models: dict[str, Eval
     [pair] = galleries(models, None)[0].chosen
     # `up` is the better one, hence the higher PSNR, where its error is smallest.
     assert pair == {"first": "up", "second": "down", "highest": [0, 1, 2, 3, 4, 5], "lowest": [24, 25, 26, 27, 28, 29]}
-    strips = galleries(models, None)[0].strips
-    assert torch.equal(strips[0].images[0], originals[0]) and torch.equal(strips[0].images[-1], originals[29])
+    highest, lowest = galleries(models, None)[0].groups
+    assert torch.equal(highest[0].images[0], originals[0]) and torch.equal(lowest[0].images[-1], originals[29])
+    assert [strip.model for strip in highest] == ["", "up", "down"]
 
 
 def test_only_the_first_pairs_of_many_models_are_shown_and_it_is_said(originals: Tensor):
@@ -93,8 +94,9 @@ def test_large_images_are_fewer_so_that_a_page_stays_light():
     pair = {"up": model(originals, torch.arange(N) + 1), "down": model(originals, N - torch.arange(N))}
     pair = {name: dataclasses.replace(of, samples=None) for name, of in pair.items()}
     shown = [*galleries(pair, None), *crops(pair)]
-    assert [len(strip.images) for gallery in shown[:2] for strip in gallery.strips] == [4] * 9
-    assert [len(strip.images) for strip in strips(pair)] == [4] * 3
+    # Those where models differ most are two of each end.
+    assert [len(strip.images) for gallery in shown[:2] for strip in gallery.strips] == [2] * 6 + [4] * 6
+    assert [[len(strip.images) for strip in group] for group in first_images(pair)] == [[4] * 3]
     assert shown[0].chosen[0]["highest"] == [0, 1] and shown[0].chosen[0]["lowest"] == [28, 29]
 
 

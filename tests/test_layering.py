@@ -80,6 +80,7 @@ SHORTER = {
     "tests/data/conftest.py": "fixtures lie in a conftest",
     "tests/metrics/conftest.py": "fixtures lie in a conftest",
     "tests/pairs.py": "tests of four folders need it",
+    "tests/ports.py": "tests of three folders need it",
     "tests/sizes.py": "tests of two folders need it",
     "tests/stores.py": "two files of tests need it",
     "tests/scripts/test_scripts_benchmark_space.py": "it tests one script",

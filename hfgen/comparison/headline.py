@@ -92,8 +92,8 @@ def _faithful(models: dict[str, Estimates], comparison: dict[str, Any]) -> str:
 def _variety(models: dict[str, Estimates], baseline: Estimates, comparison: dict[str, Any]) -> str:
     """Only where the sharpest covers measurably less than another, and coverage says anything of variety."""
     _, _, names = sharpest(models)
-    covered = those_that_have("coverage", models)
-    if len(names) != 1 or not covered or hardly_cover(covered, baseline.get("coverage")):
+    covered, real = those_that_have("coverage", models), baseline.get("coverage")
+    if len(names) != 1 or not covered or (real is not None and hardly_cover(covered, real)):
         return ""
     pairs = comparison["differences"].get("coverage", [])
     richer = [
@@ -149,10 +149,10 @@ def _under_trained(models: dict[str, Estimates]) -> list[str]:
 
 def _unlike(models: dict[str, Estimates], baseline: Estimates) -> list[str]:
     """Where no model's samples come near the real ones, sharpness alone says little."""
-    covered = those_that_have("coverage", models)
-    if not covered or not hardly_cover(covered, baseline.get("coverage")):
+    covered, real = those_that_have("coverage", models), baseline.get("coverage")
+    if not covered or real is None or not hardly_cover(covered, real):
         return []
-    real, most = baseline["coverage"], max(covered.values(), key=lambda each: each.value)
+    most = max(covered.values(), key=lambda each: each.value)
     whose = "No model's samples" if len(covered) > 1 else f"The samples of {next(iter(covered))} don't"
     few = f"they cover {'at most ' if len(covered) > 1 else ''}{short(100 * most.value)} % of them"
     return [f"{whose} resemble the real images yet: {few}, other real images {short(100 * real.value)} %."]

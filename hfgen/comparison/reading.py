@@ -296,16 +296,16 @@ def _faithful(leaders: list[str], scores: Estimates) -> str:
     return f"the most faithful reconstructions are those of {listed(leaders)}{tie} (PSNR: {values})"
 
 
-def hardly_cover(coverages: Estimates, real: Estimate | None) -> bool:
+def hardly_cover(coverages: Estimates, real: Estimate) -> bool:
     """Whether no samples cover a tenth of what other real images do, so that coverage tells fidelity only."""
-    return real is not None and max(each.high for each in coverages.values()) < _HARDLY * real.low
+    return max(each.high for each in coverages.values()) < _HARDLY * real.low
 
 
 def _variety(crispest: str, coverages: Estimates, real: Estimate | None, pairs: Pairs | None) -> str:
     """Whether others cover more of the held-out images than the crispest, where any covers enough to compare."""
     own, tied = coverages[crispest], tied_with(crispest, coverages, pairs)
     most = max(coverages, key=lambda name: coverages[name].value)
-    if hardly_cover(coverages, real):
+    if real is not None and hardly_cover(coverages, real):
         covered = f"at most {percent(coverages[most])} ({most}), where other real images cover {percent(real)}"
         return (
             f"Variety can't be compared: in these features no samples cover a tenth of what real images do ({covered})."

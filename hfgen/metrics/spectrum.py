@@ -115,8 +115,9 @@ def power_spectrum(images: Tensor, window: Window = "none") -> PowerSpectrum:
         UserError: not an image set, an empty one, or too small.
     """
     check_size(images, "images")
-    parts = [transform(luma(batch), window) for batch in images.split(batch_size(images))]
-    return joined([spectrum_of(part, images.shape, window) for part in parts])
+    batches = images.split(batch_size(images))
+    # Batch by batch: the coefficients of a whole set would take gigabytes.
+    return joined([spectrum_of(transform(luma(batch), window), images.shape, window) for batch in batches])
 
 
 def high_frequency_ratio(images: PowerSpectrum, real: PowerSpectrum) -> float:

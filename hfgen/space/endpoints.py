@@ -6,26 +6,37 @@ import functools
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 
 from hfgen.errors import UserError
-from hfgen.space import evidence, knobs, views
+from hfgen.space import evidence, game, views, why
 from hfgen.space.knobs import Knobs
 from hfgen.space.loaded_models import LoadedModels
+from hfgen.space.side_by_side import reconstructions
 from hfgen.space.uploads import Upload
 from hfgen.space.views import Choices, View
 
-VIEWS = {"reconstruct": "Reconstruct", "generate": "Generate", "why": "Why blurry?", "compare": "Compare"}
+VIEWS = {
+    "reconstruct": "Reconstruct",
+    "generate": "Generate",
+    "why": "Why blurry?",
+    "compare": "Compare",
+    "game": "Game",
+}
 _REMEMBERED = 64
 NO_BOUND = 4.0
+MOST_NOISE = 2.0
+MOST_STEPS = 50
 MOST_SEED = 2**31 - 1
-KNOBS = ("example", "noise", "quantise", "keep", "noise_seed")
-CHOICES = ("seed", "count", "truncation", "temperature", "label", "fitted")
+KNOBS = ("example", "keep", "noise", "average", "posterior", "quantise", "noise_seed")
+CHOICES = ("seed", "count", "truncation", "temperature", "label", "fitted", "steps")
+_SWITCHES = {"average": 0, "posterior": 0, "quantise": 1}
 LINKED = ("tabs", *KNOBS, *CHOICES, "second")
 """What a link's query parameters set, by their names; `view` is the tab."""
 
+Made = TypeVar("Made")
 Gpu = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -39,17 +50,19 @@ class Endpoints:
             return gpu(functools.wraps(view)(lambda *arguments: view(loaded, *arguments)))
 
         remember = functools.lru_cache(maxsize=_REMEMBERED)
-        self._reconstructed = here(views.reconstructions)
+        self._reconstructed = here(reconstructions)
         self._remembered = remember(self._reconstructed)
         self._sampled = remember(here(views.samples))
         self._interpolated = remember(here(views.interpolation))
         self._neighbours = remember(here(views.neighbours))
-        self._blind = here(views.blind_pair)
-        self._why = functools.lru_cache(maxsize=1)(functools.partial(evidence.why, loaded))
+        self._ask = gpu(functools.partial(game.ask, loaded))
+        self._why = functools.lru_cache(maxsize=1)(functools.partial(why.why, loaded))
         self._compare = functools.lru_cache(maxsize=1)(functools.partial(evidence.compare, loaded))
 
     def warm_up(self) -> None:
         """Make what everybody sees first, so that nobody waits for it and its seconds are a warm model's."""
+        for model in self.loaded.encoders:
+            self.loaded.components(model)
         if self.loaded.encoders:
             self._reconstructed(0, Knobs())
             self._remembered(0, Knobs())
@@ -57,28 +70,46 @@ class Endpoints:
             self._sampled(Choices())
 
     def reconstruct(
-        self, image: str | None, example: int, noise: bool, quantise: bool, keep: int, seed: int
+        self,
+        image: str | None,
+        example: int,
+        keep: int,
+        noise: float,
+        average: bool,
+        posterior: bool,
+        quantise: bool,
+        seed: int,
     ) -> tuple[str, dict[str, Any]]:
-        """Send one image through every model that has an encoder.
+        """Send one image through every model that has an encoder, and change its latent on the way.
 
         Args:
             image: An image file of at most 8 MiB and 16.8 million pixels; None takes the example.
             example: Number of a held-out image, from 0.
-            noise: Decode a sample of a VAE's posterior instead of its mean.
+            keep: Per cent of the latent's principal components that stay, the strongest first; 100 keeps all.
+            noise: Noise added to the latent, 0 to 2 of its standard deviations.
+            average: Show the mean of several draws of the noise.
+            posterior: Decode a sample of a VAE's posterior instead of its mean.
             quantise: Decode a VQ-VAE's codebook vectors; False: the encoder's own.
-            keep: Keep so many of the latent's first channels; 0 keeps all.
             seed: Of the noise.
 
         Returns:
-            The page, and per model PSNR, SSIM, high-frequency power, rate, seconds and both images as PNG.
+            The page, and what happened in words, and per model PSNR, SSIM, high-frequency power, rate, seconds and
+            both images as PNG.
         """
-        turned = Knobs(bool(noise), bool(quantise), _whole("keep", keep) or None, _whole("seed", seed))
+        turned = Knobs(
+            keep=_whole("keep", keep) / 100,
+            noise=float(noise),
+            average=bool(average),
+            posterior=bool(posterior),
+            quantise=bool(quantise),
+            seed=_whole("seed", seed),
+        )
         if image:
             return self._friendly(lambda: self._reconstructed(Upload(Path(image)), turned))
         return self._friendly(lambda: self._remembered(_whole("example", example), turned))
 
     def generate(
-        self, seed: int, count: int, truncation: float, temperature: float, label: int, fitted: bool
+        self, seed: int, count: int, truncation: float, temperature: float, label: int, fitted: bool, steps: int
     ) -> tuple[str, dict[str, Any]]:
         """Draw the images of one seed from every model that draws from noise alone.
 
@@ -89,11 +120,14 @@ class Endpoints:
             temperature: Of a VQ-VAE's prior; 0 takes the most likely code.
             label: Class of a conditional model; -1 draws it.
             fitted: A VAE's fitted prior; False: N(0, I).
+            steps: Of a decoder that draws in several; 0: its own number.
 
         Returns:
             The page, and each model's images as PNG.
         """
-        return self._friendly(lambda: self._sampled(_choices(seed, count, truncation, temperature, label, fitted)))
+        return self._friendly(
+            lambda: self._sampled(_choices(seed, count, truncation, temperature, label, fitted, steps))
+        )
 
     def interpolate(self, seed: int, second: int) -> tuple[str, dict[str, Any]]:
         """Go from the image of one seed to that of another in nine steps, in every model that draws.
@@ -108,7 +142,7 @@ class Endpoints:
         return self._friendly(lambda: self._interpolated(_whole("seed", seed), _whole("second", second)))
 
     def nearest(
-        self, seed: int, count: int, truncation: float, temperature: float, label: int, fitted: bool
+        self, seed: int, count: int, truncation: float, temperature: float, label: int, fitted: bool, steps: int
     ) -> tuple[str, dict[str, Any]]:
         """Find the training image that is nearest to each of the first samples.
 
@@ -119,11 +153,14 @@ class Endpoints:
             temperature: As in `generate`.
             label: As in `generate`.
             fitted: As in `generate`.
+            steps: As in `generate`.
 
         Returns:
             The page, and each model's nearest images as PNG with their rms differences in levels of 255.
         """
-        return self._friendly(lambda: self._neighbours(_choices(seed, count, truncation, temperature, label, fitted)))
+        return self._friendly(
+            lambda: self._neighbours(_choices(seed, count, truncation, temperature, label, fitted, steps))
+        )
 
     def why(self) -> str:
         """Say from the models' records why some pictures are blurred: spectra, averaging, variety, verdicts."""
@@ -133,37 +170,33 @@ class Endpoints:
         """Show the models' records: the perception-distortion plane, and every number with its 95 % interval."""
         return self._compare(), evidence.rows(self.loaded)
 
-    def blind_pair(self, model: str, game: dict[str, Any]) -> tuple[str, dict[str, Any], str]:
-        """Show a real image and a sample of a model side by side.
+    def blind_pair(self, model: str, state: dict[str, Any] | None) -> tuple[str, str, dict[str, Any]]:
+        """Begin a game of ten rounds: a real image and a sample side by side.
 
         Args:
-            model: The model's name.
-            game: The session's own state.
+            model: Whose samples: a model's name, or `all of them`.
+            state: The session's own.
 
         Returns:
-            The page, the state and the score.
+            The page, the score in words, and the session's state.
         """
-        seed = secrets.randbelow(2**31)
-        pair = _or_refuse(lambda: self._blind(model, seed, bool(seed & 1)))
-        game = {**(game or NEW_GAME), "answer": "right" if seed & 1 else "left"}
-        return pair.page, game, _score(game, "Which of the two is real?")
+        return self._asked(game.new_game(model))
 
-    def blind_guess(self, guess: str, game: dict[str, Any]) -> tuple[dict[str, Any], str]:
-        """Say which of the pair is real; the score is kept for the session only.
+    def blind_guess(self, guess: str, state: dict[str, Any] | None) -> tuple[str, str, dict[str, Any]]:
+        """Say which of the pair is real, and get the next one; the score is kept for the session only.
 
         Args:
             guess: `left` or `right`.
-            game: The session's own state.
+            state: The session's own.
 
         Returns:
-            The state and the score.
+            The page, the score in words, and the session's state.
         """
-        if not game or game.get("answer") is None:
-            return game or dict(NEW_GAME), "Ask for a pair first."
-        right = guess == game["answer"]
-        words = f"{'Yes' if right else 'No'}: the {game['answer']} one is real."
-        game = {"answer": None, "right": game["right"] + right, "asked": game["asked"] + 1}
-        return game, _score(game, words)
+        return self._asked(_or_refuse(lambda: game.answer(state or game.new_game(), guess)))
+
+    def _asked(self, state: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
+        asked = _or_refuse(lambda: self._ask(state, secrets.randbelow))
+        return game.page(self.loaded, asked), game.score(asked), asked
 
     def open_view(self, request: gr.Request) -> tuple[Any, ...]:
         """Set the controls as a link's query parameters say; what isn't a sensible value there is left out."""
@@ -172,9 +205,9 @@ class Endpoints:
         values = {
             "tabs": gr.Tabs(selected=view),
             "example": _within(given, "example", 0, 0, views.last_example(self.loaded)),
-            "noise": bool(_within(given, "noise", 0, 0, 1)),
-            "quantise": bool(_within(given, "quantise", 1, 0, 1)),
-            "keep": _within(given, "keep", 0, 0, most_channels(self.loaded)),
+            "keep": _within(given, "keep", 100, 0, 100),
+            "noise": _within(given, "noise", 0.0, 0.0, MOST_NOISE),
+            **{name: bool(_within(given, name, default, 0, 1)) for name, default in _SWITCHES.items()},
             "noise_seed": _within(given, "noise_seed", 0, 0, MOST_SEED),
             "seed": _within(given, "seed", 0, 0, MOST_SEED),
             "count": _within(given, "count", Choices.count, 1, views.MOST_SAMPLES),
@@ -182,6 +215,7 @@ class Endpoints:
             "temperature": _within(given, "temperature", 1.0, 0.0, 2.0),
             "label": _within(given, "label", -1, -1, most_classes(self.loaded) - 1),
             "fitted": bool(_within(given, "fitted", 1, 0, 1)),
+            "steps": _within(given, "steps", 0, 0, MOST_STEPS),
             "second": _within(given, "second", 1, 0, MOST_SEED),
         }
         return tuple(values[name] for name in LINKED)
@@ -191,14 +225,7 @@ class Endpoints:
         return made.page, made.values
 
 
-NEW_GAME = {"answer": None, "right": 0, "asked": 0}
-
-
-def _score(game: dict[str, Any], words: str) -> str:
-    return f"{words} Right so far: {game['right']} of {game['asked']}; guessing gives half."
-
-
-def _or_refuse(make: Callable[[], View]) -> View:
+def _or_refuse(make: Callable[[], Made]) -> Made:
     """One line to the visitor instead of a traceback."""
     try:
         return make()
@@ -213,7 +240,9 @@ def _whole(name: str, value: Any) -> int:
         raise gr.Error(f"{name}: {value!r} isn't a whole number", print_exception=False) from None
 
 
-def _choices(seed: int, count: int, truncation: float, temperature: float, label: int, fitted: bool) -> Choices:
+def _choices(
+    seed: int, count: int, truncation: float, temperature: float, label: int, fitted: bool, steps: int
+) -> Choices:
     return Choices(
         seed=_whole("seed", seed),
         count=_whole("count", count),
@@ -221,6 +250,7 @@ def _choices(seed: int, count: int, truncation: float, temperature: float, label
         temperature=float(temperature),
         label=_whole("label", label) if label >= 0 else None,
         fitted=bool(fitted),
+        steps=_whole("steps", steps) or None,
     )
 
 
@@ -233,11 +263,11 @@ def _within(given: dict[str, str], name: str, default: Any, least: Any, most: An
     return value if least <= value <= most else default
 
 
-def most_channels(loaded: LoadedModels) -> int:
-    """Of the models' latents."""
-    return max((knobs.latent_channels(model.pipeline) for model in loaded.encoders), default=0)
-
-
 def most_classes(loaded: LoadedModels) -> int:
     """Of the models that draw by class; 0 where none does."""
     return max((model.pipeline.num_classes for model in loaded.generators), default=0)
+
+
+def draws_in_steps(loaded: LoadedModels) -> bool:
+    """Whether one of the models does."""
+    return any("steps" in model.pipeline.sampling_options for model in loaded.generators)

@@ -1,4 +1,4 @@
-"""The models' records and what lies beside them -> why the pictures look so: spectra, averaging, variety, verdicts."""
+"""The models' records -> how they compare: every number, and the perception-distortion plane."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hfgen.comparison.figures import ends_of_spectra, high_frequency, spectra
 from hfgen.metrics import Estimate
 from hfgen.reporting.charts import encode, legend, model_style
 from hfgen.reporting.numbers import number
-from hfgen.space import averaging, markup
-from hfgen.space.loaded_models import LoadedModels, Model, results_of
+from hfgen.space import markup
+from hfgen.space.loaded_models import LoadedModels, results_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Points = dict[str, tuple[dict[str, Any], dict[str, Any]]]
 
-_NONE = "No model here has a record yet: `hfgen evaluate MODEL --data DATA --out MODEL` writes one."
+NO_RECORD = "No model here has a record yet: `hfgen evaluate MODEL --data DATA --out MODEL` writes one."
 
 
 def comparable(loaded: LoadedModels) -> tuple[dict[str, dict[str, Any]], list[str]]:
@@ -36,57 +35,21 @@ def _protocol(record: dict[str, Any]) -> tuple[Any, ...]:
     return data["fingerprint"], data["n"], protocol["seed"], protocol["extractor"]["sha256"]
 
 
-def why(loaded: LoadedModels) -> str:
-    """The view "Why blurry?": from the records alone."""
-    records, others = comparable(loaded)
-    parts = [markup.heading("Are the reconstructions an average?"), markup.paragraphs(averaging.WORDS)]
-    if not records:
-        return markup.view(*parts, markup.paragraphs(_NONE), *_diagnoses(loaded), *_verdicts(loaded))
-    comparison = _comparison(records)
-    parts += [
-        *averaging.sections(records),
-        markup.heading("Where the sharpness goes"),
-        markup.row(
-            [
-                markup.figure(markup.chart(encode(spectra(comparison)), _spectra_in_words(comparison)), _SPECTRA),
-                markup.figure(
-                    markup.chart(encode(high_frequency(comparison)), "the same numbers as in the table"), _HIGH
-                ),
-            ]
-        ),
-        markup.heading("What it costs in variety"),
-        _precision_recall(records),
-        *_reading(loaded),
-        *_diagnoses(loaded),
-        *_verdicts(loaded),
-        _left_out(others),
-        markup.link("why"),
-    ]
-    return markup.view(*parts)
-
-
-_SPECTRA = (
-    "Power from coarse (left) to fine detail (right) over that of real images; what falls to the right is blur. "
-    "Solid: samples; dashed: reconstructions."
-)
-_HIGH = "The high frequencies in one number, with 95 % intervals. Filled: samples; open: reconstructions."
-
-
 def compare(loaded: LoadedModels) -> str:
     """The view "Compare", without its table: the perception-distortion plane."""
     records, others = comparable(loaded)
     if not records:
-        return markup.view(markup.paragraphs(_NONE))
+        return markup.view(markup.paragraphs(NO_RECORD))
     points, (x, y) = _perception_distortion(loaded, records)
     parts = [markup.paragraphs(_about(next(iter(records.values()))))]
     if points:
         alt = "; ".join(
-            f"{name}: {x} {number(_estimate(a))}, {y} {number(_estimate(b))}" for name, (a, b) in points.items()
+            f"{name}: {x} {number(estimate(a))}, {y} {number(estimate(b))}" for name, (a, b) in points.items()
         )
         caption = "Nearer to the left is more faithful, lower is more like real images. "
         caption += "No decoder of one latent is best at both (Blau and Michaeli, 2018)."
         parts.append(markup.figure(markup.chart(encode(plane(points, list(records), x, y)), alt), caption))
-    return markup.view(*parts, _left_out(others), markup.link("compare"))
+    return markup.view(*parts, left_out(others), markup.link("compare"))
 
 
 HEAD = ("metric", "model", "value", "low", "high", "n", "other real images")
@@ -172,79 +135,13 @@ def _mse(psnr: dict[str, Any]) -> dict[str, Any]:
     return {"value": value, "low": low, "high": high, "n": psnr["n"]}
 
 
-def _precision_recall(records: dict[str, dict[str, Any]]) -> str:
-    real = next(iter(records.values()))["baseline"]
-    sets = {**{name: record["metrics"] for name, record in records.items()}, "other real images": real}
-    points = {
-        name: (entries["recall"], entries["precision"])
-        for name, entries in sets.items()
-        if "recall" in entries and "precision" in entries
-    }
-    if not points:
-        return markup.paragraphs("No model here draws samples, so there is no variety to measure.")
-    alt = "; ".join(f"{name}: recall {a['value']:.2f}, precision {b['value']:.2f}" for name, (a, b) in points.items())
-    caption = "Precision: the share of samples that lie near a real image; recall: the share of real images that lie "
-    caption += "near a sample. A crisp model that drops modes lies at the top left."
-    picture = markup.chart(encode(plane(points, list(records), "recall", "precision")), alt)
-    names = {name: name for name in ("precision", "recall", "density", "coverage")}
-    rows = [*_rows(records, names), *_rows({"other real images": {"metrics": real}}, names)]
-    return markup.figure(picture, caption) + markup.table(("model", *names), rows, "variety, in numbers")
-
-
-def _rows(records: dict[str, dict[str, Any]], names: dict[str, str]) -> list[list[str]]:
-    return [[model, *(_cell(record["metrics"].get(name)) for name in names)] for model, record in records.items()]
-
-
-def _cell(entry: dict[str, Any] | None) -> str:
-    return "-" if entry is None else number(_estimate(entry))
-
-
-def _estimate(entry: dict[str, Any]) -> Estimate:
+def estimate(entry: dict[str, Any]) -> Estimate:
+    """A record's number with its interval."""
     return Estimate(**entry)
 
 
-def _comparison(records: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What the charts of a comparison are drawn from."""
-    shared = next(iter(records.values()))
-    spectrum = {"frequencies": shared["spectrum"]["frequencies"], "real": shared["spectrum"]["real"]}
-    for name, record in records.items():
-        kinds = ("reconstruction", "sample")
-        spectrum[name] = {kind: record["spectrum"][kind] for kind in kinds if kind in record["spectrum"]}
-    return {"models": records, "baseline": shared["baseline"], "spectrum": spectrum}
-
-
-def _spectra_in_words(comparison: dict[str, Any]) -> str:
-    return f"Power relative to real from the lowest to the highest frequencies; {ends_of_spectra(comparison)}"
-
-
-def _reading(loaded: LoadedModels) -> list[str]:
-    sentences = [sentence for found in results_of(loaded, "comparison.json") for sentence in found.get("reading", [])]
-    return [markup.heading("In words"), markup.bullets(sentences)] if sentences else []
-
-
-def _left_out(others: list[str]) -> str:
+def left_out(others: list[str]) -> str:
+    """Which models were measured otherwise."""
     if not others:
         return ""
     return markup.paragraphs(f"Measured on other images or otherwise, hence left out: {', '.join(others)}.")
-
-
-def _diagnoses(loaded: LoadedModels) -> list[str]:
-    """Each model's waterfall of causes, where `hfgen diagnose` left one."""
-    parts = [_diagnosis(model) for model in loaded.models.values() if (model.folder / "waterfall.png").is_file()]
-    return [markup.heading("What each model's detail is lost to"), markup.row(parts)] if parts else []
-
-
-def _diagnosis(model: Model) -> str:
-    png = (model.folder / "waterfall.png").read_bytes()
-    words = f"{model.name}: its missing detail, cause by cause"
-    return markup.figure(markup.chart(png, words), words)
-
-
-def _verdicts(loaded: LoadedModels) -> list[str]:
-    """What the studies found, where `hfgen study` left it."""
-    columns = ("claim", "number", "verdict")
-    found = [verdict for study in results_of(loaded, "study.json") for verdict in study.get("verdicts", [])]
-    if not found:
-        return []
-    cells = [[str(verdict.get(column, "-")) for column in columns] for verdict in found]
-    return [markup.heading("The folklore, measured"), markup.table(columns, cells, "verdicts of the studies")]

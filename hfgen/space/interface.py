@@ -9,18 +9,19 @@ from typing import Any
 
 import gradio as gr
 
-from hfgen.space import evidence, markup, views
+from hfgen.space import evidence, game, markup, views
 from hfgen.space.endpoints import (
     CHOICES,
     KNOBS,
     LINKED,
+    MOST_NOISE,
     MOST_SEED,
-    NEW_GAME,
+    MOST_STEPS,
     NO_BOUND,
     VIEWS,
     Endpoints,
     Gpu,
-    most_channels,
+    draws_in_steps,
     most_classes,
 )
 from hfgen.space.loaded_models import LoadedModels
@@ -29,6 +30,8 @@ from hfgen.space.views import Choices
 
 _ONE_AT_A_TIME = {"concurrency_limit": 1, "concurrency_id": "models"}
 _MOST_WAITING = 200
+_AT_ONCE = 64
+_OWN = ("interface.css", "lens.js")
 _SWEEP_SECONDS, _KEEP_SECONDS = 300, 1800
 
 
@@ -48,6 +51,9 @@ def build(endpoints: Endpoints) -> gr.Blocks:
                 gr.on([tab.select, page.load], endpoints.why, None, gr.HTML(), api_name="why")
             with gr.Tab(VIEWS["compare"], id="compare") as tab:
                 _compare_tab(endpoints, [tab.select, page.load])
+            if endpoints.loaded.generators:
+                with gr.Tab(VIEWS["game"], id="game"):
+                    _game_tab(endpoints)
         opened = page.load(endpoints.open_view, None, [controls[name] for name in LINKED], api_name="open_view")
         # What none of the models does is an error only of who asks for it, not of who opens the page.
         if endpoints.loaded.encoders:
@@ -59,56 +65,48 @@ def build(endpoints: Endpoints) -> gr.Blocks:
 
 
 def _header(loaded: LoadedModels, title: str) -> str:
-    names = ", ".join(loaded.models)
-    words = [f"{names}: one image, one seed, and what became of the detail. Every picture is shown pixel by pixel."]
-    if loaded.failed:
-        words.append(f"Left out, since it can't be opened: {', '.join(loaded.failed)}.")
-    return markup.view(f"<h1>{title}</h1>", markup.paragraphs(*words))
+    words = (
+        "One image through every model, side by side and pixel by pixel. Turn a knob, and watch the blur come and go."
+    )
+    return views.gallery(loaded) + markup.view(f"<h1>{title}</h1>", markup.paragraphs(words))
 
 
 def _reconstruct_tab(endpoints: Endpoints, controls: dict[str, Any]) -> Callable[..., Any]:
     """Returns what shows the reconstructions after an event."""
     loaded = endpoints.loaded
-    channels = most_channels(loaded)
-    gr.HTML(views.examples(loaded))
+    with gr.Row(elem_id="hf-choose"):
+        numbers = [(f"example {index}", index) for index in range(views.last_example(loaded) + 1)]
+        controls["example"] = gr.Radio(
+            numbers, value=0, label="Choose an image", elem_id="hf-examples", show_label=False, min_width=100
+        )
+        image = gr.UploadButton("Your own", file_types=["image"], elem_id="hf-own", scale=0, min_width=96)
     with gr.Row():
-        with gr.Column(scale=1, min_width=280):
-            controls["example"] = gr.Slider(0, views.last_example(loaded), 0, step=1, label="Example")
-            image = gr.Image(
-                type="filepath",
-                image_mode=None,
-                format="png",
-                sources=["upload", "clipboard"],
-                height=160,
-                label="Or your own image; it is deleted after half an hour",
-            )
-            image.preprocess = _path_of
-        with gr.Column(scale=1, min_width=280):
-            controls["noise"] = gr.Checkbox(False, label="Posterior noise (VAE)")
-            controls["quantise"] = gr.Checkbox(True, label="Quantiser (VQ-VAE)")
-            controls["keep"] = gr.Slider(0, channels, 0, step=1, label="Keep the first channels of the latent; 0: all")
-            controls["noise_seed"] = gr.Number(0, precision=0, minimum=0, maximum=MOST_SEED, label="Seed of the noise")
+        wide = {"min_width": 260}
+        controls["keep"] = gr.Slider(0, 100, 100, step=1, label="Keep of the latent, %", **wide)
+        controls["noise"] = gr.Slider(0, MOST_NOISE, 0, step=0.05, label="Noise on the latent", **wide)
+        controls["average"] = gr.Checkbox(False, label="Average many draws of the noise", **wide)
     shown, values = gr.HTML(), gr.JSON(visible=False)
+    with gr.Accordion("More knobs", open=False), gr.Row():
+        controls["posterior"] = gr.Checkbox(False, label="Posterior noise (VAE)", **wide)
+        controls["quantise"] = gr.Checkbox(True, label="Quantiser (VQ-VAE)", **wide)
+        controls["noise_seed"] = gr.Number(0, precision=0, minimum=0, maximum=MOST_SEED, label="Seed of the noise")
     inputs = [image, *(controls[name] for name in KNOBS)]
 
     def show(after: Callable[..., Any], **options: Any) -> Any:
-        return after(endpoints.reconstruct, inputs, [shown, values], **_ONE_AT_A_TIME, **options)
+        options = {"show_progress": _progress(loaded), **_ONE_AT_A_TIME, **options}
+        return after(endpoints.reconstruct, inputs, [shown, values], **options)
 
     changes = [controls[name].input for name in KNOBS if name != "example"]
-    show(
-        functools.partial(gr.on, [*changes, image.upload, image.clear]),
-        api_name="reconstruct",
-        trigger_mode="always_last",
-    )
+    show(functools.partial(gr.on, [*changes, image.upload]), api_name="reconstruct", trigger_mode="always_last")
     # Another example takes the place of an upload.
     chosen = controls["example"].input(lambda: None, None, image, api_visibility="private", queue=False)
     show(chosen.then, api_visibility="private")
     return functools.partial(show, api_visibility="private")
 
 
-def _path_of(payload: Any) -> str | None:
-    """An upload's file as it is: Gradio would decode it before the limits are checked."""
-    return None if payload is None else payload.path
+def _progress(loaded: LoadedModels) -> str:
+    """Small models answer at once, and would only flicker."""
+    return "full" if max(model.size[0] for model in loaded.models.values()) > _AT_ONCE else "hidden"
 
 
 def _generate_tab(endpoints: Endpoints, controls: dict[str, Any]) -> Callable[..., Any]:
@@ -124,6 +122,9 @@ def _generate_tab(endpoints: Endpoints, controls: dict[str, Any]) -> Callable[..
             -1, max(labels - 1, 0), -1, step=1, label="Class; -1: drawn", visible=labels > 0, **wide
         )
         controls["fitted"] = gr.Checkbox(True, label="Fitted prior (VAE); else N(0, I)", **wide)
+        controls["steps"] = gr.Slider(
+            0, MOST_STEPS, 0, step=1, label="Steps (flow); 0: its own", visible=draws_in_steps(endpoints.loaded), **wide
+        )
     none = "" if endpoints.loaded.generators else "None of these models draws from noise alone: look at Reconstruct."
     shown, values = gr.HTML(markup.view(markup.paragraphs(none))), gr.JSON(visible=False)
     inputs = [controls[name] for name in CHOICES]
@@ -157,19 +158,36 @@ def _compare_tab(endpoints: Endpoints, triggers: list[Any]) -> None:
         column_widths=["225px", *["100px"] * 5, "170px"],
     )
     gr.on(triggers, endpoints.compare, None, [shown, table], api_name="compare")
-    names = [model.name for model in endpoints.loaded.generators]
-    if not names:
-        return
-    gr.HTML(markup.view(markup.heading("Which one is real?")))
+
+
+def _game_tab(endpoints: Endpoints) -> None:
+    names = [game.ANY, *(model.name for model in endpoints.loaded.generators)]
     with gr.Row():
-        model = gr.Dropdown(names, value=names[0], label="Samples of")
-        ask = gr.Button("Show a pair")
-    pair, game = gr.HTML(), gr.State(dict(NEW_GAME))
-    guess = gr.Radio(["left", "right"], value="left", label="The real one is")
-    answer = gr.Button("Answer")
-    score = gr.Textbox(label="Score of this session", interactive=False)
-    ask.click(endpoints.blind_pair, [model, game], [pair, game, score], api_name="blind_pair", **_ONE_AT_A_TIME)
-    answer.click(endpoints.blind_guess, [guess, game], [game, score], api_name="blind_guess")
+        model = gr.Dropdown(names, value=game.ANY, label="Samples of", min_width=200)
+        begin = gr.Button("Begin: ten rounds", variant="primary", min_width=200)
+    shown, state = gr.HTML(), gr.State(None)
+    with gr.Row(visible=False, elem_id="hf-guesses") as guesses:
+        left, right = (gr.Button(f"The {side} one", elem_id=f"hf-{side}", min_width=120) for side in ("left", "right"))
+    score = gr.Textbox(label="Score of this session", interactive=False, visible=False)
+    made = [shown, score, state]
+    asked = begin.click(endpoints.blind_pair, [model, state], made, api_name="blind_pair", **_ONE_AT_A_TIME)
+    asked.then(lambda: gr.Row(visible=True), None, guesses, api_visibility="private", queue=False)
+    guess = gr.Textbox(visible=False)
+    for side, button in (("left", left), ("right", right)):
+        named = {"api_name": "blind_guess"} if side == "left" else {"api_visibility": "private"}
+        chosen = button.click(lambda side=side: side, None, guess, api_visibility="private", queue=False)
+        done = chosen.then(endpoints.blind_guess, [guess, state], made, **named, **_ONE_AT_A_TIME)
+        done.then(_still_asks, state, guesses, api_visibility="private", queue=False)
+
+
+def _still_asks(state: dict[str, Any]) -> Any:
+    return gr.Row(visible=state["asked"] is not None)
+
+
+def _head() -> str:
+    """The page's own style and script, within it: Gradio's `css` would lose what depends on the width."""
+    style, script = (files("hfgen.space").joinpath(f"{name}").read_text(encoding="utf-8") for name in _OWN)
+    return f"<style>{style}</style><script>{script}</script>"
 
 
 def launch(loaded: LoadedModels, gpu: Gpu = lambda function: function, **options: Any) -> None:
@@ -184,12 +202,14 @@ def launch(loaded: LoadedModels, gpu: Gpu = lambda function: function, **options
     endpoints.warm_up()
     font = [gr.themes.utils.fonts.LocalFont("Source Sans Pro", weights=(400, 700)), "sans-serif"]
     build(endpoints).launch(
-        theme=gr.themes.Default(font=font),
-        css=files("hfgen.space").joinpath("interface.css").read_text(encoding="utf-8"),
+        theme=gr.themes.Default(font=font, primary_hue="violet"),
+        head=_head(),
         max_file_size=MOST_BYTES,
         run_history=False,
         footer_links=["api"],
         show_error=False,
         ssr_mode=False,
+        # No look at its own page first, which ends the start where that takes a busy machine more than 3 seconds.
+        _frontend=False,
         **options,
     )

@@ -1,4 +1,4 @@
-"""Interventions on the latent: reconstruction with noise, without quantisation, or of some channels; interpolation."""
+"""Interventions on the latent: fewer components, noise, means of draws, no quantiser; and interpolation."""
 
 from __future__ import annotations
 
@@ -13,61 +13,138 @@ from hfgen.metrics import kl_bits
 from hfgen.pipelines import ImagePipeline
 from hfgen.pipelines.autoencoder import codec_of
 
+DRAWS, FEW_DRAWS = 16, 4
+_MOST_PIXELS = 256 * 32**2
+_MOST_WHOLE = 256
+
 
 @dataclass(frozen=True)
 class Knobs:
     """What is done to a latent before it is decoded. By default, what `pipeline.reconstruct` does.
 
     Attributes:
-        noise: Decode a sample of the posterior, drawn by `seed`, instead of its mean.
+        keep: Share of the latent's principal components, the strongest first, that stay; the others get their mean.
+        noise: Gaussian noise that is added, in standard deviations of the latent over held-out images.
+        average: Show the mean of several draws of the noise instead of the first.
+        posterior: Decode a sample of the posterior instead of its mean.
         quantise: Decode the codebook's vectors; else the encoder's own.
-        channels: Keep the first so many channels and set the others to 0; None keeps all.
-        seed: Of the noise.
+        seed: Of the noise and of the posterior's sample.
     """
 
-    noise: bool = False
+    keep: float = 1.0
+    noise: float = 0.0
+    average: bool = False
+    posterior: bool = False
     quantise: bool = True
-    channels: int | None = None
     seed: int = 0
+
+    @property
+    def draws(self) -> bool:
+        """Whether chance has a part in it."""
+        return self.noise > 0 or self.posterior
+
+
+@dataclass(frozen=True)
+class Components:
+    """The principal components of a model's latents, and how far these spread.
+
+    Attributes:
+        mean: (d,), of the latent's d numbers, or of its d channels where it has more than 256 numbers.
+        directions: (d, d): a row a component, the strongest first.
+        deviation: (1, c, 1, 1): each channel's standard deviation.
+    """
+
+    mean: Tensor
+    directions: Tensor
+    deviation: Tensor
+
+    def __len__(self) -> int:
+        return len(self.directions)
+
+    def kept(self, share: float) -> int:
+        """How many components a share is, rounded up."""
+        return math.ceil(share * len(self) - 1e-9)
+
+    def project(self, latents: Tensor, count: int) -> Tensor:
+        """Latents (N, c, h, w) with the strongest `count` components; of the others the mean."""
+        whole = len(self) != latents.shape[1]
+        rows = latents.flatten(1) if whole else latents.movedim(1, -1)
+        first = self.directions[:count].to(rows)
+        mean = self.mean.to(rows)
+        rows = mean + (rows - mean) @ first.T @ first
+        return rows.view_as(latents) if whole else rows.movedim(-1, 1)
+
+
+@torch.no_grad()
+def components(pipeline: ImagePipeline, images: Tensor) -> Components | None:
+    """Of the first of uint8 held-out images (N, C, R, R): 256 of 32 pixels, fewer of larger ones; None: no latent."""
+    codec = codec_of(pipeline)
+    if codec is None:
+        return None
+    count = max(2, _MOST_PIXELS // images.shape[-1] ** 2)
+    batches = to_float(images[:count]).to(pipeline.device).split(64)
+    latents = torch.cat([codec.encode(batch).mean.cpu() for batch in batches]).double()
+    whole = latents[0].numel() <= _MOST_WHOLE
+    rows = latents.flatten(1) if whole else latents.movedim(1, -1).flatten(0, -2)
+    mean = rows.mean(0)
+    _, directions = torch.linalg.eigh((rows - mean).T @ (rows - mean))
+    deviation = latents.std((0, 2, 3), correction=0)[None, :, None, None]
+    return Components(mean, directions.T.flip(0).contiguous(), deviation)
 
 
 @dataclass(frozen=True)
 class Reconstructed:
-    """Reconstructions, uint8 (N, C, R, R), and the bits that each one's latent costs, (N,); None: no finite number."""
+    """Reconstructions, uint8 (N, C, R, R), and the bits that each one's latent costs, (N,); None: not known."""
 
     images: Tensor
     rate_bits: Tensor | None
 
 
 @torch.no_grad()
-def reconstruct(pipeline: ImagePipeline, images: Tensor, knobs: Knobs) -> Reconstructed:
+def reconstruct(
+    pipeline: ImagePipeline, images: Tensor, knobs: Knobs, found: Components | None = None
+) -> Reconstructed:
     """Encode uint8 images (N, C, R, R), set the knobs that the model has, and decode.
 
-    The rate is KL(q(z | x) || N(0, I)) of the channels kept, or as many codes of log2(codebook size) bits.
+    The latent is cut to the components kept, moved by the noise, then quantised where there is a codebook. `found`
+    are the model's `components`, which `keep` and `noise` need. The rate is KL(q(z | x) || N(0, I)), or as many codes
+    of log2(codebook size) bits; it is not known of a latent that `keep` or `noise` changed.
     """
     codec = codec_of(pipeline)
     if codec is None:
-        return Reconstructed(
-            to_uint8(pipeline.reconstruct(to_float(images), output_type="pt").images.cpu() * 2 - 1), None
-        )
+        made = pipeline.reconstruct(to_float(images), output_type="pt").images
+        return Reconstructed(to_uint8(made.cpu() * 2 - 1), None)
     encoded = codec.encode(to_float(images).to(pipeline.device))
-    latents, bits = encoded.mean, None
-    if encoded.log_variance is not None:
-        kept = slice(0, knobs.channels)
-        bits = kl_bits(*(part.cpu()[:, kept] for part in (encoded.mean, encoded.log_variance)))
-        if knobs.noise:
-            generator = torch.Generator().manual_seed(knobs.seed)
-            latents = encoded.sample(torch.randn(latents.shape, generator=generator))
+    count = len(images)
+    draws = draws_of(images.shape[-1]) if knobs.average and knobs.draws else 1
+    generator = torch.Generator().manual_seed(knobs.seed)
+    normal = [torch.randn((draws, *encoded.mean.shape), generator=generator) for _ in range(2)]
+    latents = encoded.mean[None].expand(draws, *encoded.mean.shape)
+    if knobs.posterior:
+        latents = torch.stack([encoded.sample(noise) for noise in normal[0]])
+    latents = latents.flatten(0, 1)
+    if found is not None and knobs.keep < 1:
+        latents = found.project(latents, found.kept(knobs.keep))
+    if found is not None and knobs.noise > 0:
+        latents = latents + knobs.noise * found.deviation.to(latents) * normal[1].flatten(0, 1).to(latents)
+    bits = None
     if codec.codebook_size and knobs.quantise:
-        codes = latents.shape[-2] * latents.shape[-1]
-        latents, bits = codec.quantise(latents), torch.full((len(images),), codes * math.log2(codec.codebook_size))
-    return Reconstructed(to_uint8(codec.decode(_keep(latents, knobs.channels), quantised=False).cpu()), bits)
+        latents = codec.quantise(latents)
+        bits = torch.full((count,), latents.shape[-2] * latents.shape[-1] * math.log2(codec.codebook_size))
+    elif encoded.log_variance is not None:
+        bits = kl_bits(encoded.mean.cpu(), encoded.log_variance.cpu())
+    decoded = codec.decode(latents, quantised=False).cpu().unflatten(0, (draws, count)).clamp(-1, 1).mean(0)
+    return Reconstructed(to_uint8(decoded), bits if knobs.keep >= 1 and not knobs.noise else None)
 
 
-def latent_channels(pipeline: ImagePipeline) -> int:
-    """How many channels its latent has; 0 where there are none to set."""
-    codec = codec_of(pipeline)
-    return 0 if codec is None else codec.latent_channels
+def draws_of(side: int) -> int:
+    """How many draws of the noise are averaged for images of this side."""
+    return DRAWS if side <= 64 else FEW_DRAWS
+
+
+def changeable(pipeline: ImagePipeline) -> bool:
+    """Whether its latent can be changed here."""
+    return codec_of(pipeline) is not None
 
 
 @torch.no_grad()
@@ -94,14 +171,6 @@ def interpolate(pipeline: ImagePipeline, first: int, second: int, steps: int) ->
     codec = codec_of(pipeline)
     assert codec is not None, "what draws from a latent without a GAN decodes it"
     return to_uint8(codec.decode(path).cpu())
-
-
-def _keep(latents: Tensor, channels: int | None) -> Tensor:
-    if channels is None or channels >= latents.shape[1]:
-        return latents
-    kept = latents.clone()
-    kept[:, channels:] = 0
-    return kept
 
 
 def _latents(pipeline: ImagePipeline, seed: int) -> list[Tensor]:

@@ -21,6 +21,8 @@ from hfgen.errors import UserError
 from hfgen.files import read_json
 from hfgen.pipelines import ImagePipeline
 from hfgen.pipelines.loading import open_model
+from hfgen.reporting.colours import Style, styles
+from hfgen.space.knobs import Components, components
 
 logger = logging.getLogger("hfgen")
 
@@ -58,16 +60,17 @@ class Model:
 
 @dataclass(frozen=True)
 class LoadedModels:
-    """All models by name, the names of those that couldn't be opened, and the data that examples are from.
+    """All models by name, why each of the others couldn't be opened, and the data that examples are from.
 
     `state`: of the data when they were opened; see `hfgen.data.sources.Source`.
     """
 
     models: dict[str, Model]
-    failed: list[str]
+    failed: dict[str, str]
     data: str
     results: list[Path] = field(default_factory=list)
     state: str = ""
+    _components: dict[str, Components | None] = field(default_factory=dict, repr=False)
 
     @property
     def encoders(self) -> list[Model]:
@@ -78,6 +81,17 @@ class LoadedModels:
     def generators(self) -> list[Model]:
         """Those that draw images from noise alone."""
         return [model for model in self.models.values() if model.pipeline.can_sample]
+
+    @property
+    def styles(self) -> dict[str, Style]:
+        """Each model's colour and mark, those that couldn't be opened among them, in the order given."""
+        return styles([*self.models, *self.failed])
+
+    def components(self, model: Model) -> Components | None:
+        """The principal components of the model's latents, found once; None: its latent can't be changed."""
+        if model.name not in self._components:
+            self._components[model.name] = components(model.pipeline, self.images(model.size))
+        return self._components[model.name]
 
     def images(self, size: tuple[int, int], split: str = "test") -> Tensor:
         """The data at a model's `size`, uint8 (N, C, R, R); of the built-in sets, which are drawn, the first."""
@@ -130,13 +144,13 @@ def open_models(
     """
     compute = choose(device, dtype)
     names = distinct_names(models)
-    opened, failed = {}, []
+    opened, failed = {}, {}
     for name, model in zip(names, models, strict=True):
         try:
             opened[name] = _open_model(name, model, resolution, compute)
         except Exception as error:  # Whatever is wrong with one, the others are shown.
-            logger.warning("%s is left out: %s", name, str(error) or type(error).__name__)
-            failed.append(name)
+            failed[name] = (str(error) or type(error).__name__).splitlines()[0]
+            logger.warning("%s is left out: %s", name, failed[name])
     if not opened:
         raise UserError(f"models: none of {', '.join(names)} can be opened; the lines above say why")
     examples = data or _data_of(opened)

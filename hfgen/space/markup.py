@@ -12,11 +12,13 @@ from urllib.parse import urlencode
 from torch import Tensor
 
 from hfgen.images import grid, to_pil
+from hfgen.reporting.colours import Style
 
 if TYPE_CHECKING:
     from PIL import Image
 
 _MOST_NUMBER = 40
+NBSP = "\N{NO-BREAK SPACE}"
 
 
 def data_uri(image: Image.Image) -> str:
@@ -41,16 +43,52 @@ def sheet(images: Tensor, columns: int, alt: str, side: int) -> str:
     return _scroll(_img(grid(images, columns, zoom_to(side, images.shape[-1])), alt), alt)
 
 
-def slider(original: Tensor, other: Tensor, name: str, side: int) -> str:
-    """Two uint8 images (C, R, R), one over the other; the keyboard moves the edge between them as well."""
-    left = picture(original, f"original, beside which {name}'s reconstruction is laid", side)
-    right = picture(other, f"{name}'s reconstruction", side)
-    move = "this.parentElement.style.setProperty('--cut', this.value + '%')"
-    label = f"how much of the original is shown over {name}'s reconstruction, in per cent"
-    return (
-        f'<div class="hf-slider" style="--cut:50%"><div>{right}<div class="hf-over">{left}</div></div>'
-        f'<input type="range" min="0" max="100" value="50" aria-label="{escape(label)}" oninput="{move}"></div>'
+def fitted(source: str, alt: str, side: int) -> str:
+    """A square picture of this source, in pixels of one size, at most `side` wide."""
+    return f'<img class="hf-pixels hf-fitted" style="--most:{side}px" src="{source}" alt="{escape(alt)}">'
+
+
+def fitted_sheet(images: Tensor, columns: int, alt: str) -> str:
+    """uint8 images (N, C, R, R) in a grid that fills its column with pixels of one size."""
+    sheet = grid(images, columns, 1, 1)
+    size = f'width="{sheet.width}" height="{sheet.height}" style="--side:{sheet.width}"'
+    return f'<img class="hf-pixels hf-sheet" src="{data_uri(sheet)}" {size} alt="{escape(alt)}">'
+
+
+def frames(images: Tensor, alt: str) -> str:
+    """uint8 images (N, C, R, R) as a film, of which `lens.js` shows one in large, with all of them below."""
+    large = "".join(
+        f'<img class="hf-pixels" src="{source}" alt="{escape(f"{alt}: step {place} of {len(images)}")}">'
+        for place, source in enumerate(pngs(images), 1)
     )
+    side = images.shape[-1]
+    film = f'<div class="hf-window hf-film" style="--side:{side}"><div class="hf-reel">{large}</div></div>'
+    return film + fitted_sheet(images, len(images), alt)
+
+
+def scrubber(steps: int) -> str:
+    """The slider that moves all films at once."""
+    return (
+        '<label class="hf-scrub">From the first seed to the second '
+        f'<input type="range" data-hf-scrub min="0" max="{steps - 1}" step="1" value="0"></label>'
+    )
+
+
+def named(content: str, name: str, style: Style, words: str) -> str:
+    """What a model made, under its mark and name."""
+    said = f"<span>{escape(words)}</span>" if words else ""
+    caption = f"<figcaption>{style.swatch()} <b>{escape(name)}</b> {said}</figcaption>"
+    return f'<figure class="hf-cell">{content}{caption}</figure>'
+
+
+def columns(parts: Iterable[str]) -> str:
+    """Figures in columns as wide as the page allows."""
+    return f'<div class="hf-columns">{"".join(parts)}</div>'
+
+
+def text(words: str) -> str:
+    """Words within a piece of HTML."""
+    return escape(words)
 
 
 def figure(content: str, caption: str) -> str:
@@ -112,9 +150,19 @@ def link(view: str, **settings: Any) -> str:
     return f'<p><a href="?{escape(query)}">Link to this view</a></p>'
 
 
+def details(summary: str, *parts: str) -> str:
+    """Parts that are folded away under a line that opens them."""
+    return f"<details><summary>{escape(summary)}</summary>{''.join(parts)}</details>"
+
+
 def view(*parts: str) -> str:
     """All parts of one view."""
     return f'<div class="hf-view">{"".join(parts)}</div>'
+
+
+def share(value: float) -> str:
+    """`43 %`, on one line; below 1 % with a digit more."""
+    return f"{value:.1%}".replace("%", NBSP + "%") if 0 < value < 0.01 else f"{value:.0%}".replace("%", NBSP + "%")
 
 
 def pngs(images: Tensor) -> list[str]:

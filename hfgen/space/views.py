@@ -1,29 +1,24 @@
-"""What a visitor asks for -> a page, and the same as JSON values: reconstructions, samples, neighbours, blind tests."""
+"""What a visitor asks for -> a page, and the same as JSON values: samples, what lies between, neighbours."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import time
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from hfgen import metrics
 from hfgen.errors import UserError
 from hfgen.images import unit_to_uint8
 from hfgen.space import knobs as latent
 from hfgen.space import markup
-from hfgen.space.knobs import Knobs
 from hfgen.space.loaded_models import LoadedModels, Model
-from hfgen.space.uploads import Upload
 
-EXAMPLES = 8
+EXAMPLES = 12
 MOST_SAMPLES = 36
 STEPS = 9
-_LARGE, _MIDDLE, _SMALL = 192, 128, 64
-_LEAST_SPECTRUM, _LEAST_SSIM = 16, 11
+_SMALL = 64
 _NEIGHBOURS = 8
 _CHUNK = 2048
 
@@ -46,6 +41,7 @@ class Choices:
         temperature: Of a VQ-VAE's prior.
         label: Class of a conditional model; None: drawn.
         fitted: A VAE's fitted prior, where it has one; else N(0, I).
+        steps: Of a decoder that draws in several; None: its own number.
     """
 
     seed: int = 0
@@ -54,105 +50,7 @@ class Choices:
     temperature: float = 1.0
     label: int | None = None
     fitted: bool = True
-
-
-def reconstructions(loaded: LoadedModels, source: Upload | int, knobs: Knobs) -> View:
-    """One image through every model that has an encoder; `source` is an upload or an example's number.
-
-    Raises:
-        UserError: the upload can't be decoded, there is no such example, or no model has an encoder.
-    """
-    if not loaded.encoders:
-        raise UserError("models: none of them has an encoder; look at Generate")
-    made = [_reconstruct(loaded, model, source, knobs) for model in loaded.encoders]
-    top = max(int(one.error.max()) for one in made) or 1
-    cards = [_card(one, top) for one in made]
-    notes = source.notes if isinstance(source, Upload) else []
-    share = {"noise": knobs.noise, "quantise": knobs.quantise, "keep": knobs.channels, "noise_seed": knobs.seed}
-    page = markup.view(
-        markup.paragraphs(f"Your image: {'; '.join(notes)}.") if notes else "",
-        markup.row(cards),
-        markup.table(_HEAD, [_numbers(one) for one in made], "the reconstructions in numbers"),
-        markup.paragraphs(_LEGEND.format(top=top)),
-        markup.link("reconstruct", example=source, **share) if isinstance(source, int) else "",
-    )
-    return View(page, {"notes": notes, "models": [one.values() for one in made]})
-
-
-_HEAD = ("model", "PSNR (dB)", "SSIM", "high-frequency power", "rate (bits)", "seconds")
-_LEGEND = (
-    "Error maps share one scale: black is no error, the brightest yellow is {top} of 255 levels. High-frequency power "
-    "is that above 0.25 cycles per pixel over the original's own: below 100 % is blur. The seconds are those of this "
-    "image alone, after warm-up. Noise and quantisation act on the models that have them: a VAE decodes its "
-    "posterior's mean or a sample of it, a VQ-VAE its codebook's vectors or the encoder's own."
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Reconstruction:
-    name: str
-    original: Tensor
-    image: Tensor
-    rate_bits: float | None
-    seconds: float
-
-    @property
-    def error(self) -> Tensor:
-        """uint8 (R, R): absolute difference, over channels the mean."""
-        return (self.original.float() - self.image.float()).abs().mean(1)[0].round().byte()
-
-    def values(self) -> dict[str, Any]:
-        """Numbers and pictures; None where an image is too small or too even for a number."""
-        side = self.image.shape[-1]
-        power = []
-        if side >= _LEAST_SPECTRUM:
-            window = metrics.spectral_window(self.original)
-            power = [float(metrics.power_spectrum(x, window).high) for x in (self.image, self.original)]
-        return {
-            "model": self.name,
-            "psnr": float(metrics.capped_psnr(self.original, self.image)),
-            "ssim": float(metrics.ssim(self.original, self.image, 255)) if side >= _LEAST_SSIM else None,
-            "high_frequency_power": power[0] / power[1] if power and power[1] > 0 else None,
-            "rate_bits": self.rate_bits,
-            "seconds": self.seconds,
-            "original": markup.pngs(self.original)[0],
-            "reconstruction": markup.pngs(self.image)[0],
-        }
-
-
-def _reconstruct(loaded: LoadedModels, model: Model, source: Upload | int, knobs: Knobs) -> _Reconstruction:
-    original = source.pixels(*model.size) if isinstance(source, Upload) else example(loaded, model.size, source)
-    start = time.perf_counter()
-    turned = latent.reconstruct(model.pipeline, original, knobs)
-    seconds = time.perf_counter() - start
-    rate = None if turned.rate_bits is None else float(turned.rate_bits[0])
-    return _Reconstruction(model.name, original, turned.images, rate, seconds)
-
-
-def _card(one: _Reconstruction, top: int) -> str:
-    slider = markup.slider(one.original[0], one.image[0], one.name, _LARGE)
-    difference = markup.picture(_heat(one.error, top), f"error map of {one.name}", _LARGE)
-    return markup.figure(
-        markup.row([slider, difference]), f"{one.name}: original over reconstruction (move the edge), and the error"
-    )
-
-
-def _numbers(one: _Reconstruction) -> list[str]:
-    values = one.values()
-    shown = {"psnr": "{:.2f}", "ssim": "{:.3f}", "high_frequency_power": "{:.1%}", "rate_bits": "{:.1f}"}
-    return [one.name, *(_show(values[name], form) for name, form in shown.items()), f"{one.seconds:.3f}"]
-
-
-def _show(value: float | None, form: str) -> str:
-    return "-" if value is None or not math.isfinite(value) else form.format(value)
-
-
-def _heat(error: Tensor, top: int) -> Tensor:
-    """uint8 (R, R) -> RGB (3, R, R) from black over red to yellow, `top` the brightest."""
-    import matplotlib
-
-    colours = matplotlib.colormaps["inferno"](error.float().div(top).clamp(0, 1).numpy(), bytes=True)
-    return torch.from_numpy(colours[..., :3].copy()).permute(2, 0, 1)
+    steps: int | None = None
 
 
 def example(loaded: LoadedModels, size: tuple[int, int], index: int) -> Tensor:
@@ -172,13 +70,15 @@ def last_example(loaded: LoadedModels) -> int:
     return min(EXAMPLES, *(len(loaded.images(model.size)) for model in loaded.models.values())) - 1
 
 
-def examples(loaded: LoadedModels) -> str:
-    """The examples in a row, in the first encoder's size."""
+def gallery(loaded: LoadedModels) -> str:
+    """The style sheet that gives each of the gallery's radio buttons its example, in the first encoder's size."""
     size = (loaded.encoders or list(loaded.models.values()))[0].size
-    last = last_example(loaded)
-    shown = loaded.images(size)[: last + 1]
-    alt = f"examples 0 to {last}, held-out images"
-    return markup.view(markup.figure(markup.sheet(shown, last + 1, alt, 40), f"Examples 0 to {last}, left to right."))
+    shown = markup.pngs(loaded.images(size)[: last_example(loaded) + 1])
+    rules = (
+        f"#hf-examples label:nth-of-type({place}) {{ background-image: url({source}) }}"
+        for place, source in enumerate(shown, 1)
+    )
+    return f"<style>{''.join(rules)}</style>"
 
 
 def samples(loaded: LoadedModels, choices: Choices) -> View:
@@ -187,18 +87,20 @@ def samples(loaded: LoadedModels, choices: Choices) -> View:
     Raises:
         UserError: a choice out of range, or no model draws.
     """
-    drawn = {model.name: _draw(model, choices) for model in _generators(loaded)}
+    drawn = {model.name: draw(model, choices) for model in generators(loaded)}
     columns = math.ceil(math.sqrt(choices.count))
     figures = [
-        markup.figure(
-            markup.sheet(images, columns, f"{len(images)} samples of {name}, seed {choices.seed}", _SMALL),
-            f"{name}: {_settings(loaded.models[name], choices)}",
+        markup.named(
+            markup.fitted_sheet(images, columns, f"{len(images)} samples of {name}, seed {choices.seed}"),
+            name,
+            loaded.styles[name],
+            _settings(loaded.models[name], choices),
         )
         for name, images in drawn.items()
     ]
     words = "The i-th image of a seed is the same whatever the number of images. The models' images of a seed have "
     words += "only the seed in common: their latents mean different things."
-    page = markup.view(markup.row(figures), markup.paragraphs(words), _generate_link(choices))
+    page = markup.view(markup.columns(figures), markup.paragraphs(words), _generate_link(choices))
     return View(page, {"models": [{"model": name, "images": markup.pngs(images)} for name, images in drawn.items()]})
 
 
@@ -210,14 +112,15 @@ def interpolation(loaded: LoadedModels, first: int, second: int) -> View:
     """
     for seed in (first, second):
         _check_seed(seed)
-    drawn = {model.name: latent.interpolate(model.pipeline, first, second, STEPS) for model in _generators(loaded)}
+    drawn = {model.name: latent.interpolate(model.pipeline, first, second, STEPS) for model in generators(loaded)}
     figures = [
-        markup.figure(markup.sheet(images, STEPS, f"{name} from seed {first} to seed {second}", _SMALL), name)
+        markup.named(markup.frames(images, f"{name} from seed {first} to seed {second}"), name, loaded.styles[name], "")
         for name, images in drawn.items()
     ]
     words = "Between the latents of two seeds: on the straight line for a VAE, on the sphere for a GAN; a VQ-VAE's "
     words += "vectors are quantised again on the way, so that it moves in steps."
-    page = markup.view(*figures, markup.paragraphs(words), markup.link("generate", seed=first, second=second))
+    link = markup.link("generate", seed=first, second=second)
+    page = markup.view(markup.scrubber(STEPS), markup.columns(figures), markup.paragraphs(words), link)
     return View(page, {"models": [{"model": name, "images": markup.pngs(images)} for name, images in drawn.items()]})
 
 
@@ -229,8 +132,8 @@ def neighbours(loaded: LoadedModels, choices: Choices) -> View:
     """
     few = dataclasses.replace(choices, count=min(_NEIGHBOURS, choices.count))
     figures, values = [], []
-    for model in _generators(loaded):
-        images = _draw(model, few)
+    for model in generators(loaded):
+        images = draw(model, few)
         training = loaded.images(model.size, "train")
         nearest, distances = nearest_images(images, training)
         alt = f"samples of {model.name}, and under each the nearest training image"
@@ -256,7 +159,12 @@ def nearest_images(images: Tensor, training: Tensor) -> tuple[Tensor, Tensor]:
     return nearest, (images.float() - nearest.float()).square().mean((1, 2, 3)).sqrt()
 
 
-def _generators(loaded: LoadedModels) -> list[Model]:
+def generators(loaded: LoadedModels) -> list[Model]:
+    """Those that draw from noise alone.
+
+    Raises:
+        UserError: there are none.
+    """
     if not loaded.generators:
         raise UserError("models: none of them draws from noise alone; look at Reconstruct")
     return loaded.generators
@@ -267,7 +175,12 @@ def _check_seed(seed: int) -> None:
         raise UserError(f"seed: {seed} is out of range; give 0 or more")
 
 
-def _draw(model: Model, choices: Choices) -> Tensor:
+def draw(model: Model, choices: Choices) -> Tensor:
+    """The model's images of the choices, uint8 (N, C, R, R).
+
+    Raises:
+        UserError: a choice is out of range.
+    """
     _check_seed(choices.seed)
     if not 1 <= choices.count <= MOST_SAMPLES:
         raise UserError(f"count: {choices.count} images; give 1 to {MOST_SAMPLES}")
@@ -288,6 +201,7 @@ def _options(model: Model, choices: Choices) -> dict[str, Any]:
         "temperature": choices.temperature,
         "prior": "fitted" if choices.fitted else "normal",
         "class_labels": choices.label,
+        "steps": choices.steps,
     }
     return {name: value for name, value in given.items() if name in model.pipeline.sampling_options}
 
@@ -300,23 +214,3 @@ def _settings(model: Model, choices: Choices) -> str:
 def _generate_link(choices: Choices) -> str:
     given = dataclasses.asdict(choices)
     return markup.link("generate", **given)
-
-
-def blind_pair(loaded: LoadedModels, name: str, seed: int, right: bool) -> View:
-    """A held-out image and a sample of the model side by side, the real one at the left or the `right`.
-
-    Raises:
-        UserError: no such model, or it doesn't draw.
-    """
-    model = next((model for model in _generators(loaded) if model.name == name), None)
-    if model is None:
-        raise UserError(f"model: {name} isn't one of {', '.join(one.name for one in loaded.generators)}")
-    held_out = loaded.images(model.size)
-    real = held_out[seed % len(held_out)][None]
-    fake = _draw(model, Choices(seed=seed, count=1))
-    pair = torch.cat([fake, real] if right else [real, fake])
-    shown = (
-        markup.figure(markup.picture(image, f"the {side} image", _MIDDLE), side)
-        for image, side in zip(pair, ("left", "right"), strict=True)
-    )
-    return View(markup.view(markup.pair(*shown)), {"images": markup.pngs(pair)})

@@ -132,7 +132,8 @@ def _visitor(url: str) -> Any:
 
 def _reconstruct(client: Any, seed: int, *, noise: bool = True) -> None:
     """Another seed of the noise each time is a result that the Space doesn't remember."""
-    knobs = {"image": None, "example": 0, "noise": noise, "quantise": True, "keep": 0, "seed": seed}
+    knobs = {"image": None, "example": 0, "keep": 100, "noise": 0, "average": False, "posterior": noise}
+    knobs |= {"quantise": True, "seed": seed}
     _, values = client.predict(**knobs, api_name="/reconstruct")
     if not values["models"][0]["reconstruction"].startswith("data:image/png"):
         raise ValueError("no picture")

@@ -80,16 +80,16 @@ def test_a_bare_autoencoder_draws_nothing(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_the_space_shows_models_of_any_class_at_one_resolution(shapes: Path, tmp_path: Path):
-    from hfgen.space import views
     from hfgen.space.knobs import Knobs
     from hfgen.space.loaded_models import open_models
+    from hfgen.space.side_by_side import reconstructions
 
     (shapes / "3.png").unlink()
     models = [str(save(name, tmp_path / name)) for name in ("AutoencoderKLWan", "VQModel", "AutoencoderDC")]
     loaded = open_models(models, str(shapes), resolution=16)
     assert not loaded.failed and not loaded.generators and {model.size for model in loaded.encoders} == {(16, 3)}
-    for knobs in (Knobs(), Knobs(noise=True, quantise=False, channels=1)):
-        shown = views.reconstructions(loaded, 0, knobs).values["models"]
+    for knobs in (Knobs(), Knobs(noise=1, posterior=True, quantise=False, keep=0.5)):
+        shown = reconstructions(loaded, 0, knobs).values["models"]
         assert len(shown) == 3 and all(one["psnr"] > 0 for one in shown)
 
 

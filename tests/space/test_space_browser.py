@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import math
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,10 +25,19 @@ gradio_client = pytest.importorskip("gradio_client")
 
 SWITCHES = "no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update"
 SCREENSHOTS = Path(__file__).parents[2] / "runs" / "screenshots"
-TABS = {"Reconstruct": "reconstruct", "Generate": "generate", "Why blurry?": "why", "Compare": "compare"}
+TABS = {
+    "Reconstruct": "reconstruct",
+    "Generate": "generate",
+    "Why blurry?": "why",
+    "Compare": "compare",
+    "Game": "game",
+}
 MODELS = ("vae", "vqvae", "gan")
 PIXELS = "img.hf-pixels:visible"
-FOCUSED = "(e => e === document.body ? '' : e.ariaLabel || e.textContent)(document.activeElement)"
+FOCUSED = (
+    "(e => e === document.body ? '' : e.ariaLabel || e.closest('label')?.textContent || e.textContent)"
+    "(document.activeElement)"
+)
 # A phone has several screen pixels to each of CSS: neither may be smoothed.
 SIZES = {"phone": (390, 844, 2), "desktop": (1280, 900, 1)}
 
@@ -84,26 +92,22 @@ def decode(source: str) -> np.ndarray:
 
 
 def shown(page: Any, alt: str) -> np.ndarray:
-    """The picture's own pixels, after a look at what the screen makes of them."""
+    """The picture's own pixels, after a look at what the screen makes of them: each a square of one colour."""
     image = page.locator(f"{PIXELS}[alt='{alt}']")
     pixels = decode(image.get_attribute("src"))
     image.evaluate("e => e.scrollIntoView({block: 'center'})")
     zoom = page.evaluate("devicePixelRatio")
-    expected = pixels.repeat(zoom, 0).repeat(zoom, 1)
     for _ in range(100):
         box = image.bounding_box()
-        assert (box["height"], box["width"]) == pixels.shape, "not at its own size"
+        side = box["width"] / pixels.shape[1]
+        assert side == int(side) == box["height"] / pixels.shape[0], "its pixels aren't all of one size"
+        expected = pixels.repeat(int(side * zoom), 0).repeat(int(side * zoom), 1)
         left, top = (math.floor(box[side] + 0.5) * zoom for side in ("x", "y"))
         screen = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("L"))
         if (screen[top : top + len(expected), left : left + expected.shape[1]] == expected).all():
             return pixels
         page.wait_for_timeout(100)  # Gradio fades new content in.
     raise AssertionError("the screen shows other pixels")
-
-
-def enlarged(image: Any) -> np.ndarray:
-    """An image of 16 px as the page enlarges it."""
-    return np.asarray(image).repeat(12, 0).repeat(12, 1)
 
 
 def fitting(page: Any) -> None:
@@ -124,10 +128,15 @@ def fitting(page: Any) -> None:
 def test_every_tab(visit, size: str, scheme: str):
     page = visit(size=size, scheme=scheme)
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    expected = {"Reconstruct": "PSNR (dB)", "Generate": "vae: seed 0", "Why blurry?": "averaging identity"}
+    expected = {
+        "Reconstruct": "fine detail",
+        "Generate": "seed 0",
+        "Why blurry?": "Model by model",
+        "Game": "Samples of",
+    }
     for name in TABS:
         page.get_by_role("tab", name=name).click()
-        page.get_by_text(expected.get(name, "Which one is real?")).first.wait_for()
+        page.get_by_text(expected.get(name, "20 held-out images")).first.wait_for()
         if name == "Compare":
             page.get_by_text("averaging_identity").first.wait_for()
         fitting(page)
@@ -139,19 +148,98 @@ def test_reconstruct_pixel_by_pixel(visit, server, tmp_path: Path, size: str):
     client = gradio_client.Client(server.url, verbose=False)
     page = visit(size=size)
     glyph = draw("glyphs", "test", 0, 3, 16).images[:, 0].numpy()
-    # The slider lays half of the original over the reconstruction: lift it for a look at the latter.
-    for cut, part in ((0, "{}'s reconstruction"), (100, "original, beside which {}'s reconstruction is laid")):
-        page.evaluate(f"document.querySelectorAll('.hf-slider').forEach(e => e.style.setProperty('--cut', '{cut}%'))")
-        _, values = client.predict(None, 0, False, True, 0, 0, api_name="/reconstruct")
-        for one in values["models"]:
-            pixels = shown(page, part.format(one["model"]).replace("'", "\\'"))
-            assert (pixels == enlarged(decode(one["original" if cut else "reconstruction"]))).all()
-            assert not cut or (pixels == enlarged(glyph[0])).all()
+    _, values = client.predict(None, 0, 100, 0, False, False, True, 0, api_name="/reconstruct")
+    assert (shown(page, "the original") == glyph[0]).all()
+    for one in values["models"]:
+        name = f"{one['model']}\\'s reconstruction"
+        assert (shown(page, name) == decode(one["reconstruction"])).all()
     Image.fromarray(255 - glyph[2]).save(tmp_path / "mine.png")
     page.locator("input[type=file]").first.set_input_files(tmp_path / "mine.png")
-    own = page.locator(f"{PIXELS}[alt^='original, beside which vae']")
-    same = base64.b64encode(_png(enlarged(255 - glyph[2]))).decode()
-    sync_api.expect(own).to_have_attribute("src", f"data:image/png;base64,{same}")
+    same = base64.b64encode(_png(255 - glyph[2])).decode()
+    sync_api.expect(page.get_by_alt_text("the original")).to_have_attribute("src", f"data:image/png;base64,{same}")
+    page.get_by_label("example 1", exact=True).check(force=True)
+    other = base64.b64encode(_png(glyph[1])).decode()
+    sync_api.expect(page.get_by_alt_text("the original")).to_have_attribute("src", f"data:image/png;base64,{other}")
+
+
+def scale_and_corner(page: Any) -> list[list[float]]:
+    """How every picture of the stage is enlarged and moved, in shares of its window."""
+    return page.evaluate(
+        """[...document.querySelectorAll('[data-hf-stage] .hf-window > .hf-plane')].map(plane => {
+            const frame = plane.parentElement.getBoundingClientRect(), box = plane.getBoundingClientRect();
+            return [box.width / frame.width, (frame.x - box.x) / frame.width, (frame.y - box.y) / frame.height]
+                .map(value => +value.toFixed(3));
+        })"""
+    )
+
+
+def test_one_lens_over_all_pictures(visit):
+    """By keys, wheel and dragging; without a request."""
+    page = visit()
+    stage = page.locator("[data-hf-stage]")
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    stage.press("+")
+    assert scale_and_corner(page) == [[2, 0.5, 0.5]] * 3
+    stage.press("ArrowRight")
+    assert scale_and_corner(page) == [[2, 0.625, 0.5]] * 3
+    frame = page.locator(".hf-window").nth(1).bounding_box()
+    middle = frame["x"] + frame["width"] / 2, frame["y"] + frame["height"] / 2
+    page.mouse.move(*middle)
+    page.mouse.down()
+    page.mouse.move(middle[0] + frame["width"] / 4, middle[1], steps=3)
+    page.mouse.up()
+    assert scale_and_corner(page) == [[2, 0.375, 0.5]] * 3
+    stage.press("0")
+    assert scale_and_corner(page) == [[1, 0, 0]] * 3
+    page.mouse.dblclick(frame["x"] + 1, frame["y"] + 1)
+    assert [round(value, 1) for value in scale_and_corner(page)[2]] == [2, 0, 0]
+    page.mouse.wheel(0, 10_000)
+    assert scale_and_corner(page) == [[1, 0, 0]] * 3, "the wheel zooms what is zoomed, and no further than the whole"
+    # The error, and the original up to an edge that keys and the mouse move.
+    page.keyboard.press("e")
+    error = page.get_by_alt_text("vae's error", exact=True)
+    sync_api.expect(error).to_be_visible()
+    stage.press("b")
+    sync_api.expect(error).to_be_hidden()
+    assert page.locator(".hf-before img").count() == 2
+    page.mouse.move(frame["x"] + frame["width"] / 4, middle[1])
+    edges = "[...document.querySelectorAll('.hf-before')].map(e => getComputedStyle(e).clipPath.split(' ')[1])"
+    assert page.evaluate(edges) == ["75%"] * 2
+    stage.press("ArrowRight")
+    assert page.evaluate(edges) == ["70%"] * 2
+    # New pictures are seen in the same way.
+    stage.press("+")
+    page.get_by_label("example 2", exact=True).check(force=True)
+    sync_api.expect(page.get_by_label("zoom", exact=True)).to_have_text("2 x")
+    assert not [url for url in requests if "gradio_api" not in url]
+    assert len(requests) < 10
+
+
+def test_two_fingers_zoom_and_one_moves(chromium, server):
+    context = chromium.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto(f"{server.url}/")
+    page.locator("[data-hf-stage]").scroll_into_view_if_needed()
+    frame = page.locator(".hf-window").first.bounding_box()
+    x, y = frame["x"] + frame["width"] / 2, frame["y"] + frame["height"] / 2
+    touch = context.new_cdp_session(page)
+
+    def fingers(kind: str, *places: float) -> None:
+        points = [{"x": x + place, "y": y, "id": number} for number, place in enumerate(places)]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    fingers("touchStart", -20, 20)
+    fingers("touchMove", -40, 40)
+    fingers("touchEnd")
+    zoomed = scale_and_corner(page)
+    assert zoomed[0][0] == pytest.approx(2, abs=0.1) and zoomed == [zoomed[0]] * 3
+    fingers("touchStart", 0)
+    fingers("touchMove", frame["width"] / 4)
+    fingers("touchEnd")
+    moved = scale_and_corner(page)
+    assert moved[0][1] - zoomed[0][1] == pytest.approx(-0.25, abs=0.05) and moved == [moved[0]] * 3
+    context.close()
 
 
 def _png(pixels: np.ndarray) -> bytes:
@@ -169,17 +257,17 @@ def test_generate_pixel_by_pixel_and_by_link(visit, loaded, size: str):
     page = visit(size=size)
     page.get_by_role("tab", name="Generate").click()
     page.get_by_label("Seed", exact=True).fill("7")
-    page.get_by_text("vae: seed 7, prior fitted").wait_for()
+    page.get_by_text("seed 7, prior fitted").wait_for()
     found = {}
     for name in MODELS:
         found[name] = shown(page, f"16 samples of {name}, seed 7")
         images = loaded.models[name].pipeline(16, torch.Generator().manual_seed(7), "pt").images
-        expected = np.asarray(grid(unit_to_uint8(images), 4, 4)).astype(int)
+        expected = np.asarray(grid(unit_to_uint8(images), 4, 1, 1)).astype(int)
         # Another number of threads may round one of 255 levels otherwise.
         assert np.abs(found[name] - expected).max() <= 1
     link = page.get_by_text("Link to this view").locator("visible=true").get_attribute("href")
     again = visit(link, size=size)
-    again.get_by_text("vae: seed 7, prior fitted").wait_for()
+    again.get_by_text("seed 7, prior fitted").wait_for()
     assert again.get_by_role("tab", name="Generate").get_attribute("aria-selected") == "true"
     assert again.get_by_label("Seed", exact=True).input_value() == "7"
     assert all((shown(again, f"16 samples of {name}, seed 7") == found[name]).all() for name in MODELS)
@@ -197,18 +285,27 @@ def test_by_keyboard_alone(visit):
                 return
         raise AssertionError(f"{wanted} can't be reached by Tab, but only {focused}")
 
-    tab_to("original is shown over vae's")
+    tab_to("example 0")
     page.keyboard.press("ArrowRight")
-    assert page.locator(".hf-slider").first.evaluate("e => e.style.getPropertyValue('--cut')") == "51%"
-    tab_to("the reconstructions in numbers")
-    tab_to("Compare")
+    sync_api.expect(page.get_by_label("example 1", exact=True)).to_be_checked()
+    tab_to("range slider for Keep")
+    page.keyboard.press("ArrowLeft")
+    page.get_by_text("99\N{NO-BREAK SPACE}% of the latent kept").wait_for()
+    tab_to("Pictures side by side")
+    page.keyboard.press("+")
+    assert scale_and_corner(page)[0][0] == 2
+    tab_to("The numbers")
     page.keyboard.press("Enter")
-    tab_to("Show a pair")
+    tab_to("the reconstructions in numbers")
+    tab_to("Game")
+    page.keyboard.press("Enter")
+    tab_to("Begin")
     page.keyboard.press("Enter")
     left, right = (page.get_by_alt_text(f"the {side} image") for side in ("left", "right"))
     left.wait_for()
     assert left.bounding_box()["y"] == right.bounding_box()["y"], "they are called left and right"
-    tab_to("Answer")
+    tab_to("The left one")
     page.keyboard.press("Enter")
-    score = page.get_by_label("Score of this session")
-    sync_api.expect(score).to_have_value(re.compile(r"(Yes|No): .* of 1;"))
+    page.get_by_text("Round 2 of 10").wait_for()
+    left.click()
+    page.get_by_text("Round 3 of 10").wait_for()

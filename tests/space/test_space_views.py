@@ -1,6 +1,7 @@
 """What the Space shows, without Gradio."""
 
 import base64
+import dataclasses
 import io
 import re
 from pathlib import Path
@@ -14,11 +15,16 @@ from PIL import Image
 
 from hfgen.data import draw
 from hfgen.errors import UserError
+from hfgen.files import write_json
 from hfgen.images import to_float, to_uint8, unit_to_uint8
-from hfgen.space import averaging, evidence, knobs, markup, views
+from hfgen.pipelines.autoencoder import codec_of
+from hfgen.space import averaging, evidence, game, knobs, markup, views
+from hfgen.space.happened import Change, sentence
 from hfgen.space.knobs import Knobs
 from hfgen.space.loaded_models import LoadedModels, open_models, quickstart_models
+from hfgen.space.side_by_side import reconstructions
 from hfgen.space.views import Choices
+from hfgen.space.why import why
 
 X = draw("glyphs", "test", 0, 3, 16).images
 
@@ -28,7 +34,11 @@ def pixels(uri: str) -> np.ndarray:
 
 
 def test_one_that_cannot_be_opened_leaves_the_others(loaded: LoadedModels):
-    assert list(loaded.models) == ["vae", "vqvae", "gan"] and loaded.failed == ["damaged"]
+    assert (
+        list(loaded.models) == ["vae", "vqvae", "gan"]
+        and list(loaded.failed) == ["damaged"]
+        and "NoSuchPipeline" in loaded.failed["damaged"]
+    )
     assert [model.name for model in loaded.encoders] == ["vae", "vqvae"]
     assert loaded.data == "glyphs"
 
@@ -53,8 +63,8 @@ def test_autoencoders_of_colour_open_without_data_and_without_an_error(tmp_path:
     loaded = open_models([str(tmp_path / "colour")])
     images = loaded.images((32, 3))
     assert images.shape[1:] == (3, 32, 32) and (images[:, :1] == images).all()
-    page, values = views.reconstructions(loaded, 0, Knobs())
-    assert [one["model"] for one in values["models"]] == ["colour"] and "<figure>" in page
+    page, values = reconstructions(loaded, 0, Knobs())
+    assert [one["model"] for one in values["models"]] == ["colour"] and 'class="hf-cell"' in page
     calls = [function.name for function in build(Endpoints(loaded)).fns.values()]
     # For who asks, and not when the page opens as well: it would be an error that nobody caused.
     assert "reconstruct" in calls and calls.count("generate") == 1
@@ -65,27 +75,75 @@ def test_untouched_knobs_do_what_the_pipeline_does(loaded: LoadedModels, name: s
     pipeline = loaded.models[name].pipeline
     expected = unit_to_uint8(pipeline.reconstruct(to_float(X), output_type="pt").images)
     assert torch.equal(knobs.reconstruct(pipeline, X, Knobs()).images, expected)
-    every = Knobs(channels=knobs.latent_channels(pipeline))
+    every = Knobs(average=True)
     assert torch.equal(knobs.reconstruct(pipeline, X, every).images, expected)
 
 
 def test_each_knob_changes_what_it_says(loaded: LoadedModels):
     vae, vqvae = (loaded.models[name].pipeline for name in ("vae", "vqvae"))
     plain = knobs.reconstruct(vae, X, Knobs())
-    noisy = knobs.reconstruct(vae, X, Knobs(noise=True, seed=1)).images
-    assert not torch.equal(noisy, plain.images)
-    assert torch.equal(noisy, knobs.reconstruct(vae, X, Knobs(noise=True, seed=1)).images)
-    assert not torch.equal(noisy, knobs.reconstruct(vae, X, Knobs(noise=True, seed=2)).images)
-    fewer = knobs.reconstruct(vae, X, Knobs(channels=1))
-    assert not torch.equal(fewer.images, plain.images) and (fewer.rate_bits < plain.rate_bits).all()
-    mean, _ = vae.posterior(to_float(X))
-    mean[:, 1:] = 0
-    with torch.no_grad():
-        assert torch.equal(fewer.images, to_uint8(vae.vae.decode(mean).sample))
+    sampled = knobs.reconstruct(vae, X, Knobs(posterior=True, seed=1)).images
+    assert not torch.equal(sampled, plain.images)
+    assert torch.equal(sampled, knobs.reconstruct(vae, X, Knobs(posterior=True, seed=1)).images)
+    assert not torch.equal(sampled, knobs.reconstruct(vae, X, Knobs(posterior=True, seed=2)).images)
     free = knobs.reconstruct(vqvae, X, Knobs(quantise=False))
     assert not torch.equal(free.images, knobs.reconstruct(vqvae, X, Knobs()).images) and free.rate_bits is None
     codes = vqvae.codes(to_float(X))
     assert knobs.reconstruct(vqvae, X, Knobs()).rate_bits.tolist() == [codes.shape[1] * 4.0] * 3  # of 16 codes
+
+
+@pytest.mark.parametrize("name", ["vae", "vqvae"])
+def test_components_are_the_latents_own(loaded: LoadedModels, name: str):
+    """Against NumPy's: each component's variance, all of them give the latent back, none gives the mean."""
+    model = loaded.models[name]
+    found = loaded.components(model)
+    held_out = loaded.images(model.size)
+    with torch.no_grad():
+        latents = codec_of(model.pipeline).encode(to_float(held_out)).mean
+    rows = latents.flatten(1).numpy().astype(float)
+    variances = np.linalg.svd(rows - rows.mean(0), compute_uv=False) ** 2 / len(rows)
+    projected = (rows - rows.mean(0)) @ found.directions.numpy().T
+    np.testing.assert_allclose(projected.var(0)[: len(variances)], variances, atol=1e-6)
+    torch.testing.assert_close(found.project(latents, len(found)), latents, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.project(latents, 0), latents.mean(0).expand_as(latents), atol=1e-4, rtol=0)
+    errors = [float((found.project(latents, count) - latents).square().sum()) for count in range(len(found) + 1)]
+    np.testing.assert_allclose(errors[0] - errors[1], variances[0] * len(rows), rtol=1e-3)
+    assert np.diff(errors).max() < 1e-6
+    assert [found.kept(share) for share in (0, 1e-6, 1)] == [0, 1, len(found)]
+
+
+def test_large_latents_have_components_of_channels(loaded: LoadedModels):
+    """More than 256 numbers: one basis of channels for all places."""
+    pipeline = loaded.models["vae"].pipeline
+    wide = draw("glyphs", "test", 0, 8, 128).images
+    with torch.no_grad():
+        latents = codec_of(pipeline).encode(to_float(wide[:16])).mean
+    found = knobs.components(pipeline, wide)
+    assert latents[0].numel() > 256 and len(found) == latents.shape[1]
+    torch.testing.assert_close(found.project(latents, len(found)), latents, atol=1e-4, rtol=0)
+    none = found.project(latents, 0)
+    torch.testing.assert_close(none, none[:1, :, :1, :1].expand_as(none))
+
+
+def test_fewer_components_noise_and_means_of_draws(loaded: LoadedModels):
+    model = loaded.models["vae"]
+    found = loaded.components(model)
+    few = knobs.reconstruct(model.pipeline, X, Knobs(keep=0.25), found)
+    none = knobs.reconstruct(model.pipeline, X, Knobs(keep=0), found)
+    assert few.rate_bits is None and not torch.equal(few.images, none.images)
+    assert torch.equal(none.images, none.images[:1].expand_as(none.images)), "nothing kept is the same for all"
+    noisy = [knobs.reconstruct(model.pipeline, X, Knobs(noise=1, seed=seed), found).images for seed in (0, 0, 1)]
+    assert torch.equal(noisy[0], noisy[1]) and not torch.equal(noisy[0], noisy[2])
+    # The mean of draws is the mean of the decoder's images, of which the first is the one that is shown alone.
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        codec = codec_of(model.pipeline)
+        mean = codec.encode(to_float(X)).mean
+        torch.randn((knobs.DRAWS, *mean.shape), generator=generator)
+        noise = torch.randn((knobs.DRAWS, *mean.shape), generator=generator)
+        drawn = [codec.decode(mean + found.deviation.float() * one).clamp(-1, 1) for one in noise]
+    averaged = knobs.reconstruct(model.pipeline, X, Knobs(noise=1, average=True), found).images
+    assert (averaged.int() - to_uint8(torch.stack(drawn).mean(0)).int()).abs().max() <= 1
 
 
 @pytest.mark.parametrize("name", ["vae", "vqvae", "gan"])
@@ -98,28 +156,52 @@ def test_interpolation_begins_and_ends_with_the_seeds_images(loaded: LoadedModel
     assert (path[[0, -1]].int() - expected.int()).abs().max() <= 1
 
 
-def test_reconstructions_are_measured_and_shown_pixel_by_pixel(loaded: LoadedModels):
-    found = views.reconstructions(loaded, 0, Knobs())
+def test_reconstructions_are_measured_and_sent_pixel_by_pixel(loaded: LoadedModels):
+    found = reconstructions(loaded, 0, Knobs())
     for one in found.values["models"]:
         assert (pixels(one["original"]) == X[0, 0].numpy()).all()
         error = X[0, 0].double() - torch.from_numpy(pixels(one["reconstruction"]).copy())
         assert one["psnr"] == pytest.approx(float(10 * torch.log10(255**2 / error.square().mean())))
-    tags = re.findall(r'<img class="hf-pixels" src="([^"]+)" width="(\d+)" height="(\d+)"', found.page)
-    assert len(tags) == 6
-    for source, width, height in tags:
-        shown = pixels(source)
-        assert shown.shape[:2] == (int(height), int(width)) and shown.shape[0] == 192
-        assert (shown == shown[::12, ::12].repeat(12, 0).repeat(12, 1)).all()
+    tags = re.findall(r'<img class="hf-pixels [a-z-]+" src="([^"]+)" width="(\d+)" height="(\d+)"', found.page)
+    assert len(tags) == 5 and {pixels(source).shape[:2] for source, *_ in tags} == {(16, 16)}
+    assert {size for _, *size in map(tuple, tags) for size in size} == {"16"}
+    # Those that have no picture say why, in their place.
+    assert "It has no encoder" in found.page and "NoSuchPipeline" in found.page
+
+
+def test_what_happened_is_said_from_the_numbers():
+    def said(detail: float, psnr: float, knobs: Knobs | None = None) -> str:
+        return sentence([Change("vae", detail, 0.2, psnr, 20.0, True)], knobs or Knobs(noise=1))
+
+    assert said(0.05, 15) == "Noise of 1 on the latent: vae turns blurrier and less faithful."
+    assert said(0.2, 15).endswith("vae stays as sharp, but shows something else.")
+    assert said(0.4, 20).endswith("vae turns sharper, but stays as faithful.")
+    assert said(0.2, 20).endswith("vae hardly changes.")
+    assert said(0.1, 22, Knobs(keep=0, quantise=False)) == (
+        "Nothing of the latent kept, no quantiser: vae turns blurrier, but more faithful."
+    )
+    untouched = Change("vae", 0.1, 0.1, 20, 20, True)
+    assert "keeps 10\N{NO-BREAK SPACE}% of this image's fine detail: what is missing is the blur" in sentence(
+        [untouched], Knobs()
+    )
+    assert "no fine detail" in sentence([untouched._replace(detail=None)], Knobs())
+    assert "can be changed" in sentence([untouched._replace(changeable=False)], Knobs(noise=1))
+    two = [untouched, untouched._replace(name="vqvae")]
+    assert sentence(two, Knobs(noise=1)).endswith("vae and vqvae hardly change.")
 
 
 def test_every_picture_has_words(loaded: LoadedModels):
-    pages = [views.reconstructions(loaded, 1, Knobs()).page, views.samples(loaded, Choices(count=4)).page]
+    pages = [reconstructions(loaded, 1, Knobs()).page, views.samples(loaded, Choices(count=4)).page]
     pages += [views.interpolation(loaded, 0, 1).page, views.neighbours(loaded, Choices(count=2)).page]
-    pages += [evidence.why(loaded), evidence.compare(loaded), views.blind_pair(loaded, "gan", 3, True).page]
+    pages += [
+        why(loaded),
+        evidence.compare(loaded),
+        game.page(loaded, game.ask(loaded, game.new_game(), lambda below: 1)),
+    ]
     for page in pages:
         images = re.findall(r"<img [^>]*>", page)
         assert images and all(re.search(r'alt="[^"]{4,}"', image) for image in images)
-        assert page.count("<figure>") == page.count("<figcaption>") > 0
+        assert len(re.findall("<figure[ >]", page)) == page.count("<figcaption>") > 0
         assert not re.search(r'(src|href)="(?!data:image/png|\?view=)', page)
 
 
@@ -157,9 +239,38 @@ def test_the_nearest_training_image_of_a_copy_is_itself():
 
 def test_the_real_one_of_a_pair_is_where_it_is_said(loaded: LoadedModels):
     for right in (False, True):
-        shown = views.blind_pair(loaded, "gan", 2, right).values["images"]
+        shown = game.blind_pair(loaded, "gan", 2, right).values["images"]
         assert (pixels(shown[right]) == X[2, 0].numpy()).all()
         assert not (pixels(shown[not right]) == X[2, 0].numpy()).all()
+
+
+def test_ten_rounds_and_what_the_eye_was_fooled_by(loaded: LoadedModels):
+    state = game.new_game("gan")
+    with pytest.raises(UserError, match="no pair is shown"):
+        game.answer(state, "left")
+    for place in range(game.ROUNDS):
+        state = game.ask(loaded, state, lambda below, place=place: place % below)
+        assert f"Round {place + 1} of 10" in game.page(loaded, state)
+        shown = state["asked"]
+        assert shown["answer"] == ("right" if place % 2 else "left")
+        held_out = X if place < 3 else draw("glyphs", "test", 0, 10, 16).images
+        assert (pixels(shown["images"][place % 2]) == held_out[place, 0].numpy()).all(), "the real one"
+        with pytest.raises(UserError, match="neither left nor right"):
+            game.answer(state, "middle")
+        state = game.answer(state, "left")
+    assert game.score(state).startswith("Right so far: 5 of 10;")
+    over = game.ask(loaded, state, lambda below: 0)
+    assert over["asked"] is None
+    page = game.page(loaded, over)
+    assert "<b>5</b> of 10" in page and "gan: you were right in 5 of 10; its record has no" in page
+    fooled = re.findall(r'src="([^"]+)" alt="a sample of gan that was taken for real"', page)
+    assert fooled == [one["images"][0] for one in state["rounds"][1::2]], "the left one, where the right one was real"
+    told = {**loaded.models["gan"].record}
+    told["metrics"] = {**told["metrics"], "two_sample": {"value": 0.93, "low": 0.9, "high": 0.95, "n": 9}}
+    models = {**loaded.models, "gan": dataclasses.replace(loaded.models["gan"], record=told)}
+    assert "is right in 93\N{NO-BREAK SPACE}% of all" in game.page(dataclasses.replace(loaded, models=models), over)
+    with pytest.raises(UserError, match="model: x isn't one of"):
+        game.ask(loaded, game.new_game("x"), lambda below: 0)
 
 
 def test_the_numbers_are_the_records(loaded: LoadedModels):
@@ -167,12 +278,12 @@ def test_the_numbers_are_the_records(loaded: LoadedModels):
     assert ["psnr", "vae", 20, 19.99, 20.01, 20, None] in rows
     assert ["recall", "gan", 0.9, 0.89, 0.91, 20, 1.0] in rows
     assert len(rows) == 2 * 12 + 6
-    page = evidence.why(loaded)
+    page = why(loaded)
     assert "0.100 [0.090, 0.110]" in page and "averaging" in page
 
 
 def test_averaging_is_told_by_gain_coherence_and_power_and_the_identity_is_derived(loaded: LoadedModels):
-    page = evidence.why(loaded)
+    page = why(loaded)
     places = [page.index(f">{word}<") for word in ("gain", "coherence", "power", "derived: averaging identity")]
     assert places == sorted(places)
     assert "detail partly made up" in page and "shows nothing by itself" in page
@@ -181,9 +292,24 @@ def test_averaging_is_told_by_gain_coherence_and_power_and_the_identity_is_deriv
     assert "<figure" not in "".join(averaging.sections({"gan": flat}))
 
 
+def test_cards_of_diagnoses_and_claims(loaded: LoadedModels, tmp_path: Path):
+    claims = [
+        {"claim": f"claim {verdict}", "number": "3.2", "verdict": verdict} for verdict in ("supported", "undecided")
+    ]
+    write_json(tmp_path / "study.json", {"verdicts": [*claims, {"claim": "<b>evil</b>", "verdict": "contradicted"}]})
+    write_json(tmp_path / "comparison.json", {"reading": ["a detail", "the answer"]})
+    write_json(tmp_path / "diagnosis.json", {"verdict": {"sentence": "It is the prior.", "remedy": "Fit it."}})
+    models = {**loaded.models, "vae": dataclasses.replace(loaded.models["vae"], folder=tmp_path)}
+    page = why(dataclasses.replace(loaded, models=models, results=[tmp_path]))
+    assert page.index("the answer") < page.index("It is the prior.") < page.index("claim supported")
+    assert "Undecided: 1" in page and page.index("contradicted") < page.index("claim undecided")
+    assert "<b>evil" not in page and page.count("<article") == 3 + 3
+    (tmp_path / "diagnosis.json").write_text("{")
+    assert "It is the prior." not in why(dataclasses.replace(loaded, models=models))
+
+
 def test_records_measured_otherwise_are_left_out_and_named(loaded: LoadedModels):
     import copy
-    import dataclasses
 
     changed = copy.deepcopy(loaded.models["gan"].record)
     changed["data"]["fingerprint"] = "1" * 64
@@ -191,8 +317,8 @@ def test_records_measured_otherwise_are_left_out_and_named(loaded: LoadedModels)
     other = dataclasses.replace(loaded, models=models)
     assert evidence.comparable(other)[1] == ["gan"]
     assert "left out: gan" in evidence.compare(other)
-    none = dataclasses.replace(loaded, models={"x": dataclasses.replace(loaded.models["vae"], record=None)})
-    assert "hfgen evaluate" in evidence.why(none) and evidence.rows(none) == []
+    none = dataclasses.replace(loaded, models={"vae": dataclasses.replace(loaded.models["vae"], record=None)})
+    assert "hfgen evaluate" in why(none) and evidence.rows(none) == []
 
 
 def test_what_comes_from_outside_is_text():

@@ -78,13 +78,14 @@ def _untouched(changes: Sequence[Change]) -> str:
     if not known:
         return "The image has no fine detail that could be lost."
     if max(detail for _, detail in known) < 1 / _SAME_DETAIL:
-        end = "what is missing is the blur you see."
+        end = "less is blurred."
     elif min(detail for _, detail in known) > _SAME_DETAIL:
-        end = "more than there is: some of it is made up."
+        end = "more than there is, so some of it is made up."
     else:
-        end = "100 % is as sharp as the original."
-    listed = [f"{name} keeps {share(detail)}" for name, detail in known]
-    listed[0] += " of this image's fine detail"
+        end = "less is blurred, and more is made up."
+    # Of power: how much there is, not whether it is the right detail.
+    listed = [f"{name} shows {share(detail)}" for name, detail in known]
+    listed[0] += " as much fine detail as this image"
     return f"{', '.join(listed)}: {end}"
 
 

@@ -181,7 +181,7 @@ def test_what_happened_is_said_from_the_numbers():
         "Nothing of the latent kept, no quantiser: vae turns blurrier, but more faithful."
     )
     untouched = Change("vae", 0.1, 0.1, 20, 20, True)
-    assert "keeps 10\N{NO-BREAK SPACE}% of this image's fine detail: what is missing is the blur" in sentence(
+    assert "shows 10\N{NO-BREAK SPACE}% as much fine detail as this image: less is blurred" in sentence(
         [untouched], Knobs()
     )
     assert "no fine detail" in sentence([untouched._replace(detail=None)], Knobs())

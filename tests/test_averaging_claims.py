@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from hfgen.comparison.headline import headline
 from hfgen.comparison.reading import read
 from hfgen.diagnosis.advice import _averaging
 from hfgen.metrics import BandMeasures, band_measures, bootstrap_ratio
@@ -62,13 +63,16 @@ def measured(made: torch.Tensor) -> tuple[BandMeasures, dict[str, Any]]:
 
 def says_of(metrics: dict[str, Any]) -> dict[str, bool]:
     """Which texts call it an average: of the comparison, the Space, the diagnosis, and the studies' rules."""
-    (sentence, *_) = read({"models": {"m": {"metrics": metrics}}, "baseline": {}, "differences": {}})
+    model = {"model": {"family": "vae"}, "metrics": metrics}
+    comparison = {"models": {"m": model}, "baseline": {}, "differences": {}, "disagreements": []}
+    (sentence, *_) = read(comparison)
     page = averaging.sections({"m": {"metrics": metrics, "spectrum": {}}})[0]
     facts: Any = SimpleNamespace(document={"bands": {"high": {"gain": metrics["gain_high"]}}}, chain={})
     gain = metrics["gain_high"]
     finding = Finding(gain["value"], gain["low"], gain["high"], 3)
     return {
         "comparison": "detail is what a mean of all that the latent leaves open would have" in sentence,
+        "headline": "is as a mean of all that its latent leaves open" in " ".join(headline(comparison).reasons),
         "space": ">an average<" in page,
         "diagnosis": "what is missing was averaged" in _averaging(facts)[0],
         "studies": all(rule.verdict(finding) == "supported" for rule in rules()),

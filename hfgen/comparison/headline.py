@@ -63,20 +63,30 @@ def _sharpest(models: dict[str, Estimates], comparison: dict[str, Any]) -> str:
     nearest = closest("kid", those_that_have("kid", models), comparison["differences"].get("kid"))
     if nearest == names:
         return _sharper(kind, ratios, names, " and the nearest to real images as a set")
+    return _sharper(kind, ratios, names, "") + (_nearest(nearest, ratios, names) if nearest else "")
+
+
+def _nearest(nearest: list[str], ratios: Estimates, names: list[str]) -> str:
+    """Others than the sharpest are, or with it."""
     verb = "are" if len(nearest) == 1 else "tie for being"
-    also = f" The samples of {listed(nearest)} {verb} nearest to real images as a set." if nearest else ""
-    return _sharper(kind, ratios, names, "") + also
+    but = "The" if set(nearest) & set(names) else "But the"
+    sharpness = min(ratios[name].low for name in names)
+    blurrier = but != "The" and all(name in ratios and ratios[name].high < sharpness for name in nearest)
+    return (
+        f" {but} samples of {listed(nearest)} {verb} nearest to real images as a set{', though blurrier' * blurrier}."
+    )
 
 
 def _sharper(kind: str, ratios: Estimates, names: list[str], also: str) -> str:
-    power = f"{short(100 * ratios[names[0]].value)} % of the real detail"
+    # Of equal power isn't the same: detail may be made up.
+    power = f"{short(100 * ratios[names[0]].value)} % as much fine detail as real images"
     if len(ratios) == 1:
         return f"The {kind}s of {names[0]} have {power}."
     if len(names) > 1:
         return f"{listed(names)} tie for sharpness closest to real images{also and ', and tie as a set'}."
     if ratios[names[0]].low > 1:
         nearest = " Its samples are the nearest to real images as a set." if also else ""
-        return f"{names[0]} comes closest to real sharpness, with {power}: more is noise.{nearest}"
+        return f"{names[0]} comes closest to real sharpness, with {power}: what is more is noise.{nearest}"
     return f"{names[0]} is the sharpest{also}: its {kind}s have {power}."
 
 
@@ -104,15 +114,15 @@ def _variety(models: dict[str, Estimates], baseline: Estimates, comparison: dict
         if (pair["difference"]["value"] < 0) == (pair["first"] == names[0])
     ]
     verb = "covers" if len(richer) == 1 else "cover"
-    return f"{names[0]} pays for it in variety: {listed(richer)} {verb} more of the real images." if richer else ""
+    return f"{listed(richer)} {verb} more of the real images than {names[0]}." if richer else ""
 
 
-_REST = {
-    "conditional mean": "of the rest {they} draw{s} the mean of all that {their} latent{plural} leave{s} open, "
-    "and a mean is blurred",
-    "shrunk": "of the rest {they} draw{s} even less than the mean of all that {their} latent{plural} leave{s} open",
-    "made up": "a part of the rest {they} make{s} up",
-    "undecided": "these images are too few to tell what {they} draw{s} of the rest",
+_MEAN = "a mean of all that {their} latent{plural} leave{s} open would be, and a mean is blurred"
+_DRAWN = {
+    "conditional mean": f"what {{they}} draw{{s}} is as {_MEAN}",
+    "shrunk": f"what {{they}} draw{{s}} is even fainter than {_MEAN}",
+    "made up": "a part of what {they} draw{s} is made up",
+    "undecided": "these images are too few to tell whether {they} draw{s} a mean",
 }
 _ONE = {"are": "is", "they": "it", "their": "its", "s": "s", "plural": ""}
 _SEVERAL = {"are": "are", "they": "they", "their": "their", "s": "", "plural": "s"}
@@ -121,7 +131,7 @@ _SEVERAL = {"are": "are", "they": "they", "their": "their", "s": "", "plural": "
 def _blurred(models: dict[str, Estimates]) -> list[str]:
     """A sentence for each way in which reconstructions are blurred, with the models that are so."""
     sentences = []
-    for kind, rest in _REST.items():
+    for kind, drawn in _DRAWN.items():
         found = {
             name: metrics["coherence_high"]
             for name, metrics in models.items()
@@ -133,8 +143,8 @@ def _blurred(models: dict[str, Estimates]) -> list[str]:
         if found:
             words = _ONE if len(found) == 1 else _SEVERAL
             shares = listed(f"{short(100 * coherence.value)} %" for coherence in found.values())
-            hold = f"{words['their'].capitalize()} reconstructions hold {shares} of the real detail"
-            sentences.append(f"Why {words['are']} {listed(found)} blurred? {hold}; {rest.format(**words)}.")
+            told = f"From {words['their']} reconstructions {shares} of the real detail can be predicted"
+            sentences.append(f"Why {words['are']} {listed(found)} blurred? {told}; {drawn.format(**words)}.")
     return sentences
 
 
@@ -164,8 +174,8 @@ def _judges(comparison: dict[str, Any]) -> list[str]:
 
 def _facts(metrics: Estimates, baseline: Estimates) -> list[Fact]:
     facts = [
-        _share("Real detail in reconstructions", metrics.get("hf_ratio_reconstruction")),
-        _share("Real detail in samples", metrics.get("hf_ratio_sample")),
+        _share("High-frequency power, reconstructions", metrics.get("hf_ratio_reconstruction")),
+        _share("High-frequency power, samples", metrics.get("hf_ratio_sample")),
         _share("Real images covered", metrics.get("coverage")),
     ]
     if "psnr" in metrics:

@@ -25,6 +25,9 @@ class Coarse(metrics.Extractor):
     def features(self, images: Tensor) -> Tensor:
         return torch.nn.functional.adaptive_avg_pool2d(images.double() / 32, 4).flatten(1)
 
+    def batch_features(self, images: Tensor) -> Tensor:
+        return self.features(images).float()
+
     def to(self, device: torch.device) -> metrics.Extractor:
         return self
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import statistics
 import threading
 import time
@@ -13,7 +12,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 import torch
 
-from hfgen.devices import device_name, synchronise
+from hfgen.devices import device_name, return_free_memory, synchronise
 from hfgen.errors import UserError
 from hfgen.evaluation import passes
 from hfgen.pipelines import ImagePipeline
@@ -113,7 +112,8 @@ def _memory(device: torch.device) -> Iterator[dict[str, int]]:
         yield memory
         memory["peak"] = torch.cuda.max_memory_allocated(device)
         return
-    _return_free_memory()
+    # So that a batch takes its memory from the system, where it is seen.
+    return_free_memory()
     process, done = psutil.Process(), threading.Event()
     resident = process.memory_info().rss
     memory = {"before": resident, "peak": resident}
@@ -129,9 +129,3 @@ def _memory(device: torch.device) -> Iterator[dict[str, int]]:
     finally:
         done.set()
         watcher.join()
-
-
-def _return_free_memory() -> None:
-    """So that a batch takes its memory from the system, where it is seen; glibc keeps what was freed."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)

@@ -15,6 +15,7 @@ from torch import Tensor
 from hfgen.errors import UserError
 from hfgen.metrics.checks import check_images
 from hfgen.metrics.intervals import Estimate, bootstrap_of_means, bootstrap_ratio
+from hfgen.metrics.placement import in_parts
 from hfgen.metrics.spectrum import (
     PowerSpectrum,
     Window,
@@ -176,7 +177,7 @@ def band_measures(real: Tensor, reconstruction: Tensor, window: Window = "none")
     """
     _check_pairs(real, reconstruction)
     parts = []
-    for x, r in zip(*(images.split(batch_size(real)) for images in (real, reconstruction)), strict=True):
+    for x, r in in_parts(batch_size(real), real, reconstruction):
         parts.append(_powers(luma(x), luma(r), window))
     return _joined(parts)
 
@@ -189,7 +190,7 @@ def chroma_measures(real: Tensor, reconstruction: Tensor, window: Window = "none
     """
     _check_pairs(real, reconstruction)
     parts: dict[str, list[list[PowerSpectrum]]] = {"cb": [], "cr": []}
-    for x, r in zip(*(images.split(batch_size(real)) for images in (real, reconstruction)), strict=True):
+    for x, r in in_parts(batch_size(real), real, reconstruction):
         for name, first, second in zip(parts, chroma(x), chroma(r), strict=True):
             parts[name].append(_powers(first, second, window))
     return {name: _joined(spectra) for name, spectra in parts.items()}

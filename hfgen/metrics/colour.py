@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hfgen.errors import UserError
 from hfgen.metrics.checks import check_images
+from hfgen.metrics.placement import in_parts
 
 _MOST_PIXELS = 4096
 _BATCH = 64
@@ -28,7 +29,7 @@ def colour_errors(real: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
         UserError: not two sets of colour images of one shape, or empty ones.
     """
     _check_pairs(real, reconstruction)
-    parts = [_of_batch(*pair) for pair in zip(real.split(_BATCH), reconstruction.split(_BATCH), strict=True)]
+    parts = [_of_batch(*pair) for pair in in_parts(_BATCH, real, reconstruction)]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -40,7 +41,7 @@ def clipped(real: Tensor, reconstruction: Tensor) -> Tensor:
     """
     _check_shapes(real, reconstruction)
     shares = []
-    for x, r in zip(real.split(_BATCH), reconstruction.split(_BATCH), strict=True):
+    for x, r in in_parts(_BATCH, real, reconstruction):
         at_end = [(images == 0) | (images == 255) for images in (x, r)]
         shares.append((at_end[1] & ~at_end[0]).double().mean((1, 2, 3)))
     return torch.cat(shares)

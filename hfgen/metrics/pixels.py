@@ -12,7 +12,7 @@ from torch.nn.functional import avg_pool2d
 
 from hfgen.errors import UserError
 from hfgen.metrics.checks import check_finite
-from hfgen.metrics.placement import back, moved
+from hfgen.metrics.placement import back, in_parts, moved
 
 _WINDOW, _SIGMA = 11, 1.5
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -153,7 +153,7 @@ def _in_batches(score: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor)
     """A score per image, in float64; what it takes in memory doesn't grow with the set."""
     first, second = (images if images.ndim == 4 else images[None, None] for images in (x, y))
     batch = max(1, _NUMBERS // first[0].numel())
-    pairs = zip(first.split(batch), second.split(batch), strict=True)
+    pairs = in_parts(batch, first, second)
     scores = torch.cat([back(score(moved(a).double(), moved(b).double())) for a, b in pairs])
     return scores if x.ndim == 4 else scores.squeeze(0)
 

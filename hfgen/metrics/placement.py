@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hfgen.devices import Compute
+from hfgen.devices import Compute, return_free_memory
 
+# Numbers of images whose temporaries take some hundred megabytes.
+_MANY = 2**23
 _device: ContextVar[torch.device | None] = ContextVar("device", default=None)
 
 Share = Callable[[Any, Sequence[Tensor]], list[Tensor]]
@@ -67,3 +69,18 @@ def moved(values: Tensor) -> Tensor:
 def back(values: Tensor) -> Tensor:
     """The values that a metric of `moved` ones returns: on the CPU within `computing_on`."""
     return values if _device.get() is None else values.cpu()
+
+
+def in_parts(count: int, *sets: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """`count` rows at a time of sets of one length; memory doesn't grow with their number.
+
+    The few numbers that are kept of each large part lie between what it freed, where the next one doesn't fit any
+    more: glibc's heap would grow by megabytes an image. So now and then it gives back what is free.
+    """
+    seen = 0
+    for rows in zip(*(values.split(count) for values in sets), strict=True):
+        yield rows
+        seen += rows[0].numel()
+        if seen >= _MANY:
+            return_free_memory()
+            seen = 0

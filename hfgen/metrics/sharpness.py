@@ -12,7 +12,7 @@ from torch.nn.functional import avg_pool2d
 
 from hfgen.errors import UserError
 from hfgen.metrics.checks import check_images
-from hfgen.metrics.placement import back
+from hfgen.metrics.placement import back, in_parts
 from hfgen.metrics.spectrum import luma
 
 _REBLUR = 11
@@ -35,7 +35,7 @@ def sharpness(images: Tensor) -> dict[str, Tensor]:
         size = f"{images.shape[-2]} x {images.shape[-1]}"
         raise UserError(f"images: {size} pixels are below the blur effect's {_REBLUR}; use larger ones")
     batch = max(1, _PIXELS // images[0, 0].numel())
-    parts = [_sharpness(luma(part)) for part in images.split(batch)]
+    parts = [_sharpness(luma(part)) for (part,) in in_parts(batch, images)]
     return {name: back(torch.cat([part[name] for part in parts])) for name in parts[0]}
 
 

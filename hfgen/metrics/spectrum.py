@@ -20,7 +20,7 @@ from torch import Tensor
 from hfgen.errors import UserError
 from hfgen.metrics.checks import check_images
 from hfgen.metrics.intervals import Estimate, squared_distance_estimate
-from hfgen.metrics.placement import back, moved
+from hfgen.metrics.placement import back, in_parts, moved
 
 Window = Literal["none", "hann"]
 
@@ -96,7 +96,7 @@ def spectral_window(real: Tensor) -> Window:
     """
     check_size(real, "real")
     seam, inside = 0.0, 0.0
-    for batch in real.split(batch_size(real)):
+    for (batch,) in in_parts(batch_size(real), real):
         values = luma(batch)
         for lines in (values, values.transpose(1, 2)):
             share = len(batch) / len(real)
@@ -115,9 +115,9 @@ def power_spectrum(images: Tensor, window: Window = "none") -> PowerSpectrum:
         UserError: not an image set, an empty one, or too small.
     """
     check_size(images, "images")
-    batches = images.split(batch_size(images))
+    batches = in_parts(batch_size(images), images)
     # Batch by batch: the coefficients of a whole set would take gigabytes.
-    return joined([spectrum_of(transform(luma(batch), window), images.shape, window) for batch in batches])
+    return joined([spectrum_of(transform(luma(batch), window), images.shape, window) for (batch,) in batches])
 
 
 def high_frequency_ratio(images: PowerSpectrum, real: PowerSpectrum) -> float:

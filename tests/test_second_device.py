@@ -20,7 +20,7 @@ from hfgen.diagnosis.budgets import BUDGETS, Budget
 from hfgen.evaluation import evaluate as evaluation
 from hfgen.images import to_float
 from hfgen.metrics import embedded_extractor, named_extractor
-from hfgen.pipelines import ImagePipeline
+from hfgen.pipelines import ImagePipeline, given
 from hfgen.space import knobs
 from hfgen.training.train import train
 
@@ -45,8 +45,7 @@ def pretended(kind: str) -> Iterator[Second]:
             patch.setattr(torch.backends.cudnn, "is_available", lambda: False)
         with second_device(kind) as there:
             # Loading uses `meta` itself.
-            for module in (evaluation, diagnosis):
-                patch.setattr(module, "open_model", _asleep(there, module.open_model))
+            patch.setattr(given, "open_model", _asleep(there, given.open_model))
             # Accelerate keeps the device that it finds first for the whole process.
             accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
             try:
@@ -308,9 +307,12 @@ def test_the_spaces_knobs_turn_there(family: str, second: Second):
     here, there = model(family), model(family).to(second.device)
     assert torch.equal(*(knobs.interpolate(each, 0, 1, 3) for each in (here, there)))
     if here.can_reconstruct:
-        turned = [knobs.reconstruct(each, IMAGES[:3], knobs.Knobs(noise=True)) for each in (here, there)]
+        turned = [knobs.reconstruct(each, IMAGES[:3], knobs.Knobs(posterior=True)) for each in (here, there)]
         assert torch.equal(turned[0].images, turned[1].images)
         assert turned[1].rate_bits.device.type == "cpu"
+        cut = knobs.Knobs(keep=0.5, noise=0.5)
+        turned = [knobs.reconstruct(each, IMAGES[:3], cut, knobs.components(each, IMAGES)) for each in (here, there)]
+        assert (turned[0].images.short() - turned[1].images.short()).abs().max() <= 1
 
 
 RUN = ("--precision=fp32", "--compiled=off", "--max_images=48", "--sample_every=32", "--checkpoint_every=32")

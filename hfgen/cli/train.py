@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,11 +78,12 @@ def run(arguments: argparse.Namespace) -> int:
 
         print_findings(dry_run(config, arguments.device))
         return 0
+    from hfgen.launch import process_index
     from hfgen.library import train
     from hfgen.outputs import output_folder
 
     out = arguments.out or output_folder(f"runs/{Path(recipe).stem}")
-    main_process = os.environ.get("RANK", "0") == "0"
+    main_process = process_index() == 0
     push = _checkpoint_push(arguments) if main_process else None
     folder = train(config, out, resume=arguments.resume, device=arguments.device, on_checkpoint=push)
     if main_process:

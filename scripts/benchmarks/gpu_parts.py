@@ -296,13 +296,11 @@ def _train(settings: Settings, recipe: str, overrides: list[str]) -> dict[str, V
     return {"images": images, **found}
 
 
-def _launch(settings: Settings, arguments: list[str], out: Path) -> float:
-    """Seconds of a training run in a process of its own."""
-    started = time.perf_counter()
+def _launch(settings: Settings, arguments: list[str], out: Path) -> None:
+    """A training run in a process of its own."""
     command = [sys.executable, str(_ROOT / "scripts" / "train.py"), *arguments, f"--out={out}"]
     variables = {"ACCELERATE_USE_CPU": "true" if settings.device == "cpu" else "false"}
     subprocess.run(command, env={**os.environ, **variables}, check=True)
-    return time.perf_counter() - started
 
 
 # Studies.

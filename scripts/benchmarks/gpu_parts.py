@@ -207,9 +207,8 @@ def _evaluate_large(settings: Settings, side: int, few: int, many: int, dtype: s
     if not data.is_dir():
         make_data(data, many, side)
     model = _sd_autoencoder(settings)
-    if not settings.toy:
-        # The judge and the reader are trained once, and kept.
-        _evaluate(settings, model, data, few, side, dtype)
+    # The judge and the reader are trained once, and kept: not a part of the difference.
+    _evaluate(settings, model, data, few, side, dtype)
     first = _evaluate(settings, model, data, few, side, dtype)
     last = _evaluate(settings, model, data, many, side, dtype)
     each = (last - first) / (many - few)

@@ -1,4 +1,4 @@
-"""Real processes that start at once: forked from a server that has imported everything."""
+"""Real processes that start at once: forked from a server that has imported everything, where there is no GPU."""
 
 import multiprocessing
 import os
@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import torch
 from tiny import TINY
 
-_FORKS = multiprocessing.get_context("forkserver")
+# What torch imports asks CUDA for its devices, after which a fork can't use them.
+_FORKS = multiprocessing.get_context("spawn" if torch.cuda.is_available() else "forkserver")
 _FORKS.set_forkserver_preload(
     [
         "pytest",

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hfgen.errors import HubError
 from hfgen.extras import install_command
 from hfgen.images import to_float
 from hfgen.metrics.collector import Collector
@@ -27,6 +28,9 @@ def learned_distances(real: Tensor, reconstruction: Tensor, found: Collector) ->
 
     Grey images become RGB. Both are at least 0, lower is nearer. The first use of each downloads the weights of its
     network, as torchvision does. Where a package is missing, `found` gets a note instead.
+
+    Raises, when it measures:
+        HubError: the weights can't be downloaded.
     """
     missing = [name for name in ("torchmetrics", "torchvision") if importlib.util.find_spec(name) is None]
     if missing:
@@ -57,8 +61,8 @@ def _distance(name: str, network: Any, x: Tensor, r: Tensor) -> Tensor:
 
 @lru_cache(maxsize=2)
 def _network(name: str) -> Any:
-    """Raises:
-    OSError: its weights can't be fetched.
-    """
     module, cls, options = _MODULES[name]
-    return getattr(importlib.import_module(module), cls)(**options).eval()
+    try:
+        return getattr(importlib.import_module(module), cls)(**options).eval()
+    except OSError as error:
+        raise HubError(f"its network's weights can't be downloaded ({error}); connect once, they are kept") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
@@ -26,7 +27,10 @@ def compile_networks(
         for module in (network, *network.children()):
             module.compile(mode=mode)
     try:
-        compiled = gradients(mode)
+        with warnings.catch_warnings():
+            # Dynamo's remark on functions of diffusers that only compare versions.
+            warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
+            compiled = gradients(mode)
     # Dynamo, Inductor, Triton, a C++ compiler that isn't there: each has its own.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__

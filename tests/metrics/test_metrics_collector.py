@@ -6,7 +6,7 @@ from torch import Tensor
 
 from hfgen import metrics
 from hfgen.errors import UserError
-from hfgen.metrics import Collector, Estimate
+from hfgen.metrics import Collector, Estimate, learned
 
 N, D = 24, 6
 
@@ -98,3 +98,14 @@ def test_the_mean_of_equal_values_lies_in_its_interval(value: float):
     estimate = metrics.bootstrap_mean(torch.full((13,), value, dtype=torch.float64), seed=0)
     assert estimate.low <= estimate.value <= estimate.high
     assert estimate.value == pytest.approx(value)
+
+
+def test_weights_that_cant_be_downloaded_leave_their_metric_out(monkeypatch: pytest.MonkeyPatch):
+    found, pair = metrics.Collector(), torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+    monkeypatch.setattr(learned.importlib.util, "find_spec", lambda name: object())
+    # As torchvision fetches them, from a port where nothing listens.
+    monkeypatch.setitem(learned._MODULES, "lpips", ("urllib.request", "urlopen", {"url": "http://127.0.0.1:9/alexnet"}))
+    distance = metrics.learned_distances(pair, pair, found)["lpips"]
+    found.add("lpips", lambda: metrics.bootstrap_mean(distance(), seed=0))
+    assert not found.estimates
+    assert found.notes[0].startswith("lpips: left out (its network's weights can't be downloaded")

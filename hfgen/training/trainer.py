@@ -158,7 +158,11 @@ class Trainer:
             with self.computing(mode):
                 loss = getattr(module, "module", module)(step)
             loss.total.backward()
-            found = [parameter.grad for parameter in self._trained_by(phase) if parameter.grad is not None]
+            # A gradient that is 0 by arithmetic can be there in one mode only.
+            found = [
+                weight.new_zeros(weight.shape) if weight.grad is None else weight.grad
+                for weight in self._trained_by(phase)
+            ]
             gradients[phase.name] = torch.cat([gradient.flatten() for gradient in found])
             self.optimizers[phase.name].zero_grad()
         return gradients

@@ -17,6 +17,7 @@ from torch import nn
 
 from hfgen.errors import SettingsError
 from hfgen.launch import process_count
+from hfgen.limits import busy_cores, usable_cores
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -110,6 +111,8 @@ def choose(device: str | torch.device = "auto", dtype: str | torch.dtype = "auto
     compute = Compute(choose_device(device), _choose_dtype(dtype))
     if compute.dtype == torch.bfloat16 and not _has_bf16(compute.device):
         raise SettingsError(f"dtype: bf16 isn't supported by {describe(compute.device)}; use fp32 or fp16")
+    if compute.device.type == "cpu":
+        fit_threads()
     _say(str(compute))
     return compute
 
@@ -169,6 +172,34 @@ def _has_bf16(device: torch.device) -> bool:
 def launched() -> bool:
     """Whether a launcher, such as `accelerate launch` or torchrun, started this process as one of several."""
     return process_count() > 1
+
+
+@cache
+def fit_threads() -> None:
+    """Torch's threads are no more than the cores that this process may use, unless OMP_NUM_THREADS is set.
+
+    Threads without a core of their own wait for each other at every sum, so that a few cost a factor of ten. What other
+    processes use is said and not followed: it changes, and the number of threads changes the last bits of a run.
+    """
+    if os.environ.get("OMP_NUM_THREADS"):
+        return
+    cores, threads = usable_cores(), torch.get_num_threads()
+    if threads > max(1, int(cores)):
+        torch.set_num_threads(max(1, int(cores)))
+        logger.info("threads: %d, not %d: this process may use %.3g cores", int(cores) or 1, threads, cores)
+    if crowded := _crowded(busy_cores(), torch.get_num_threads(), os.cpu_count() or 1):
+        logger.warning("threads: %s", crowded)
+
+
+def _crowded(busy: float, threads: int, cores: int) -> str | None:
+    """What threads meet beside `busy` cores of so many; None where each has a core, but for a third of one."""
+    if threads == 1 or busy + threads <= cores + 0.35:
+        return None
+    free = max(1, int(cores - busy + 0.35))
+    return (
+        f"other processes use {busy:.1f} of {cores} cores and torch begins {threads} threads, which then wait for each "
+        f"other and can be ten times slower; OMP_NUM_THREADS={free} gives each a core"
+    )
 
 
 @cache
@@ -236,6 +267,8 @@ def choose_kernels(device: torch.device, precision: str = "auto", compiled: str 
     channels_last pays, except for bf16 on a CPU, whose group normalisation is slow on it. torch.compile pays on a
     GPU, where it fuses what lies between the convolutions; on a CPU it takes most of a minute to gain a tenth.
     """
+    if device.type == "cpu":
+        fit_threads()
     if compiled == "auto":
         compiled = "default" if device.type == "cuda" and find_spec("triton") else "off"
     chosen = _choose_precision(precision, device)

@@ -177,3 +177,35 @@ def test_half_precision_is_placed_without_complaint(caplog: pytest.LogCaptureFix
                 assert pipeline.reconstruct(images, output_type="pt").images.isfinite().all()
     said = [record.message for record in caplog.records if not record.message.startswith("computing on")]
     assert not said and "float16" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("busy", "threads", "cores", "said"),
+    [
+        (0.0, 2, 2, None),
+        (0.2, 2, 2, None),
+        (1.0, 1, 2, None),
+        (1.0, 2, 2, "use 1.0 of 2 cores and torch begins 2 threads"),
+        (1.9, 2, 2, "OMP_NUM_THREADS=1 gives"),
+        (10.0, 16, 16, "OMP_NUM_THREADS=6 gives"),
+    ],
+)
+def test_threads_without_a_core_of_their_own_are_told(busy: float, threads: int, cores: int, said: str | None):
+    words = devices._crowded(busy, threads, cores)
+    assert (words is None) if said is None else said in str(words)
+
+
+def test_threads_are_no_more_than_the_cores(monkeypatch: pytest.MonkeyPatch):
+    had = torch.get_num_threads()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(devices, "usable_cores", lambda: 1.5)
+    torch.set_num_threads(2)
+    try:
+        devices.fit_threads.__wrapped__()
+        assert torch.get_num_threads() == 1
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+        torch.set_num_threads(2)
+        devices.fit_threads.__wrapped__()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(had)

@@ -42,6 +42,7 @@ LAYERS = [
     "seeds",
     "bars",
     "launch",
+    "limits",
     "extras",
     "data_options",
     "errors",

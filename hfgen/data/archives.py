@@ -12,9 +12,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from hfgen.data.limits import free_disk
 from hfgen.errors import DataError
 from hfgen.files import atomic_folder, cache_dir
+from hfgen.limits import free_disk
 
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 SUFFIXES = (".zip", ".npz", *_TARS)

@@ -26,12 +26,12 @@ from hfgen.bars import quiet
 from hfgen.data.glyphs import SMALLEST
 from hfgen.data.held import Data
 from hfgen.data.labels import missing_classes
-from hfgen.data.limits import free_disk, free_memory
 from hfgen.data.sources import Source, find
 from hfgen.data.split_images import ColourFound, Part, Request
 from hfgen.data_options import SmallImages
 from hfgen.errors import DataError, SettingsError, UserError
 from hfgen.files import atomic_folder, cache_dir, read_json, write_json
+from hfgen.limits import free_disk, free_memory
 
 _FORMAT = 2
 _QUIET_BELOW = 5_000

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from hfgen.bars import without_bars
-from hfgen.data.limits import free_disk
+from hfgen.limits import free_disk
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetBuilder, Features

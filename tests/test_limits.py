@@ -7,12 +7,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hfgen.data.limits import free_disk, free_memory
+from hfgen.limits import busy_cores, free_disk, free_memory, usable_cores
 
 LIMITED = """
 import sys
 import psutil
-from hfgen.data.limits import free_memory
+from hfgen.limits import free_memory
 process = psutil.Process()
 before = free_memory()
 used = getattr(process.memory_info(), sys.argv[2])
@@ -71,3 +71,30 @@ def test_the_process_may_have_a_limit_of_its_own(kind: str, used: str) -> None:
 
 def test_the_disk_is_that_of_a_folder_to_come(tmp_path: Path) -> None:
     assert 0 < free_disk(tmp_path / "not" / "there") <= psutil.disk_usage(str(tmp_path)).total
+
+
+@pytest.mark.parametrize(
+    ("groups", "quotas", "cores"),
+    [
+        ("0::/", {"cpu.max": "50000 100000"}, 0.5),
+        ("0::/slurm/job", {"slurm/cpu.max": "50000 100000", "slurm/job/cpu.max": "max 100000"}, 0.5),
+        ("3:cpu,cpuacct:/", {"cpu,cpuacct/cpu.cfs_quota_us": "25000", "cpu,cpuacct/cpu.cfs_period_us": "100000"}, 0.25),
+        ("3:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ("0::/", {"cpu.max": "max 100000"}, None),
+    ],
+)
+def test_a_control_group_limits_the_cores(
+    tmp_path: Path, groups: str, quotas: dict[str, str], cores: float | None
+) -> None:
+    whole = usable_cores(tmp_path / "another system")
+    assert whole >= 1 and usable_cores(machine(tmp_path, groups, quotas)) == (cores or whole)
+
+
+def test_what_other_processes_use_is_seen() -> None:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
+        try:
+            busy = busy_cores(0.5)
+        finally:
+            other.kill()
+    # A scheduler may give the core to a third for a while.
+    assert busy > 0.3

@@ -1,0 +1,77 @@
+"""What this process may take: memory, room on a disk, cores."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import psutil  # type: ignore[import-untyped]
+
+
+def free_memory(root: Path = Path("/")) -> int:
+    """Bytes: the least of what the machine has, control groups (containers, Slurm) allow, and `ulimit` leaves."""
+    return min([psutil.virtual_memory().available, *_group_limits(root), *_own_limits()])
+
+
+def free_disk(folder: Path) -> int:
+    """Bytes free where the folder is or will be."""
+    while not folder.exists():
+        folder = folder.parent
+    return psutil.disk_usage(str(folder)).free
+
+
+def usable_cores(root: Path = Path("/")) -> float:
+    """CPU cores: the least of those that the system lets this process run on, and the quotas of control groups."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min([float(count), *_group_quotas(root)])
+
+
+def busy_cores(seconds: float = 0.1) -> float:
+    """How many cores other processes use, as seen for so long; this process waits meanwhile."""
+    return psutil.cpu_percent(seconds) / 100 * (os.cpu_count() or 1)
+
+
+def _group_limits(root: Path) -> Iterator[int]:
+    """The memory that control groups leave; their use isn't read: it counts cached files."""
+    for group, version in _groups(root, "memory"):
+        # Absent, or the word "max", where there is no limit.
+        with contextlib.suppress(OSError, ValueError):
+            yield int((group / ("memory.limit_in_bytes" if version == 1 else "memory.max")).read_text())
+
+
+def _group_quotas(root: Path) -> Iterator[float]:
+    """Cores: the time that control groups leave, per time that passes."""
+    for group, version in _groups(root, "cpu"):
+        # Absent, "max" or negative where there is no limit.
+        with contextlib.suppress(OSError, ValueError):
+            if version == 1:
+                quota, period = (int((group / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
+            else:
+                quota, period = map(int, (group / "cpu.max").read_text().split())
+            if quota > 0:
+                yield quota / period
+
+
+def _groups(root: Path, controller: str) -> Iterator[tuple[Path, int]]:
+    """The folders of this process's control groups, its own and those above, and the version of each: 1 or 2."""
+    with contextlib.suppress(OSError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and controller not in controllers.split(","):
+                continue
+            mounted = root / "sys/fs/cgroup" / controllers
+            for group in (PurePosixPath(path), *PurePosixPath(path).parents):
+                yield mounted / str(group).lstrip("/"), 1 if controllers else 2
+
+
+def _own_limits() -> Iterator[int]:
+    if not hasattr(psutil, "RLIMIT_DATA"):
+        return
+    process = psutil.Process()
+    used = process.memory_info()
+    for kind, taken in ((psutil.RLIMIT_DATA, used.data), (psutil.RLIMIT_AS, used.vms)):
+        limit, _ = process.rlimit(kind)
+        if limit != psutil.RLIM_INFINITY:
+            yield max(0, limit - taken)

@@ -175,6 +175,12 @@ def answer(channel: GlyphChannel, guess: Guess, size: Size, index: int, seed: in
     return Answer(original[0], means.float(), encoder.decoded(latent, draws), shown, numbers)
 
 
+def latent_of(channel: GlyphChannel, index: int, seed: int) -> Tensor:
+    """The latent that `answer` drew."""
+    draws = torch.Generator().manual_seed(derive_seed("latent", seed, index))
+    return channel.encoder.draw(channel.statistics(channel.truth(index)), draws)
+
+
 def _checks(
     channel: GlyphChannel, groups: list[_Group], start: _Kept, latent: Tensor, generator: torch.Generator
 ) -> dict[str, float]:

@@ -84,17 +84,13 @@ def study_posterior(
     """
     if budget not in BUDGETS:
         raise SettingsError(f"budget: {budget!r} is none; choose {' or '.join(BUDGETS)}")
-    most, size, images = SPLIT_SIZES["test"], BUDGETS[budget].size, BUDGETS[budget].images
+    size, images = BUDGETS[budget].size, BUDGETS[budget].images
     n = BUDGETS[budget].n if n is None else n
-    if not _FEWEST <= n <= most:
-        raise SettingsError(f"n: {n} images asked of the {most} held-out glyphs; give {_FEWEST} to {most}")
+    _check_n(n)
     compute = choose(device, dtype)
     found = {}
     for name, model in _models(models, out, images, seed, compute):
-        pipeline, folder = open_model(model)
-        channel = GlyphChannel(compute.place(pipeline))
-        facts = {"version": _VERSION, "weights": folder_state(folder), "size": size, "seed": seed}
-        answers = _answers(channel, size, n, seed, _folder(out / "answers", name, facts))
+        channel, _, answers = answer_model(name, model, out, budget, n, seed, compute)
         found[name] = (str(model), channel.resolution, answers)
     document: dict[str, Any] = {
         "schema": POSTERIOR.version,
@@ -114,6 +110,24 @@ def study_posterior(
     return document
 
 
+def answer_model(
+    name: str, model: str, out: Path, budget: str, n: int, seed: int, compute: Compute
+) -> tuple[GlyphChannel, Path, list[Answer]]:
+    """A model's encoder behind the renderer, its folder, and the answers of the first `n` held-out glyphs."""
+    _check_n(n)
+    size = BUDGETS[budget].size
+    pipeline, folder = open_model(model)
+    channel = GlyphChannel(compute.place(pipeline))
+    facts = {"version": _VERSION, "weights": folder_state(folder), "size": size, "seed": seed}
+    return channel, folder, _answers(channel, size, n, seed, named_folder(out / "answers", name, facts))
+
+
+def _check_n(n: int) -> None:
+    most = SPLIT_SIZES["test"]
+    if not _FEWEST <= n <= most:
+        raise SettingsError(f"n: {n} images asked of the {most} held-out glyphs; give {_FEWEST} to {most}")
+
+
 def _models(
     models: Sequence[str], out: Path, images: int | None, seed: int, compute: Compute
 ) -> Iterator[tuple[str, str]]:
@@ -124,7 +138,7 @@ def _models(
     for name, (recipe, *overrides) in CELLS.items():
         fewer = [] if images is None else [f"--max_images={images}"]
         config = load_config(recipe, [*overrides, *fewer, f"--seed={seed}", "--sample_every=0"])
-        folder = _folder(out / "cells", name, config.as_dict())
+        folder = named_folder(out / "cells", name, config.as_dict())
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f".{folder.name}.lock")), compute.training():
             train(config, folder)
@@ -135,7 +149,8 @@ def _slug(name: str) -> str:
     return re.sub(r"\W+", "-", Path(name).name).strip("-").lower()
 
 
-def _folder(parent: Path, name: str, facts: Any) -> Path:
+def named_folder(parent: Path, name: str, facts: Any) -> Path:
+    """Of what depends on some facts alone."""
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     return parent / f"{_slug(name)}-{digest[:12]}"
 

@@ -75,7 +75,8 @@ RECORD = Document("record", "evaluate", version=2)
 WHOLE = Document("whole", "evaluate --crop none")
 DIAGNOSIS = Document("diagnosis", "diagnose", version=2)
 STUDY = Document("study", "study")
-POSTERIOR = Document("posterior", "study posterior")
+POSTERIOR = Document("posterior", "study posterior", version=2)
+DECODERS = Document("decoders", "study decoders")
 
 
 def _estimates(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, float, float, float]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from hfgen.cli.options import Verbs, add_columns, add_compute, add_out, add_verb, columns, compute_options
 from hfgen.data_options import DEFAULT_DATA
 from hfgen.errors import SettingsError
 
-_POSTERIOR = "posterior"
+_POSTERIOR, _DECODERS = "posterior", "decoders"
 
 
 def register(verbs: Verbs) -> None:
@@ -17,11 +18,12 @@ def register(verbs: Verbs) -> None:
         verbs, "study", run, "put what people say about blur to the test: train small models, decide claim by claim"
     )
     verb.set_defaults(takes="claims")
-    help = "names of studies; an unknown one lists them (all); or posterior [MODEL ...], which stands alone"
+    help = "names of studies; an unknown one lists them (all); or, alone, posterior [MODEL ...], decoders MODEL ..."
     verb.add_argument("claims", metavar="CLAIM", nargs="*", help=help)
     verb.add_argument("--budget", choices=("smoke", "full"), default="full", help="smoke decides nothing (%(default)s)")
     verb.add_argument("--data", default=DEFAULT_DATA, help="what models are trained on, at 16 px (%(default)s)")
-    verb.add_argument("--n", type=int, help="of posterior: held-out glyphs (the budget's)")
+    verb.add_argument("--n", type=int, help="of posterior and decoders: held-out glyphs (the budget's)")
+    verb.add_argument("--images", type=int, help="of decoders: most images that one sees (the budget's, 1,024,000)")
     add_columns(verb)
     add_out(verb, "folder for study.json, report.html, figures/ and cells/", required=True)
     add_compute(verb)
@@ -29,11 +31,14 @@ def register(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Decide on claims by experiment."""
-    if _POSTERIOR in arguments.claims:
-        _posterior(arguments)
-        return
+    for name, answer in ((_POSTERIOR, _posterior), (_DECODERS, _decoders)):
+        if name in arguments.claims:
+            answer(arguments, _models(arguments, name))
+            return
     if arguments.n is not None:
-        raise SettingsError("n: only the study posterior takes it; leave --n out")
+        raise SettingsError("n: only the studies posterior and decoders take it; leave --n out")
+    if arguments.images is not None:
+        raise SettingsError("images: only the study decoders takes it; leave --images out")
     from hfgen.studies.run_studies import run_studies
 
     options = {"data": arguments.data, "columns": columns(arguments), "budget": arguments.budget}
@@ -43,19 +48,45 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"open {arguments.out / 'report.html'}")
 
 
-def _posterior(arguments: argparse.Namespace) -> None:
+def _models(arguments: argparse.Namespace, name: str) -> list[str]:
+    """What stands behind the name of a study that stands alone."""
+    first, *models = arguments.claims
+    if first != name:
+        raise SettingsError(f"claim: {name} stands alone, with MODELs behind it; leave {first} out")
+    if arguments.data != DEFAULT_DATA or any(columns(arguments).values()):
+        raise SettingsError("data: only glyphs have known factors; leave --data and the columns out")
+    return models
+
+
+def _posterior(arguments: argparse.Namespace, models: list[str]) -> None:
     """What the latents of models of glyphs say, exactly, and what their decoders draw."""
     from hfgen.studies.posterior.study_posterior import study_posterior
 
-    first, *models = arguments.claims
-    if first != _POSTERIOR:
-        raise SettingsError(f"claim: {_POSTERIOR} stands alone, with MODELs behind it; leave {first} out")
-    if arguments.data != DEFAULT_DATA or any(columns(arguments).values()):
-        raise SettingsError("data: only glyphs have known factors; leave --data and the columns out")
+    if arguments.images is not None:
+        raise SettingsError("images: only the study decoders takes it; leave --images out")
     options = {"budget": arguments.budget, "n": arguments.n}
     document = study_posterior(models, arguments.out, **options, **compute_options(arguments))
     for model in document["models"]:
         print(f"{model['name']}: {model['converged']} of {model['n']} images converged")
-        for name, entry in model["metrics"].items():
-            print(f"  {name:<18} {entry['value']:>8.4g}   [{entry['low']:.4g}, {entry['high']:.4g}]")
+        _print(model["metrics"])
     print(f"open {arguments.out / 'figures'}")
+
+
+def _decoders(arguments: argparse.Namespace, models: list[str]) -> None:
+    """Do L2 decoders on these models' latents reach the conditional mean?"""
+    from hfgen.studies.posterior.study_decoders import study_decoders
+
+    options = {"budget": arguments.budget, "n": arguments.n, "images": arguments.images}
+    document = study_decoders(models, arguments.out, **options, **compute_options(arguments))
+    for model in document["models"]:
+        print(f"{model['name']}: E[x | z], {model['converged']} of {model['n']} images converged")
+        _print({name: model["reference"][name] for name in ("psnr_mean", "power_mean")})
+        for row in model["decoders"]:
+            print(f"width {row['width']}, {row['images_seen']:,} images seen")
+            _print(row["metrics"])
+    print(f"open {arguments.out / 'figures'}")
+
+
+def _print(metrics: dict[str, Any]) -> None:
+    for name, entry in metrics.items():
+        print(f"  {name:<18} {entry['value']:>8.4g}   [{entry['low']:.4g}, {entry['high']:.4g}]")

@@ -11,14 +11,21 @@ from torch import Tensor
 
 from hfgen.seeds import derive_seed
 from hfgen.studies.posterior.convergence import Moments, disagreement, effective_size, mixed, moments
-from hfgen.studies.posterior.glyph_channel import COUNTS, PLACES, GlyphChannel, Latents
-from hfgen.studies.posterior.tempered_sampler import Run, Unknowns, from_truth, prior_draws, sample
+from hfgen.studies.posterior.encoders import Encoder
+from hfgen.studies.posterior.glyph_channel import COUNTS, PLACES, GlyphChannel
+from hfgen.studies.posterior.latent_regression import LatentRegression, spread_places
+from hfgen.studies.posterior.tempered_sampler import LogLikelihood, Run, Unknowns, from_truth, sample
 
 # Runs whose means differ by more than their variance allows haven't converged: bounds for R.
 _MOST_BETWEEN_GROUPS, _MOST_FROM_TRUTH = 1.1, 1.2
 # Of chi^2: a latent's residual at a draw of its posterior has the law of that at the truth.
 _LOST = 0.999
 _DRAWS = 4
+_BANK = 32
+# Powers of the guess in a group's first, second, ... run: where it is wrong, later runs rely on it less.
+_TRUST = (0.5, 0.3, 0.15)
+# Of the evidence of a run without one exact draw: less than that of any other.
+_NONE = -1e9
 # Of the sweeps at the end: the first share is left out, and of the others every so manyth counts. From the truth, where
 # all particles begin alike, it takes longer until they have spread.
 _WARM_UP, _TRUTH_WARM_UP, _EVERY = 0.25, 0.5, 3
@@ -28,31 +35,38 @@ _TRUTH_PARTICLES, _TRUTH_SWEEPS = 16, 4
 class Size(NamedTuple):
     """Of the sampling.
 
-    `bank` draws of the prior, half of them a group's; `particles` of a group's first run; `attempts`: runs of a group,
-    each of twice as many particles, until the groups agree; `sweeps` of Metropolis steps at the end of a run.
+    `points` glyphs of each class and font, from which the encoder is guessed; `particles` of a group's first run;
+    `attempts`: runs of a group, each of twice as many particles, until the groups agree; `sweeps` of Metropolis steps
+    at the end of a run.
     """
 
-    bank: int
+    points: int
     particles: int
     sweeps: int
     attempts: int
 
 
-class Bank(NamedTuple):
-    """Draws of the prior, and their latents."""
+class Guess(NamedTuple):
+    """A regression of the encoder, and what it predicts of `_BANK` draws of each class and font."""
 
+    regression: LatentRegression
     unknowns: Unknowns
-    latents: Latents
+    statistics: Tensor
+    doubt: Tensor
 
-    def tensors(self) -> dict[str, Tensor]:
-        """To be stored."""
-        return {**self.unknowns._asdict(), **self.latents._asdict()}
+    def bank_values(self, encoder: Encoder, latent: Tensor) -> Tensor:
+        """The guessed log likelihoods of all these draws."""
+        return encoder.log_guess(self.statistics, self.doubt, latent)
 
-    @classmethod
-    def of_tensors(cls, tensors: dict[str, Tensor]) -> Bank:
-        """What was stored."""
-        unknowns = Unknowns(*(tensors[name] for name in Unknowns._fields))
-        return cls(unknowns, Latents(*(tensors[name] for name in Latents._fields)))
+    def guide(self, encoder: Encoder, latent: Tensor, trust: float) -> LogLikelihood:
+        """The same as a function of the unknowns, to a power."""
+        return lambda unknowns: trust * encoder.log_guess(*self.regression.predict(unknowns), latent)
+
+
+def guess_of(regression: LatentRegression, seed: int) -> Guess:
+    """With a bank that all images share."""
+    places = spread_places(_BANK, PLACES, derive_seed("bank", seed))
+    return Guess(regression, *regression.everywhere(places))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,38 +96,35 @@ class Answer:
         return cls(**images, numbers={name: float(tensors[name]) for name in sorted(tensors.keys() - images.keys())})
 
 
-def make_bank(channel: GlyphChannel, size: Size, seed: int) -> Bank:
-    """The bank that all images share."""
-    unknowns = prior_draws(COUNTS, PLACES, size.bank, torch.Generator().manual_seed(derive_seed("bank", seed)))
-    return Bank(unknowns, channel.latents(channel.images(unknowns)))
-
-
 class _Group:
-    """Runs from one half of the bank, weighted by their evidence."""
+    """Runs that share the guess of the encoder alone with those of other groups, weighted by their evidence."""
 
-    def __init__(self, channel: GlyphChannel, bank: Bank, half: int, latent: Tensor) -> None:
-        rows = torch.arange(half, len(bank.unknowns.choices), 2)
-        self.channel, self.latent, self.half = channel, latent, half
-        self.unknowns = bank.unknowns.at(rows)
-        self.values = bank.latents.log_density(latent)[rows]
+    def __init__(self, channel: GlyphChannel, guess: Guess, number: int, latent: Tensor, values: Tensor) -> None:
+        self.channel, self.guess, self.number, self.latent, self.values = channel, guess, number, latent, values
         self.runs: list[Run] = []
-        self.parts: list[Moments] = []
+        self.kept: list[_Kept] = []
 
     def extend(self, particles: int, sweeps: int, seed: int) -> None:
         """Make one more run."""
-        target = self.channel.log_likelihood(self.latent)
-        generator = torch.Generator().manual_seed(derive_seed("run", seed, self.half, len(self.runs)))
-        run = sample(target, self.unknowns, self.values, COUNTS, particles, sweeps, generator)
+        encoder = self.channel.encoder
+        trust = _TRUST[min(len(self.runs), len(_TRUST) - 1)]
+        target, guide = self.channel.log_likelihood(self.latent), self.guess.guide(encoder, self.latent, trust)
+        generator = torch.Generator().manual_seed(derive_seed("run", seed, self.number, len(self.runs)))
+        run = sample(target, guide, self.guess.unknowns, trust * self.values, COUNTS, particles, sweeps, generator)
         self.runs.append(run)
-        self.parts.append(moments(self.channel.images(_kept(run))))
+        self.kept.append(_kept(self.channel, run))
 
     @property
     def evidences(self) -> list[float]:
-        return [run.log_evidence for run in self.runs]
+        return [run.log_evidence + kept.log_share for run, kept in zip(self.runs, self.kept, strict=True)]
+
+    @property
+    def shares(self) -> Tensor:
+        return torch.tensor(self.evidences, dtype=torch.float64).softmax(0)
 
     @property
     def moments(self) -> Moments:
-        return mixed(self.parts, self.evidences)
+        return mixed([kept.moments for kept in self.kept], self.evidences)
 
     @property
     def log_evidence(self) -> float:
@@ -123,32 +134,28 @@ class _Group:
     @property
     def effective(self) -> float:
         """Of the log likelihood; relatives by resampling count as independent chains."""
-        shares = torch.tensor(self.evidences, dtype=torch.float64).softmax(0)
         sizes = torch.tensor([effective_size(run.trace) for run in self.runs], dtype=torch.float64)
-        return float(1 / (shares.square() / sizes).sum())
+        return float(1 / (self.shares.square() / sizes).sum())
 
     def draws(self, count: int, generator: torch.Generator) -> Unknowns:
-        """Some of the particles at the runs' ends."""
-        shares = torch.tensor(self.evidences, dtype=torch.float64).softmax(0)
-        runs = torch.multinomial(shares, count, replacement=True, generator=generator).tolist()
+        """Some of the kept particles."""
         picked = []
-        for number in runs:
-            particles = self.runs[number].particles
-            row = torch.randint(len(particles.choices), (1,), generator=generator)
-            picked.append(particles.at(row))
+        for number in torch.multinomial(self.shares, count, replacement=True, generator=generator).tolist():
+            unknowns = self.kept[number].unknowns
+            picked.append(unknowns.at(torch.randint(len(unknowns.choices), (1,), generator=generator)))
         return Unknowns(*(torch.cat(parts) for parts in zip(*picked, strict=True)))
 
 
-def answer(channel: GlyphChannel, bank: Bank, size: Size, index: int, seed: int) -> Answer:
+def answer(channel: GlyphChannel, guess: Guess, size: Size, index: int, seed: int) -> Answer:
     """Of held-out glyph `index` and one draw of its latent."""
-    truth = channel.truth(index)
+    truth, encoder = channel.truth(index), channel.encoder
     original = channel.images(truth)
-    own = channel.latents(original)
+    own = encoder.statistics(original)
     draws = torch.Generator().manual_seed(derive_seed("latent", seed, index))
-    normal = torch.randn(own.mean.shape[1], generator=draws, dtype=torch.float64)
-    latent = own.mean[0] + (own.log_variance[0] / 2).exp() * normal
-    groups = [_Group(channel, bank, half, latent) for half in (0, 1)]
-    start = _truth_start(channel, latent, truth, size, derive_seed("truth", seed, index))
+    latent = encoder.draw(own, draws)
+    values = guess.bank_values(encoder, latent)
+    groups = [_Group(channel, guess, number, latent, values) for number in (0, 1)]
+    start = _truth_start(channel, guess, latent, truth, size, derive_seed("truth", seed, index))
     for attempt in range(size.attempts):
         particles = size.particles * 2**attempt
         for group in groups:
@@ -160,28 +167,36 @@ def answer(channel: GlyphChannel, bank: Bank, size: Size, index: int, seed: int)
         **checks,
         "particles": float(particles),
         "log_evidence": _log_mean([group.log_evidence for group in groups]),
-        "log_density_truth": float(own.log_density(latent)[0]),
-        "kl_nats": float(0.5 * (own.mean.square() + own.log_variance.exp() - 1 - own.log_variance).sum()),
+        "log_density_truth": float(encoder.log_density(own, latent)[0]),
+        "kl_nats": encoder.rate_nats(own),
     }
     means = torch.stack([group.moments.mean[0] for group in groups]) / 255
     shown = channel.images(groups[0].draws(_DRAWS, draws))
-    return Answer(original[0], means.float(), channel.decoded(latent, draws), shown, numbers)
+    return Answer(original[0], means.float(), encoder.decoded(latent, draws), shown, numbers)
+
+
+def latent_of(channel: GlyphChannel, index: int, seed: int) -> Tensor:
+    """The latent that `answer` drew."""
+    draws = torch.Generator().manual_seed(derive_seed("latent", seed, index))
+    return channel.encoder.draw(channel.statistics(channel.truth(index)), draws)
 
 
 def _checks(
-    channel: GlyphChannel, groups: list[_Group], start: Moments, latent: Tensor, generator: torch.Generator
+    channel: GlyphChannel, groups: list[_Group], start: _Kept, latent: Tensor, generator: torch.Generator
 ) -> dict[str, float]:
     """Whether the groups agree with each other, with the start at the truth, and with the latent."""
     both = mixed([group.moments for group in groups], [group.log_evidence for group in groups])
-    some = channel.images(groups[0].draws(16, generator)), channel.images(groups[1].draws(16, generator))
-    residuals = channel.latents(torch.cat(some)).squares(latent).sum(1)
-    between, from_start = disagreement(*(group.moments for group in groups)), disagreement(both, start)
-    most = _chi_square_quantile(len(latent))
-    agree = between <= _MOST_BETWEEN_GROUPS and from_start <= _MOST_FROM_TRUTH and float(residuals.mean()) <= most
+    some = [channel.statistics(group.draws(16, generator)) for group in groups]
+    residual = float(channel.encoder.squares(torch.cat(some), latent).mean())
+    between, from_start = disagreement(*(group.moments for group in groups)), disagreement(both, start.moments)
+    agree = between <= _MOST_BETWEEN_GROUPS and from_start <= _MOST_FROM_TRUTH
+    agree = agree and residual <= _chi_square_quantile(len(latent))
+    # Without one draw that has the codes nothing is known.
+    agree = agree and all(group.log_evidence > _NONE / 2 for group in groups)
     return {
         "disagreement": between,
         "disagreement_truth": from_start,
-        "residual": float(residuals.mean()) / len(latent),
+        "residual": residual / len(latent),
         "variance": both.variance,
         "effective": min(group.effective for group in groups),
         "converged": float(agree),
@@ -199,14 +214,30 @@ def _chi_square_quantile(numbers: int) -> float:
     return float(chi2.ppf(_LOST, numbers))
 
 
-def _truth_start(channel: GlyphChannel, latent: Tensor, truth: Unknowns, size: Size, seed: int) -> Moments:
+def _truth_start(channel: GlyphChannel, guess: Guess, latent: Tensor, truth: Unknowns, size: Size, seed: int) -> _Kept:
     generator = torch.Generator().manual_seed(seed)
+    target, guide = channel.log_likelihood(latent), guess.guide(channel.encoder, latent, _TRUST[0])
     sweeps = _TRUTH_SWEEPS * size.sweeps
-    run = from_truth(channel.log_likelihood(latent), truth, COUNTS, _TRUTH_PARTICLES, sweeps, generator)
-    return moments(channel.images(_kept(run, _TRUTH_WARM_UP)))
+    run = from_truth(target, guide, truth, COUNTS, _TRUTH_PARTICLES, sweeps, generator)
+    return _kept(channel, run, _TRUTH_WARM_UP)
 
 
-def _kept(run: Run, warm_up: float = _WARM_UP) -> Unknowns:
-    """The particles of the sweeps that count."""
-    chosen = run.history[int(warm_up * len(run.history)) :: _EVERY]
-    return Unknowns(*(torch.cat(parts) for parts in zip(*chosen, strict=True)))
+class _Kept(NamedTuple):
+    """The draws of a run that count: those of sweeps after the warm-up, and of the exact posterior.
+
+    `log_share`: of the part of them that is exact, which the evidence is to be multiplied by.
+    """
+
+    unknowns: Unknowns
+    moments: Moments
+    log_share: float
+
+
+def _kept(channel: GlyphChannel, run: Run, warm_up: float = _WARM_UP) -> _Kept:
+    chosen = slice(int(warm_up * len(run.history)), None, _EVERY)
+    unknowns = Unknowns(*(torch.cat(parts) for parts in zip(*run.history[chosen], strict=True)))
+    exact = channel.encoder.exact(run.trace[chosen].flatten())
+    share = float(exact.double().mean())
+    if share > 0:
+        unknowns = unknowns.at(exact)
+    return _Kept(unknowns, moments(channel.images(unknowns)), math.log(share) if share > 0 else _NONE)

@@ -23,24 +23,28 @@ from hfgen.errors import SettingsError
 from hfgen.files import folder_state, write_bytes
 from hfgen.pipelines.loading import open_model
 from hfgen.reporting.charts import encode, theme
+from hfgen.seeds import derive_seed
 from hfgen.studies.posterior.answer_figure import draw, sheet_of
-from hfgen.studies.posterior.exact_answer import Answer, Bank, Size, answer, make_bank
-from hfgen.studies.posterior.glyph_channel import GlyphChannel
+from hfgen.studies.posterior.exact_answer import Answer, Guess, Size, answer, guess_of
+from hfgen.studies.posterior.glyph_channel import COUNTS, GlyphChannel
+from hfgen.studies.posterior.latent_regression import LatentRegression
 from hfgen.studies.posterior.shares import summary
 from hfgen.training.train import train
 
 # Changes whenever the same settings give other answers.
-_VERSION = 1
+_VERSION = 2
 _WAIT_S = 2.0
 _FEWEST = 2
 
 CELLS: dict[str, tuple[str, ...]] = {
-    "grid": (),
-    "vector": ("--model.latent_size=1", "--model.latent_channels=16"),
-    "grid, KL weight 10": ("--model.kl_weight=10",),
-    "grid, KL weight .1": ("--model.kl_weight=0.1",),
+    "grid": ("vae-glyphs",),
+    "vector": ("vae-glyphs", "--model.latent_size=1", "--model.latent_channels=16"),
+    "grid, KL weight 10": ("vae-glyphs", "--model.kl_weight=10"),
+    "grid, KL weight 100": ("vae-glyphs", "--model.kl_weight=100"),
+    "VQ-VAE": ("vqvae-glyphs",),
+    "FSQ": ("vqvae-glyphs", "--model.levels=[8,6,5]", "--model.codes=240", "--model.code_channels=3"),
 }
-"""What is trained where no MODEL is given: recipe vae-glyphs with these settings; all have 16 numbers."""
+"""What is trained where no MODEL is given: a recipe and its settings. The VAEs have 16 numbers, the others 16 codes."""
 
 logger = logging.getLogger("hfgen")
 
@@ -54,8 +58,8 @@ class Budget(NamedTuple):
 
 
 BUDGETS = {
-    "smoke": Budget(4, Size(bank=2_000, particles=16, sweeps=8, attempts=1), images=64),
-    "full": Budget(200, Size(bank=10_000, particles=48, sweeps=16, attempts=4), images=None),
+    "smoke": Budget(4, Size(points=12, particles=16, sweeps=8, attempts=1), images=64),
+    "full": Budget(200, Size(points=48, particles=64, sweeps=16, attempts=3), images=None),
 }
 
 
@@ -80,17 +84,13 @@ def study_posterior(
     """
     if budget not in BUDGETS:
         raise SettingsError(f"budget: {budget!r} is none; choose {' or '.join(BUDGETS)}")
-    most, size, images = SPLIT_SIZES["test"], BUDGETS[budget].size, BUDGETS[budget].images
+    size, images = BUDGETS[budget].size, BUDGETS[budget].images
     n = BUDGETS[budget].n if n is None else n
-    if not _FEWEST <= n <= most:
-        raise SettingsError(f"n: {n} images asked of the {most} held-out glyphs; give {_FEWEST} to {most}")
+    _check_n(n)
     compute = choose(device, dtype)
     found = {}
     for name, model in _models(models, out, images, seed, compute):
-        pipeline, folder = open_model(model)
-        channel = GlyphChannel(compute.place(pipeline))
-        facts = {"version": _VERSION, "weights": folder_state(folder), "size": size, "seed": seed}
-        answers = _answers(channel, size, n, seed, _folder(out / "answers", name, facts))
+        channel, _, answers = answer_model(name, model, out, budget, n, seed, compute)
         found[name] = (str(model), channel.resolution, answers)
     document: dict[str, Any] = {
         "schema": POSTERIOR.version,
@@ -110,6 +110,24 @@ def study_posterior(
     return document
 
 
+def answer_model(
+    name: str, model: str, out: Path, budget: str, n: int, seed: int, compute: Compute
+) -> tuple[GlyphChannel, Path, list[Answer]]:
+    """A model's encoder behind the renderer, its folder, and the answers of the first `n` held-out glyphs."""
+    _check_n(n)
+    size = BUDGETS[budget].size
+    pipeline, folder = open_model(model)
+    channel = GlyphChannel(compute.place(pipeline))
+    facts = {"version": _VERSION, "weights": folder_state(folder), "size": size, "seed": seed}
+    return channel, folder, _answers(channel, size, n, seed, named_folder(out / "answers", name, facts))
+
+
+def _check_n(n: int) -> None:
+    most = SPLIT_SIZES["test"]
+    if not _FEWEST <= n <= most:
+        raise SettingsError(f"n: {n} images asked of the {most} held-out glyphs; give {_FEWEST} to {most}")
+
+
 def _models(
     models: Sequence[str], out: Path, images: int | None, seed: int, compute: Compute
 ) -> Iterator[tuple[str, str]]:
@@ -117,10 +135,10 @@ def _models(
     if models:
         yield from ((model, model) for model in models)
         return
-    for name, overrides in CELLS.items():
+    for name, (recipe, *overrides) in CELLS.items():
         fewer = [] if images is None else [f"--max_images={images}"]
-        config = load_config("vae-glyphs", [*overrides, *fewer, f"--seed={seed}", "--sample_every=0"])
-        folder = _folder(out / "cells", name, config.as_dict())
+        config = load_config(recipe, [*overrides, *fewer, f"--seed={seed}", "--sample_every=0"])
+        folder = named_folder(out / "cells", name, config.as_dict())
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f".{folder.name}.lock")), compute.training():
             train(config, folder)
@@ -131,7 +149,8 @@ def _slug(name: str) -> str:
     return re.sub(r"\W+", "-", Path(name).name).strip("-").lower()
 
 
-def _folder(parent: Path, name: str, facts: Any) -> Path:
+def named_folder(parent: Path, name: str, facts: Any) -> Path:
+    """Of what depends on some facts alone."""
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     return parent / f"{_slug(name)}-{digest[:12]}"
 
@@ -140,15 +159,15 @@ def _answers(channel: GlyphChannel, size: Size, n: int, seed: int, folder: Path)
     """Of the first `n` held-out glyphs; those that another process is at are waited for."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{index:05d}.safetensors" for index in range(n)]
-    bank: Bank | None = None
+    guess: Guess | None = None
     while missing := [index for index, path in enumerate(paths) if not path.is_file()]:
         made = 0
         for index in missing:
             try:
                 with FileLock(folder / f".{index:05d}.lock", blocking=False):
                     if not paths[index].is_file():
-                        bank = bank or _bank(channel, size, seed, folder / "bank.safetensors")
-                        _write(paths[index], answer(channel, bank, size, index, seed).tensors())
+                        guess = guess or _guess(channel, size, seed, folder / "encoder.safetensors")
+                        _write(paths[index], answer(channel, guess, size, index, seed).tensors())
                         logger.info("%s: image %d of %d", folder.name, index + 1, n)
                     made += 1
             except Timeout:
@@ -158,12 +177,14 @@ def _answers(channel: GlyphChannel, size: Size, n: int, seed: int, folder: Path)
     return [Answer.of_tensors(_read(path)) for path in paths]
 
 
-def _bank(channel: GlyphChannel, size: Size, seed: int, path: Path) -> Bank:
-    """The bank that all images and processes share."""
+def _guess(channel: GlyphChannel, size: Size, seed: int, path: Path) -> Guess:
+    """What all images and processes share."""
     with FileLock(path.with_name(f".{path.name}.lock")):
         if not path.is_file():
-            _write(path, make_bank(channel, size, seed).tensors())
-        return Bank.of_tensors(_read(path))
+            made = channel.regression(size.points, derive_seed("points", seed))
+            _write(path, {"places": made.places, "statistics": made.statistics})
+        found = _read(path)
+    return guess_of(LatentRegression(COUNTS, found["places"], found["statistics"]), seed)
 
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:

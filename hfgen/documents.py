@@ -73,7 +73,7 @@ class Document:
 
 RECORD = Document("record", "evaluate", version=2)
 WHOLE = Document("whole", "evaluate --crop none")
-DIAGNOSIS = Document("diagnosis", "diagnose", version=2)
+DIAGNOSIS = Document("diagnosis", "diagnose", version=3)
 STUDY = Document("study", "study")
 POSTERIOR = Document("posterior", "study posterior", version=2)
 DECODERS = Document("decoders", "study decoders")

@@ -103,6 +103,11 @@ class _Facts:
         self.variety: Mapping[str, Any] = document["variety"] or {}
         self.first: str = document["ranking"][0]["cause"]
 
+    @property
+    def steps(self) -> str:
+        """Of a refit."""
+        return str(self.document["protocol"]["budget"]["refit_steps"]) if "protocol" in self.document else "some"
+
     def cause(self, name: str) -> str:
         return percent(self.causes[name])
 
@@ -140,7 +145,7 @@ _NAMES = {
     "network": "a network that doesn't fill its latent (training, width)",
     "noise": "the posterior's noise (KL weight, decoder variance)",
     "codes": "quantisation",
-    "encoder": "the encoder",
+    "encoder": "an under-trained encoder",
     "decoder": "an under-trained decoder",
     "generator": "the generator",
     "prior": "the prior that latents are drawn from",
@@ -192,31 +197,31 @@ def _network(facts: _Facts) -> str:
 def _noise(facts: _Facts) -> str:
     active, rate = (facts.estimate(facts.latent, name) for name in ("active_units", "rate_bits"))
     return (
-        f"{facts.cause('noise')} would pass the same latent without the posterior's noise ({rate} bits in {active} "
-        f"active of {facts.latent['numbers']} units): lower --model.kl_weight or --model.variance, or set "
-        "--model.free_bits."
+        f"{facts.cause('noise')} comes back when copies learn without the posterior's noise and its KL, beyond what "
+        f"learning on brings ({rate} bits in {active} active of {facts.latent['numbers']} units): lower "
+        "--model.kl_weight or --model.variance, or set --model.free_bits."
     )
 
 
 def _codes(facts: _Facts) -> str:
     perplexity, size = facts.estimate(facts.latent, "codebook_perplexity"), facts.latent["codebook_size"]
     return (
-        f"{facts.cause('codes')} would pass without quantisation ({perplexity} of {size} codes in effective use): "
-        "raise --model.codes, or --model.latent_size for more codes an image."
+        f"{facts.cause('codes')} comes back when copies learn without quantisation, beyond what learning on brings "
+        f"({perplexity} of {size} codes in effective use): raise --model.codes, or --model.latent_size for more codes "
+        "an image."
     )
 
 
 def _encoder(facts: _Facts) -> str:
     return (
-        f"{facts.cause('encoder')} comes back with the decoder as it is, when latents are optimised image by image: "
-        "the encoder misses latents that the decoder knows. Train it longer (--max_images) or wider (--model.width)."
+        f"{facts.cause('encoder')} comes back when the encoder learns for {facts.steps} more steps: it is "
+        "under-trained. Train it longer (--max_images, or --start_from MODEL) or wider (--model.width)."
     )
 
 
 def _decoder(facts: _Facts) -> str:
-    steps = facts.document["protocol"]["budget"]["refit_steps"] if "protocol" in facts.document else "a few"
     return (
-        f"{facts.cause('decoder')} comes back when the decoder alone learns for {steps} more steps: it is "
+        f"{facts.cause('decoder')} comes back when the decoder learns for {facts.steps} more steps: it is "
         "under-trained. Raise --max_images, or continue with --start_from MODEL --model.freeze_encoder true."
     )
 

@@ -1,32 +1,44 @@
-"""How much of the missing high-frequency power goes to which cause: the powers of the chain, subtracted in order.
+"""How much of the missing high-frequency power goes to which cause.
 
-Powers are means above .25 cycles per pixel, over that of the real images. Of an autoencoder:
+Powers are means above .25 cycles per pixel, over that of the real images. Of an autoencoder, what it lacks is
 
-    1 -> as many numbers carry -> the network learns -> refit decoder -> posterior mean -> prior
-      bottleneck         network     noise or codes, encoder    decoder            prior
+    1 - mean = bottleneck or unexplained + network + (noise or codes + encoder + decoder), and then the prior
 
-What a latent's numbers could carry is at least what as many principal components do (of codes: what their bits would
-carry of a Gaussian source), and at least what the network reaches without noise, KL and codes. The bottleneck is what
-is beyond both: at most so much. Of a network that is below that bound in squared error it is called unexplained, since
-nothing says that its latent is full. All other shares are signed: what a step makes worse is negative.
-The causes sum to 1 - the last power by construction. That the missing power *is* averaging isn't one of them: an L2
-decoder answers each lack of information with it, whatever the cause; gain and coherence by band say whether it does.
+The sum in brackets is what a refit reaches in which all is free and learns, less what the model has. It is divided over
+a factorial of refits with equally many steps: {noise or codes off} x {encoder learns} x {decoder learns}. The one in
+which both learn and nothing is off goes on as before: what it gains is training's, divided between encoder and decoder
+by Shapley values; what the free one gains beyond it is the noise's or the codes'. Together that is the weighted Shapley
+value in which these are freed last: an encoder and a decoder that are at their best have no share in what their noise
+takes. Where latents inferred image by image come further than both do by learning on, the rest of that way is the
+encoder's as well. All shares are signed: what a step makes worse is negative.
+
+What the refits don't reach and as many principal components carry (of codes: their bits, of a Gaussian source) is the
+network's. Beyond both, what optimised latents reach is `unexplained`, since no refit found it, and the rest is the
+bottleneck: at most so much. Of a network that is below that bound in squared error all of it is unexplained, since
+nothing says that its latent is full. The causes sum to 1 - the last power by construction. That the missing power *is*
+averaging isn't one of them: an L2 decoder answers each lack of information with it, whatever the cause; gain and
+coherence by band say whether it does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from hfgen.diagnosis.refits import CELLS
+from hfgen.diagnosis.shapley import shapley
 from hfgen.errors import UserError
 from hfgen.metrics import Estimate
 
 Powers = Mapping[str, Tensor]
-"""Power of each image in the high band, (N,), by stage; `real` is one of them."""
+"""Power of each image in the high band by stage, (N,), or of each of K refits (N, K); `real` is one of them."""
 
-_REACHED = ("linear", "free", "best", "inferred", "unquantised", "decoder", "adversarial")
+Value = TypeVar("Value", float, Tensor)
+
+_REACHED = ("linear", "best", "inferred", "unquantised", "adversarial", "perfect", *CELLS)
 PAIRED = ("real", *_REACHED, "mean", "posterior_sample")
 """Stages whose images are those of `real`, in its order; the others are draws."""
 
@@ -87,32 +99,48 @@ def bootstrap(
 ) -> dict[str, Estimate]:
     """A function of means, by 1000 resamples of the images: those of `paired` together, each of `drawn` by itself."""
     value, rows, n = _resampled(statistic, paired, drawn, seed)
-    return {name: _estimate(number, [row[name] for row in rows], n) for name, number in value.items()}
+    columns = {name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in value}
+    return {name: interval(number, columns[name], n) for name, number in value.items()}
 
 
 def _resampled(
     statistic: Callable[[Mapping[str, float]], dict[str, float]], paired: Powers, drawn: Powers, seed: int
 ) -> tuple[dict[str, float], list[dict[str, float]], int]:
     """The statistic, that of each resample, and the images of the smallest stage."""
+    groups = [paired, *({name: values} for name, values in drawn.items())]
     generator = torch.Generator().manual_seed(seed)
     resampled: dict[str, Tensor] = {}
-    groups = [paired, *({name: values} for name, values in drawn.items())]
-    for group in groups:
-        if not group:
-            continue
-        names, stacked = list(group), torch.stack(list(group.values()), 1).double()
-        picks = torch.randint(len(stacked), (_RESAMPLES, len(stacked)), generator=generator)
-        means = torch.stack([stacked[rows].mean(0) for rows in picks])
-        resampled |= dict(zip(names, means.T, strict=True))
+    for group in filter(None, groups):
+        resampled |= resampled_means(group, generator)
     value = statistic({name: float(values.mean()) for group in groups for name, values in group.items()})
     rows = [statistic({name: float(means[i]) for name, means in resampled.items()}) for i in range(_RESAMPLES)]
     n = min(len(values) for group in groups for values in group.values())
     return value, rows, n
 
 
-def _estimate(value: float, resampled: list[float], n: int) -> Estimate:
-    quantiles = torch.tensor([0.025, 0.975], dtype=torch.float64)
-    low, high = torch.tensor(resampled, dtype=torch.float64).quantile(quantiles).tolist()
+def resampled_means(group: Powers, generator: torch.Generator) -> dict[str, Tensor]:
+    """Means of each of some values over images that are drawn together and refits that are drawn by themselves.
+
+    Values (N,) or, of K refits, (N, K) give means (1000,); those of C measures (N, K, C) give (1000, C). Of K refits
+    K - 1 are drawn: of K, the variance would be too small by (K - 1) / K (Rao & Wu 1988).
+    """
+    size = len(next(iter(group.values())))
+    picks = torch.randint(size, (_RESAMPLES, size), generator=generator)
+    counts = torch.zeros(picks.shape, dtype=torch.float64).scatter_add_(1, picks, torch.ones(picks.shape).double())
+    found = {}
+    for name, values in group.items():
+        repeated = values.double().reshape(size, 1 if values.ndim == 1 else values.shape[1], -1)
+        means = (counts @ repeated.flatten(1) / size).unflatten(1, repeated.shape[1:])
+        several = means.shape[1]
+        drawn = torch.randint(several, (_RESAMPLES, max(1, several - 1), 1), generator=generator)
+        mean = means.gather(1, drawn.expand(-1, -1, means.shape[2])).mean(1)
+        found[name] = mean if values.ndim == 3 else mean[:, 0]
+    return found
+
+
+def interval(value: float, resampled: Tensor, n: int) -> Estimate:
+    """A number with the middle 95 % of its resamples (R,)."""
+    low, high = resampled.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     # Maxima of noisy numbers are biased upwards, so that the value may lie at the interval's edge.
     return Estimate(value, min(low, value), max(high, value), n)
 
@@ -135,23 +163,49 @@ def _as_it_is(power: Mapping[str, float], last: float) -> dict[str, float]:
 
 def _of_autoencoder(power: Mapping[str, float], bounded: bool) -> dict[str, float]:
     mean = power["mean"]
-    decoder = power.get("decoder", mean)
-    # The most that some intervention reaches; more than the real power is made up, not carried.
-    learnt = max(decoder, min(1.0, max(power.get("free", 0.0), power.get("best", 0.0))))
-    carried = max(learnt, min(1.0, power.get("linear", 0.0)))
-    found = {"network": carried - learnt, **_between(power, learnt - decoder), "decoder": decoder - mean}
-    found = {"bottleneck": 1 - carried, **found} if bounded else {**found, "unexplained": 1 - carried}
+    parts = factors(power)
+    reached = mean + sum(parts.values())
+    # More than the real power is made up, not carried.
+    carried = max(reached, min(1.0, power.get("linear", 0.0)))
+    optimised = max(carried, min(1.0, power.get("best", 0.0)))
+    found = {"network": carried - reached, **parts}
+    if bounded:
+        found |= {"bottleneck": 1 - optimised, "unexplained": optimised - carried}
+    else:
+        found["unexplained"] = 1 - carried
     if "prior_sample" in power:
         # Reconstructions and draws differ in how their latents are distributed, and in nothing else.
         found["prior"] = mean - power["prior_sample"]
     return found
 
 
-def _between(power: Mapping[str, float], kept_back: float) -> dict[str, float]:
-    """What the latent could carry and doesn't, divided between the encoder and what comes after it."""
-    if "unquantised" in power:
-        return {"codes": kept_back}
-    if "inferred" not in power:
-        return {"encoder": kept_back}
-    encoder = min(power["inferred"] - power["mean"], kept_back)
-    return {"encoder": encoder, "noise": kept_back - encoder}
+def factors(value: Mapping[str, Value]) -> dict[str, Value]:
+    """What the noise or the codes, the encoder and the decoder bring; {} where a refit is lacking.
+
+    `value`: of each stage, numbers or tensors of one shape. Without refits that are free, there is neither noise nor
+    codes. `perfect`, where it is given, is what a better encoder reaches beyond all that learns: the encoder's.
+    """
+    freed = "codes" if "unquantised" in value else "noise"
+    players = ["encoder", "decoder"]
+    if any(name in value for name, cell in CELLS.items() if cell.free):
+        players.append(freed)
+    game = {frozenset[str](): value["mean"]}
+    for name, cell in CELLS.items():
+        if name in value:
+            plays = {freed: cell.free, "encoder": cell.encoder, "decoder": cell.decoder}
+            game[frozenset(player for player, does in plays.items() if does)] = value[name]
+    if not is_complete(value):
+        return {}
+    found = shapley(game, players, last=[freed])
+    if "perfect" in value:
+        beyond = value["perfect"] - value["control"]
+        found["encoder"] += beyond
+        if freed in players:
+            found[freed] -= beyond
+    return found
+
+
+def is_complete(stages: Collection[str]) -> bool:
+    """Whether all refits are there that the shares of encoder, decoder and noise or codes need."""
+    is_freed = any(name in stages for name, cell in CELLS.items() if cell.free)
+    return {"mean", "encoder", "decoder", "control", *(["free"] if is_freed else [])} <= set(stages)

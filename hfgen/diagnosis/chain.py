@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,8 @@ from hfgen.autoencoders import Autoencoder
 from hfgen.diagnosis import interventions as intervene
 from hfgen.diagnosis.bounds import bound
 from hfgen.diagnosis.budgets import Budget
-from hfgen.diagnosis.refits import Condition, refit
+from hfgen.diagnosis.plan import STARTS, Clock
+from hfgen.diagnosis.refits import CELLS, POSTERIORS, adversarial, cells_of, refit
 from hfgen.evaluation.passes import generate, reconstruct
 from hfgen.evaluation.workspace import fill
 from hfgen.pipelines import ImagePipeline
@@ -24,21 +26,39 @@ from hfgen.seeds import derive_seed
 Stages = dict[str, Tensor]
 """uint8 (n, C, R, R) by name; see `hfgen.diagnosis.attribution` for their order."""
 
-_CONDITIONS: tuple[Condition, ...] = ("decoder", "free", "adversarial")
-_PIXELS = 2**16
-_STARTS = 2
 _AS_IT_IS = ("mean", "prior_sample")
-_POSTERIORS = 256
 
-Make = Callable[[slice], Tensor]
+Render = Callable[[slice], Tensor]
+Make = Callable[[slice], dict[str, Tensor]]
 
 
 class Chain(NamedTuple):
-    """What could be made, by stage why what is missing couldn't, and whether it was intervened on at all."""
+    """What could be made, by stage why what is missing couldn't, and whether it was intervened on at all.
+
+    `repeats`: the images of every refit of a cell, the first of which is its stage.
+    """
 
     stages: Stages
     failed: dict[str, NonFinite]
+    repeats: dict[str, list[Tensor]]
     intervened: bool = True
+
+    def cells(self, originals: Tensor) -> dict[str, list[Tensor]]:
+        """`repeats`, and as `perfect` what a perfect encoder would give, where learning on doesn't come as far.
+
+        Inferred image by image at the model's own objective; where nothing is between encoder and decoder, the best
+        latents. Which is nearer is told by the squared error. A network that is free has at least these.
+        """
+        is_freed = any(CELLS[name].free for name in self.repeats)
+        perfect, found = self.stages.get("inferred" if is_freed else "best"), dict(self.repeats)
+        if perfect is None or "control" not in found:
+            return found
+        least = _error([perfect], originals)
+        if least < _error(found["control"], originals):
+            found["perfect"] = [perfect]
+            if "free" in found and least < _error(found["free"], originals):
+                found["free"] = [perfect]
+        return found
 
     @property
     def broken(self) -> dict[str, NonFinite]:
@@ -55,6 +75,7 @@ def make_stages(
     folder: Path,
     *,
     refits: bool = True,
+    clock: Clock | None = None,
 ) -> Chain:
     """Every intervention that the pipeline allows; what `folder` holds already isn't made again.
 
@@ -68,15 +89,26 @@ def make_stages(
         seed: Of every draw.
         folder: For the results of single steps.
         refits: Whether copies of the network learn and latents are optimised, which takes hours of a large one.
+        clock: Is told what is done.
     """
-    count, batch = len(inputs), max(1, min(budget.batch, _PIXELS // inputs.shape[-1] ** 2))
-    chain, network = Chain({}, {}, refits), codec_of(pipeline)
+    count, batch = len(inputs), budget.batch_of(inputs.shape[-1])
+    chain, network = Chain({}, {}, {}, refits), codec_of(pipeline)
 
-    def step(name: str, make: Make, size: int) -> None:
-        try:
-            chain.stages[name] = _step(folder, count, name, make, size)
-        except NonFinite as error:
-            chain.failed[name] = error
+    def parts(name: str, make: Make, size: int) -> None:
+        with clock.part(name, folder) if clock else contextlib.nullcontext():
+            try:
+                found = fill(
+                    folder, name, count, size, lambda some: [make(rows) for rows in some], name.replace("_", " ")
+                )
+            except NonFinite as error:
+                chain.failed[name] = error
+                return
+        chain.stages[name] = found.pop("images")
+        if name in CELLS:
+            chain.repeats[name] = [chain.stages[name], *(found[key] for key in sorted(found))]
+
+    def step(name: str, make: Render, size: int) -> None:
+        parts(name, lambda rows: {"images": make(rows)}, size)
 
     def mean(rows: slice) -> Tensor:
         if network is None:
@@ -99,8 +131,9 @@ def make_stages(
         for name, make in _of_latents(network, inputs, budget, seed, batch).items():
             step(name, make, batch)
         step("linear", lambda _: _at_least(network, training(), inputs, seed), count)
-        for condition in _CONDITIONS:
-            step(condition, _refitted(network, inputs, training, condition, budget, seed, batch), count)
+        for name in cells_of(network):
+            parts(name, _refitted(network, inputs, training, name, budget, seed), count)
+        step("adversarial", lambda _: _decoded(adversarial(network, training(), budget, seed), inputs, batch), count)
     if network is not None and pipeline.can_sample:
         step(
             "fitted_density",
@@ -112,17 +145,10 @@ def make_stages(
 
         def invert(rows: slice) -> Tensor:
             images, shape = inputs[rows], pipeline.latent_shape
-            return intervene.invert(generator, images, shape, budget.latent_steps, _STARTS, seed)
+            return intervene.invert(generator, images, shape, budget.latent_steps, STARTS, seed)
 
         step("inversion", invert, batch)
     return chain
-
-
-def _step(folder: Path, count: int, name: str, make: Make, batch: int) -> Tensor:
-    found = fill(
-        folder, name, count, batch, lambda some: [{"images": make(rows)} for rows in some], name.replace("_", " ")
-    )
-    return found["images"]
 
 
 def _at_least(network: Autoencoder, training: Tensor, inputs: Tensor, seed: int) -> Tensor:
@@ -132,9 +158,9 @@ def _at_least(network: Autoencoder, training: Tensor, inputs: Tensor, seed: int)
     return intervene.from_components(network, training, inputs, seed)
 
 
-def _as_they_are(network: Autoencoder, inputs: Tensor, seed: int) -> dict[str, Make]:
+def _as_they_are(network: Autoencoder, inputs: Tensor, seed: int) -> dict[str, Render]:
     """Stages that cost one pass through the network."""
-    made: dict[str, Make] = {"low_precision": lambda rows: intervene.from_low_precision(network, inputs[rows])}
+    made: dict[str, Render] = {"low_precision": lambda rows: intervene.from_low_precision(network, inputs[rows])}
     if network.traits.gaussian:
         made["posterior_sample"] = lambda rows: intervene.from_samples(
             network, inputs[rows], derive_seed("posterior", seed, rows.start)
@@ -142,32 +168,36 @@ def _as_they_are(network: Autoencoder, inputs: Tensor, seed: int) -> dict[str, M
     return made
 
 
-def _of_latents(network: Autoencoder, inputs: Tensor, budget: Budget, seed: int, batch: int) -> dict[str, Make]:
+def _of_latents(network: Autoencoder, inputs: Tensor, budget: Budget, seed: int, batch: int) -> dict[str, Render]:
     """The stages that decode some latent of each image with the network as it is."""
-    made: dict[str, Make] = {
+    made: dict[str, Render] = {
         "best": lambda rows: intervene.best_latents(network, inputs[rows], budget.latent_steps),
         **_as_they_are(network, inputs, seed),
     }
     if network.traits.quantised:
         made["unquantised"] = lambda rows: intervene.from_unquantised(network, inputs[rows])
-    known = intervene.posterior(network, inputs[:_POSTERIORS], batch, seed)
+    known = intervene.posterior(network, inputs[:POSTERIORS], batch, seed)
     if known is not None:
         made["inferred"] = lambda rows: intervene.inferred(network, inputs[rows], known, budget.latent_steps)
     return made
 
 
 def _refitted(
-    network: Autoencoder,
-    inputs: Tensor,
-    training: Callable[[], Tensor],
-    condition: Condition,
-    budget: Budget,
-    seed: int,
-    batch: int,
+    network: Autoencoder, inputs: Tensor, training: Callable[[], Tensor], name: str, budget: Budget, seed: int
 ) -> Make:
-    def make(_: slice) -> Tensor:
-        student = refit(network, training(), condition, budget, seed)
-        decode = intervene.from_unquantised if condition == "free" else intervene.from_means
-        return torch.cat([decode(student, part) for part in inputs.split(batch)])
+    def make(_: slice) -> dict[str, Tensor]:
+        batch, free = budget.batch_of(inputs.shape[-1]), CELLS[name].free
+        made = [_decoded(each, inputs, batch, free) for each in refit(network, training(), name, budget, seed)]
+        return {"images": made[0], **{f"repeat_{index}": images for index, images in enumerate(made[1:], 1)}}
 
     return make
+
+
+def _decoded(student: Autoencoder, inputs: Tensor, batch: int, free: bool = False) -> Tensor:
+    decode = intervene.from_unquantised if free else intervene.from_means
+    return torch.cat([decode(student, part) for part in inputs.split(batch)])
+
+
+def _error(repeats: list[Tensor], originals: Tensor) -> float:
+    """Mean squared error over all images of all refits."""
+    return sum(float((images.float() - originals.float()).square().mean()) for images in repeats) / len(repeats)

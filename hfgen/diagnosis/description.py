@@ -13,6 +13,7 @@ from hfgen import metrics
 from hfgen.diagnosis.attribution import PAIRED, attribute, leads
 from hfgen.diagnosis.chain import Chain, Stages
 from hfgen.diagnosis.commands import address
+from hfgen.diagnosis.currencies import BANDS, shares
 from hfgen.diagnosis.data_quality import data_quality
 from hfgen.diagnosis.gates.context import Context
 from hfgen.diagnosis.gates.inspection import inspect
@@ -25,7 +26,6 @@ from hfgen.metrics import Estimate
 from hfgen.pipelines import ImagePipeline
 from hfgen.pipelines.autoencoder import codec_of
 
-_BANDS = ("low", "middle", "high")
 _LOW = "low_precision"
 
 
@@ -66,6 +66,7 @@ def describe(
     first: dict[str, float] = {}
     if not chain.broken:
         powers = {name: spectrum.high for name, spectrum in spectra.items() if name not in ("inversion", _LOW)}
+        powers |= {name: _high_of(parts, real) for name, parts in chain.cells(real.images).items()}
         # Smooth subjects are no fault of the data; traces of enlarging are.
         kept, bounded = quality.kept if "data" in faults else 1.0, "under_trained" not in faults
         intervened = chain.intervened or codec is None
@@ -77,6 +78,10 @@ def describe(
         "chain": [_link(real, name, stages[name], spectra[name], seed, found) for name in stages],
         "causes": {name: estimate.as_dict() for name, estimate in causes.items()},
         "leads": first,
+        "shares": {
+            measure: {name: estimate.as_dict() for name, estimate in parts.items()}
+            for measure, parts in (shares(real, chain, seed, found) if not chain.broken else {}).items()
+        },
         **_averaging(real, stages, seed, found),
         "data_quality": quality._asdict(),
         "latent": _latent(pipeline, real, seed, found) if not chain.broken else _sizes(pipeline),
@@ -99,13 +104,18 @@ def describe(
     return {**document, **conclude({**facts, **document})}
 
 
+def _high_of(repeats: list[Tensor], real: HeldOut) -> Tensor:
+    """Power of each image in the high band, of each refit (N, K)."""
+    return torch.stack([metrics.power_spectrum(images, real.window).high for images in repeats], 1)
+
+
 def _link(
     real: HeldOut, name: str, images: Tensor, spectrum: metrics.PowerSpectrum, seed: int, found: metrics.Collector
 ) -> dict[str, Any]:
     """Power by band relative to real, KID and, of pairs, PSNR; each where it is defined."""
     paired = name in PAIRED or name in ("inversion", _LOW)
     power = {}
-    for band in _BANDS:
+    for band in BANDS:
         pair = getattr(spectrum, band), getattr(real.spectrum, band)
         ratio = partial(metrics.bootstrap_ratio, *pair, seed=seed, paired=paired)
         if estimate := found.attempt(f"{name}, power of the {band} band", ratio):

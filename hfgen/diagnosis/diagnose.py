@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -35,8 +34,6 @@ _MOST_TRAINING, _TRAINING_PIXELS = 4096, 2**26
 _FEWEST = 20
 _SEAM_IMAGES = 4
 """Of tiled models: as many go through whole as well."""
-
-logger = logging.getLogger("hfgen")
 
 
 def diagnose(
@@ -169,13 +166,12 @@ def diagnose(
             most = max(_FEWEST, min(_MOST_TRAINING, _TRAINING_PIXELS // real.images[0].numel(), len(store)))
             return store.gather(batch_indices(len(store), 0, min(most, len(store)), seed))[:, : store.channels]
 
-        logger.info(announce(pipeline, plan, BUDGETS[budget], real.inputs))
+        clock = announce(pipeline, plan, BUDGETS[budget], real.inputs)
         if (seams := seams_of(pipeline, real.images[:_SEAM_IMAGES])) is not None:
             facts["tiles"] = seams
         with workspace(out, {**facts, "weights": origin.state}) as partial_results:
-            chain = make_stages(
-                pipeline, real.inputs, training, BUDGETS[budget], seed, partial_results, refits=plan.refits
-            )
+            work = pipeline, real.inputs, training, BUDGETS[budget], seed, partial_results
+            chain = make_stages(*work, refits=plan.refits, clock=clock)
             document = {**facts, **describe(pipeline, real, chain, training, facts)}
             if other is not None:
                 document["against"] = compare(document, other)

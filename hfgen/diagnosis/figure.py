@@ -22,7 +22,7 @@ _LABELS = {
     "data": "data itself blurred",
     "bottleneck": "bottleneck (latent's size)",
     "network": "network (training, width)",
-    "encoder": "encoder's gap",
+    "encoder": "under-trained encoder",
     "noise": "posterior noise",
     "codes": "quantisation",
     "decoder": "under-trained decoder",

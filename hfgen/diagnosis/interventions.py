@@ -132,7 +132,7 @@ class Posterior(NamedTuple):
 def posterior(network: Autoencoder, images: Tensor, batch: int, seed: int) -> Posterior | None:
     """The aggregate posterior of uint8 images (N, C, R, R), and the price, from it alone; None without noise.
 
-    A VAE minimises E error + price KL. Where the noise s_i of each number is at its best, it raises the error by
+    A VAE minimises E error + 2 price KL. Where the noise s_i of each number is at its best, it raises the error by
     s_i^2 w_i^2 = price (1 - s_i^2 / v_i), w_i the decoder's slope, v_i the prior's variance; so the price is what noise
     costs in squared error over the sum of 1 - s_i^2 / v_i (exact for linear decoders; Lucas et al., 1911.02469).
     """

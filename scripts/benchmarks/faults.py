@@ -168,8 +168,9 @@ def _forget_decoder(pipeline: Any, job: Job, data: str) -> None:
                 module.reset_parameters()
         initialise(vae.decoder)
     images = open_store(data, split="train", resolution=RESOLUTION).images
-    budget = Budget(images=0, latent_steps=0, refit_steps=_BRIEFLY)
-    vae.load_state_dict(refit(Autoencoder(vae), images, "decoder", budget, job.seed).network.state_dict())
+    budget = Budget(images=0, latent_steps=0, refit_steps=_BRIEFLY, refit_batch=32)
+    (student,) = refit(Autoencoder(vae), images, "decoder", budget, job.seed, repeats=1)
+    vae.load_state_dict(student.network.state_dict())
 
 
 def _shift_latents(pipeline: Any, job: Job, data: str) -> None:

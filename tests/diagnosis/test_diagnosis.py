@@ -12,12 +12,13 @@ from hfgen.cli import main
 from hfgen.diagnosis import chain
 from hfgen.diagnosis.budgets import BUDGETS, Budget
 from hfgen.diagnosis.diagnose import diagnose
+from hfgen.diagnosis.refits import CELLS
 from hfgen.documents import DIAGNOSIS
 from hfgen.errors import UserError
 
 TINY = Budget(images=24, latent_steps=2, refit_steps=2, batch=12)
 RECONSTRUCTED = {"mean"}
-LATENT = {"best", "linear", "mean", "low_precision", "decoder", "free", "adversarial"}
+LATENT = {"best", "linear", "mean", "low_precision", "adversarial", *CELLS}
 NOISY = LATENT | {"inferred", "posterior_sample", "fitted_density", "prior_sample"}
 CODED = LATENT | {"unquantised", "fitted_density", "prior_sample"}
 STAGES = {
@@ -47,6 +48,9 @@ def test_every_family_is_diagnosed_from_the_command_line(
     causes = {name: entry["value"] for name, entry in document["causes"].items()}
     missing = causes.pop("missing")
     assert sum(causes.values()) == pytest.approx(missing)
+    assert bool(document["shares"]) == (STAGES[family] >= LATENT)
+    if shares := document["shares"].get("squared_error"):
+        assert sum(share["value"] for share in shares.values()) == pytest.approx(1)
     assert (out / "waterfall.png").read_bytes().startswith(b"\x89PNG")
     assert document["advice"][0] in capsys.readouterr().out
     assert not list(out.glob(".partial"))
@@ -110,11 +114,11 @@ def test_nan_is_the_finding_of_a_diagnosis(
 def test_an_intervention_that_fails_is_left_out_and_noted(
     vae: Path, glyph_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def diverged(network, images, condition, budget, seed):
-        student = refit(network, images, condition, budget, seed)
-        if condition == "free":
-            student.network.decoder.conv_out.weight.data.fill_(math.nan)
-        return student
+    def diverged(network, images, name, budget, seed):
+        for student in refit(network, images, name, budget, seed):
+            if name == "free":
+                student.network.decoder.conv_out.weight.data.fill_(math.nan)
+            yield student
 
     refit = chain.refit
     monkeypatch.setattr(chain, "refit", diverged)
@@ -124,6 +128,8 @@ def test_an_intervention_that_fails_is_left_out_and_noted(
         "free: left out (the model gives NaN or infinity)"
     ]
     assert document["non_finite"] == [] and "missing" in document["causes"]
+    # Without one of its refits the factorial says nothing.
+    assert document["shares"] == {} and "noise" not in document["causes"]
 
 
 def test_images_without_detail_are_refused_before_the_work(vae: Path, tmp_path: Path):

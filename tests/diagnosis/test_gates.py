@@ -6,7 +6,7 @@ import pytest
 import torch
 from plants import SIDE, Components, Planted, coloured_glyphs, context, found, smooth_images
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate, pad
+from torch.nn.functional import affine_grid, avg_pool2d, grid_sample, interpolate, pad
 
 from hfgen.data import draw
 from hfgen.diagnosis.bounds import at_rate, water_level
@@ -21,6 +21,7 @@ from hfgen.images import to_float
 from hfgen.metrics import Estimate
 
 BOARD = ((torch.arange(SIDE)[:, None] + torch.arange(SIDE)) % 2 * 2 - 1).float()
+MIXED = torch.tensor([[0.6, 0.4, 0.0], [0.0, 0.6, 0.4], [0.4, 0.0, 0.6]])
 LUMA = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
 
 
@@ -52,6 +53,13 @@ def squashed(images: Tensor) -> Tensor:
     return pad(narrow, (SIDE // 8, SIDE // 8, 0, 0), mode="replicate")
 
 
+def mapped(images: Tensor, matrix: list[list[float]]) -> Tensor:
+    """Read through an affine map of the plane."""
+    theta = torch.tensor(matrix).expand(len(images), -1, -1)
+    grid = affine_grid(theta, list(images.shape), align_corners=False)
+    return grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
 def noisy(images: Tensor) -> Tensor:
     return images + 0.08 * torch.randn(images.shape, generator=torch.Generator().manual_seed(len(images)))
 
@@ -64,6 +72,9 @@ PLANTS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "GBR": ("swapped_channels", lambda y: y.roll(1, 1)),
     "red cast": ("colour_shift", lambda y: y + torch.tensor([0.12, 0, -0.08])[:, None, None]),
     "pale": ("saturation", lambda y: grey_of(y) + 0.5 * (y - grey_of(y))),
+    "mixed": ("colour", lambda y: torch.einsum("dc,nchw->ndhw", MIXED, y)),
+    "enlarged": ("scaled", lambda y: mapped(y, [[0.85, 0, 0], [0, 0.85, 0]])),
+    "turned": ("tilted", lambda y: mapped(y, [[0.995, -0.1, 0], [0.1, 0.995, 0]])),
     "contrast": ("contrast", lambda y: 0.7 * y),
     "bright": ("contrast", lambda y: y + 0.2),
     "shifted": ("shifted", lambda y: y.roll(1, -1)),

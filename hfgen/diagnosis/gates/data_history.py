@@ -15,6 +15,9 @@ from hfgen.metrics.intervals import bootstrap_of_means, wilson
 
 _PERIODS = (2, 3, 4)
 _FAULT = 1.5
+_BLOCK = 8
+# Of a step, by rounding both ends to 256 levels.
+_ROUNDING = 2 / (12 * 255**2)
 
 
 def history(context: Context) -> Iterator[Finding]:
@@ -23,7 +26,7 @@ def history(context: Context) -> Iterator[Finding]:
     Smooth images alone are no trace: the world has smooth things. That they are smooth is said, and is no fault.
     """
     values = luma(context.images)
-    ratio, period = _periodic(values, context.seed)
+    ratio, period = _periodic(values, compressed(context.quality), context.seed)
     enlarged = ratio.low > _FAULT
     lost = 1 - context.quality.kept
     source = "take the originals, or train at a lower --resolution; `--small_images upscale` makes such images"
@@ -63,20 +66,23 @@ def history(context: Context) -> Iterator[Finding]:
     yield from _colour(context.images)
 
 
-def _periodic(values: Tensor, seed: int) -> tuple[Estimate, int]:
+def _periodic(values: Tensor, blocks: bool, seed: int) -> tuple[Estimate, int]:
     """The largest ratio of steps over the periods, of the axis on which it is smaller; and its period."""
     found = []
     for period in _PERIODS:
-        ratios = [_ratio(lines, period, seed) for lines in (values, values.mT)]
+        ratios = [_ratio(lines, period, blocks, seed) for lines in (values, values.mT)]
         found.append((min(ratios, key=lambda ratio: ratio.low), period))
     return max(found, key=lambda pair: pair[0].low)
 
 
-def _ratio(values: Tensor, period: int, seed: int) -> Estimate:
+def _ratio(values: Tensor, period: int, blocks: bool, seed: int) -> Estimate:
     """Mean squared steps along lines at the place of a period where they are largest, over where they are smallest."""
     steps = values.diff(dim=-1).square().mean(1)
-    places = torch.arange(steps.shape[-1]) % period
-    means = torch.stack([steps[:, places == place].mean(1) for place in range(period)], 1) + 1e-9
+    places = torch.arange(steps.shape[-1])
+    if blocks:  # Steps across their borders have a period as well.
+        places = places[(places + 1) % _BLOCK > 0]
+    steps, places = steps[:, places], places % period
+    means = torch.stack([steps[:, places == place].mean(1) for place in range(period)], 1) + _ROUNDING
     overall = means.mean(0)
     pair = torch.stack([means[:, int(overall.argmax())], means[:, int(overall.argmin())]], 1)
     (ratio,) = bootstrap_of_means(pair, lambda m: m[:, :1] / m[:, 1:], seed=seed)

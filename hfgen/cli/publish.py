@@ -28,7 +28,8 @@ def register(verbs: Verbs) -> None:
     verb.add_argument("--study", type=Path, help="study.json, whose verdicts a model's card tells")
     verb.add_argument("--models", nargs="+", metavar="ORG/NAME", help="what a Space shows, each pinned to its commit")
     verb.add_argument("--data", help="where a Space's examples are from (what its first model was measured on)")
-    verb.add_argument("--results", type=Path, metavar="DIR", help="comparison.json or study.json for a Space to show")
+    help = "folders of `hfgen compare` and `hfgen study`, for a Space to show as well"
+    verb.add_argument("--results", type=Path, metavar="DIR", nargs="+", default=(), help=help)
     verb.add_argument("--resolution", type=int, default=32, help=f"of {' and '.join(BUILT_IN)} (%(default)s)")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from hfgen.cli.options import Verbs, add_compute, add_verb, compute_options
 from hfgen.errors import SettingsError, UserError
@@ -18,6 +19,8 @@ def register(verbs: Verbs) -> None:
     help = "runs' folders, checkpoints' or org/name[@revision]; by default those of `hfgen quickstart`"
     verb.add_argument("models", metavar="MODEL", nargs="*", help=help)
     verb.add_argument("--data", help="where examples are from (what the models were measured on, or glyphs)")
+    help = "folders of `hfgen compare` and `hfgen study`, to show as well (beside those next to the models)"
+    verb.add_argument("--results", metavar="DIR", nargs="+", type=Path, default=(), help=help)
     verb.add_argument("--resolution", type=int, help="for models of any size (256, or what they were trained at)")
     verb.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s: this machine only)")
     verb.add_argument("--port", type=int, help="port to listen on (7860, or the next free one)")
@@ -36,7 +39,8 @@ def run(arguments: argparse.Namespace) -> None:
     models = arguments.models or quickstart_models()
     from hfgen.space.interface import launch
 
-    loaded = open_models(models, arguments.data, resolution=arguments.resolution, **compute_options(arguments))
+    options = {"results": arguments.results, "resolution": arguments.resolution, **compute_options(arguments)}
+    loaded = open_models(models, arguments.data, **options)
     launch(loaded, server_name=arguments.host, server_port=arguments.port)
 
 

@@ -15,7 +15,7 @@ from hfgen.metrics import Estimate, JudgePower
 from hfgen.reporting.charts import inline
 from hfgen.reporting.colours import Style, styles
 from hfgen.reporting.glossary import METRICS
-from hfgen.reporting.metric_table import csv_uri, metric_groups
+from hfgen.reporting.metric_table import REAL, csv_uri, heads_of, metric_groups
 from hfgen.reporting.numbers import number
 from hfgen.reporting.pages import fill
 from hfgen.reporting.pictures import Shown, Strip, blocks
@@ -26,9 +26,6 @@ class _Words(NamedTuple):
     caption: str
     alt: Callable[[dict[str, Any]], str]
 
-
-REAL = "other real images"
-"""The column of what they score beside the held-out ones."""
 
 _CARD_SIDE, _CARD_ROWS = 64, 3
 
@@ -61,31 +58,14 @@ def render(comparison: dict[str, Any], shown: list[list[Strip]], failures: list[
             for gallery in failures
         ],
         figures=_figures(comparison),
-        heads=[_head(name, comparison, looks) for name in columns],
+        heads=heads_of(columns, comparison["models"], looks),
         groups=metric_groups(columns, REAL, comparison["differences"]),
         csv=csv_uri(columns),
-        autoencoders={"heads": [_head(name, comparison, looks) for name in autoencoders], "groups": {"": rows}},
+        autoencoders={"heads": heads_of(autoencoders, comparison["models"], looks), "groups": {"": rows}},
         differences=_differences(comparison),
         costs=_costs(comparison),
         power=lambda found: str(JudgePower(**found)),
     )
-
-
-def _head(name: str, comparison: dict[str, Any], looks: dict[str, Style]) -> dict[str, str]:
-    """Of a table's column."""
-    if name == REAL:
-        return {"name": name, "mark": "", "about": "held-out beside them", "colour": "currentColor"}
-    return {
-        "name": name,
-        "mark": looks[name].swatch(),
-        "about": _about(comparison["models"][name]["model"]),
-        "colour": looks[name].colour,
-    }
-
-
-def _about(model: dict[str, Any]) -> str:
-    parameters = model["parameters"]
-    return f"{model['family']}, " + ("parameters unknown" if parameters is None else f"{parameters:,} parameters")
 
 
 def _cards(comparison: dict[str, Any], shown: list[list[Strip]], looks: dict[str, Style]) -> list[dict[str, Any]]:
@@ -94,8 +74,8 @@ def _cards(comparison: dict[str, Any], shown: list[list[Strip]], looks: dict[str
     cards = []
     for name, facts in headline(comparison).cards.items():
         own = [replace(row, label=row.label.removeprefix(f"{name}: ")) for row in rows if row.model == name]
-        head = _head(name, comparison, looks)
-        cards.append({**head, "facts": facts, "pictures": _pictures(own, shown[0][0]) if own else []})
+        (head,) = heads_of([name], comparison["models"], looks)
+        cards.append({**head._asdict(), "facts": facts, "pictures": _pictures(own, shown[0][0]) if own else []})
     return cards
 
 

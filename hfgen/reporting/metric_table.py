@@ -5,16 +5,30 @@ from __future__ import annotations
 import csv
 import io
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from hfgen.metrics import Estimate
 from hfgen.reporting.best import Pairs, best
+from hfgen.reporting.colours import Style
 from hfgen.reporting.glossary import GROUPS, METRICS, Metric, group_of
 from hfgen.reporting.numbers import number
 
 Columns = Mapping[str, Mapping[str, dict[str, Any]]]
 """Metrics as a record holds them, by model."""
+
+
+REAL = "other real images"
+"""The column of what they score beside the held-out ones."""
+
+
+class Head(NamedTuple):
+    """Of a column: the model's name, its mark as SVG, what it is, and the colour of its bars."""
+
+    name: str
+    mark: str
+    about: str
+    colour: str
 
 
 class Bar(NamedTuple):
@@ -45,6 +59,22 @@ class Row(NamedTuple):
     better: str
     meaning: str
     cells: list[Cell | None]
+
+
+def heads_of(names: Iterable[str], records: Mapping[str, Mapping[str, Any]], looks: Mapping[str, Style]) -> list[Head]:
+    """The columns' heads; `records`: of the models, each with its `model`; any other name is `REAL`'s."""
+    return [
+        Head(name, looks[name].swatch(), about(records[name]["model"]), looks[name].colour)
+        if name in records
+        else Head(name, "", "held-out beside them", "currentColor")
+        for name in names
+    ]
+
+
+def about(model: Mapping[str, Any]) -> str:
+    """Family and size of a record's `model`."""
+    parameters = model["parameters"]
+    return f"{model['family']}, " + ("parameters unknown" if parameters is None else f"{parameters:,} parameters")
 
 
 def metric_groups(columns: Columns, reference: str | None, pairs: Mapping[str, Pairs]) -> dict[str, list[Row]]:

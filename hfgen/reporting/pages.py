@@ -18,8 +18,13 @@ def fill(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         loader=jinja2.FunctionLoader(_read),
     )
-    style, script = (_read(f"reporting/page.{kind}") for kind in ("css", "js"))
+    style, script = ("".join(_read(f"reporting/{name}.{kind}") for name in ("page", "table")) for kind in ("css", "js"))
     return environment.get_template(template).render(style=style, script=script, **values)
+
+
+def table_assets() -> tuple[str, str]:
+    """Style sheet and script of the metrics' table, for a page with a frame of its own."""
+    return _read("reporting/table.css"), _read("reporting/table.js")
 
 
 def _read(name: str) -> str:

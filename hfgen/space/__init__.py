@@ -4,3 +4,6 @@ import os
 
 # Gradio reads it when it is imported.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+RESULTS = ("comparison.json", "study.json", "posterior.json")
+"""What `hfgen compare`, `study` and `study posterior` write of several models, and the Space shows."""

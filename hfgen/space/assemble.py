@@ -16,9 +16,9 @@ from hfgen.files import atomic_folder, write_json, write_text
 from hfgen.hub.addresses import parse_address
 from hfgen.hub.downloads import HubFiles
 from hfgen.publishing.wheel import write_wheel
+from hfgen.space import RESULTS
 
 _LOADED = (".json", ".safetensors")
-_RESULTS = ("comparison.json", "study.json")
 _OF_A_SPACE = ("app.py", "README.md", "requirements.txt")
 _MOST_DESCRIPTION = 60
 
@@ -37,7 +37,7 @@ def assemble(
     out: Path,
     *,
     data: str | None = None,
-    results: Path | None = None,
+    results: Sequence[Path] = (),
     pin: Callable[[str], Pinned] | None = None,
 ) -> None:
     """Write the Space's repository to `out`, completely or not at all; the same arguments give the same bytes.
@@ -47,11 +47,12 @@ def assemble(
         models: Hub ids `org/name[@revision]`; each is pinned to its commit.
         out: Replaced.
         data: Where examples are from: glyphs, stacked or a Hub id; None: what the first record names, or glyphs.
-        results: A folder with comparison.json or study.json, which the Space shows as well.
+        results: Folders with one of `RESULTS`, which the Space shows as well; of posterior.json, its figures too.
         pin: Resolves a Hub id; by default by asking the Hub.
 
     Raises:
-        UserError: `source` is no Space; there are no models, or one isn't on the Hub.
+        UserError: `source` is no Space; there are no models, or one isn't on the Hub; a folder of `results` holds none,
+            or two hold the same.
     """
     if not models:
         raise UserError("models: none given; name those that the Space shows, as org/name[@revision]")
@@ -62,13 +63,24 @@ def assemble(
     with atomic_folder(out) as folder:
         for name in ("app.py", "requirements.txt"):
             shutil.copyfile(source / name, folder / name)
-        for name in _RESULTS:
-            if results is not None and (results / name).is_file():
-                shutil.copyfile(results / name, folder / name)
+        _copy_results(results, folder)
         write_wheel(folder)
         write_json(folder / "models.json", {"models": [f"{one.id}@{one.sha}" for one in pinned], "data": data})
         card = (source / "README.md").read_text(encoding="utf-8")
         write_text(folder / "README.md", fill_card(card, pinned, data))
+
+
+def _copy_results(results: Sequence[Path], folder: Path) -> None:
+    for source in results:
+        found = [name for name in RESULTS if (source / name).is_file()]
+        if not found:
+            raise UserError(f"results: {source} has none of {', '.join(RESULTS)}; give a folder that has")
+        for name in found:
+            if (folder / name).exists():
+                raise UserError(f"results: {source} has {name}, and another folder as well; give one of them")
+            shutil.copyfile(source / name, folder / name)
+        if "posterior.json" in found and (source / "figures").is_dir():
+            shutil.copytree(source / "figures", folder / "figures", dirs_exist_ok=True)
 
 
 def pin_on_hub(model: str) -> Pinned:

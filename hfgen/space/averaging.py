@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hfgen.metrics import Estimate, calibration
-from hfgen.reporting.charts import encode, ink, model_style, new_axes
+from hfgen.reporting.charts import ink, inline, model_style, new_axes
 from hfgen.reporting.numbers import number
 from hfgen.space import markup
 
@@ -50,7 +51,7 @@ def sections(records: Records) -> list[str]:
     models = [name for name, record in records.items() if all(band in record["spectrum"] for band in _BANDS)]
     if models:
         caption = "Gain, coherence and power of the reconstructions from coarse (left) to fine detail (right)."
-        picture = markup.chart(encode(_chart(records, models)), _in_words(records, models))
+        picture = inline(partial(_chart, records, models), "averaging", _in_words(records, models))
         parts.append(markup.figure(picture, caption))
     return [*parts, markup.paragraphs(_DERIVED)]
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import gradio as gr
+from gradio.components.plot import PlotData
 
 from hfgen.errors import UserError
 from hfgen.space import evidence, game, views, why
 from hfgen.space.knobs import Knobs
 from hfgen.space.loaded_models import LoadedModels
+from hfgen.space.plane import PLANES, plane
 from hfgen.space.side_by_side import reconstructions
 from hfgen.space.uploads import Upload
 from hfgen.space.views import Choices, View
@@ -33,7 +35,7 @@ MOST_SEED = 2**31 - 1
 KNOBS = ("example", "keep", "noise", "average", "posterior", "quantise", "noise_seed")
 CHOICES = ("seed", "count", "truncation", "temperature", "label", "fitted", "steps")
 _SWITCHES = {"average": 0, "posterior": 0, "quantise": 1}
-LINKED = ("tabs", *KNOBS, *CHOICES, "second")
+LINKED = ("tabs", *KNOBS, *CHOICES, "second", "axes")
 """What a link's query parameters set, by their names; `view` is the tab."""
 
 Made = TypeVar("Made")
@@ -57,6 +59,7 @@ class Endpoints:
         self._neighbours = remember(here(views.neighbours))
         self._ask = gpu(functools.partial(game.ask, loaded))
         self._why = functools.lru_cache(maxsize=1)(functools.partial(why.why, loaded))
+        self._plane = functools.lru_cache(maxsize=len(PLANES))(functools.partial(plane, loaded))
         self._compare = functools.lru_cache(maxsize=1)(functools.partial(evidence.compare, loaded))
 
     def warm_up(self) -> None:
@@ -166,9 +169,25 @@ class Endpoints:
         """Say from the models' records why some pictures are blurred: spectra, averaging, variety, verdicts."""
         return self._why()
 
-    def compare(self) -> tuple[str, list[list[Any]]]:
-        """Show the models' records: the perception-distortion plane, and every number with its 95 % interval."""
-        return self._compare(), evidence.rows(self.loaded)
+    def compare(self) -> tuple[str, str, dict[str, Any]]:
+        """Show the models' records: every number with its 95 % interval, a column a model.
+
+        Returns:
+            A card a model, the table with a link to it as CSV, and all numbers: by model, then by metric.
+        """
+        return self._compare()
+
+    def plane(self, axes: str) -> tuple[Any, str]:
+        """Show the models as points with 95 % intervals, by two of rate, distortion and perception.
+
+        Args:
+            axes: `perception` (by distortion), `rate` (and distortion) or `rate_perception`.
+
+        Returns:
+            The chart as Plotly's JSON, and what it says.
+        """
+        chart, words = self._plane(axes)
+        return None if chart is None else PlotData(type="plotly", plot=chart), words
 
     def blind_pair(self, model: str, state: dict[str, Any] | None) -> tuple[str, str, dict[str, Any]]:
         """Begin a game of ten rounds: a real image and a sample side by side.
@@ -217,6 +236,7 @@ class Endpoints:
             "fitted": bool(_within(given, "fitted", 1, 0, 1)),
             "steps": _within(given, "steps", 0, 0, MOST_STEPS),
             "second": _within(given, "second", 1, 0, MOST_SEED),
+            "axes": given.get("axes") if given.get("axes") in PLANES else next(iter(PLANES)),
         }
         return tuple(values[name] for name in LINKED)
 

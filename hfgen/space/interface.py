@@ -9,7 +9,8 @@ from typing import Any
 
 import gradio as gr
 
-from hfgen.space import evidence, game, markup, views
+from hfgen.reporting.pages import table_assets
+from hfgen.space import game, markup, views
 from hfgen.space.endpoints import (
     CHOICES,
     KNOBS,
@@ -25,6 +26,7 @@ from hfgen.space.endpoints import (
     most_classes,
 )
 from hfgen.space.loaded_models import LoadedModels
+from hfgen.space.plane import PLANES
 from hfgen.space.uploads import MOST_BYTES
 from hfgen.space.views import Choices
 
@@ -50,11 +52,12 @@ def build(endpoints: Endpoints) -> gr.Blocks:
             with gr.Tab(VIEWS["why"], id="why") as tab:
                 gr.on([tab.select, page.load], endpoints.why, None, gr.HTML(), api_name="why")
             with gr.Tab(VIEWS["compare"], id="compare") as tab:
-                _compare_tab(endpoints, [tab.select, page.load])
+                show_plane = _compare_tab(endpoints, controls, [tab.select, page.load])
             if endpoints.loaded.generators:
                 with gr.Tab(VIEWS["game"], id="game"):
                     _game_tab(endpoints)
         opened = page.load(endpoints.open_view, None, [controls[name] for name in LINKED], api_name="open_view")
+        show_plane(opened.then)
         # What none of the models does is an error only of who asks for it, not of who opens the page.
         if endpoints.loaded.encoders:
             show_reconstructions(opened.then)
@@ -145,19 +148,24 @@ def _generate_tab(endpoints: Endpoints, controls: dict[str, Any]) -> Callable[..
     return functools.partial(show, api_visibility="private")
 
 
-def _compare_tab(endpoints: Endpoints, triggers: list[Any]) -> None:
-    shown = gr.HTML()
-    gr.HTML(markup.view(markup.paragraphs("Every number of the records; click a column's head to sort.")))
-    table = gr.Dataframe(
-        headers=list(evidence.HEAD),
-        datatype=["str", "str", *["number"] * 5],
-        interactive=False,
-        show_search="filter",
-        label="Records",
-        show_label=False,
-        column_widths=["225px", *["100px"] * 5, "170px"],
-    )
-    gr.on(triggers, endpoints.compare, None, [shown, table], api_name="compare")
+def _compare_tab(endpoints: Endpoints, controls: dict[str, Any], triggers: list[Any]) -> Callable[..., Any]:
+    """Returns what shows the chart after an event."""
+    with gr.Row(elem_id="hf-plane"):
+        with gr.Column(scale=3, min_width=320):
+            planes = [(label, name) for name, label in PLANES.items()]
+            controls["axes"] = gr.Radio(planes, value=planes[0][1], label="Axes", show_label=False, elem_id="hf-axes")
+            chart = gr.Plot(label="Rate, distortion and perception", show_label=False, elem_id="hf-chart")
+            words = gr.HTML()
+        with gr.Column(scale=2, min_width=300):
+            cards = gr.HTML()
+    table, values = gr.HTML(), gr.JSON(visible=False)
+    gr.on(triggers, endpoints.compare, None, [cards, table, values], api_name="compare")
+
+    def show(after: Callable[..., Any], **options: Any) -> Any:
+        return after(endpoints.plane, controls["axes"], [chart, words], **options)
+
+    show(controls["axes"].input, api_name="plane")
+    return functools.partial(show, api_visibility="private")
 
 
 def _game_tab(endpoints: Endpoints) -> None:
@@ -187,7 +195,10 @@ def _still_asks(state: dict[str, Any]) -> Any:
 def _head() -> str:
     """The page's own style and script, within it: Gradio's `css` would lose what depends on the width."""
     style, script = (files("hfgen.space").joinpath(f"{name}").read_text(encoding="utf-8") for name in _OWN)
-    return f"<style>{style}</style><script>{script}</script>"
+    table_style, table_script = table_assets()
+    # Nested, so that its rules are of that part of the page alone.
+    style = f"{style}.hf-view .hf-table {{ {table_style} }}"
+    return f"<style>{style}</style><script>{script}{table_script}</script>"
 
 
 def launch(loaded: LoadedModels, gpu: Gpu = lambda function: function, **options: Any) -> None:

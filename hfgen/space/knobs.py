@@ -52,14 +52,22 @@ class Components:
         mean: (d,), of the latent's d numbers, or of its d channels where it has more than 256 numbers.
         directions: (d, d): a row a component, the strongest first.
         deviation: (1, c, 1, 1): each channel's standard deviation.
+        first: (2, c, h, w): the latents of the first two images, quantised where there is a codebook.
     """
 
     mean: Tensor
     directions: Tensor
     deviation: Tensor
+    first: Tensor
 
     def __len__(self) -> int:
         return len(self.directions)
+
+    def are_of(self, other: Components) -> bool:
+        """Whether the other model's encoder is the same: it makes the same latents of the same images."""
+        if self.first.shape != other.first.shape:
+            return False
+        return torch.allclose(self.first, other.first, rtol=0, atol=1e-4 * float(self.deviation.mean()))
 
     def kept(self, share: float) -> int:
         """How many components a share is, rounded up."""
@@ -89,7 +97,9 @@ def components(pipeline: ImagePipeline, images: Tensor) -> Components | None:
     mean = rows.mean(0)
     _, directions = torch.linalg.eigh((rows - mean).T @ (rows - mean))
     deviation = latents.std((0, 2, 3), correction=0)[None, :, None, None]
-    return Components(mean, directions.T.flip(0).contiguous(), deviation)
+    first = latents[:2].to(batches[0])
+    first = codec.quantise(first) if codec.codebook_size else first
+    return Components(mean, directions.T.flip(0).contiguous(), deviation, first.cpu())
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@
     fill();
   }
 
-  /* What new pictures need as well. Before the edge lies the original: a copy that the browser makes. A picture that is
-     shown smaller than it is, is smoothed. */
+  /* What new pictures need as well. Before the edge lies the original, and in the place of a picture another decoder's:
+     copies that the browser makes. A picture that is shown smaller than it is, is smoothed. */
   function fill() {
     for (const button of document.querySelectorAll("button[data-hf-mode]")) {
       button.setAttribute("aria-pressed", String(button.dataset.hfMode === view.mode));
@@ -43,6 +43,14 @@
           copy.alt = "";
           plane.replaceChildren(copy);
         }
+      }
+      for (const other of view.mode === "decoder" ? stage.querySelectorAll(".hf-other") : []) {
+        const made = stage.querySelector(`[data-hf-by="${CSS.escape(other.dataset.hfOf)}"]`);
+        const plane = other.firstChild;
+        if (!made || plane.firstChild?.src === made.src) continue;
+        const copy = made.cloneNode();
+        copy.removeAttribute("data-hf-by");
+        plane.replaceChildren(copy);
       }
       const small = original.clientWidth * view.zoom < original.naturalWidth;
       stage.classList.toggle("hf-smooth", small);
@@ -172,6 +180,7 @@
     p: () => choose("picture"),
     e: () => choose("error"),
     b: () => choose("edge"),
+    d: () => document.querySelector('[data-hf-mode="decoder"]')?.click(),
     ArrowLeft: () => step(1, 0),
     ArrowRight: () => step(-1, 0),
     ArrowUp: () => step(0, 1),
@@ -204,7 +213,25 @@
     next.click();
   });
 
-  new MutationObserver(fill).observe(document, { childList: true, subtree: true });
+  /* A click on a model's point opens its card. */
+  function points() {
+    for (const chart of document.querySelectorAll("#hf-chart .js-plotly-plot:not([data-hf-opens])")) {
+      if (!chart.on) continue;
+      chart.dataset.hfOpens = "";
+      chart.on("plotly_click", ({ points: [point] }) => {
+        const card = document.querySelector(`[data-hf-model="${CSS.escape(point.data.name)}"]`);
+        if (!card) return;
+        card.open = true;
+        card.querySelector("summary").focus();
+        card.scrollIntoView({ block: "nearest" });
+      });
+    }
+  }
+
+  new MutationObserver(() => {
+    fill();
+    points();
+  }).observe(document, { childList: true, subtree: true });
   addEventListener("resize", fill);
   addEventListener("load", show);
   show();

@@ -22,6 +22,7 @@ from hfgen.files import read_json
 from hfgen.pipelines import ImagePipeline
 from hfgen.pipelines.loading import open_model
 from hfgen.reporting.colours import Style, styles
+from hfgen.space import RESULTS
 from hfgen.space.knobs import Components, components
 
 logger = logging.getLogger("hfgen")
@@ -93,6 +94,19 @@ class LoadedModels:
             self._components[model.name] = components(model.pipeline, self.images(model.size))
         return self._components[model.name]
 
+    def next_decoder(self, model: Model) -> str | None:
+        """The next of the models that have this one's encoder, the first after the last; None where there is none."""
+        mine = self.components(model)
+        alike = [
+            other.name
+            for other in self.encoders
+            if mine is not None
+            and other.size == model.size
+            and (theirs := self.components(other)) is not None
+            and mine.are_of(theirs)
+        ]
+        return alike[(alike.index(model.name) + 1) % len(alike)] if len(alike) > 1 else None
+
     def images(self, size: tuple[int, int], split: str = "test") -> Tensor:
         """The data at a model's `size`, uint8 (N, C, R, R); of the built-in sets, which are drawn, the first."""
         return _open(self.data, self.state, split, *size)
@@ -123,7 +137,7 @@ def open_models(
     models: Sequence[str],
     data: str | None = None,
     *,
-    results: Path | None = None,
+    results: Sequence[Path] = (),
     resolution: int | None = None,
     device: str = "auto",
     dtype: str = "auto",
@@ -134,14 +148,17 @@ def open_models(
         models: Their places.
         data: Where examples, real images and training neighbours are from; by default what the first record names,
             if it is there, and else `glyphs`.
-        results: Where comparison.json and study.json lie; by default beside the models.
+        results: Folders of comparison.json, study.json and posterior.json, beside those that lie next to the models.
         resolution: Side of the images of models of any size; see `hfgen.load`.
         device: Where models run; see `hfgen.devices.choose`.
         dtype: In which numbers; see there.
 
     Raises:
-        UserError: two are called alike, none can be opened, or the data can't.
+        UserError: two are called alike, none can be opened, the data can't, or a folder holds no results.
     """
+    for folder in results:
+        if not any((folder / name).is_file() for name in RESULTS):
+            raise UserError(f"results: {folder} has none of {', '.join(RESULTS)}; give a folder that has")
     compute = choose(device, dtype)
     names = distinct_names(models)
     opened, failed = {}, {}
@@ -192,18 +209,23 @@ def _data_of(models: dict[str, Model]) -> str:
     return DEFAULT_DATA
 
 
-def _result_folders(models: dict[str, Model], given: Path | None) -> list[Path]:
-    """Where results of several models may lie."""
-    return [given] if given is not None else sorted({model.folder.parent for model in models.values()})
+def _result_folders(models: dict[str, Model], given: Sequence[Path]) -> list[Path]:
+    """Where results of several models may lie: those that were named come first."""
+    return list(dict.fromkeys([*given, *sorted({model.folder.parent for model in models.values()})]))
 
 
 def results_of(loaded: LoadedModels, name: str) -> list[Any]:
     """What the files `name` beside the models hold, such as comparison.json; damaged ones are left out."""
+    return [found for _, found in folders_of(loaded, name)]
+
+
+def folders_of(loaded: LoadedModels, name: str) -> list[tuple[Path, Any]]:
+    """The same, each with its folder."""
     found = []
     for folder in loaded.results:
         if (folder / name).is_file():
             try:
-                found.append(read_json(folder / name))
+                found.append((folder, read_json(folder / name)))
             except UserError as error:
                 logger.warning("%s", error)
     return found

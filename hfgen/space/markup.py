@@ -155,6 +155,11 @@ def details(summary: str, *parts: str) -> str:
     return f"<details><summary>{escape(summary)}</summary>{''.join(parts)}</details>"
 
 
+def cards(parts: Iterable[str]) -> str:
+    """Cards side by side, as many as the page is wide."""
+    return f'<div class="hf-cards">{"".join(parts)}</div>'
+
+
 def view(*parts: str) -> str:
     """All parts of one view."""
     return f'<div class="hf-view">{"".join(parts)}</div>'

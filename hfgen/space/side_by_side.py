@@ -135,15 +135,22 @@ def _stage(loaded: LoadedModels, made: list[_Reconstruction]) -> str:
     top = max(float(level.max()) for level in levels)
     largest = max(made, key=lambda one: one.original.shape[-1])
     cells = [stage.original(largest.original)]
+    others = {one.name: loaded.next_decoder(loaded.models[one.name]) for one in made}
     for one, level in zip(made, levels, strict=True):
-        cells.append(stage.cell(one.name, one.style, one.image, error_maps(level, top), _caption(one)))
+        name = others[one.name]
+        other = None if name is None else (name, loaded.styles[name])
+        cells.append(stage.cell(one.name, one.style, one.image, error_maps(level, top), _caption(one), other))
     for name in loaded.models:
         if name not in {one.name for one in made}:
             cells.append(stage.absent(name, loaded.styles[name], _NO_ENCODER))
     cells += [stage.absent(name, loaded.styles[name], f"Can't be opened: {why}") for name, why in loaded.failed.items()]
-    return stage.stage(
-        cells, f"Error: dark blue is none, the brightest yellow {top:.0f} of 255 levels, alike for all models."
-    )
+    legend = f"Error: dark blue is none, the brightest yellow {top:.0f} of 255 levels, alike for all models."
+    return stage.stage(cells, legend, _switched(others))
+
+
+def _switched(others: dict[str, str | None]) -> str:
+    there = [f"that of {name} through {other}'s" for name, other in others.items() if other is not None]
+    return f"One latent, another decoder: {', '.join(there)}. They have one encoder." if there else ""
 
 
 _NO_ENCODER = "It has no encoder, so that it can't show this image; look at Generate."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from torch import Tensor
@@ -11,18 +11,17 @@ from hfgen.images import to_pil
 from hfgen.reporting.colours import Style
 from hfgen.space import markup
 
-_HELP = (
-    "Pictures side by side. Plus and minus zoom all of them, arrows move, 0 resets, P, E and B choose what is shown."
-)
+_HELP = "Pictures side by side. Plus and minus zoom all of them, arrows move, 0 resets, {keys} choose what is shown."
 _MODES = {"picture": ("Picture", "p"), "error": ("Error", "e"), "edge": ("Before | after", "b")}
+_SWITCH = {"decoder": ("Other decoder", "d")}
 
 
-def _toolbar() -> str:
+def _toolbar(shown: Mapping[str, tuple[str, str]]) -> str:
     """What is shown, and the zoom: the browser's work alone."""
     modes = "".join(
         f'<button type="button" data-hf-mode="{mode}" aria-pressed="{str(mode == "picture").lower()}" '
         f'title="key {key.upper()}">{label}</button>'
-        for mode, (label, key) in _MODES.items()
+        for mode, (label, key) in shown.items()
     )
     zooms = "".join(
         f'<button type="button" data-hf-zoom="{by}" aria-label="{label}" title="key {key}">{key}</button>'
@@ -34,11 +33,19 @@ def _toolbar() -> str:
     )
 
 
-def stage(cells: Sequence[str], legend: str) -> str:
-    """All cells, as one thing that takes keys, and what the error's colours mean."""
+def stage(cells: Sequence[str], legend: str, switched: str = "") -> str:
+    """All cells, as one thing that takes keys, and what the error's colours mean.
+
+    `switched`: what is seen when the cells' `other`s are; empty where there is none.
+    """
+    shown = _MODES | (_SWITCH if switched else {})
+    keys = ", ".join(key.upper() for _, key in shown.values())
     return (
-        f'<div class="hf-lens"><div class="hf-stage" data-hf-stage tabindex="0" role="group" aria-label="{_HELP}">'
-        f'{"".join(cells)}</div>{_toolbar()}<p class="hf-legend">{escape(legend)}</p></div>'
+        f'<div class="hf-lens"><div class="hf-stage" data-hf-stage tabindex="0" role="group" '
+        f'aria-label="{_HELP.format(keys=keys)}">{"".join(cells)}</div>{_toolbar(shown)}'
+        f'<p class="hf-legend">{escape(legend)}</p>'
+        + (f'<p class="hf-switched" aria-live="polite">{escape(switched)}</p>' if switched else "")
+        + "</div>"
     )
 
 
@@ -48,11 +55,22 @@ def original(image: Tensor) -> str:
     return _window(image, _plane(picture), _caption("Original"))
 
 
-def cell(name: str, style: Style, image: Tensor, error: Tensor, words: Sequence[str]) -> str:
-    """A model's picture uint8 (1, C, R, R), its error map over it, and (by `lens.js`) the original up to the edge."""
-    layers = _layer(image, f"{name}'s reconstruction", "hf-picture") + _layer(error, f"{name}'s error", "hf-error")
-    edge = '<div class="hf-before" aria-hidden="true"><div class="hf-plane"></div></div>'
-    return _window(image, _plane(layers) + edge, _caption(name, style, words))
+def cell(
+    name: str, style: Style, image: Tensor, error: Tensor, words: Sequence[str], other: tuple[str, Style] | None = None
+) -> str:
+    """A model's picture uint8 (1, C, R, R), its error map over it, and (by `lens.js`) the original up to the edge.
+
+    `other`: a model with the same encoder, whose picture, made of the same latent, can be shown in this one's place.
+    """
+    layers = _layer(image, f"{name}'s reconstruction", "hf-picture", name)
+    layers += _layer(error, f"{name}'s error", "hf-error")
+    copies = '<div class="hf-before" aria-hidden="true"><div class="hf-plane"></div></div>'
+    caption = _caption(name, style, words)
+    if other is not None:
+        copies += f'<div class="hf-other" data-hf-of="{escape(other[0])}"><div class="hf-plane"></div></div>'
+        through = f'<span class="hf-through">through the decoder of {other[1].swatch()} {escape(other[0])}</span>'
+        caption = caption.replace("</figcaption>", f"{through}</figcaption>")
+    return _window(image, _plane(layers) + copies, caption)
 
 
 def absent(name: str, style: Style, why: str) -> str:
@@ -69,9 +87,9 @@ def _plane(content: str) -> str:
     return f'<div class="hf-plane">{content}</div><i class="hf-cross" aria-hidden="true"></i>'
 
 
-def _layer(image: Tensor, alt: str, kind: str) -> str:
+def _layer(image: Tensor, alt: str, kind: str, by: str = "") -> str:
     (picture,) = to_pil(image)
-    size = f'width="{picture.width}" height="{picture.height}"'
+    size = f'width="{picture.width}" height="{picture.height}"' + (f' data-hf-by="{escape(by)}"' if by else "")
     return (
         f'<img class="hf-pixels {kind}" src="{markup.data_uri(picture)}" {size} alt="{escape(alt)}" draggable="false">'
     )

@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from hfgen.errors import UserError
-from hfgen.files import read_json
-from hfgen.reporting.charts import encode
-from hfgen.reporting.numbers import number
+from hfgen.comparison.headline import headline
+from hfgen.reporting.charts import inline, legend, model_style, new_axes
+from hfgen.reporting.numbers import number, without_intervals
 from hfgen.space import averaging, markup
-from hfgen.space.evidence import NO_RECORD, comparable, estimate, left_out, plane
-from hfgen.space.loaded_models import LoadedModels, Model, logger, results_of
+from hfgen.space.claims import claims, posteriors
+from hfgen.space.evidence import NO_RECORD, comparable, comparison_of, estimate, left_out
+from hfgen.space.loaded_models import LoadedModels, results_of
 from hfgen.space.markup import share, text
+from hfgen.space.model_card import card, value_of
 from hfgen.space.spectrum_chart import Line, spectrum_chart
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _VARIETY = {name: name for name in ("precision", "recall", "density", "coverage")}
 _SPECTRA = (
     "Power over that of real images: solid of samples, dotted of reconstructions. What falls below the line of real "
     "images at the right is blur."
 )
-_VERDICTS = {"supported": "✓", "contradicted": "✗", "undecided": "?"}
 
 
 def why(loaded: LoadedModels) -> str:
     """The view, from the models' records and from what `hfgen compare`, `diagnose` and `study` left beside them."""
     records, others = comparable(loaded)
-    cards = [_model(loaded, model, records.get(name)) for name, model in loaded.models.items()]
-    parts = [f'<p class="hf-answer">{text(_answer(loaded, records))}</p>']
-    if records:
-        parts.append(_spectra(loaded, records))
-    parts += [markup.heading("Model by model"), _cards(cards), *_claims(loaded)]
+    cards = [card(loaded, model, records.get(name)) for name, model in loaded.models.items()]
+    answer, *reasons = _answer(loaded, records)
+    words = f'<div><p class="hf-answer">{text(answer)}</p>{markup.paragraphs(*reasons)}</div>'
+    parts = [f'<div class="hf-opening">{words}{_spectra(loaded, records)}</div>']
+    parts += [markup.heading("Model by model"), markup.cards(cards), *claims(loaded), *posteriors(loaded)]
     average = averaging.sections(records) if records else []
     parts.append(markup.details("Are the reconstructions an average?", markup.paragraphs(averaging.WORDS), *average))
     if records:
@@ -41,107 +44,23 @@ def why(loaded: LoadedModels) -> str:
     return markup.view(*parts, left_out(others), markup.link("why"))
 
 
-def _answer(loaded: LoadedModels, records: dict[str, dict[str, Any]]) -> str:
-    """One sentence: the comparison's own, or from the records, or what is to be done."""
-    for comparison in results_of(loaded, "comparison.json"):
-        if comparison.get("reading"):
-            return str(comparison["reading"][-1])
-    kept = {name: _value(record, "hf_ratio_sample", "hf_ratio_reconstruction") for name, record in records.items()}
+def _answer(loaded: LoadedModels, records: dict[str, dict[str, Any]]) -> list[str]:
+    """The answer, then its reasons: the comparison's own, or from the records, or what is to be done."""
+    if comparison := comparison_of(loaded, records):
+        found = headline(comparison)
+        return [found.answer, *found.reasons]
+    for other in results_of(loaded, "comparison.json"):
+        if other.get("reading"):
+            return [without_intervals(str(other["reading"][-1]))]
+    kept = {name: value_of(record, "hf_ratio_sample", "hf_ratio_reconstruction") for name, record in records.items()}
     known = {name: value for name, value in kept.items() if value is not None}
     if not known:
-        return f"Blur is what the latent doesn't tell. {NO_RECORD}"
+        return [f"Blur is what the latent doesn't tell. {NO_RECORD}"]
     ordered = sorted(known.items(), key=lambda pair: -pair[1])
     listed = ", ".join(f"{name} {share(value)}" for name, value in ordered)
-    return (
+    return [
         f"Of the fine detail of real images the models' pictures have: {listed}. Blur is what the latent doesn't tell."
-    )
-
-
-def _value(record: dict[str, Any], *names: str) -> float | None:
-    """The first of the metrics that the record has."""
-    return next((record["metrics"][name]["value"] for name in names if name in record["metrics"]), None)
-
-
-def _cards(cards: Sequence[str]) -> str:
-    return f'<div class="hf-cards">{"".join(cards)}</div>'
-
-
-def _model(loaded: LoadedModels, model: Model, record: dict[str, Any] | None) -> str:
-    """In words what became of its detail, and the diagnosis, where `hfgen diagnose` left one."""
-    style = loaded.styles[model.name]
-    parts = [f"<h4>{style.swatch()} {text(model.name)}</h4>"]
-    diagnosis = _diagnosis(model)
-    if diagnosis:
-        parts.append(f'<p class="hf-verdict">{text(diagnosis["sentence"])}</p>')
-    parts.append(markup.bullets(_in_words(record)) if record else markup.paragraphs("It has no record yet."))
-    more = []
-    if diagnosis.get("remedy"):
-        more.append(markup.paragraphs(str(diagnosis["remedy"])))
-    if (model.folder / "waterfall.png").is_file():
-        words = f"{model.name}: its missing detail, cause by cause"
-        more.append(markup.figure(markup.chart((model.folder / "waterfall.png").read_bytes(), words), words))
-    if more:
-        parts.append(markup.details("What to do, and how we know", *more))
-    return f'<article class="hf-card" style="--mark:{style.colour}">{"".join(parts)}</article>'
-
-
-def _diagnosis(model: Model) -> dict[str, Any]:
-    """The verdict of the diagnosis beside the model; empty where there is none, or it is damaged."""
-    place = model.folder / "diagnosis.json"
-    if not place.is_file():
-        return {}
-    try:
-        found = read_json(place)
-    except UserError as error:
-        logger.warning("%s", error)
-        return {}
-    verdict = found.get("verdict") if isinstance(found, dict) else None
-    return verdict if isinstance(verdict, dict) and "sentence" in verdict else {}
-
-
-def _in_words(record: dict[str, Any]) -> list[str]:
-    """A line each on its reconstructions, on what of them is known, on its samples, and on their variety."""
-    lines = []
-    for kind in ("reconstruction", "sample"):
-        value = _value(record, f"hf_ratio_{kind}")
-        if value is not None:
-            lines.append(f"Its {kind}s have {share(value)} of real images' fine detail: {_judged(value)}.")
-    coherence = _value(record, "coherence_high")
-    if coherence is not None:
-        lines.append(f"{share(coherence)} of the real fine detail follows from its reconstructions: that is known.")
-    coverage, recall = _value(record, "coverage"), _value(record, "recall")
-    if coverage is not None:
-        lines.append(f"Its samples cover {share(coverage)} of the held-out images.")
-    elif recall is not None:
-        lines.append(f"Its samples come near {share(recall)} of the held-out images.")
-    return lines
-
-
-def _judged(ratio: float) -> str:
-    if ratio < 0.8:
-        return "blurred"
-    return "as sharp as real" if ratio <= 1.25 else "noisier than real"
-
-
-def _claims(loaded: LoadedModels) -> list[str]:
-    """What the studies found, where `hfgen study` left it: a card a claim."""
-    found = [verdict for study in results_of(loaded, "study.json") for verdict in study.get("verdicts", [])]
-    if not found:
-        return []
-    decided = [_claim(one) for one in found if one.get("verdict") in ("supported", "contradicted")]
-    others = [_claim(one) for one in found if one.get("verdict") not in ("supported", "contradicted")]
-    parts = [markup.heading("The folklore, measured"), _cards(decided)]
-    return [*parts, markup.details(f"Undecided: {len(others)}", _cards(others))] if others else parts
-
-
-def _claim(found: dict[str, Any]) -> str:
-    verdict = str(found.get("verdict", "undecided"))
-    mark = _VERDICTS.get(verdict, "?")
-    badge = f'<p class="hf-badge hf-{text(verdict)}"><i aria-hidden="true">{mark}</i> {text(verdict)}</p>'
-    known = markup.details("How we know", markup.paragraphs(str(found.get("number", "-"))))
-    return (
-        f'<article class="hf-card"><p class="hf-claim">{text(str(found.get("claim", "-")))}</p>{badge}{known}</article>'
-    )
+    ]
 
 
 def _spectra(loaded: LoadedModels, records: dict[str, dict[str, Any]]) -> str:
@@ -184,5 +103,21 @@ def _variety(records: dict[str, dict[str, Any]]) -> str:
     alt = "; ".join(f"{name}: recall {a['value']:.2f}, precision {b['value']:.2f}" for name, (a, b) in points.items())
     caption = "Precision: the share of samples that lie near a real image; recall: the share of real images that lie "
     caption += "near a sample. A crisp model that drops modes lies at the top left."
-    picture = markup.chart(encode(plane(points, list(records), "recall", "precision")), alt)
+    picture = inline(partial(_plane, points, list(records)), "variety", alt)
     return markup.figure(picture, caption) + markup.table(*_table(sets, _VARIETY, "variety, in numbers"))
+
+
+def _plane(points: dict[str, tuple[dict[str, Any], dict[str, Any]]], models: list[str]) -> Figure:
+    """Recall and precision with both intervals; a point that is none of the models is a grey star."""
+    figure, (axes,) = new_axes(1, 4.5, 4.2)
+    for name, (first, second) in points.items():
+        errors = [[[one["value"] - one["low"]], [one["high"] - one["value"]]] for one in (first, second)]
+        colour, marker = model_style(models, name) if name in models else ("#808080", "*")
+        looks: dict[str, Any] = {"color": colour, "marker": marker, "ms": 6, "capsize": 3, "label": name}
+        axes.errorbar(first["value"], second["value"], xerr=errors[0], yerr=errors[1], ls="", **looks)
+    axes.set_xlim(0, 1.05)
+    axes.set_ylim(0, 1.05)
+    axes.set_xlabel("recall")
+    axes.set_ylabel("precision")
+    legend(figure)
+    return figure

@@ -24,6 +24,13 @@ except ImportError:
         return function
 
 
+def _results() -> list[Path]:
+    """What `hfgen publish --results` put beside this file."""
+    from hfgen.space import RESULTS
+
+    return [HERE] if any((HERE / name).is_file() for name in RESULTS) else []
+
+
 def main() -> None:
     """Serve the models that models.json names, or those of `hfgen quickstart`."""
     from hfgen.errors import UserError
@@ -33,7 +40,7 @@ def main() -> None:
     try:
         if settings.is_file():
             chosen = json.loads(settings.read_text(encoding="utf-8"))
-            loaded = open_models(chosen["models"], chosen["data"], results=HERE)
+            loaded = open_models(chosen["models"], chosen["data"], results=_results())
         else:
             loaded = open_models(quickstart_models())
         # Here, because a mistake needs no Gradio, which takes seconds to import.

@@ -78,6 +78,22 @@ def loaded(untrained: Path):
     return open_models([str(untrained / name) for name in ("vae", "vqvae", "gan", "damaged")])
 
 
+@pytest.fixture(scope="session")
+def with_twin(untrained: Path, tmp_path_factory: pytest.TempPathFactory):
+    """vae and vqvae, and `twin`, which has vae's encoder and a decoder of its own."""
+    from hfgen.pipelines.loading import open_model
+    from hfgen.space.loaded_models import open_models
+
+    pipeline, _ = open_model(str(untrained / "vae"))
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in pipeline.vae.decoder.parameters():
+            weight += 0.2 * torch.randn(weight.shape, generator=generator)
+    place = tmp_path_factory.mktemp("twins") / "twin"
+    pipeline.save_pretrained(place)
+    return open_models([*(str(untrained / name) for name in ("vae", "vqvae")), str(place)], "glyphs")
+
+
 class Server:
     """`hfgen space` in a process."""
 

@@ -49,7 +49,7 @@ def status(url: str) -> int:
 
 def test_every_endpoint_has_a_name_and_a_description(client):
     endpoints = client.view_api(return_format="dict")["named_endpoints"]
-    expected = {"reconstruct", "generate", "interpolate", "nearest", "why", "compare"}
+    expected = {"reconstruct", "generate", "interpolate", "nearest", "why", "compare", "plane"}
     assert endpoints.keys() == {f"/{name}" for name in expected | {"blind_pair", "blind_guess", "open_view"}}
     assert all(len(endpoint["description"]) > 30 for endpoint in endpoints.values())
 
@@ -85,8 +85,11 @@ def test_generate_interpolate_and_nearest(client):
 
 def test_why_and_compare(client):
     assert "averaging" in client.predict(api_name="/why")
-    page, table = client.predict(api_name="/compare")
-    assert "20 held-out images" in page and ["psnr", "vae", 20, 19.99, 20.01, 20, None] in table["data"]
+    cards, table, values = client.predict(api_name="/compare")
+    assert "20 held-out images" in cards and "comparison.csv" in table
+    assert values["models"]["vae"]["psnr"] == {"value": 20, "low": 19.99, "high": 20.01, "n": 20}
+    chart, words = client.predict("perception", api_name="/plane")
+    assert [one["name"] for one in json.loads(chart["plot"])["data"]] == ["vae", "vqvae"] and "95 %" in words
 
 
 def test_a_mistake_is_one_line(client, tmp_path: Path):
@@ -101,7 +104,7 @@ def test_a_mistake_is_one_line(client, tmp_path: Path):
 
 def test_a_link_sets_the_controls(server):
     names = ["example", "keep", "noise", "average", "posterior", "quantise", "noise_seed"]
-    names += ["seed", "count", "truncation", "temperature", "label", "fitted", "steps", "second"]
+    names += ["seed", "count", "truncation", "temperature", "label", "fitted", "steps", "second", "axes"]
 
     def opened(query: str) -> dict[str, Any]:
         last = call(server.url, "open_view", [], query)
@@ -119,7 +122,8 @@ def test_a_link_sets_the_controls(server):
         "average": True,
     }
     assert found.items() >= wanted.items()
-    nonsense = opened("?view=../../etc&seed=-1&count=1e9&truncation=nan&example=99&keep=x&noise=inf&label=50")
+    assert opened("?view=compare&axes=rate")["axes"] == "rate"
+    nonsense = opened("?view=../../etc&seed=-1&count=1e9&truncation=nan&example=99&keep=x&noise=inf&label=50&axes=x")
     assert nonsense == opened("")
     assert nonsense["view"] == "reconstruct"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import re
 import time
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
@@ -24,7 +23,7 @@ from hfgen.files import folder_state, write_bytes
 from hfgen.pipelines.loading import open_model
 from hfgen.reporting.charts import encode, theme
 from hfgen.seeds import derive_seed
-from hfgen.studies.posterior.answer_figure import draw, sheet_of
+from hfgen.studies.posterior.answer_figure import draw, sheet_of, slug
 from hfgen.studies.posterior.exact_answer import Answer, Guess, Size, answer, guess_of
 from hfgen.studies.posterior.glyph_channel import COUNTS, GlyphChannel
 from hfgen.studies.posterior.latent_regression import LatentRegression
@@ -103,7 +102,7 @@ def study_posterior(
         ],
     }
     for name, (_, _, answers) in found.items():
-        write_bytes(out / "figures" / f"{_slug(name)}.png", sheet_of(answers))
+        write_bytes(out / "figures" / f"{slug(name)}.png", sheet_of(answers))
     with theme("light"):
         write_bytes(out / "figures" / "shares.png", encode(draw(document["models"])))
     POSTERIOR.write(out / "posterior.json", document)
@@ -145,14 +144,10 @@ def _models(
         yield name, str(folder)
 
 
-def _slug(name: str) -> str:
-    return re.sub(r"\W+", "-", Path(name).name).strip("-").lower()
-
-
 def named_folder(parent: Path, name: str, facts: Any) -> Path:
     """Of what depends on some facts alone."""
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    return parent / f"{_slug(name)}-{digest[:12]}"
+    return parent / f"{slug(name)}-{digest[:12]}"
 
 
 def _answers(channel: GlyphChannel, size: Size, n: int, seed: int, folder: Path) -> list[Answer]:

@@ -1,0 +1,89 @@
+"""A model's card: in words what became of its detail, and the diagnosis, where `hfgen diagnose` left one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hfgen.errors import UserError
+from hfgen.files import read_json
+from hfgen.reporting.metric_table import about
+from hfgen.space import markup
+from hfgen.space.loaded_models import LoadedModels, Model, logger
+from hfgen.space.markup import share, text
+
+
+def card(loaded: LoadedModels, model: Model, record: dict[str, Any] | None) -> str:
+    """In full."""
+    style = loaded.styles[model.name]
+    head = f"<h4>{style.swatch()} {text(model.name)}</h4>"
+    return f'<article class="hf-card" style="--mark:{style.colour}">{head}{_content(model, record)}</article>'
+
+
+def folded_card(loaded: LoadedModels, model: Model, record: dict[str, Any] | None, *, is_open: bool) -> str:
+    """The same under its name, one open at a time; a click on the model's point of a chart opens it (`lens.js`)."""
+    style = loaded.styles[model.name]
+    words = f" <small>{text(about(record['model']))}</small>" if record else ""
+    head = f"<summary>{style.swatch()} {text(model.name)}{words}</summary>"
+    return (
+        f'<details class="hf-card hf-folded" name="hf-model" data-hf-model="{text(model.name)}" '
+        f'style="--mark:{style.colour}"{" open" * is_open}>{head}'
+        f"{_content(model, record)}</details>"
+    )
+
+
+def _content(model: Model, record: dict[str, Any] | None) -> str:
+    diagnosis = _diagnosis(model)
+    parts = [f'<p class="hf-verdict">{text(diagnosis["sentence"])}</p>'] if diagnosis else []
+    parts.append(markup.bullets(_in_words(record)) if record else markup.paragraphs("It has no record yet."))
+    more = []
+    if diagnosis.get("remedy"):
+        more.append(markup.paragraphs(str(diagnosis["remedy"])))
+    if (model.folder / "waterfall.png").is_file():
+        words = f"{model.name}: its missing detail, cause by cause"
+        more.append(markup.figure(markup.chart((model.folder / "waterfall.png").read_bytes(), words), words))
+    if more:
+        parts.append(markup.details("What to do, and how we know", *more))
+    return "".join(parts)
+
+
+def _diagnosis(model: Model) -> dict[str, Any]:
+    """The verdict of the diagnosis beside the model; empty where there is none, or it is damaged."""
+    place = model.folder / "diagnosis.json"
+    if not place.is_file():
+        return {}
+    try:
+        found = read_json(place)
+    except UserError as error:
+        logger.warning("%s", error)
+        return {}
+    verdict = found.get("verdict") if isinstance(found, dict) else None
+    return verdict if isinstance(verdict, dict) and "sentence" in verdict else {}
+
+
+def _in_words(record: dict[str, Any]) -> list[str]:
+    """A line each on its reconstructions, on what of them is known, on its samples, and on their variety."""
+    lines = []
+    for kind in ("reconstruction", "sample"):
+        value = value_of(record, f"hf_ratio_{kind}")
+        if value is not None:
+            lines.append(f"Its {kind}s have {share(value)} of real images' fine detail: {_judged(value)}.")
+    coherence = value_of(record, "coherence_high")
+    if coherence is not None:
+        lines.append(f"{share(coherence)} of the real fine detail follows from its reconstructions: that is known.")
+    coverage, recall = value_of(record, "coverage"), value_of(record, "recall")
+    if coverage is not None:
+        lines.append(f"Its samples cover {share(coverage)} of the held-out images.")
+    elif recall is not None:
+        lines.append(f"Its samples come near {share(recall)} of the held-out images.")
+    return lines
+
+
+def _judged(ratio: float) -> str:
+    if ratio < 0.8:
+        return "blurred"
+    return "as sharp as real" if ratio <= 1.25 else "noisier than real"
+
+
+def value_of(record: dict[str, Any], *names: str) -> float | None:
+    """The first of the metrics that the record has."""
+    return next((record["metrics"][name]["value"] for name in names if name in record["metrics"]), None)

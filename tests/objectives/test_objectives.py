@@ -7,6 +7,7 @@ import torch
 from sizes import LargestTensor
 from torch import nn
 
+from hfgen.objectives import codebook as codebook_module
 from hfgen.objectives.adversarial import (
     ADVERSARIAL_LOSSES,
     adaptive_weight,
@@ -15,7 +16,7 @@ from hfgen.objectives.adversarial import (
     nonsaturating_loss,
     relativistic_loss,
 )
-from hfgen.objectives.codebook import CodebookAverage, perplexity, product_grid, quantise
+from hfgen.objectives.codebook import CodebookAverage, nearest_codes, perplexity, product_grid, quantise
 from hfgen.objectives.kl import kl_above, kl_per_channel, kl_to_standard_normal
 from hfgen.objectives.reconstruction import LearnedVariance, gaussian_nll, laplace_nll, logistic_nll, optimal_variance
 
@@ -65,6 +66,15 @@ def test_gradient_penalty_is_computed_in_fp32_under_autocast():
     exact = gradient_penalty(lambda x: network(x).squeeze(1), images)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(gradient_penalty(lambda x: network(x).squeeze(1), images), exact)
+
+
+def test_many_distances_are_held_in_parts(monkeypatch: pytest.MonkeyPatch):
+    vectors, codebook = torch.randn(1000, 4, generator=generator()), torch.randn(64, 4, generator=generator(1))
+    whole = nearest_codes(vectors, codebook)
+    monkeypatch.setattr(codebook_module, "_DISTANCES", 64 * 100)
+    with LargestTensor() as largest:
+        assert torch.equal(nearest_codes(vectors, codebook), whole)
+    assert largest.bytes <= 4 * 64 * 100
 
 
 def test_quantise_picks_the_code_that_the_stock_quantiser_picks():

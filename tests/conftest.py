@@ -52,6 +52,13 @@ def hfgen_cache(tmp_path_factory: pytest.TempPathFactory):
         os.environ["HFGEN_CACHE"] = old
 
 
+@pytest.fixture
+def caplog(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What the command shows, also where a test calls the library."""
+    caplog.set_level("INFO", logger="hfgen")
+    return caplog
+
+
 @pytest.fixture(autouse=True)
 def same_draws() -> None:
     """What a test draws without a generator doesn't depend on the tests before it."""

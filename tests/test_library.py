@@ -1,10 +1,8 @@
 """hfgen in other people's code: loaded models measured where they are, what is returned, and who writes what."""
 
-import logging
 import math
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +18,6 @@ from hfgen.evaluation.verification import verify
 from hfgen.images import to_float, to_pil
 
 N = 40
-
-
-@pytest.fixture(autouse=True)
-def nobody_asked() -> Iterator[None]:
-    """For lines and bars: a command that ran in this process before has."""
-    logger = logging.getLogger("hfgen")
-    level = logger.level
-    logger.setLevel(logging.NOTSET)
-    yield
-    logger.setLevel(level)
 
 
 def autoencoder(**changes: Any) -> AutoencoderKL:

@@ -52,12 +52,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 2 a user's mistake, 130 Ctrl-C, 141 a closed pipe."""
     logging.basicConfig(level=logging.WARNING, format="hfgen: %(message)s")
     logger, once = logging.getLogger("hfgen"), _Once()
+    level = logger.level
     logger.setLevel(logging.INFO)
     logger.addFilter(once)
     try:
         return _run(argv)
     finally:
         logger.removeFilter(once)
+        logger.setLevel(level)
 
 
 def _run(argv: Sequence[str] | None) -> int:

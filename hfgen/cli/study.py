@@ -24,6 +24,7 @@ def register(verbs: Verbs) -> None:
     verb.add_argument("--data", default=DEFAULT_DATA, help="what models are trained on, at 16 px (%(default)s)")
     verb.add_argument("--n", type=int, help="of posterior and decoders: held-out glyphs (the budget's)")
     verb.add_argument("--images", type=int, help="of decoders: most images that one sees (the budget's, 1,024,000)")
+    verb.add_argument("--widths", type=int, nargs="+", help="of decoders: channels at full size (16 32 64)")
     add_columns(verb)
     add_out(verb, "folder for study.json, report.html, figures/ and cells/", required=True)
     add_compute(verb)
@@ -37,8 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
             return
     if arguments.n is not None:
         raise SettingsError("n: only the studies posterior and decoders take it; leave --n out")
-    if arguments.images is not None:
-        raise SettingsError("images: only the study decoders takes it; leave --images out")
+    _refuse_decoders_options(arguments)
     from hfgen.studies.run_studies import run_studies
 
     options = {"data": arguments.data, "columns": columns(arguments), "budget": arguments.budget}
@@ -58,12 +58,17 @@ def _models(arguments: argparse.Namespace, name: str) -> list[str]:
     return models
 
 
+def _refuse_decoders_options(arguments: argparse.Namespace) -> None:
+    for name in ("images", "widths"):
+        if getattr(arguments, name) is not None:
+            raise SettingsError(f"{name}: only the study {_DECODERS} takes it; leave --{name} out")
+
+
 def _posterior(arguments: argparse.Namespace, models: list[str]) -> None:
     """What the latents of models of glyphs say, exactly, and what their decoders draw."""
     from hfgen.studies.posterior.study_posterior import study_posterior
 
-    if arguments.images is not None:
-        raise SettingsError("images: only the study decoders takes it; leave --images out")
+    _refuse_decoders_options(arguments)
     options = {"budget": arguments.budget, "n": arguments.n}
     document = study_posterior(models, arguments.out, **options, **compute_options(arguments))
     for model in document["models"]:
@@ -76,7 +81,7 @@ def _decoders(arguments: argparse.Namespace, models: list[str]) -> None:
     """Do L2 decoders on these models' latents reach the conditional mean?"""
     from hfgen.studies.posterior.study_decoders import study_decoders
 
-    options = {"budget": arguments.budget, "n": arguments.n, "images": arguments.images}
+    options = {"budget": arguments.budget, "n": arguments.n, "images": arguments.images, "widths": arguments.widths}
     document = study_decoders(models, arguments.out, **options, **compute_options(arguments))
     for model in document["models"]:
         print(f"{model['name']}: E[x | z], {model['converged']} of {model['n']} images converged")

@@ -98,7 +98,7 @@ def test_models_without_a_latent_that_is_known_are_refused(trained: Path, small:
         (["loss", "posterior"], "posterior stands alone"),
         (["posterior", "--data=stacked"], "only glyphs have known factors"),
         (["posterior", "--n=1"], "n: 1 images asked of the 5000 held-out glyphs; give 2 to 5000"),
-        (["loss", "--n=3"], "only the study posterior takes it"),
+        (["loss", "--n=3"], "only the studies posterior and decoders take it"),
     ],
 )
 def test_arguments_that_mean_nothing_are_refused(arguments: list[str], words: str, tmp_path: Path, capsys):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hfgen.data import SPLIT_SIZES, draw
+from hfgen.devices import choose_kernels
 from hfgen.files import write_bytes
 from hfgen.images import to_float
 from hfgen.models.decoder import decoder_arguments
@@ -100,13 +101,16 @@ def train_decoder(
 
 def _train(state: _State, encoder: GaussianEncoder, resolution: int, until: int, seed: int) -> None:
     device = encoder.pipeline.device
+    bf16 = choose_kernels(device).precision == "bf16"
     state.network.train()
     for images in _fresh(state.seen, until, resolution, device):
         latents = _latents(encoder, images, derive_seed("latents", seed, state.seen))
         for group in state.optimizer.param_groups:
             group["lr"] = _LR * min(1.0, (state.seen + BATCH) / _WARM_UP)
         target = to_float(images)
-        loss = (state.network(latents) - target).square().mean()
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            decoded = state.network(latents)
+        loss = (decoded.float() - target).square().mean()
         state.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(state.network.parameters(), _CLIP)

@@ -53,6 +53,7 @@ def study_decoders(
     budget: str = "full",
     n: int | None = None,
     images: int | None = None,
+    widths: Sequence[int] | None = None,
     seed: int = 0,
     device: str = "auto",
     dtype: str = "auto",
@@ -63,7 +64,8 @@ def study_decoders(
     finite data. E[x | z] is that of `hfgen study posterior` with the same `out`. Trained decoders and answers are
     files there; a repeated call makes what is missing, and one with more `images` goes on.
 
-    `images`: most images that a decoder sees; the budget's later milestones are left out.
+    `images`: most images that a decoder sees; the budget's later milestones are left out. `widths`: channels of the
+    decoders at full size, in place of the budget's.
 
     Raises:
         UserError: no model is given, or one can't be loaded or has no Gaussian posterior; too few images.
@@ -72,7 +74,7 @@ def study_decoders(
         raise SettingsError(f"budget: {budget!r} is none; choose {' or '.join(BUDGETS)}")
     if not models:
         raise SettingsError("model: decoders are trained on a model's latents; name one behind decoders")
-    widths, milestones = BUDGETS[budget].widths, BUDGETS[budget].milestones
+    widths, milestones = widths or BUDGETS[budget].widths, BUDGETS[budget].milestones
     n = BUDGETS[budget].n if n is None else n
     if images is not None and images < milestones[0]:
         raise SettingsError(f"images: {images} are less than the first milestone; give {milestones[0]} or more")

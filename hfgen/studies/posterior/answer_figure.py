@@ -52,7 +52,7 @@ def draw(models: Sequence[dict[str, Any]]) -> Figure:
     for axes, kinds in ((powers, _POWERS), (shares, _SHARES)):
         _bars(axes, [model["metrics"] for model in models], kinds)
         axes.set_xticks(range(len(models)), names)
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(kinds))
     powers.axhline(1, color=ink(), lw=0.8, ls=":")
     powers.set_ylabel("power above .25 cycles/pixel, of real")
     shares.set_ylabel("share of the decoder's missing power")

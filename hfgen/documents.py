@@ -56,7 +56,7 @@ class Document:
     def check(self, value: Any, path: Path) -> None:
         """Refuse what isn't one, in one line; `path` is for the error."""
         try:
-            errors = sorted(_validator(self.name).iter_errors(value), key=lambda found: list(map(str, found.path)))
+            errors = sorted(_validator(self.name).iter_errors(value), key=_place)
             estimates = [] if errors else list(_estimates(value, ()))
         except RecursionError:
             raise UserError(f"{self.name}: nested too deeply ({path}); {self.verb} again") from None
@@ -77,6 +77,12 @@ DIAGNOSIS = Document("diagnosis", "diagnose", version=3)
 STUDY = Document("study", "study")
 POSTERIOR = Document("posterior", "study posterior", version=2)
 DECODERS = Document("decoders", "study decoders")
+
+
+def _place(error: Any) -> tuple[bool, list[str]]:
+    """Of another version's file, that comes first: its other errors follow from it."""
+    path = list(map(str, error.path))
+    return path != ["schema"], path
 
 
 def _estimates(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, float, float, float]]:

@@ -74,7 +74,6 @@ SHORTER = {
     "hfgen/folders.py": "publishing reads it without torch, pipelines too",
     "hfgen/seeds.py": "everything that draws needs it",
     "hfgen/cli/doctor.py": "a verb is a module",
-    "hfgen/diagnosis/budgets.py": "a setting of the chain, of the refits and of the command",
     "hfgen/models/initialise.py": "all networks begin with it",
     "hfgen/training/schedules.py": "the trainer's and the families'",
     "scripts/train.py": "the target of `accelerate launch`",

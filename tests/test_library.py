@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline
+from torch import Tensor
+from torch.nn.functional import interpolate
 
 import hfgen
 from hfgen.data import open_store
@@ -271,6 +273,13 @@ def test_a_loaded_model_and_its_functions_are_diagnosed(glyph_folder: Path, tmp_
     few: dict[str, Any] = {"n": 20, "resolution": 16, "extractor": "pixels"}
     halved = hfgen.diagnose(lambda images: images / 2, str(glyph_folder), tmp_path / "half", **few)
     assert halved.record["verdict"]["cause"] == "contrast"
+
+    def enlarged(latents: Tensor) -> Tensor:
+        # Which torch doesn't have in bf16 on the CPU.
+        return interpolate(latents, scale_factor=2, mode="bilinear", antialias=True)
+
+    pair = hfgen.diagnose((lambda images: images[..., ::2, ::2], enlarged), str(glyph_folder), tmp_path / "two", **few)
+    assert [link["stage"] for link in pair.record["chain"]] == ["mean"]
     with pytest.raises(SettingsError, match="refits: this model has no autoencoder that could be refit"):
         hfgen.diagnose(
             (model.encode, model.decode), str(glyph_folder), tmp_path / "no", n=20, resolution=16, refits=True

@@ -199,8 +199,18 @@ def _noise(facts: _Facts) -> str:
     return (
         f"{facts.cause('noise')} comes back when copies learn without the posterior's noise and its KL, beyond what "
         f"learning on brings ({rate} bits in {active} active of {facts.latent['numbers']} units): lower "
-        "--model.kl_weight or --model.variance, or set --model.free_bits."
+        f"--model.kl_weight or --model.variance, or set --model.free_bits.{_of_decoder_alone(facts)}"
     )
+
+
+def _of_decoder_alone(facts: _Facts) -> str:
+    """What can be had with the latents as they are, which other models may have been trained on."""
+    if not {"free_decoder", "mean"} <= facts.chain.keys():
+        return ""
+    before, after = facts.power("mean"), facts.power("free_decoder")
+    if after.low <= before.high:
+        return ""
+    return f" With the encoder as it is, a decoder of the latents without them has {percent(after)} of real power."
 
 
 def _codes(facts: _Facts) -> str:
@@ -208,7 +218,7 @@ def _codes(facts: _Facts) -> str:
     return (
         f"{facts.cause('codes')} comes back when copies learn without quantisation, beyond what learning on brings "
         f"({perplexity} of {size} codes in effective use): raise --model.codes, or --model.latent_size for more codes "
-        "an image."
+        f"an image.{_of_decoder_alone(facts)}"
     )
 
 

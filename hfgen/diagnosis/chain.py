@@ -160,7 +160,9 @@ def _at_least(network: Autoencoder, training: Tensor, inputs: Tensor, seed: int)
 
 def _as_they_are(network: Autoencoder, inputs: Tensor, seed: int) -> dict[str, Render]:
     """Stages that cost one pass through the network."""
-    made: dict[str, Render] = {"low_precision": lambda rows: intervene.from_low_precision(network, inputs[rows])}
+    made: dict[str, Render] = {}
+    if network.can_be_copied:  # A caller's functions may do what no other precision allows.
+        made["low_precision"] = lambda rows: intervene.from_low_precision(network, inputs[rows])
     if network.traits.gaussian:
         made["posterior_sample"] = lambda rows: intervene.from_samples(
             network, inputs[rows], derive_seed("posterior", seed, rows.start)

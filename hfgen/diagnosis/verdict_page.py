@@ -47,6 +47,7 @@ def render(document: Mapping[str, Any], images: Tensor, stages: Mapping[str, Ten
         findings=[_finding(entry) for entry in document["ranking"]],
         gates=[_gate(each) for each in document["gates"]],
         chain=[_link(link) for link in document["chain"]],
+        shares=[_shares(measure, parts) for measure, parts in document["shares"].items()],
     )
 
 
@@ -133,3 +134,8 @@ def _link(link: Mapping[str, Any]) -> dict[str, str]:
     cells = {"power": link["power"].get("high"), "psnr": link.get("psnr"), "kid": link.get("kid")}
     shown = {name: number(Estimate(**cell)) if cell else "n/a" for name, cell in cells.items()}
     return {"stage": link["stage"].replace("_", " "), **shown}
+
+
+def _shares(measure: str, parts: Mapping[str, Any]) -> dict[str, Any]:
+    causes = {name: number(Estimate(**estimate)) for name, estimate in sorted(parts.items())}
+    return {"measure": measure.replace("_", " "), "causes": causes}

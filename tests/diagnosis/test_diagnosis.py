@@ -87,6 +87,9 @@ def test_wrong_inputs_are_refused_in_one_line(vae: Path, glyph_folder: Path, tmp
     (tmp_path / "diagnosis.json").write_text("{}")
     with pytest.raises(UserError, match="is a required property"):
         DIAGNOSIS.read(tmp_path / "diagnosis.json")
+    (tmp_path / "diagnosis.json").write_text('{"schema": 2}')
+    with pytest.raises(UserError, match=r"schema: 3 was expected .*; diagnose again with this version of hfgen"):
+        DIAGNOSIS.read(tmp_path / "diagnosis.json")
 
 
 @pytest.mark.parametrize("part", ["encoder", "decoder"])

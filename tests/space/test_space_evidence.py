@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -111,7 +112,8 @@ def test_an_exact_posterior_is_shown_with_its_picture(loaded: LoadedModels, tmp_
     rest = {"value": 0.75, "low": 0.7, "high": 0.8, "n": 4}
     metrics = {"share_latent": share, "share_decoder": rest}
     one = {"name": "runs/vae", "id": "runs/vae", "resolution": 16, "n": 4, "converged": 3, "metrics": metrics}
-    budget = {"name": "full", "n": 4, "bank": 9, "particles": 9, "sweeps": 9, "attempts": 1}
+    schema = json.loads(files("hfgen").joinpath("schemas/posterior.schema.json").read_text(encoding="utf-8"))
+    budget = {**dict.fromkeys(schema["properties"]["budget"]["required"], 4), "name": "full"}
     document = {"schema": 1, "budget": budget, "seed": 0, "versions": {}}
     write_json(tmp_path / "posterior.json", {**document, "models": [{**one, "images": []}]})
     (tmp_path / "figures").mkdir()

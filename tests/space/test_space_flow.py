@@ -60,11 +60,13 @@ def test_a_flow_is_shown_in_every_view(with_flow: LoadedModels):
 
 
 def test_a_bare_autoencoder_is_shown_at_the_size_of_the_others(tmp_path: Path):
-    """Alone, one whose config says 32, which every config says that says nothing, is shown at 256."""
+    """Alone, one whose config says 32, as that of any `AutoencoderKL` may, is shown at 256."""
     model = tiny_config("vae", tmp_path).model
     model.pipeline(model.build(32, 1)).save_pretrained(tmp_path / "own")
-    blocks: dict[str, Any] = {"block_out_channels": (8,), "norm_num_groups": 4, "in_channels": 1, "out_channels": 1}
-    diffusers.AutoencoderKL(**blocks, sample_size=32).save_pretrained(tmp_path / "bare")
+    blocks: dict[str, Any] = {"block_out_channels": (4,) * 4, "norm_num_groups": 2, "layers_per_block": 1}
+    blocks |= {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    network = diffusers.AutoencoderKL(**blocks, in_channels=1, out_channels=1, sample_size=32)
+    network.save_pretrained(tmp_path / "bare")
     bare = str(tmp_path / "bare")
     assert {one.size for one in open_models([str(tmp_path / "own"), bare]).models.values()} == {(32, 1)}
     assert open_models([bare]).models["bare"].size == (256, 1)

@@ -11,9 +11,11 @@ from urllib.parse import unquote
 import pytest
 from PIL import Image
 
+from hfgen.documents import POSTERIOR
 from hfgen.errors import UserError
 from hfgen.files import write_json
 from hfgen.space import averaging, evidence
+from hfgen.space.assemble import Pinned, assemble
 from hfgen.space.loaded_models import LoadedModels, open_models
 from hfgen.space.plane import plane
 from hfgen.space.verdict_cards import claims
@@ -114,7 +116,7 @@ def test_an_exact_posterior_is_shown_with_its_picture(loaded: LoadedModels, tmp_
     one = {"name": "runs/vae", "id": "runs/vae", "resolution": 16, "n": 4, "converged": 3, "metrics": metrics}
     schema = json.loads(files("hfgen").joinpath("schemas/posterior.schema.json").read_text(encoding="utf-8"))
     budget = {**dict.fromkeys(schema["properties"]["budget"]["required"], 4), "name": "full"}
-    document = {"schema": 1, "budget": budget, "seed": 0, "versions": {}}
+    document = {"schema": POSTERIOR.version, "budget": budget, "seed": 0, "versions": {}}
     write_json(tmp_path / "posterior.json", {**document, "models": [{**one, "images": []}]})
     (tmp_path / "figures").mkdir()
     Image.new("L", (8, 8)).save(tmp_path / "figures" / "vae.png")
@@ -154,3 +156,27 @@ def test_records_measured_otherwise_are_left_out_and_named(loaded: LoadedModels)
     assert "left out: gan" in evidence.compare(other)[1]
     none = dataclasses.replace(loaded, models={"vae": dataclasses.replace(loaded.models["vae"], record=None)})
     assert "hfgen evaluate" in why(none) and "hfgen evaluate" in evidence.compare(none)[0]
+
+
+def test_published_results_travel_with_the_figures_of_a_posterior(tmp_path: Path):
+    space, study, posterior = (tmp_path / name for name in ("space", "study", "posterior"))
+    for folder in (space, study, posterior / "figures"):
+        folder.mkdir(parents=True)
+    for name in ("app.py", "requirements.txt"):
+        (space / name).touch()
+    (space / "README.md").write_text("---\nsdk: gradio\n---\n")
+    write_json(study / "study.json", {})
+    write_json(posterior / "posterior.json", {})
+    (posterior / "figures" / "vae.png").write_bytes(b"picture")
+
+    def publish(*results: Path) -> None:
+        pinned = Pinned("org/vae", "0" * 40, ("config.json",))
+        assemble(space, ["org/vae"], tmp_path / "out", results=results, pin=lambda model: pinned)
+
+    publish(study, posterior)
+    found = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*")}
+    assert found >= {"study.json", "posterior.json", "figures/vae.png"}
+    with pytest.raises(UserError, match=r"results: .* has study\.json, and another folder as well"):
+        publish(study, study)
+    with pytest.raises(UserError, match=r"results: .* has none of"):
+        publish(space)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 _WIDTH, _HEIGHT, _SIDE, _MIDDLE = 300, 58, 14, 22
-_COLOURS = {"supported": "#009E73", "contradicted": "#D55E00"}
+_COLOURS = {"supported": "#009E73", "contradicted": "#D55E00", "opposite": "#D55E00"}
 
 
 def interval_chart(

@@ -170,6 +170,8 @@ def open_models(
             logger.warning("%s is left out: %s", name, failed[name])
     if not opened:
         raise UserError(f"models: none of {', '.join(names)} can be opened; the lines above say why")
+    if resolution is None:
+        _bring_together(opened)
     examples = data or _data_of(opened)
     loaded = LoadedModels(opened, failed, examples, _result_folders(opened, results), find(examples).state)
     for size in {model.size for model in opened.values()}:
@@ -183,6 +185,16 @@ def _open_model(name: str, place: str, resolution: int | None, compute: Compute)
     pipeline.set_progress_bar_config(disable=True)
     home = folder if (folder / "record.json").is_file() or folder.name != "pretrained" else folder.parent
     return Model(name, pipeline, home, _record(home))
+
+
+def _bring_together(models: dict[str, Model]) -> None:
+    """A model of any size is shown at the size that it was trained at, where another model has that size."""
+    sizes = {model.pipeline.sample_size for model in models.values()}
+    for name, model in models.items():
+        trained = model.pipeline.trained_size
+        if model.pipeline.any_size and trained != model.pipeline.sample_size and trained in sizes:
+            model.pipeline.resize(trained)
+            logger.info("%s is shown at %d pixels, as the others; give --resolution for another size", name, trained)
 
 
 def _record(folder: Path) -> dict[str, Any] | None:

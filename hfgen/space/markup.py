@@ -81,9 +81,9 @@ def named(content: str, name: str, style: Style, words: str) -> str:
     return f'<figure class="hf-cell">{content}{caption}</figure>'
 
 
-def columns(parts: Iterable[str]) -> str:
-    """Figures in columns as wide as the page allows."""
-    return f'<div class="hf-columns">{"".join(parts)}</div>'
+def columns(parts: Iterable[str], *, broad: bool = False) -> str:
+    """Figures in as many columns as the page has room for; `broad`: two at most."""
+    return f'<div class="hf-columns{" hf-broad" * broad}">{"".join(parts)}</div>'
 
 
 def text(words: str) -> str:

@@ -118,7 +118,10 @@ def interpolation(loaded: LoadedModels, first: int, second: int) -> View:
         for name, images in drawn.items()
     ]
     words = "Between the latents of two seeds: on the straight line for a VAE, on the sphere for a GAN; a VQ-VAE's "
-    words += "vectors are quantised again on the way, so that it moves in steps."
+    words += (
+        "vectors are quantised again on the way, so that it moves in steps. A flow's latent moves on the line, its "
+    )
+    words += "noise on the sphere."
     link = markup.link("generate", seed=first, second=second)
     page = markup.view(markup.scrubber(STEPS), markup.columns(figures), markup.paragraphs(words), link)
     return View(page, {"models": [{"model": name, "images": markup.pngs(images)} for name, images in drawn.items()]})
@@ -139,11 +142,12 @@ def neighbours(loaded: LoadedModels, choices: Choices) -> View:
         alt = f"samples of {model.name}, and under each the nearest training image"
         words = ", ".join(f"{distance:.1f}" for distance in distances.tolist())
         pair = markup.sheet(torch.cat([images, nearest]), len(images), alt, _SMALL)
-        caption = f"{model.name}: samples, and the nearest of {len(training):,} training images; rms: {words}"
-        figures.append(markup.figure(pair, caption))
+        said = f"samples, and the nearest of {len(training):,} training images; rms: {words}"
+        figures.append(markup.named(pair, model.name, loaded.styles[model.name], said))
         values.append({"model": model.name, "nearest": markup.pngs(nearest), "rms": distances.tolist()})
     words = "Distances are rms differences of pixels in levels of 255: near 0 is a copy; they see no other likeness."
-    return View(markup.view(*figures, markup.paragraphs(words)), {"models": values})
+    page = markup.view(markup.columns(figures, broad=True), markup.paragraphs(words))
+    return View(page, {"models": values})
 
 
 def nearest_images(images: Tensor, training: Tensor) -> tuple[Tensor, Tensor]:

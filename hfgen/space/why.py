@@ -9,12 +9,12 @@ from hfgen.comparison.headline import headline
 from hfgen.reporting.charts import inline, legend, model_style, new_axes
 from hfgen.reporting.numbers import number, without_intervals
 from hfgen.space import averaging, markup
-from hfgen.space.claims import claims, posteriors
 from hfgen.space.evidence import NO_RECORD, comparable, comparison_of, estimate, left_out
 from hfgen.space.loaded_models import LoadedModels, results_of
 from hfgen.space.markup import share, text
 from hfgen.space.model_card import card, value_of
 from hfgen.space.spectrum_chart import Line, spectrum_chart
+from hfgen.space.verdict_cards import claims, posteriors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -3,11 +3,9 @@
 import base64
 import dataclasses
 import io
-import json
 import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import diffusers
 import numpy as np
@@ -17,15 +15,12 @@ from PIL import Image
 
 from hfgen.data import draw
 from hfgen.errors import UserError
-from hfgen.files import write_json
 from hfgen.images import to_float, to_uint8, unit_to_uint8
 from hfgen.pipelines.autoencoder import codec_of
-from hfgen.space import averaging, evidence, game, knobs, markup, views
-from hfgen.space.claims import claims
+from hfgen.space import game, knobs, markup, views
 from hfgen.space.happened import Change, sentence
 from hfgen.space.knobs import Knobs
 from hfgen.space.loaded_models import LoadedModels, open_models, quickstart_models
-from hfgen.space.plane import plane
 from hfgen.space.side_by_side import reconstructions
 from hfgen.space.views import Choices
 from hfgen.space.why import why
@@ -297,140 +292,6 @@ def test_ten_rounds_and_what_the_eye_was_fooled_by(loaded: LoadedModels):
     assert "is right in 93\N{NO-BREAK SPACE}% of all" in game.page(dataclasses.replace(loaded, models=models), over)
     with pytest.raises(UserError, match="model: x isn't one of"):
         game.ask(loaded, game.new_game("x"), lambda below: 0)
-
-
-def test_the_numbers_are_the_records_a_column_a_model(loaded: LoadedModels):
-    cards, table, values = evidence.compare(loaded)
-    assert list(values["models"]) == ["other real images", "vae", "vqvae", "gan"]
-    assert values["models"]["vae"]["psnr"] == loaded.models["vae"].record["metrics"]["psnr"]
-    assert re.findall(r'data-hf-model="(\w+)"', cards) == ["vae", "vqvae", "gan"] and "20 held-out images" in cards
-    (recall,) = re.findall(r"<tr>(?:(?!</tr>).)*>Recall<.*?</tr>", table, re.DOTALL)
-    # In the record's order, each in its model's colour; the best is marked.
-    assert re.findall(r'data-value="([\d.]+)"', recall) == ["1.0", "0.1", "0.4", "0.9"]
-    colours = [loaded.styles[name].colour for name in ("vae", "vqvae", "gan")]
-    assert re.findall(r'<path stroke="([^"]+)"', recall) == ["currentColor", *colours]
-    assert recall.count(">best<") == 1 and recall.index("0.900") < recall.index(">best<")
-    found = unquote(re.search(r'download="comparison.csv" href="data:text/csv;charset=utf-8,([^"]+)"', table)[1])
-    assert "psnr,vae,20,19.99,20.01,20" in found.splitlines()
-    page = why(loaded)
-    assert "0.100 [0.090, 0.110]" in page and "averaging" in page
-
-
-def test_the_chart_has_each_models_numbers_colour_and_mark(loaded: LoadedModels):
-    chart, words = plane(loaded, "perception")
-    points = {point["name"]: point for point in json.loads(chart)["data"]}
-    assert list(points) == ["vae", "vqvae"] and "Without a place on it: gan." in words
-    vae = points["vae"]
-    assert vae["x"] == pytest.approx([10**-2]) and vae["y"] == [0.9], "20 dB, and the distance of the spectra"
-    assert vae["error_y"]["array"] == pytest.approx([0.01]) == vae["error_y"]["arrayminus"]
-    assert vae["error_x"]["array"] == pytest.approx([10**-1.999 - 10**-2])
-    for name, point in points.items():
-        look = loaded.styles[name]
-        assert (point["marker"]["symbol"], point["marker"]["color"]) == (look.symbol, look.colour)
-    assert plane(loaded, "rate")[0] is None and "No model here has both" in plane(loaded, "rate")[1]
-    told = {**loaded.models["vae"].record, "latent": {"bits_per_pixel": 0.25}}
-    models = {**loaded.models, "vae": dataclasses.replace(loaded.models["vae"], record=told)}
-    rated = json.loads(plane(dataclasses.replace(loaded, models=models), "rate_perception")[0])
-    assert [(one["x"], one["y"]) for one in rated["data"]] == [([0.25], [0.9])]
-
-
-def test_a_comparison_of_the_same_images_gives_its_own_points(loaded: LoadedModels, tmp_path: Path):
-    near = {"value": 0.3, "low": 0.2, "high": 0.5, "n": 20}
-    found = {
-        "data": {"fingerprint": "0" * 64},
-        "models": {name: {"metrics": model.record["metrics"]} for name, model in loaded.models.items()},
-        "perception_distortion": {"vae": {"mse": near, "kid": near}},
-    }
-    write_json(tmp_path / "comparison.json", found)
-    (point,) = json.loads(plane(dataclasses.replace(loaded, results=[tmp_path]), "perception")[0])["data"]
-    assert (point["name"], point["x"], point["y"]) == ("vae", [0.3], [0.3])
-    write_json(tmp_path / "comparison.json", {**found, "data": {"fingerprint": "1" * 64}})
-    assert len(json.loads(plane(dataclasses.replace(loaded, results=[tmp_path]), "perception")[0])["data"]) == 2
-
-
-def test_averaging_is_told_by_gain_coherence_and_power_and_the_identity_is_derived(loaded: LoadedModels):
-    page = why(loaded)
-    places = [page.index(f">{word}<") for word in ("gain", "coherence", "power", "derived: averaging identity")]
-    assert places == sorted(places)
-    assert "detail partly made up" in page and "shows nothing by itself" in page
-    assert "vae: gain 1.00 to 0.50, coherence 0.90 to 0.30, power 0.10 to 0.05" in page
-    flat = {"metrics": {}, "spectrum": {"frequencies": [0.1], "real": [1.0]}}
-    assert "<figure" not in "".join(averaging.sections({"gan": flat}))
-
-
-def test_cards_of_diagnoses_and_claims(loaded: LoadedModels, tmp_path: Path):
-    claims = [
-        {"claim": f"claim {verdict}", "number": "3.2", "verdict": verdict} for verdict in ("supported", "undecided")
-    ]
-    write_json(tmp_path / "study.json", {"verdicts": [*claims, {"claim": "<b>evil</b>", "verdict": "contradicted"}]})
-    write_json(tmp_path / "comparison.json", {"reading": ["a detail", "the answer"]})
-    write_json(tmp_path / "diagnosis.json", {"verdict": {"sentence": "It is the prior.", "remedy": "Fit it."}})
-    models = {**loaded.models, "vae": dataclasses.replace(loaded.models["vae"], folder=tmp_path)}
-    page = why(dataclasses.replace(loaded, models=models, results=[tmp_path]))
-    assert page.index("the answer") < page.index("It is the prior.") < page.index("claim supported")
-    assert "Undecided: 1" in page and page.index("contradicted") < page.index("claim undecided")
-    assert "<b>evil" not in page and page.count("<article") == 3 + 3
-    (tmp_path / "diagnosis.json").write_text("{")
-    assert "It is the prior." not in why(dataclasses.replace(loaded, models=models))
-
-
-def test_a_claims_chart_is_of_the_test_that_decides(loaded: LoadedModels, tmp_path: Path):
-    def case(what: str, side: str, value: float, verdict: str) -> dict[str, Any]:
-        found = {"value": value, "low": value - 0.1, "high": value + 0.1, "seeds": 3}
-        return {"what": what, "rule": f"{what} is {side} 1", **found, "verdict": verdict}
-
-    tests = [case("the gain", "above", 2, "supported"), case("the loss", "below", 3, "contradicted")]
-    verdicts = [{"study": "s", "claim": "it gains", "number": "-", "verdict": "contradicted"}]
-    claim = {"claim": "it gains", "tests": tests, "verdict": "contradicted"}
-    write_json(tmp_path / "study.json", {"verdicts": verdicts, "studies": [{"name": "s", "claims": [claim]}]})
-    (page,) = [part for part in claims(dataclasses.replace(loaded, results=[tmp_path])) if "it gains" in part]
-    first, folded = page.split("<details")
-    assert "the loss: <b>3.00 [2.90, 3.10]</b>" in first and "the gain" not in first
-    assert 'stroke="#D55E00"' in first and "the gain: <b>2.00 [1.90, 2.10]</b>" in folded
-    assert "Supported if the loss is below 1, with its whole interval over 3 seeds" in folded
-    # The interval lies right of the bound, and the band where it should lie left of it.
-    (band,) = re.findall(r'class="hf-wanted" x="([\d.]+)" y="4" width="([\d.]+)"', first)
-    (bound,) = re.findall(r'class="hf-bound" d="M([\d.]+) ', first)
-    (interval,) = re.findall(r'stroke-width="4" d="M([\d.]+) \d+H([\d.]+)"', first)
-    assert float(band[0]) + float(band[1]) == pytest.approx(float(bound), abs=0.2)
-    assert float(bound) < float(interval[0]) < float(interval[1])
-
-
-def test_an_exact_posterior_is_shown_with_its_picture(loaded: LoadedModels, tmp_path: Path, caplog):
-    share = {"value": 0.25, "low": 0.2, "high": 0.3, "n": 4}
-    rest = {"value": 0.75, "low": 0.7, "high": 0.8, "n": 4}
-    metrics = {"share_latent": share, "share_decoder": rest}
-    one = {"name": "runs/vae", "id": "runs/vae", "resolution": 16, "n": 4, "converged": 3, "metrics": metrics}
-    document = {"schema": 1, "budget": {"name": "full", "n": 4}, "seed": 0, "versions": {}}
-    write_json(tmp_path / "posterior.json", {**document, "models": [{**one, "images": []}]})
-    (tmp_path / "figures").mkdir()
-    Image.new("L", (8, 8)).save(tmp_path / "figures" / "vae.png")
-    page = why(dataclasses.replace(loaded, results=[tmp_path]))
-    assert "25 % [20, 30] isn&#x27;t in the latent" in page and "For 1 of the 4 images" in page
-    assert f'<rect width="100" height="6" fill="{loaded.styles["vae"].colour}"/><rect width="25.0"' in page
-    assert page.count('alt="vae: the real image; the exact mean') == 1
-    write_json(tmp_path / "posterior.json", {"models": []})
-    assert "exactly" not in why(dataclasses.replace(loaded, results=[tmp_path])) and "posterior.json" in caplog.text
-
-
-def test_folders_of_results_are_shown_too_and_one_without_any_is_refused(untrained: Path, tmp_path: Path):
-    with pytest.raises(UserError, match=r"results: .* has none of comparison\.json, study\.json, posterior\.json"):
-        open_models([str(untrained / "vae")], results=[tmp_path])
-    write_json(tmp_path / "study.json", {"verdicts": []})
-    assert open_models([str(untrained / "vae")], results=[tmp_path]).results == [tmp_path, untrained]
-
-
-def test_records_measured_otherwise_are_left_out_and_named(loaded: LoadedModels):
-    import copy
-
-    changed = copy.deepcopy(loaded.models["gan"].record)
-    changed["data"]["fingerprint"] = "1" * 64
-    models = {**loaded.models, "gan": dataclasses.replace(loaded.models["gan"], record=changed)}
-    other = dataclasses.replace(loaded, models=models)
-    assert evidence.comparable(other)[1] == ["gan"]
-    assert "left out: gan" in evidence.compare(other)[1]
-    none = dataclasses.replace(loaded, models={"vae": dataclasses.replace(loaded.models["vae"], record=None)})
-    assert "hfgen evaluate" in why(none) and "hfgen evaluate" in evidence.compare(none)[0]
 
 
 def test_what_comes_from_outside_is_text():

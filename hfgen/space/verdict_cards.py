@@ -17,7 +17,8 @@ from hfgen.space.markup import text
 from hfgen.studies.claims import in_words
 from hfgen.studies.posterior.answer_figure import slug
 
-_VERDICTS = {"supported": "✓", "contradicted": "✗", "undecided": "?"}
+_MARKS = {"supported": "✓", "contradicted": "✗", "opposite": "✗", "negligible": "≈"}
+_OPEN = ("undecided", "not tested")
 _BOUND = re.compile(r" is (above|below) (-?[\d.]+(?:e[-+]?\d+)?)$")
 
 
@@ -30,8 +31,8 @@ def claims(loaded: LoadedModels) -> list[str]:
     ]
     if not found:
         return []
-    decided = [_claim(*one) for one in found if one[0].get("verdict") in ("supported", "contradicted")]
-    others = [_claim(*one) for one in found if one[0].get("verdict") not in ("supported", "contradicted")]
+    decided = [_claim(*one) for one in found if one[0].get("verdict", _OPEN[0]) not in _OPEN]
+    others = [_claim(*one) for one in found if one[0].get("verdict", _OPEN[0]) in _OPEN]
     parts = [markup.heading("The folklore, measured"), *([markup.cards(decided)] if decided else [])]
     return [*parts, markup.details(f"Undecided: {len(others)}", markup.cards(others))] if others else parts
 
@@ -46,7 +47,7 @@ def _tests(study: dict[str, Any], verdict: dict[str, Any]) -> list[dict[str, Any
 
 def _claim(found: dict[str, Any], tests: Sequence[dict[str, Any]]) -> str:
     verdict = str(found.get("verdict", "undecided"))
-    mark = _VERDICTS.get(verdict, "?")
+    mark = _MARKS.get(verdict, "?")
     badge = f'<p class="hf-badge hf-{text(verdict)}"><i aria-hidden="true">{mark}</i> {text(verdict)}</p>'
     claim = f'<p class="hf-claim">“{text(str(found.get("claim", "-")))}”</p>'
     # What the verdict rests on comes first: one test can contradict a claim that the others support.

@@ -56,7 +56,7 @@ class Document:
     def check(self, value: Any, path: Path) -> None:
         """Refuse what isn't one, in one line; `path` is for the error."""
         try:
-            errors = sorted(_validator(self.name).iter_errors(value), key=lambda found: list(map(str, found.path)))
+            errors = sorted(_validator(self.name).iter_errors(value), key=_place)
             estimates = [] if errors else list(_estimates(value, ()))
         except RecursionError:
             raise UserError(f"{self.name}: nested too deeply ({path}); {self.verb} again") from None
@@ -74,9 +74,15 @@ class Document:
 RECORD = Document("record", "evaluate", version=2)
 WHOLE = Document("whole", "evaluate --crop none")
 DIAGNOSIS = Document("diagnosis", "diagnose", version=3)
-STUDY = Document("study", "study")
+STUDY = Document("study", "study", version=2)
 POSTERIOR = Document("posterior", "study posterior", version=2)
 DECODERS = Document("decoders", "study decoders")
+
+
+def _place(error: Any) -> tuple[bool, list[str]]:
+    """Of what is wrong with an older file, its schema says it best."""
+    path = list(map(str, error.path))
+    return path != ["schema"], path
 
 
 def _estimates(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, float, float, float]]:

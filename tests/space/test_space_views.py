@@ -401,7 +401,8 @@ def test_an_exact_posterior_is_shown_with_its_picture(loaded: LoadedModels, tmp_
     rest = {"value": 0.75, "low": 0.7, "high": 0.8, "n": 4}
     metrics = {"share_latent": share, "share_decoder": rest}
     one = {"name": "runs/vae", "id": "runs/vae", "resolution": 16, "n": 4, "converged": 3, "metrics": metrics}
-    document = {"schema": 1, "budget": {"name": "full", "n": 4}, "seed": 0, "versions": {}}
+    budget = {"name": "full", "n": 4, "points": 1, "particles": 1, "sweeps": 1, "attempts": 1}
+    document = {"schema": 2, "budget": budget, "seed": 0, "versions": {}}
     write_json(tmp_path / "posterior.json", {**document, "models": [{**one, "images": []}]})
     (tmp_path / "figures").mkdir()
     Image.new("L", (8, 8)).save(tmp_path / "figures" / "vae.png")

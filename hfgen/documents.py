@@ -74,7 +74,7 @@ class Document:
 RECORD = Document("record", "evaluate", version=2)
 WHOLE = Document("whole", "evaluate --crop none")
 DIAGNOSIS = Document("diagnosis", "diagnose", version=3)
-STUDY = Document("study", "study")
+STUDY = Document("study", "study", version=2)
 POSTERIOR = Document("posterior", "study posterior", version=2)
 DECODERS = Document("decoders", "study decoders")
 

@@ -18,9 +18,13 @@ def register(verbs: Verbs) -> None:
         verbs, "study", run, "put what people say about blur to the test: train small models, decide claim by claim"
     )
     verb.set_defaults(takes="claims")
-    help = "names of studies; an unknown one lists them (all); or, alone, posterior [MODEL ...], decoders MODEL ..."
+    help = (
+        "names of studies, or STUDY/SENTENCE; an unknown one lists them (all); or, alone, posterior [MODEL ...], "
+        "decoders MODEL ..."
+    )
     verb.add_argument("claims", metavar="CLAIM", nargs="*", help=help)
     verb.add_argument("--budget", choices=("smoke", "full"), default="full", help="smoke decides nothing (%(default)s)")
+    verb.add_argument("--dry_run", action="store_true", help="only say what would be trained, and how long it takes")
     verb.add_argument("--data", default=DEFAULT_DATA, help="what models are trained on, at 16 px (%(default)s)")
     verb.add_argument("--n", type=int, help="of posterior and decoders: held-out glyphs (the budget's)")
     verb.add_argument("--images", type=int, help="of decoders: most images that one sees (the budget's, 1,024,000)")
@@ -39,12 +43,15 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.n is not None:
         raise SettingsError("n: only the studies posterior and decoders take it; leave --n out")
     _refuse_decoders_options(arguments)
-    from hfgen.studies.run_studies import run_studies
+    from hfgen.studies.run_studies import plan_studies, run_studies
 
     options = {"data": arguments.data, "columns": columns(arguments), "budget": arguments.budget}
+    if arguments.dry_run:
+        plan_studies(arguments.claims, arguments.out, **options, **compute_options(arguments))
+        return
     document = run_studies(arguments.claims, arguments.out, **options, **compute_options(arguments))
     for row in document["verdicts"]:
-        print(f"{row['verdict']:<13} {row['study']}: {row['claim']}\n{'':<13} {row['number']}")
+        print(f"{row['verdict']:<13} {row['id']}: {row['claim']}\n{'':<13} {row['number']}")
     print(f"open {arguments.out / 'report.html'}")
 
 
@@ -53,6 +60,8 @@ def _models(arguments: argparse.Namespace, name: str) -> list[str]:
     first, *models = arguments.claims
     if first != name:
         raise SettingsError(f"claim: {name} stands alone, with MODELs behind it; leave {first} out")
+    if arguments.dry_run:
+        raise SettingsError(f"dry_run: {name} has none; leave --dry_run out, or give a small --n")
     if arguments.data != DEFAULT_DATA or any(columns(arguments).values()):
         raise SettingsError("data: only glyphs have known factors; leave --data and the columns out")
     return models

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 _WIDTH, _HEIGHT, _SIDE, _MIDDLE = 300, 58, 14, 22
-_COLOURS = {"supported": "#009E73", "contradicted": "#D55E00", "opposite": "#D55E00"}
+_COLOURS = {"supported": "#009E73", "opposite": "#D55E00"}
 
 
 def interval_chart(
@@ -33,7 +33,7 @@ def interval_chart(
         if bound is not None:
             x = place(bound)
             parts.append(f'<path class="hf-bound" d="M{x:.1f} 4V{2 * _MIDDLE - 4}"/>')
-            parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 4}" text-anchor="{anchor}">{bound:g}</text>')
+            parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 4}" text-anchor="{anchor}">{bound:.3g}</text>')
     parts.append(
         f'<path stroke="{colour}" stroke-width="4" d="M{place(ends[0]):.1f} {_MIDDLE}H{place(ends[1]):.1f}"/>'
         f'<circle fill="{colour}" cx="{place(value):.1f}" cy="{_MIDDLE}" r="6"/>'

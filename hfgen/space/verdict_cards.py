@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from typing import Any
 
-from hfgen.documents import POSTERIOR
+from hfgen.documents import POSTERIOR, STUDY
 from hfgen.errors import UserError
 from hfgen.metrics import Estimate
 from hfgen.reporting.numbers import number, percent
@@ -14,70 +12,61 @@ from hfgen.space import markup
 from hfgen.space.interval_chart import interval_chart
 from hfgen.space.loaded_models import LoadedModels, folders_of, logger, results_of
 from hfgen.space.markup import text
-from hfgen.studies.claims import in_words
+from hfgen.studies.effects import in_words
 from hfgen.studies.posterior.answer_figure import slug
 
-_MARKS = {"supported": "✓", "contradicted": "✗", "opposite": "✗", "negligible": "≈"}
-_OPEN = ("undecided", "not tested")
-_BOUND = re.compile(r" is (above|below) (-?[\d.]+(?:e[-+]?\d+)?)$")
+_VERDICTS = {"supported": "✓", "opposite": "✗", "negligible": "≈", "not tested": "-", "undecided": "?"}
+_DECIDED = ("supported", "opposite", "negligible")
 
 
 def claims(loaded: LoadedModels) -> list[str]:
     """A card a claim of every study.json, the decided ones first; nothing where there is none."""
-    found = [
-        (verdict, _tests(study, verdict))
-        for study in results_of(loaded, "study.json")
-        for verdict in study.get("verdicts", [])
-    ]
+    found = []
+    for study in results_of(loaded, "study.json"):
+        if (schema := study.get("schema")) != STUDY.version:
+            logger.warning("study.json: schema %s isn't %d, left out; `hfgen study` again", schema, STUDY.version)
+            continue
+        found += [(verdict, _decided(study, verdict)) for verdict in study.get("verdicts", [])]
     if not found:
         return []
-    decided = [_claim(*one) for one in found if one[0].get("verdict", _OPEN[0]) not in _OPEN]
-    others = [_claim(*one) for one in found if one[0].get("verdict", _OPEN[0]) in _OPEN]
+    decided = [_claim(*one) for one in found if one[0].get("verdict") in _DECIDED]
+    others = [_claim(*one) for one in found if one[0].get("verdict") not in _DECIDED]
     parts = [markup.heading("The folklore, measured"), *([markup.cards(decided)] if decided else [])]
-    return [*parts, markup.details(f"Undecided: {len(others)}", markup.cards(others))] if others else parts
+    if not others:
+        return parts
+    return [*parts, markup.details(f"Undecided or not tested: {len(others)}", markup.cards(others))]
 
 
-def _tests(study: dict[str, Any], verdict: dict[str, Any]) -> list[dict[str, Any]]:
-    """Those that decide on a line of `verdicts`."""
+def _decided(study: dict[str, Any], verdict: dict[str, Any]) -> dict[str, Any]:
+    """The sentence that a line of `verdicts` is of; empty where the file has lines alone."""
     for one in study.get("studies", []):
-        if one["name"] == verdict.get("study"):
-            return next((claim["tests"] for claim in one["claims"] if claim["claim"] == verdict.get("claim")), [])
-    return []
+        for claim in one["claims"]:
+            if f"{one['name']}/{claim['id']}" == verdict.get("id"):
+                return dict(claim)
+    return {}
 
 
-def _claim(found: dict[str, Any], tests: Sequence[dict[str, Any]]) -> str:
+def _claim(found: dict[str, Any], decided: dict[str, Any]) -> str:
     verdict = str(found.get("verdict", "undecided"))
-    mark = _MARKS.get(verdict, "?")
-    badge = f'<p class="hf-badge hf-{text(verdict)}"><i aria-hidden="true">{mark}</i> {text(verdict)}</p>'
+    mark, kind = _VERDICTS.get(verdict, "?"), text(verdict.replace(" ", "-"))
+    badge = f'<p class="hf-badge hf-{kind}"><i aria-hidden="true">{mark}</i> {text(verdict)}</p>'
     claim = f'<p class="hf-claim">“{text(str(found.get("claim", "-")))}”</p>'
-    # What the verdict rests on comes first: one test can contradict a claim that the others support.
-    ordered = sorted(tests, key=lambda test: test["verdict"] != verdict)
-    charts = [_chart(what, ordered) for what in dict.fromkeys(test["what"] for test in ordered)]
-    rules = markup.bullets(dict.fromkeys(_rule(test) for test in tests)) if tests else ""
-    known = rules or markup.paragraphs(str(found.get("number", "-")))
-    folded = markup.details("How we know", *charts[1:], known)
-    return f'<article class="hf-card hf-said-{text(verdict)}">{badge}{claim}{"".join(charts[:1])}{folded}</article>'
+    known = [str(found.get("number", "-")), *([str(decided["rule"])] if decided else [])]
+    folded = markup.details("How we know", markup.bullets(known))
+    return f'<article class="hf-card hf-said-{kind}">{badge}{claim}{_chart(decided)}{folded}</article>'
 
 
-def _rule(test: dict[str, Any]) -> str:
-    second = test.get("second_judge")
-    also = f"; by pixels and spectra {in_words(second)}" if second else ""
-    return f"{in_words(test)}{also}. Supported if {test['rule']}, with its whole interval over {test['seeds']} seeds."
-
-
-def _chart(what: str, tests: Sequence[dict[str, Any]]) -> str:
-    """One number against all of its bounds; empty where it isn't defined."""
-    mine = [test for test in tests if test["what"] == what]
-    bounds = [match for test in mine if (match := _BOUND.search(test["rule"]))]
-    test = mine[0]
-    if test["value"] is None or not bounds:
+def _chart(decided: dict[str, Any]) -> str:
+    """The effect and its 95 % interval against the least that counts; empty where it isn't defined."""
+    effect = decided.get("effect")
+    if not effect:
         return ""
-    above, below = ([float(one[2]) for one in bounds if one[1] == side] for side in ("above", "below"))
-    wanted = (max(above, default=None), min(below, default=None))
-    ends = (test["value"], test["value"]) if test["low"] is None else (test["low"], test["high"])
-    found = in_words(test)
-    svg = interval_chart(test["value"], ends, wanted, str(test["verdict"]), f"{what}: {found}")
-    return f'<figure class="hf-interval">{svg}<figcaption>{text(what)}: <b>{text(found)}</b></figcaption></figure>'
+    least, side = decided["least"], decided["side"]
+    wanted = {"above": (least, None), "below": (None, -least), "within": (-least, least)}[side]
+    ends = (effect["value"], effect["value"]) if effect["low"] is None else (effect["low"], effect["high"])
+    what, said = decided["what"], in_words(effect)
+    svg = interval_chart(effect["value"], ends, wanted, str(decided["verdict"]), f"{what}: {said}")
+    return f'<figure class="hf-interval">{svg}<figcaption>{text(what)}: <b>{text(said)}</b></figcaption></figure>'
 
 
 _PARTS = {

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from hfgen.studies import shared_cells
-from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, difference, value
+from hfgen.studies.claims import Beside, Claim, Contrast, Panel, Series, Study, above_linear, crisp
+from hfgen.studies.effects import difference, power_difference, value
+from hfgen.studies.verdicts import GAIN, POWER
 
 # Little noise, so that the latent's size is the limit and not the posterior's width.
 _QUIET = ("--model.variance=0.002", "--model.lr=2e-3")
@@ -27,37 +29,53 @@ STUDY = Study(
     cells=_CELLS,
     claims=(
         Claim(
-            "A VAE's small latent can't carry the image; what comes out is a mean over what it leaves open, blurred.",
+            "small",
+            "The smaller a VAE's latent, the more detail its images lack: it can't pass the bottleneck.",
+            Contrast(
+                "the power of reconstructions from 64 numbers beyond that from 4",
+                power_difference("VAE 64", "VAE 4"),
+                POWER,
+                "above",
+            ),
+            (above_linear("VAE 4"),),
+        ),
+        Claim(
+            "mean",
+            "... and what comes out is a mean over what the latent leaves open.",
+            Contrast(
+                "the gain of reconstructions from 4 numbers beyond 1, a conditional mean's",
+                value("VAE 4", "gain_high", beyond=1.0),
+                GAIN,
+                "within",
+            ),
+            (above_linear("VAE 4"),),
             (
-                Criterion(
-                    "the power that reconstructions gain from a latent of 64 over one of 4",
-                    difference("VAE 64", "VAE 4", "hf_ratio_reconstruction"),
-                    above=0.1,
-                ),
-                Criterion("the gain of reconstructions at a latent of 4", value("VAE 4", "gain_high"), above=0.95),
-                Criterion("the gain of reconstructions at a latent of 4", value("VAE 4", "gain_high"), below=1.05),
+                Beside("its coherence: the share of real detail that is known", value("VAE 4", "coherence_high")),
+                Beside("its power, which is a mean's where it equals that", value("VAE 4", "hf_ratio_reconstruction")),
             ),
         ),
         Claim(
-            "With a wide spatial latent, reconstructions become good.",
-            (
-                Criterion(
-                    "the power of reconstructions through 4x4x8 numbers",
-                    value("VAE 4x4x8", "hf_ratio_reconstruction"),
-                    above=0.7,
-                ),
+            "wide",
+            "A wide spatial latent brings the detail back.",
+            Contrast(
+                "the power of reconstructions through 4x4x8 numbers beyond that through 2x2x4",
+                power_difference("VAE 4x4x8", "VAE 16"),
+                POWER,
+                "above",
             ),
+            (above_linear("VAE 16"),),
+            (Beside("the power through 4x4x8", value("VAE 4x4x8", "hf_ratio_reconstruction")),),
         ),
         Claim(
-            "But a GAN makes its images from as few numbers, so the size alone isn't the reason.",
-            (
-                Criterion(
-                    "the power of samples of a GAN over those of a VAE, both of 16 numbers",
-                    difference("GAN 16", "VAE 16", "hf_ratio_sample"),
-                    above=0.1,
-                ),
-                Criterion("the power of samples of a GAN of 4 numbers", value("GAN 4", "hf_ratio_sample"), above=0.5),
+            "gan",
+            "But a GAN makes its images from as few numbers, and they are crisper: the size alone isn't the reason.",
+            Contrast(
+                "the power of samples of a GAN of 4 numbers beyond that of samples of a VAE of 4",
+                difference("GAN 4", "VAE 4", "hf_ratio_sample"),
+                POWER,
+                "above",
             ),
+            (crisp("GAN 4"),),
         ),
     ),
     panels=(

@@ -19,11 +19,12 @@ from hfgen.evaluation.evaluate import Evaluation, evaluate
 from hfgen.evaluation.finished import read_evaluation
 from hfgen.metrics import Estimate
 from hfgen.pipelines import ImagePipeline, load
+from hfgen.studies.code_version import code_of_cell
 from hfgen.training.config import RunConfig
 from hfgen.training.train import train
 
 RESOLUTION = 16
-_CACHE = 3
+_CACHE = 4
 _COMMON = (
     f"--resolution={RESOLUTION}",
     "--batch_size=16",
@@ -36,22 +37,34 @@ _COMMON = (
 
 
 class Budget(NamedTuple):
-    """`images` seen by every model, `n` held-out images and as many samples, and `seeds` to train from."""
+    """What a study costs.
+
+    Attributes:
+        images: Seen by a model.
+        n: Held-out images, and as many samples.
+        seeds: That models are trained from which decide on a sentence.
+        seeds_of_curves: The same of those that only stand in charts.
+    """
 
     images: int
     n: int
     seeds: int
+    seeds_of_curves: int = 1
 
 
-BUDGETS = {"smoke": Budget(images=64, n=48, seeds=1), "full": Budget(images=16_000, n=1_000, seeds=3)}
+BUDGETS = {"smoke": Budget(images=64, n=48, seeds=1), "full": Budget(64_000, n=1_000, seeds=8, seeds_of_curves=2)}
 
 
 class Cell(NamedTuple):
-    """What is trained: a family's settings, on the study's data unless `data` names others."""
+    """What is trained: a family's settings, on the study's data unless `data` names others.
+
+    `part` of the budget's images are seen.
+    """
 
     family: str
     overrides: tuple[str, ...] = ()
     data: str = ""
+    part: float = 1.0
 
 
 Columns = Mapping[str, str | None]
@@ -148,15 +161,15 @@ class Trained:
 
 def config_of(cell: Cell, budget: Budget, data: str, seed: int, columns: Columns | None = None) -> RunConfig:
     """The run that trains a cell from a seed; `columns` are those of `data`, not of data that are the cell's own."""
-    own = [f"--data={cell.data or data}", f"--seed={seed}", f"--max_images={budget.images}"]
+    own = [f"--data={cell.data or data}", f"--seed={seed}", f"--max_images={round(cell.part * budget.images)}"]
     if not cell.data:
         own += [f"--{name}={column}" for name, column in (columns or {}).items() if column]
     return load_config(f"{cell.family}-glyphs", [*_COMMON, *own, *cell.overrides])
 
 
 def cell_folder(cells: Path, config: RunConfig, n: int, dtype: str = "fp32") -> Path:
-    """Where a cell lies: the name holds a hash of all that its numbers depend on."""
-    facts = {"schema": _CACHE, "n": n, "config": config.as_dict()}
+    """Where a cell lies: the name holds a hash of all that its numbers depend on, the code's version among it."""
+    facts = {"schema": _CACHE, "n": n, "config": config.as_dict(), "code": code_of_cell(config.family)}
     if dtype != "fp32":
         facts["dtype"] = dtype
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

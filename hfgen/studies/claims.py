@@ -1,205 +1,220 @@
-"""What a study is: cells, measurements of them, and sentences with the tests that decide on each."""
+"""What a study is: cells, measurements of them, and sentences, each with the one contrast that decides on it."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from hfgen.metrics import Estimate, bootstrap_mean, clustered
-from hfgen.reporting.numbers import number
+from hfgen.metrics import Estimate
 from hfgen.studies.cells import Cell, Trained
-
-Verdict = Literal["supported", "contradicted", "undecided"]
-
+from hfgen.studies.effects import Effect, Results, Undefined, in_words, value
+from hfgen.studies.verdicts import Currency, Side, corrected, decide, effect_of, holm
 
 logger = logging.getLogger("hfgen")
 
-
-class Measured(NamedTuple):
-    """A cell from one seed, and its metrics."""
-
-    metrics: Mapping[str, Estimate]
-    trained: Trained
+CRISP = 0.85
+"""The least power, over that of real images, of an adversarial arm whose sentences are tested."""
 
 
-Results = Mapping[str, Sequence[Measured]]
-"""By the cell's label, once a seed."""
-
-Measure = Callable[[Results], list[Estimate]]
-"""One number a seed."""
-
-
-class Undefined(Exception):
-    """A number that a collapsed model, say, hasn't."""
-
-
-def value(cell: str, metric: str) -> Measure:
-    """A metric of a cell."""
-
-    def measure(results: Results) -> list[Estimate]:
-        missing = [measured for measured in results[cell] if metric not in measured.metrics]
-        if missing:
-            raise Undefined(f"{metric} isn't defined for {cell}; its record.json says why")
-        return [measured.metrics[metric] for measured in results[cell]]
-
-    return measure
-
-
-def difference(first: str, second: str, metric: str) -> Measure:
-    """A metric of the first cell minus that of the second, seed by seed."""
-    return minus(value(first, metric), value(second, metric))
-
-
-def psnr_difference(first: str, second: str) -> Measure:
-    """The PSNR of the first cell minus that of the second, image by image and seed by seed."""
-
-    def measure(results: Results) -> list[Estimate]:
-        pairs = zip(results[first], results[second], strict=True)
-        return [bootstrap_mean(a.trained.psnr - b.trained.psnr, seed=0) for a, b in pairs]
-
-    return measure
-
-
-def minus(first: Measure, second: Measure) -> Measure:
-    """The difference of two measures, seed by seed, as if their errors were independent."""
-
-    def measure(results: Results) -> list[Estimate]:
-        return [subtracted(a, b) for a, b in zip(first(results), second(results), strict=True)]
-
-    return measure
-
-
-def subtracted(a: Estimate, b: Estimate) -> Estimate:
-    """The difference of two estimates with independent errors."""
-    reach = math.hypot(a.high - a.low, b.high - b.low) / 2
-    return Estimate(a.value - b.value, a.value - b.value - reach, a.value - b.value + reach, min(a.n, b.n))
-
-
-class Finding(NamedTuple):
-    """A number over all seeds, or None where it isn't defined.
-
-    The interval, of 95 %, is None where one seed can't give it.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    seeds: int
-
-
-def over_seeds(estimates: Sequence[Estimate]) -> Finding:
-    """One number of models that were trained alike from different seeds."""
-    if len(estimates) == 1:
-        return Finding(estimates[0].value, None, None, 1)
-    joined = clustered(estimates)
-    return Finding(joined.value, joined.low, joined.high, len(estimates))
-
-
-def in_words(finding: Mapping[str, Any]) -> str:
-    """`0.43 [0.41, 0.46]`, or without an interval where there is one seed only."""
-    if finding["value"] is None:
-        return "not defined"
-    if finding["low"] is None:
-        return f"{finding['value']:.2g} (one seed)"
-    return number(Estimate(finding["value"], finding["low"], finding["high"], finding["seeds"]))
-
-
-@dataclasses.dataclass(frozen=True)
-class Criterion:
-    """A number that should lie on one side of a bound.
+class Contrast(NamedTuple):
+    """The effect that decides on a sentence.
 
     Attributes:
-        what: What is measured, in words.
-        measure: The number, once a seed.
-        above: The bound that it should lie above, or
-        below: below.
-        second: The same by the second judge, of pixels and spectra, where the number is a judge's. Its verdict stands
-            beside the first's, which decides.
+        what: The effect in words.
+        effect: Where its numbers come from.
+        currency: What it is counted in, and the least that counts.
+        side: Where the sentence says that it lies.
+        second: The same by the second judge, where the number is a judge's. Its verdict stands beside the first's.
     """
 
     what: str
-    measure: Measure
-    above: float | None = None
-    below: float | None = None
-    second: Measure | None = None
+    effect: Effect
+    currency: Currency
+    side: Side
+    second: Effect | None = None
 
     @property
     def rule(self) -> str:
-        """The bound in words."""
-        side, bound = ("above", self.above) if self.above is not None else ("below", self.below)
-        return f"{self.what} is {side} {bound:g}"
-
-    def finding(self, results: Results) -> Finding:
-        """The number over all seeds."""
-        return self._over_seeds(self.measure, results)
-
-    def second_finding(self, results: Results) -> Finding | None:
-        """The second judge's; None where there is none."""
-        return None if self.second is None else self._over_seeds(self.second, results)
-
-    def _over_seeds(self, measure: Measure, results: Results) -> Finding:
-        try:
-            return over_seeds(measure(results))
-        except Undefined as error:
-            logger.warning("%s: %s", self.what, error)
-            return Finding(None, None, None, 0)
-
-    def verdict(self, finding: Finding) -> Verdict:
-        """Supported where the whole interval lies on the right side of the bound, contradicted on the wrong one."""
-        if finding.low is None or finding.high is None:
-            return "undecided"
-        if self.above is not None:
-            low, high, bound = finding.low, finding.high, self.above
+        """In words, and what else may come out."""
+        least = f"{self.currency.least:.3g}"
+        within = f"the 90 % interval within -{least} and {least}"
+        ends = {"above": f"above {least}", "below": f"below -{least}"}
+        if self.side == "within":
+            supported, opposite = within, f"the 95 % interval {ends['above']} or {ends['below']}"
         else:
-            assert self.below is not None, "a test has a bound"
-            low, high, bound = -finding.high, -finding.low, -self.below
-        return "supported" if low > bound else "contradicted" if high < bound else "undecided"
+            other = "below" if self.side == "above" else "above"
+            supported, opposite = f"the 95 % interval {ends[self.side]}", f"{ends[other]}; negligible: {within}"
+        return (
+            f"The contrast is {self.what}. Supported: {supported}; opposite: {opposite}; else, or with a p-value that "
+            "isn't below .05 after Holm's correction: undecided"
+        )
+
+
+class Check(NamedTuple):
+    """A number without which a sentence isn't tested: it has to be at least `least`, as the mean over seeds."""
+
+    what: str
+    effect: Effect
+    least: float
+
+
+def crisp(cell: str, metric: str = "hf_ratio_sample") -> Check:
+    """That an adversary does make images crisp, without which nothing follows from what else it does."""
+    return Check(f"the power of {cell}", value(cell, metric), CRISP)
+
+
+def above_linear(cell: str) -> Check:
+    """That an autoencoder is trained enough for its latent to be blamed."""
+    return Check(f"the dB of {cell} beyond as many principal components", value(cell, "psnr", "psnr_linear"), 0.0)
+
+
+class Beside(NamedTuple):
+    """A number that is told beside a sentence and decides nothing."""
+
+    what: str
+    effect: Effect
 
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """A sentence of the question, in our words, and the tests that it has to pass."""
+    """A sentence of the question, in our words.
 
+    Attributes:
+        id: Its name within the study.
+        says: The sentence.
+        contrast: What decides on it.
+        checks: What has to hold for it to be tested.
+        beside: What is told beside it.
+    """
+
+    id: str
     says: str
-    tests: tuple[Criterion, ...]
+    contrast: Contrast
+    checks: tuple[Check, ...] = ()
+    beside: tuple[Beside, ...] = ()
+
+    @property
+    def deciding(self) -> set[str]:
+        """The labels of the cells that decide on it."""
+        seconds = [] if self.contrast.second is None else [self.contrast.second]
+        effects = [self.contrast.effect, *seconds, *(check.effect for check in self.checks)]
+        return {label for effect in effects for label in effect.cells}
+
+    @property
+    def cells(self) -> set[str]:
+        """The labels of all cells that it needs."""
+        return self.deciding.union(*(one.effect.cells for one in self.beside))
 
     @property
     def rule(self) -> str:
-        """The decision rule in words."""
-        return (
-            f"Supported if {', and '.join(test.rule for test in self.tests)}: the whole 95 % interval over seeds. "
-            "Contradicted if the whole interval of one lies on the other side; else undecided."
-        )
+        """How it is decided, in words."""
+        checks = "".join(f" Not tested: {check.what} is below {check.least:g}." for check in self.checks)
+        return f"{self.contrast.rule}.{checks}"
 
     def decide(self, results: Results) -> dict[str, Any]:
-        """The verdict and the numbers that it rests on, as JSON values."""
-        tests = [_decided(test, results) for test in self.tests]
-        disagree = any(
-            {test["verdict"], test["second_judge"]["verdict"]} == {"supported", "contradicted"}
-            for test in tests
-            if "second_judge" in test
-        )
-        verdict = _joined([test["verdict"] for test in tests])
-        said = {"judges_disagree": True} if disagree else {}
-        return {"claim": self.says, "rule": self.rule, "tests": tests, "verdict": verdict, **said}
+        """Its numbers and its verdict before the correction for many sentences, as JSON values."""
+        contrast, currency = self.contrast, self.contrast.currency
+        checks = [_checked(check, results) for check in self.checks]
+        found = _decided(contrast, contrast.effect, results)
+        # From one seed a check says as little as the effect.
+        if min(found["seeds"], default=2) > 1 and not all(check["passed"] for check in checks):
+            found["verdict"] = "not tested"
+        second = None if contrast.second is None else _decided(contrast, contrast.second, results)
+        facts = {
+            "id": self.id,
+            "claim": self.says,
+            "rule": self.rule,
+            "what": contrast.what,
+            "currency": currency.name,
+            "least": currency.least,
+            "side": contrast.side,
+            **found,
+            "uncorrected": found["verdict"],
+            "checks": checks,
+            "beside": [{"what": one.what, **_interval(one.effect, results)} for one in self.beside],
+        }
+        if second is None:
+            return facts
+        disagree = {found["verdict"], second["verdict"]} == {"supported", "opposite"}
+        return {**facts, "second_judge": second, **({"judges_disagree": True} if disagree else {})}
 
 
-def _decided(test: Criterion, results: Results) -> dict[str, Any]:
-    """A test's number and verdict, and the second judge's."""
-    finding, second = test.finding(results), test.second_finding(results)
-    decided = {"what": test.what, "rule": test.rule, **finding._asdict(), "verdict": test.verdict(finding)}
-    if second is not None:
-        decided["second_judge"] = {**second._asdict(), "verdict": test.verdict(second)}
-    return decided
+def _decided(contrast: Contrast, effect: Effect, results: Results) -> dict[str, Any]:
+    """An effect with its tests, and its verdict; None where a number isn't defined."""
+    try:
+        arms = effect.arms(results)
+    except Undefined as error:
+        logger.warning("%s: %s", contrast.what, error)
+        return {"effect": None, "test": "none", "seeds": [], "verdict": "undecided"}
+    found = effect_of(arms, contrast.currency.least)
+    return {
+        "effect": {**found._asdict(), "p": found.p},
+        "test": "Welch's t" if len(arms.values) == 2 else "Student's t",
+        "seeds": [len(arm) for arm in arms.values],
+        "verdict": decide(found, contrast.currency.least, contrast.side),
+    }
 
 
-def _joined(verdicts: Sequence[Verdict]) -> Verdict:
-    if "contradicted" in verdicts:
-        return "contradicted"
-    return "supported" if set(verdicts) == {"supported"} else "undecided"
+def _checked(check: Check, results: Results) -> dict[str, Any]:
+    """A number that isn't defined fails."""
+    found = _interval(check.effect, results)
+    passed = found["value"] is not None and found["value"] >= check.least
+    return {"what": check.what, "least": check.least, "passed": passed, **found}
+
+
+def _interval(effect: Effect, results: Results) -> dict[str, Any]:
+    try:
+        found = effect_of(effect.arms(results), 1.0)
+    except Undefined as error:
+        logger.warning("%s", error)
+        return {"value": None, "low": None, "high": None}
+    return {"value": found.value, "low": found.low, "high": found.high}
+
+
+def correct(claims: Iterable[dict[str, Any]], sentences: int) -> None:
+    """Add Holm's p-values to decided sentences, of `sentences` that were named before the run, and decide by them.
+
+    Sentences that aren't there, aren't tested or have one seed count as well, so that one row that is run again alone
+    is judged no more mildly than the whole table.
+    """
+    tested = list(claims)
+    p_values = [
+        claim["effect"]["p"] if claim["effect"] and claim["uncorrected"] != "not tested" else None for claim in tested
+    ]
+    for claim, p_holm in zip(tested, holm([*p_values, *[None] * (sentences - len(tested))]), strict=False):
+        claim["p_holm"] = p_holm
+        claim["verdict"] = corrected(claim["uncorrected"], p_holm)
+
+
+def told(claim: Mapping[str, Any]) -> str:
+    """A decided sentence's numbers in one line."""
+    parts = [f"{claim['what']}: {_by_both(claim)}"]
+    effect = claim["effect"]
+    if effect and effect["p"] is not None:
+        parts.append(f"least {claim['least']:.3g}, p {effect['p']:.2g}, after Holm {_p(claim['p_holm'])}")
+    parts += [
+        f"{check['what']} is {in_words(check)}, below {check['least']:g}"
+        for check in claim["checks"]
+        if not check["passed"]
+    ]
+    if claim.get("judges_disagree"):
+        parts.append("the two judges disagree")
+    return "; ".join(parts)
+
+
+def _p(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2g}"
+
+
+def _by_both(claim: Mapping[str, Any]) -> str:
+    """The effect, and the second judge's beside it."""
+    first, second = claim["effect"], claim.get("second_judge")
+    words = in_words(first or {"value": None})
+    return (
+        words if second is None else f"{words}, by pixels and spectra {in_words(second['effect'] or {'value': None})}"
+    )
 
 
 class Series(NamedTuple):
@@ -229,7 +244,7 @@ class Study:
         variable: What differs between its cells.
         metric: What is measured of them.
         cells: The models by label.
-        claims: Sentences and their tests.
+        claims: Sentences and what decides on them.
         panels: Its figure.
         measure: What else is measured of a trained cell, beyond its record.
     """
@@ -242,3 +257,14 @@ class Study:
     claims: tuple[Claim, ...]
     panels: tuple[Panel, ...]
     measure: Callable[[Trained], dict[str, Estimate]] | None = None
+
+    @property
+    def deciding(self) -> set[str]:
+        """The labels of the cells that decide on a sentence."""
+        return {label for claim in self.claims for label in claim.deciding}
+
+    def needed(self, ids: Sequence[str]) -> set[str]:
+        """The labels of the cells that these sentences need; none: all of the study's."""
+        if not ids:
+            return set(self.cells)
+        return {label for claim in self.claims if claim.id in ids for label in claim.cells}

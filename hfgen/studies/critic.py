@@ -13,7 +13,9 @@ from hfgen.images import to_float
 from hfgen.metrics import Estimate
 from hfgen.studies import shared_cells
 from hfgen.studies.cells import Trained
-from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, minus, value
+from hfgen.studies.claims import Beside, Claim, Contrast, Panel, Series, Study, crisp
+from hfgen.studies.effects import value
+from hfgen.studies.verdicts import ACCURACY
 from hfgen.training.checkpoints import load_network, newest_checkpoint
 
 _CELLS = {"GAN": shared_cells.GAN}
@@ -33,9 +35,11 @@ def _measure(trained: Trained) -> dict[str, Estimate]:
             blurred = _blur(images, sigma)
             error = float((blurred - images).square().mean())
             faulty = {"blur": blurred} | {name: _as_large(fault, images, error) for name, fault in faults.items()}
-            for name, changed in faulty.items():
-                worse = (critic(changed) < scores).double()
-                found[_noticed(name, sigma)] = metrics.bootstrap_mean(worse, seed=0)
+            worse = {name: (critic(changed) < scores).double() for name, changed in faulty.items()}
+            for name, noticed in worse.items():
+                found[_noticed(name, sigma)] = metrics.bootstrap_mean(noticed, seed=0)
+                if name != "blur":
+                    found[_beyond(name, sigma)] = metrics.bootstrap_mean(worse["blur"] - noticed, seed=0)
     return found
 
 
@@ -98,6 +102,11 @@ def _noticed(name: str, sigma: float = 0.7) -> str:
     return f"noticed_{name}_{sigma}"
 
 
+def _beyond(name: str, sigma: float = 0.7) -> str:
+    """Of the blur beyond another fault, image by image."""
+    return f"noticed_blur_beyond_{name}_{sigma}"
+
+
 STUDY = Study(
     name="critic",
     question="Does the adversary tolerate blur?",
@@ -106,36 +115,44 @@ STUDY = Study(
     cells=_CELLS,
     claims=(
         Claim(
+            "blur",
             "Blurred images are obviously fake, and an adversary won't tolerate them.",
-            (
-                Criterion(
-                    "the share of images that score lower after a blur of .7 px",
-                    value("GAN", _noticed("blur")),
-                    above=0.75,
-                ),
+            Contrast(
+                "the share of images that score lower after a blur of .7 px, beyond one half",
+                value("GAN", _noticed("blur"), beyond=0.5),
+                ACCURACY,
+                "above",
             ),
+            (crisp("GAN"),),
         ),
         Claim(
+            "more",
             "It is blur that the adversary minds, more than other faults of the same error.",
+            Contrast(
+                "the share that score lower after the blur beyond that after white noise",
+                value("GAN", _beyond("noise")),
+                ACCURACY,
+                "above",
+            ),
+            (crisp("GAN"),),
             tuple(
-                Criterion(
-                    f"the share that score lower after the blur beyond that after {name}",
-                    minus(value("GAN", _noticed("blur")), value("GAN", _noticed(name))),
-                    above=0.0,
+                Beside(
+                    f"the share that score lower after the blur beyond that after {name}", value("GAN", _beyond(name))
                 )
-                for name in ("noise", "contrast", "shift")
+                for name in ("contrast", "shift")
             ),
         ),
         Claim(
+            "real",
             "So a GAN's fakes become nearly indistinguishable from real images.",
-            (
-                Criterion(
-                    "how often a classifier tells its samples from real images",
-                    value("GAN", "two_sample"),
-                    below=0.6,
-                    second=value("GAN", "two_sample_pixels"),
-                ),
+            Contrast(
+                "how often a classifier tells its samples from real images, beyond chance",
+                value("GAN", "two_sample", beyond=0.5),
+                ACCURACY,
+                "within",
+                value("GAN", "two_sample_pixels", beyond=0.5),
             ),
+            (crisp("GAN"),),
         ),
     ),
     panels=tuple(

@@ -17,7 +17,9 @@ from hfgen.objectives.reconstruction import LEVEL
 from hfgen.seeds import derive_seed
 from hfgen.studies import shared_cells
 from hfgen.studies.cells import Trained
-from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, minus, value
+from hfgen.studies.claims import Beside, Check, Claim, Contrast, Panel, Series, Study, above_linear, crisp
+from hfgen.studies.effects import difference, value
+from hfgen.studies.verdicts import ACCURACY, POWER
 
 _CELLS = {
     "VAE": shared_cells.vae("--model.likelihood=calibrated"),
@@ -69,35 +71,46 @@ STUDY = Study(
     cells=_CELLS,
     claims=(
         Claim(
+            "draws",
             "Maximum likelihood with pixels that are independent given the latent spreads its mass diffusely: draws of "
             "that density are no images.",
+            Contrast(
+                "how often pixels tell draws with their pixel noise from real images, beyond chance",
+                value("VAE", "two_sample_noisy", beyond=0.5),
+                ACCURACY,
+                "above",
+            ),
             (
-                Criterion(
+                Check(
                     "how often pixels tell other real images with that noise from real ones (positive control)",
                     value("VAE", "two_sample_control"),
-                    above=0.9,
-                ),
-                Criterion(
-                    "how often pixels tell draws with their pixel noise from real images",
-                    value("VAE", "two_sample_noisy"),
-                    above=0.9,
+                    0.9,
                 ),
             ),
+            (Beside("the same of its samples without pixel noise", value("VAE", "two_sample_pixels", beyond=0.5)),),
         ),
         Claim(
-            "What is shown of a VAE is that density's mean, and a mean is blurred.",
-            (Criterion("the power of samples without pixel noise", value("VAE", "hf_ratio_sample"), below=0.7),),
-        ),
-        Claim(
-            "A GAN is crisp because its mapping has no noise given the latent (a Dirac); then an autoencoder without "
-            "noise, which is as deterministic, should be crisp too.",
-            (
-                Criterion(
-                    "the power of the GAN's samples beyond that of the noiseless autoencoder's reconstructions",
-                    minus(value("GAN", "hf_ratio_sample"), value("autoencoder", "hf_ratio_reconstruction")),
-                    below=0.1,
-                ),
+            "mean",
+            "What is shown of a VAE is that density's mean, which is blurred.",
+            Contrast(
+                "the power of samples without pixel noise beyond that of real images",
+                value("VAE", "hf_ratio_sample", beyond=1.0),
+                POWER,
+                "below",
             ),
+            (above_linear("VAE"),),
+        ),
+        Claim(
+            "dirac",
+            "A GAN is crisp because its mapping has no noise given the latent (a Dirac): an autoencoder without noise "
+            "is as crisp.",
+            Contrast(
+                "the power of the GAN's samples beyond that of the noiseless autoencoder's reconstructions",
+                difference("GAN", "autoencoder", "hf_ratio_sample", "hf_ratio_reconstruction"),
+                POWER,
+                "within",
+            ),
+            (crisp("GAN"), above_linear("autoencoder")),
         ),
     ),
     panels=(

@@ -11,7 +11,9 @@ from hfgen.diagnosis.interventions import from_unquantised
 from hfgen.metrics import Estimate
 from hfgen.studies import shared_cells
 from hfgen.studies.cells import Trained
-from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, difference, value
+from hfgen.studies.claims import Beside, Claim, Contrast, Panel, Series, Study
+from hfgen.studies.effects import power_difference, value
+from hfgen.studies.verdicts import GAIN, POWER
 
 _SIZES = (4, 32, 256, 1024, 4096)
 _CELLS = {f"{size} codes": shared_cells.vqvae(f"--model.codes={size}") for size in _SIZES}
@@ -37,25 +39,39 @@ STUDY = Study(
     cells=_CELLS,
     claims=(
         Claim(
+            "limited",
             "A limited codebook maps many images to one, at the price of detail: more codes, less blur.",
-            (
-                Criterion(
-                    "the power that 1024 codes add to 4",
-                    difference("1024 codes", "4 codes", "hf_ratio_reconstruction"),
-                    above=0.1,
-                ),
-                Criterion("the gain of reconstructions from 4 codes", value("4 codes", "gain_high"), above=0.95),
-                Criterion("the gain of reconstructions from 4 codes", value("4 codes", "gain_high"), below=1.05),
+            Contrast(
+                "the power that 1024 codes add to 4",
+                power_difference("1024 codes", "4 codes"),
+                POWER,
+                "above",
             ),
         ),
         Claim(
-            "Quantisation is what a VQ-VAE has for noise: past the quantiser, the same decoder is sharper.",
-            (
-                Criterion(
-                    "the power that the decoder gains past a quantiser of 256 codes",
-                    value("256 codes", "hf_ratio_bypass"),
-                    above=0.05,
+            "mean",
+            "... and what comes out is the mean of the images that share their codes.",
+            Contrast(
+                "the gain of reconstructions from 4 codes beyond 1, a conditional mean's",
+                value("4 codes", "gain_high", beyond=1.0),
+                GAIN,
+                "within",
+            ),
+            beside=(
+                Beside("its coherence: the share of real detail that is known", value("4 codes", "coherence_high")),
+                Beside(
+                    "its power, which is a mean's where it equals that", value("4 codes", "hf_ratio_reconstruction")
                 ),
+            ),
+        ),
+        Claim(
+            "bypass",
+            "Quantisation is what a VQ-VAE has for noise: past the quantiser, the same decoder is sharper.",
+            Contrast(
+                "the power that the decoder gains past a quantiser of 256 codes",
+                value("256 codes", "hf_ratio_bypass"),
+                POWER,
+                "above",
             ),
         ),
     ),

@@ -7,7 +7,9 @@ is, in expected squared error.
 from __future__ import annotations
 
 from hfgen.studies import shared_cells
-from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, difference, psnr_difference, value
+from hfgen.studies.claims import Beside, Claim, Contrast, Panel, Series, Study, above_linear, crisp
+from hfgen.studies.effects import power_difference, psnr_difference, value
+from hfgen.studies.verdicts import GAIN, POWER, PSNR
 
 _CELLS = {
     "L2": shared_cells.L2,
@@ -17,6 +19,7 @@ _CELLS = {
     "adversarial": shared_cells.ALI,
 }
 _TICKS = {name: name for name in _CELLS}
+_TESTED = (crisp("L2 + adversarial", "hf_ratio_reconstruction"), above_linear("L2"))
 
 STUDY = Study(
     name="loss",
@@ -26,30 +29,70 @@ STUDY = Study(
     cells=_CELLS,
     claims=(
         Claim(
-            "The L1 or L2 loss is least for an average of all plausible outputs, and that is blur.",
+            "blur",
+            "What the L2 loss leaves is blurred.",
+            Contrast(
+                "the power of reconstructions with L2 beyond that of real images",
+                value("L2", "hf_ratio_reconstruction", beyond=1.0),
+                POWER,
+                "below",
+            ),
+            (above_linear("L2"),),
+            (Beside("the same with L1", value("L1", "hf_ratio_reconstruction", beyond=1.0)),),
+        ),
+        Claim(
+            "mean",
+            "... because the loss is least for an average of all plausible outputs.",
+            Contrast(
+                "the gain of reconstructions with L2 beyond 1, a conditional mean's",
+                value("L2", "gain_high", beyond=1.0),
+                GAIN,
+                "within",
+            ),
+            (above_linear("L2"),),
             (
-                Criterion("the power that L2 leaves", value("L2", "hf_ratio_reconstruction"), below=0.7),
-                Criterion("the power that L1 leaves", value("L1", "hf_ratio_reconstruction"), below=0.7),
-                Criterion("the gain of reconstructions with L2", value("L2", "gain_high"), above=0.95),
-                Criterion("the gain of reconstructions with L2", value("L2", "gain_high"), below=1.05),
+                Beside("its coherence: the share of real detail that is known", value("L2", "coherence_high")),
+                Beside("its power, which is a mean's where it equals that", value("L2", "hf_ratio_reconstruction")),
+                Beside("the gain with L1, whose least is a median", value("L1", "gain_high")),
             ),
         ),
         Claim(
-            "A learnt, adversarial loss doesn't tolerate that: the same networks become crisp.",
+            "adversary",
+            "A learnt, adversarial loss doesn't tolerate blur: the same networks become crisper.",
+            Contrast(
+                "the power that an adversary adds to L2",
+                power_difference("L2 + adversarial", "L2"),
+                POWER,
+                "above",
+            ),
+            _TESTED,
+        ),
+        Claim(
+            "invented",
+            "Part of the detail that the adversary brings is made up.",
+            Contrast(
+                "the gain of reconstructions with an adversary beyond 1",
+                value("L2 + adversarial", "gain_high", beyond=1.0),
+                GAIN,
+                "below",
+            ),
+            _TESTED,
             (
-                Criterion(
-                    "the power that an adversary adds to L2",
-                    difference("L2 + adversarial", "L2", "hf_ratio_reconstruction"),
-                    above=0.05,
-                ),
-                Criterion(
-                    "the gain of reconstructions with an adversary", value("L2 + adversarial", "gain_high"), below=0.95
+                Beside(
+                    "its coherence: the share of real detail that is known", value("L2 + adversarial", "coherence_high")
                 ),
             ),
         ),
         Claim(
+            "price",
             "Crispness is paid with error.",
-            (Criterion("the dB that an adversary costs", psnr_difference("L2", "L2 + adversarial"), above=0.0),),
+            Contrast(
+                "the dB that the adversary costs",
+                psnr_difference("L2", "L2 + adversarial"),
+                PSNR,
+                "above",
+            ),
+            _TESTED,
         ),
     ),
     panels=(

@@ -13,7 +13,9 @@ from hfgen.diagnosis.interventions import from_samples
 from hfgen.metrics import Estimate
 from hfgen.studies import shared_cells
 from hfgen.studies.cells import Trained
-from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, difference, value
+from hfgen.studies.claims import Claim, Contrast, Panel, Series, Study, above_linear
+from hfgen.studies.effects import power_difference, value
+from hfgen.studies.verdicts import POWER, PSNR
 
 _WEIGHTS = {
     "0": shared_cells.NOISELESS,
@@ -60,34 +62,37 @@ STUDY = Study(
     cells=_CELLS,
     claims=(
         Claim(
-            "Training with noise on the latent costs detail: without it, the same networks are sharper.",
-            (
-                Criterion(
-                    "the power that reconstructions gain without noise",
-                    difference("KL x 0", "KL x 1", "hf_ratio_reconstruction"),
-                    above=0.05,
-                ),
+            "training",
+            "Training with noise on the latent, which makes it interpolable and diverse, costs detail.",
+            Contrast(
+                "the power that reconstructions gain without noise",
+                power_difference("KL x 0", "KL x 1"),
+                POWER,
+                "above",
             ),
+            (above_linear("KL x 1"),),
         ),
         Claim(
+            "error",
             "The noise on the latent comes at the price of error.",
-            (
-                Criterion(
-                    "the dB that the mean of the posterior gains over a sample",
-                    value("KL x 1", "psnr_denoised"),
-                    above=0.1,
-                ),
+            Contrast(
+                "the dB that the mean of the posterior gains over a sample",
+                value("KL x 1", "psnr_denoised"),
+                PSNR,
+                "above",
             ),
+            (above_linear("KL x 1"),),
         ),
         Claim(
+            "sample",
             "The noise itself is the blur: a sample of the posterior decodes to less detail than its mean.",
-            (
-                Criterion(
-                    "the power that the mean of the posterior has beyond a sample",
-                    value("KL x 1", "hf_ratio_denoised"),
-                    above=0.0,
-                ),
+            Contrast(
+                "the power that the mean of the posterior has beyond a sample",
+                value("KL x 1", "hf_ratio_denoised"),
+                POWER,
+                "above",
             ),
+            (above_linear("KL x 1"),),
         ),
     ),
     panels=(

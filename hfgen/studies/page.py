@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from hfgen.reporting.charts import ink, inline, new_axes, palette
 from hfgen.reporting.pages import fill
-from hfgen.studies.claims import Panel, Study, in_words
+from hfgen.studies.claims import Panel, Study, told
+from hfgen.studies.effects import in_words
+from hfgen.studies.verdicts import VERDICTS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +42,7 @@ def _panel(axes: Axes, panel: Panel, cells: dict[str, Any]) -> None:
         points = [
             (ticks.index(tick) + aside, found)
             for tick, cell in series.cells.items()
-            if (found := cells[cell]["metrics"].get(series.metric)) is not None
+            if (found := _found(cells, cell, series.metric)) is not None
         ]
         for place, found in points:
             if found["low"] is not None:
@@ -68,8 +70,9 @@ def render(studies: Sequence[Study], document: dict[str, Any]) -> str:
         document=document,
         studies=sections,
         in_words=in_words,
+        told=told,
         total=verdicts.total(),
-        verdicts=[(verdict, verdicts[verdict]) for verdict in ("supported", "contradicted", "undecided")],
+        verdicts=[(verdict, verdicts[verdict]) for verdict in VERDICTS if verdicts[verdict]],
     )
 
 
@@ -95,7 +98,7 @@ def _alt(panel: Panel, cells: dict[str, Any]) -> str:
         numbers = [
             f"{tick}: {found['value']:.2g}"
             for tick, cell in series.cells.items()
-            if (found := cells[cell]["metrics"].get(series.metric)) is not None
+            if (found := _found(cells, cell, series.metric)) is not None
         ]
         parts.append(f"{panel.height}, {series.label} by {panel.ticks}: {', '.join(numbers)}")
     return "Points with intervals. " + "; ".join(parts) + "."
@@ -103,3 +106,9 @@ def _alt(panel: Panel, cells: dict[str, Any]) -> str:
 
 def _find(study: Study, document: dict[str, Any]) -> dict[str, Any]:
     return next(found for found in document["studies"] if found["name"] == study.name)
+
+
+def _found(cells: dict[str, Any], cell: str, metric: str) -> dict[str, Any] | None:
+    """A cell's metric; None where it isn't defined, or the sentences that were asked for need no such cell."""
+    found: dict[str, Any] | None = cells[cell]["metrics"].get(metric) if cell in cells else None
+    return found

@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,8 +32,10 @@ from hfgen.studies import (
     noise,
     translation,
 )
-from hfgen.studies.cells import BUDGETS, RESOLUTION, Budget, Columns, Trained, cell_folder, config_of, make
-from hfgen.studies.claims import Measured, Results, Study, in_words, over_seeds
+from hfgen.studies.cell_plan import Job, announce, jobs_of
+from hfgen.studies.cells import BUDGETS, RESOLUTION, Budget, Cell, Columns, Trained, config_of, make
+from hfgen.studies.claims import Study, correct, told
+from hfgen.studies.effects import Measured, Results, over_seeds
 from hfgen.studies.page import draw, render
 from hfgen.training.config import RunConfig
 
@@ -52,26 +53,11 @@ STUDIES: dict[str, Study] = {
         interpolation,
     )
 }
+SENTENCES = sum(len(study.claims) for study in STUDIES.values())
+"""Named before any run, and corrected for together."""
 _WAIT_S = 2.0
 
 logger = logging.getLogger("hfgen")
-
-
-class _Job(NamedTuple):
-    """One cell of a study, from one seed."""
-
-    study: Study
-    label: str
-    folder: Path
-    config: RunConfig
-
-    @property
-    def extra(self) -> Path:
-        return self.folder / f"study-{self.study.name}.json"
-
-    @property
-    def done(self) -> bool:
-        return (self.folder / "record.json").is_file() and (self.study.measure is None or self.extra.is_file())
 
 
 def run_studies(
@@ -87,11 +73,12 @@ def run_studies(
     """Train and measure what the studies need, decide on their claims; writes into `out` and returns study.json.
 
     Every cell is a run's folder in `out`/cells, with its record and its evaluation dataset, named by a hash of its
-    settings: a repeated call trains only what is missing or has changed. Several processes with the same arguments
-    share the cells among them.
+    settings and of the code that its numbers depend on: a repeated call trains only what is missing or has changed.
+    Several processes with the same arguments share the cells among them.
 
     Args:
-        names: Of `STUDIES`; none: all. What `out` holds of others, on the same data and budget, stays.
+        names: Of `STUDIES`, or STUDY/SENTENCE for one sentence of it; none: all. What `out` holds of others, on the
+            same data and budget, stays.
         out: Folder for study.json, report.html, figures/ and cells/.
         data: What models are trained on, as `hfgen train` takes it (at least 16 px; smaller images are padded).
         columns: Which part of `data` is meant, where it has several.
@@ -101,34 +88,17 @@ def run_studies(
         dtype: In which numbers they are evaluated; see there.
 
     Raises:
-        UserError: an unknown study or budget, or bad data.
+        UserError: an unknown study, sentence or budget, bad data, or a study.json of another version in `out`.
     """
-    for name in names:
-        if name not in STUDIES:
-            raise UserError(f"claim: {name!r} isn't a study; choose some of {', '.join(STUDIES)}")
-    if budget not in BUDGETS:
-        raise UserError(f"budget: {budget!r} is unknown; choose {' or '.join(BUDGETS)}")
-    compute = choose(device, dtype)
-    chosen, size = [STUDIES[name] for name in names or STUDIES], BUDGETS[budget]
-    # Before any folder is made: data that can't be loaded leave no trace.
-    which: dict[str, Any] = {name: column for name, column in (columns or {}).items() if column}
-    size = size._replace(n=choose_n(data, "test", None, most=size.n, config_name=which.get("config_name")))
-    open_store(data, split="train", resolution=RESOLUTION, small_images="pad", **which)
-    make_config = partial(config_of, budget=size, data=data, columns=which)
-    jobs = [job for study in chosen for job in _jobs(study, out / "cells", make_config, size, compute)]
-    _make(jobs, size.n, compute)
-    facts = {
-        "schema": STUDY.version,
-        "data": data,
-        **({"columns": which} if which else {}),
-        "budget": {"name": budget, **size._asdict()},
-        "versions": {name: version(name) for name in ("hfgen", "torch", "diffusers")},
-    }
-    decided = {study.name: _decide(study, [job for job in jobs if job.study is study], out) for study in chosen}
-    decided = {**_decided_before(out, facts), **decided}
-    studies = [decided[name] for name in STUDIES if name in decided]
+    plan = planned(names, out, data=data, columns=columns, budget=budget, device=device, dtype=dtype)
+    announce(plan.jobs, plan.size, plan.compute, measured=False)
+    before = _decided_before(out, plan.facts)
+    _make(plan.jobs, plan.size.n, plan.compute)
+    decided = {name: _decide(STUDIES[name], ids, plan.jobs, out) for name, ids in plan.chosen.items()}
+    studies = [_together(before.get(name), decided.get(name)) for name in STUDIES if name in {**before, **decided}]
+    correct((claim for study in studies for claim in study["claims"]), SENTENCES)
     document = {
-        **facts,
+        **plan.facts,
         "studies": studies,
         "verdicts": list(itertools.chain.from_iterable(map(_verdicts, studies))),
     }
@@ -142,26 +112,97 @@ def run_studies(
     return document
 
 
+def plan_studies(names: Sequence[str], out: Path, **options: Any) -> None:
+    """Say what `run_studies` would train and how long that takes, measured by trials; writes nothing into `out`."""
+    plan = planned(names, out, **options)
+    announce(plan.jobs, plan.size, plan.compute, measured=True)
+
+
+class Planned(NamedTuple):
+    """Names of studies, each with the sentences that are asked for (none: all), their jobs, and study.json's facts."""
+
+    chosen: dict[str, tuple[str, ...]]
+    jobs: list[Job]
+    size: Budget
+    compute: Compute
+    facts: dict[str, Any]
+
+
+def planned(
+    names: Sequence[str], out: Path, *, data: str, columns: Columns | None, budget: str, device: str, dtype: str
+) -> Planned:
+    """Check what `run_studies` was asked for, before any folder is made: what can't be done leaves no trace."""
+    chosen = _chosen(names)
+    if budget not in BUDGETS:
+        raise UserError(f"budget: {budget!r} is unknown; choose {' or '.join(BUDGETS)}")
+    compute, size = choose(device, dtype), BUDGETS[budget]
+    which: dict[str, Any] = {name: column for name, column in (columns or {}).items() if column}
+    size = size._replace(n=choose_n(data, "test", None, most=size.n, config_name=which.get("config_name")))
+    open_store(data, split="train", resolution=RESOLUTION, small_images="pad", **which)
+
+    def make_config(cell: Cell, seed: int) -> RunConfig:
+        return config_of(cell, size, data, seed, which)
+
+    jobs = [
+        job
+        for name, ids in chosen.items()
+        for job in jobs_of(STUDIES[name], ids, out / "cells", make_config, size, compute)
+    ]
+    facts = {
+        "schema": STUDY.version,
+        "data": data,
+        **({"columns": which} if which else {}),
+        "budget": {"name": budget, **size._asdict()},
+        "sentences": SENTENCES,
+        "versions": {name: version(name) for name in ("hfgen", "torch", "diffusers")},
+    }
+    return Planned(chosen, jobs, size, compute, facts)
+
+
+def _chosen(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Studies by name, each with the sentences that are asked for; none: all of it."""
+    asked: dict[str, tuple[str, ...]] = {}
+    for name in names or STUDIES:
+        study, _, sentence = name.partition("/")
+        if study not in STUDIES:
+            raise UserError(f"claim: {study!r} isn't a study; choose some of {', '.join(STUDIES)}")
+        ids = [claim.id for claim in STUDIES[study].claims]
+        if "/" in name and sentence not in ids:
+            listed = ", ".join(f"{study}/{one}" for one in ids)
+            raise UserError(f"claim: {name!r} isn't a sentence; choose some of {listed}")
+        whole = not sentence or asked.get(study) == ()
+        asked[study] = () if whole else (*asked.get(study, ()), sentence)
+    return {name: asked[name] for name in STUDIES if name in asked}
+
+
 def _decided_before(out: Path, facts: dict[str, Any]) -> dict[str, Any]:
     """The studies of an earlier call with the same facts, by name."""
     if not (out / "study.json").is_file():
         return {}
-    document = STUDY.read(out / "study.json")
-    if any(document.get(name) != fact for name, fact in facts.items()):
+    document = read_json(out / "study.json")
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if schema != STUDY.version:
+        raise UserError(f"out: {out / 'study.json'} has schema {schema}, not {STUDY.version}; give another --out")
+    STUDY.check(document, out / "study.json")
+    if other := [name for name, fact in facts.items() if document.get(name) != fact]:
+        logger.warning("out: study.json is of other %s; its verdicts will be replaced", ", ".join(other))
         return {}
     return {study["name"]: study for study in document["studies"]}
 
 
-def _jobs(
-    study: Study, cells: Path, make_config: Callable[..., RunConfig], budget: Budget, compute: Compute
-) -> Iterator[_Job]:
-    for label, cell in study.cells.items():
-        for seed in range(budget.seeds):
-            config = make_config(cell, seed=seed)
-            yield _Job(study, label, cell_folder(cells, config, budget.n, compute.dtype_name), config)
+def _together(before: dict[str, Any] | None, now: dict[str, Any] | None) -> dict[str, Any]:
+    """A study as it is now, with the sentences and cells that only an earlier call had."""
+    if before is None or now is None:
+        found = now or before
+        assert found is not None, "one of them is there"
+        return found
+    claims = {claim["id"]: claim for claim in (*before["claims"], *now["claims"])}
+    order = [claim.id for claim in STUDIES[now["name"]].claims]
+    cells = {**before["cells"], **now["cells"]}
+    return {**now, "cells": cells, "claims": [claims[id] for id in order if id in claims]}
 
 
-def _make(jobs: Sequence[_Job], n: int, compute: Compute) -> None:
+def _make(jobs: Sequence[Job], n: int, compute: Compute) -> None:
     """Do what isn't done; what another process does now is waited for."""
     # A seed after the other, and the same data next to each other: images and extractor are in memory then.
     order = sorted(jobs, key=lambda job: (job.config.seed, job.config.data))
@@ -179,7 +220,7 @@ def _make(jobs: Sequence[_Job], n: int, compute: Compute) -> None:
         waiting = left
 
 
-def _do(job: _Job, n: int, compute: Compute) -> bool:
+def _do(job: Job, n: int, compute: Compute) -> bool:
     """Train and measure a cell; False: another process is at it."""
     job.folder.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -193,11 +234,11 @@ def _do(job: _Job, n: int, compute: Compute) -> bool:
     return True
 
 
-def _decide(study: Study, jobs: Sequence[_Job], out: Path) -> dict[str, Any]:
-    """A study's numbers and verdicts, as JSON values."""
+def _decide(study: Study, ids: Sequence[str], jobs: Sequence[Job], out: Path) -> dict[str, Any]:
+    """A study's numbers, and verdicts before the correction for many sentences, as JSON values."""
     results: dict[str, list[Measured]] = {}
     folders: dict[str, list[str]] = {}
-    for job in jobs:
+    for job in (job for job in jobs if job.study is study):
         metrics = estimates(RECORD.read(job.folder / "record.json")["metrics"])
         if study.measure is not None:
             metrics |= estimates(read_json(job.extra))
@@ -209,7 +250,7 @@ def _decide(study: Study, jobs: Sequence[_Job], out: Path) -> dict[str, Any]:
         "variable": study.variable,
         "metric": study.metric,
         "cells": {label: {"folders": folders[label], "metrics": _joined(results, label)} for label in results},
-        "claims": [claim.decide(results) for claim in study.claims],
+        "claims": [claim.decide(results) for claim in study.claims if not ids or claim.id in ids],
     }
 
 
@@ -221,21 +262,12 @@ def _joined(results: Results, label: str) -> dict[str, Any]:
 
 
 def _verdicts(study: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """A line for each claim, as the Space shows it."""
+    """A line for each claim, as cards and the Space show it."""
     for claim in study["claims"]:
-        # Two tests may bound one number from both sides.
-        numbers = dict.fromkeys(f"{test['what']}: {_by_both(test)}" for test in claim["tests"])
-        if claim.get("judges_disagree"):
-            numbers["the two judges disagree"] = None
         yield {
+            "id": f"{study['name']}/{claim['id']}",
             "study": study["name"],
             "claim": claim["claim"],
-            "number": "; ".join(numbers),
+            "number": told(claim),
             "verdict": claim["verdict"],
         }
-
-
-def _by_both(test: dict[str, Any]) -> str:
-    """A test's number, and the second judge's beside it."""
-    second = test.get("second_judge")
-    return in_words(test) if second is None else f"{in_words(test)}, by pixels and spectra {in_words(second)}"

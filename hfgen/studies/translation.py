@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from hfgen.studies.cells import Cell
-from hfgen.studies.claims import Claim, Criterion, Panel, Series, Study, difference, psnr_difference
+from hfgen.studies.claims import Claim, Contrast, Panel, Series, Study, crisp
+from hfgen.studies.effects import power_difference, psnr_difference
+from hfgen.studies.verdicts import POWER, PSNR
 
 _SMALL = (
     "--model.max_width=64",
@@ -16,13 +18,14 @@ _PATCHES = (1, 16)
 
 
 def _pix2pix(objective: str, patch: int = 16) -> Cell:
-    return Cell("pix2pix", (*_SMALL, f"--model.objective={objective}", f"--model.patch={patch}"))
+    return Cell("pix2pix", (*_SMALL, f"--model.objective={objective}", f"--model.patch={patch}"), part=0.5)
 
 
 _CELLS = {objective: _pix2pix(objective) for objective in _OBJECTIVES}
 _CELLS |= {f"l1+cgan, patch {patch}": _pix2pix("l1+cgan", patch) for patch in _PATCHES if patch != 16}
 _TICKS = {objective: objective for objective in _OBJECTIVES}
 _PATCH_TICKS = {str(patch): "l1+cgan" if patch == 16 else f"l1+cgan, patch {patch}" for patch in _PATCHES}
+_TESTED = (crisp("l1+cgan", "hf_ratio_reconstruction"),)
 
 STUDY = Study(
     name="translation",
@@ -32,22 +35,27 @@ STUDY = Study(
     cells=_CELLS,
     claims=(
         Claim(
+            "detail",
             "L1 alone blurs; with a conditional adversary, the same translator brings more detail.",
-            (
-                Criterion(
-                    "the power that a conditional adversary adds to L1",
-                    difference("l1+cgan", "l1", "hf_ratio_reconstruction"),
-                    above=0.02,
-                ),
+            Contrast(
+                "the power that a conditional adversary adds to L1",
+                power_difference("l1+cgan", "l1"),
+                POWER,
+                "above",
             ),
+            _TESTED,
         ),
         Claim(
+            "price",
             "The detail that the adversary brings costs error.",
-            (Criterion("the dB that the adversary costs", psnr_difference("l1", "l1+cgan"), above=0.0),),
+            Contrast("the dB that the adversary costs", psnr_difference("l1", "l1+cgan"), PSNR, "above"),
+            _TESTED,
         ),
         Claim(
+            "blind",
             "An adversary that doesn't see the input is free to ignore it.",
-            (Criterion("the dB that seeing the input gains", psnr_difference("cgan", "gan"), above=0.5),),
+            Contrast("the dB that seeing the input gains", psnr_difference("cgan", "gan"), PSNR, "above"),
+            (crisp("cgan", "hf_ratio_reconstruction"), crisp("gan", "hf_ratio_reconstruction")),
         ),
     ),
     panels=(

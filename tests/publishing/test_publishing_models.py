@@ -16,6 +16,11 @@ from hub import Hub
 from hub.accounts import RECORD, Command
 from tiny import TINY
 
+from hfgen.metrics import Estimate
+from hfgen.studies.claims import Claim, Contrast, correct
+from hfgen.studies.effects import Measured, value
+from hfgen.studies.verdicts import GAIN
+
 CARD = """
 import re, sys
 from pathlib import Path
@@ -148,19 +153,22 @@ def test_a_record_fills_the_card_and_its_index(vae: Path, hub: Hub, client: Comm
     (run / "README.md").write_text(readme)
     (tmp_path / "why").mkdir()
     (tmp_path / "why" / "diagnosis.json").write_text(json.dumps(diagnosed(record["model"])))
-    verdict = {"study": "loss", "claim": "L2 averages.", "number": "the power: 0.5 [0.4, 0.6]", "verdict": "supported"}
-    finding = {"value": 0.5, "low": 0.4, "high": 0.6, "seeds": 3}
-    test = {"what": "the power", "rule": "the power is below 0.7", **finding, "verdict": "supported"}
-    claim = {"claim": "L2 averages.", "rule": "Supported if ...", "tests": [test], "verdict": "supported"}
+    verdict = {"id": "loss/mean", "study": "loss", "claim": "L2 averages.", "number": "gain: 0.5 [0.4, 0.6]"}
+    finding = {"value": 0.5, "low": 0.4, "high": 0.6, "seeds": 8}
+    contrast = Contrast("gain", value("L2", "gain_high"), GAIN, "above")
+    metrics = {"gain_high": Estimate(0.5, 0.4, 0.6, 100)}
+    claim = Claim("mean", "L2 averages.", contrast).decide({"L2": [Measured(metrics, None)] * 8})
+    correct([claim], 1)
     cells = {"L2": {"folders": ["cells/vae-0"], "metrics": {"psnr": finding}}}
     words = {"question": "Is it?", "variable": "the objective", "metric": "the power"}
     study = {
-        "schema": 1,
+        "schema": 2,
         "data": "/nowhere/glyphs",
-        "budget": {"name": "full", "images": 16000, "n": 1000, "seeds": 3},
+        "budget": {"name": "full", "images": 16000, "n": 1000, "seeds": 8, "seeds_of_curves": 2},
+        "sentences": 1,
         "versions": {"torch": "2.13.0"},
         "studies": [{"name": "loss", **words, "cells": cells, "claims": [claim]}],
-        "verdicts": [verdict],
+        "verdicts": [{**verdict, "verdict": claim["verdict"]}],
     }
     (tmp_path / "study.json").write_text(json.dumps(study))
     evidence = ("--diagnosis", tmp_path / "why", "--study", tmp_path / "study.json")
@@ -170,7 +178,7 @@ def test_a_record_fills_the_card_and_its_index(vae: Path, hub: Hub, client: Comm
     assert "- Diagnosed on 1,200 images: The samples are blurred: they have 30 %.\n  First causes: " in card
     assert "bottleneck (25% of high-frequency power), prior (90% of samples' KID); see `diagnosis.json`." in card
     assert json.loads(hub.read("org/model", "diagnosis.json"))["data"]["id"] == "glyphs"
-    assert "| L2 averages. | supported | the power: 0.5 [0.4, 0.6] |" in card and "16,000 images of `glyphs`" in card
+    assert "| L2 averages. | supported | gain: 0.5 [0.4, 0.6] |" in card and "16,000 images of `glyphs`" in card
     assert json.loads(hub.read("org/model", "study.json"))["data"] == "glyphs"
     metadata = yaml.safe_load(card.split("---")[1])
     assert metadata["license"] == "apache-2.0" and metadata["tags"] == ["faces", "hfgen", "vae"]

@@ -5,7 +5,6 @@ import json
 import re
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -71,36 +70,36 @@ def test_a_comparison_of_the_same_images_gives_its_own_points(loaded: LoadedMode
     assert len(json.loads(plane(dataclasses.replace(loaded, results=[tmp_path]), "perception")[0])["data"]) == 2
 
 
-def test_cards_of_diagnoses_and_claims(loaded: LoadedModels, tmp_path: Path):
+def test_cards_of_diagnoses_and_claims(loaded: LoadedModels, tmp_path: Path, caplog: pytest.LogCaptureFixture):
     claims = [
         {"claim": f"claim {verdict}", "number": "3.2", "verdict": verdict} for verdict in ("supported", "undecided")
     ]
-    write_json(tmp_path / "study.json", {"verdicts": [*claims, {"claim": "<b>evil</b>", "verdict": "contradicted"}]})
+    rows = [*claims, {"claim": "<b>evil</b>", "verdict": "opposite"}, {"claim": "c", "verdict": "not tested"}]
+    write_json(tmp_path / "study.json", {"schema": 2, "verdicts": rows})
     write_json(tmp_path / "comparison.json", {"reading": ["a detail", "the answer"]})
     write_json(tmp_path / "diagnosis.json", {"verdict": {"sentence": "It is the prior.", "remedy": "Fit it."}})
     models = {**loaded.models, "vae": dataclasses.replace(loaded.models["vae"], folder=tmp_path)}
     page = why(dataclasses.replace(loaded, models=models, results=[tmp_path]))
     assert page.index("the answer") < page.index("It is the prior.") < page.index("claim supported")
-    assert "Undecided: 1" in page and page.index("contradicted") < page.index("claim undecided")
-    assert "<b>evil" not in page and page.count("<article") == 3 + 3
+    assert "Undecided or not tested: 2" in page and page.index("opposite") < page.index("claim undecided")
+    assert "hf-not-tested" in page and "<b>evil" not in page and page.count("<article") == 3 + 4
+    write_json(tmp_path / "study.json", {"schema": 1, "verdicts": [{"claim": "c", "verdict": "contradicted"}]})
+    older = why(dataclasses.replace(loaded, models=models, results=[tmp_path]))
+    assert "contradicted" not in older and "schema 1 isn't 2, left out; `hfgen study` again" in caplog.text
     (tmp_path / "diagnosis.json").write_text("{")
     assert "It is the prior." not in why(dataclasses.replace(loaded, models=models))
 
 
-def test_a_claims_chart_is_of_the_test_that_decides(loaded: LoadedModels, tmp_path: Path):
-    def case(what: str, side: str, value: float, verdict: str) -> dict[str, Any]:
-        found = {"value": value, "low": value - 0.1, "high": value + 0.1, "seeds": 3}
-        return {"what": what, "rule": f"{what} is {side} 1", **found, "verdict": verdict}
-
-    tests = [case("the gain", "above", 2, "supported"), case("the loss", "below", 3, "contradicted")]
-    verdicts = [{"study": "s", "claim": "it gains", "number": "-", "verdict": "contradicted"}]
-    claim = {"claim": "it gains", "tests": tests, "verdict": "contradicted"}
-    write_json(tmp_path / "study.json", {"verdicts": verdicts, "studies": [{"name": "s", "claims": [claim]}]})
+def test_a_claims_chart_is_of_the_effect_that_decides(loaded: LoadedModels, tmp_path: Path):
+    verdicts = [{"id": "s/gain", "study": "s", "claim": "it gains", "number": "p 1e-6", "verdict": "opposite"}]
+    claim = {"id": "gain", "what": "the loss", "rule": "the rule", "side": "below", "least": 1.0, "verdict": "opposite"}
+    claim["effect"] = {"value": 3.0, "low": 2.9, "high": 3.1}
+    document = {"schema": 2, "verdicts": verdicts, "studies": [{"name": "s", "claims": [claim]}]}
+    write_json(tmp_path / "study.json", document)
     (page,) = [part for part in claims(dataclasses.replace(loaded, results=[tmp_path])) if "it gains" in part]
     first, folded = page.split("<details")
-    assert "the loss: <b>3.00 [2.90, 3.10]</b>" in first and "the gain" not in first
-    assert 'stroke="#D55E00"' in first and "the gain: <b>2.00 [1.90, 2.10]</b>" in folded
-    assert "Supported if the loss is below 1, with its whole interval over 3 seeds" in folded
+    assert "the loss: <b>3.00 [2.90, 3.10]</b>" in first and 'stroke="#D55E00"' in first
+    assert "p 1e-6" in folded and "the rule" in folded
     # The interval lies right of the bound, and the band where it should lie left of it.
     (band,) = re.findall(r'class="hf-wanted" x="([\d.]+)" y="4" width="([\d.]+)"', first)
     (bound,) = re.findall(r'class="hf-bound" d="M([\d.]+) ', first)

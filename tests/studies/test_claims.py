@@ -1,102 +1,152 @@
-"""Verdicts from known numbers."""
+"""Verdicts of sentences from known numbers, and what every sentence of the studies has."""
 
+import math
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
-from hfgen.metrics import Estimate
-from hfgen.studies import run_studies
-from hfgen.studies.claims import (
-    Claim,
-    Criterion,
-    Finding,
-    Measured,
-    difference,
-    in_words,
-    minus,
-    over_seeds,
-    psnr_difference,
-    value,
-)
+from hfgen.documents import STUDY
+from hfgen.errors import UserError
+from hfgen.metrics import Estimate, bootstrap_mean
+from hfgen.studies.cells import BUDGETS
+from hfgen.studies.claims import Check, Claim, Contrast, correct, told
+from hfgen.studies.effects import Effect, Measured, difference, in_words, log_ratio, over_seeds, psnr_difference, value
+from hfgen.studies.run_studies import SENTENCES, STUDIES
+from hfgen.studies.verdicts import POWER
 
 PSNR = 20 + 5 * torch.rand(100, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
 def measured(power: float, psnr: torch.Tensor = PSNR) -> Measured:
-    return Measured({"hf": Estimate(power, power - 0.02, power + 0.02, 100)}, SimpleNamespace(psnr=psnr))
+    trained: Any = SimpleNamespace(psnr=psnr)
+    metrics = {"hf": Estimate(power, power - 0.0196, power + 0.0196, 100), "psnr": bootstrap_mean(psnr, seed=0)}
+    return Measured(metrics, trained)
 
 
-RESULTS = {"a": [measured(0.9, PSNR + 0.5), measured(0.92, PSNR + 0.6)], "b": [measured(0.4), measured(0.43)]}
+SEEDS = (-0.01, 0.0, 0.01, 0.0)
+RESULTS = {
+    "a": [measured(0.9 + seed, PSNR + 0.5 + seed) for seed in SEEDS],
+    "b": [measured(0.4 + 2 * seed) for seed in SEEDS],
+    "one": [measured(0.5)],
+}
 
 
-def test_differences_are_taken_seed_by_seed():
-    first, second = difference("a", "b", "hf")(RESULTS)
-    assert (first.value, second.value) == pytest.approx((0.5, 0.49))
-    # Two independent errors of .02 join to .028.
-    assert first.high - first.value == pytest.approx(0.02 * 2**0.5)
-    same = minus(value("a", "hf"), value("a", "hf"))(RESULTS)
-    assert [estimate.value for estimate in same] == [0, 0]
+def claim(effect: Effect, side: Any = "above", **more: Any) -> Claim:
+    return Claim("c", "a is sharper.", Contrast("power of a beyond b", effect, POWER, side), **more)
 
 
-def test_errors_of_the_same_images_are_compared_image_by_image():
-    found = psnr_difference("a", "b")(RESULTS)
+def test_two_cells_are_two_arms_whose_images_errors_add_up():
+    arms = difference("a", "b", "hf").arms(RESULTS)
+    assert arms.values == ([0.89, 0.9, 0.91, 0.9], pytest.approx([0.38, 0.4, 0.42, 0.4]))
+    assert arms.shared == pytest.approx(2 * 0.01**2)
+    found = claim(difference("a", "b", "hf")).decide(RESULTS)
+    assert found["test"] == "Welch's t" and found["seeds"] == [4, 4] and found["effect"]["value"] == pytest.approx(0.5)
+
+
+def test_errors_of_the_same_images_have_one_joint_error():
+    arms = psnr_difference("a", "b").arms(RESULTS)
     # Images differ by some dB, and the two cells by the same on each.
-    for estimate, gain in zip(found, (0.5, 0.6), strict=True):
-        assert (estimate.value, estimate.low, estimate.high) == pytest.approx((gain, gain, gain))
+    assert arms.shared == pytest.approx(0) and arms.values[0][0] - arms.values[1][0] == pytest.approx(0.49)
+    assert difference("a", "b", "psnr").arms(RESULTS).shared > 0.01
 
 
-@pytest.mark.parametrize(
-    ("bounds", "finding", "verdict"),
-    [
-        ({"above": 0.5}, (0.7, 0.6, 0.8), "supported"),
-        ({"above": 0.5}, (0.3, 0.2, 0.4), "contradicted"),
-        ({"above": 0.5}, (0.52, 0.4, 0.6), "undecided"),
-        ({"above": 0.5}, (0.7, 0.5, 0.9), "undecided"),
-        ({"below": 0.5}, (0.3, 0.2, 0.4), "supported"),
-        ({"below": 0.5}, (0.7, 0.6, 0.8), "contradicted"),
-        ({"below": 0.5}, (0.48, 0.4, 0.6), "undecided"),
-        ({"above": -1.0}, (-0.5, -0.9, -0.1), "supported"),
-    ],
-)
-def test_a_verdict_needs_the_whole_interval(bounds, finding, verdict):
-    test = Criterion("x", value("a", "hf"), **bounds)
-    assert test.verdict(Finding(*finding, 3)) == verdict
+def test_one_cell_is_one_arm():
+    arms = value("a", "hf", beyond=0.5).arms(RESULTS)
+    assert arms.values == (pytest.approx([0.39, 0.4, 0.41, 0.4]),) and arms.shared == pytest.approx(0.01**2)
+    assert value("a", "hf", beyond="psnr").arms(RESULTS).values[0][1] == pytest.approx(0.9 - float(PSNR.mean()) - 0.5)
+    logs = log_ratio("a", "b", "hf").arms(RESULTS).values
+    assert logs[0][1] - logs[1][1] == pytest.approx(math.log(0.9 / 0.4))
+
+
+def test_a_failed_check_is_not_tested_whatever_the_effect():
+    effect = difference("a", "b", "hf")
+    passed, failed = (Check("power of a", value("a", "hf"), least) for least in (0.85, 0.95))
+    found = claim(effect, checks=(passed,)).decide(RESULTS)
+    assert found["verdict"] == "supported" and found["checks"][0]["passed"]
+    found = claim(effect, checks=(passed, failed)).decide(RESULTS)
+    correct([found], 1)
+    assert (found["verdict"], found["p_holm"]) == ("not tested", None)
+    assert "power of a is 0.90" in told(found) and "below 0.95" in told(found)
+    undefined = Check("x", value("a", "nothing"), 0.0)
+    assert claim(effect, checks=(undefined,)).decide(RESULTS)["verdict"] == "not tested"
 
 
 def test_one_seed_decides_nothing():
-    finding = over_seeds([Estimate(0.9, 0.89, 0.91, 100)])
-    assert finding == Finding(0.9, None, None, 1)
-    assert Criterion("x", value("a", "hf"), above=0.1).verdict(finding) == "undecided"
-    assert in_words(finding._asdict()) == "0.9 (one seed)"
+    check = Check("power", value("one", "hf"), 0.85)
+    found = claim(difference("one", "b", "hf"), checks=(check,)).decide(RESULTS)
+    correct([found], 1)
+    assert found["verdict"] == "undecided" and found["effect"]["low"] is None and found["p_holm"] is None
+    assert "0.1 (one seed)" in told(found)
+    assert in_words(over_seeds([Estimate(0.9, 0.89, 0.91, 100)])._asdict()) == "0.9 (one seed)"
 
 
-def test_a_claim_needs_all_of_its_tests_and_falls_with_one():
-    high = Criterion("power of a", value("a", "hf"), above=0.5)
-    low = Criterion("power of b", value("b", "hf"), above=0.9)
-    unclear = Criterion("power of b", value("b", "hf"), above=0.42)
-    assert Claim("c", (high,)).decide(RESULTS)["verdict"] == "supported"
-    assert Claim("c", (high, unclear)).decide(RESULTS)["verdict"] == "undecided"
-    decided = Claim("c", (high, unclear, low)).decide(RESULTS)
-    assert decided["verdict"] == "contradicted"
-    assert [test["verdict"] for test in decided["tests"]] == ["supported", "undecided", "contradicted"]
-    assert "power of a is above 0.5" in decided["rule"]
-    assert decided["tests"][0]["value"] == pytest.approx(0.91)
+def test_a_number_that_is_not_defined_decides_nothing():
+    found = claim(value("a", "nothing")).decide(RESULTS)
+    correct([found], 1)
+    assert found["verdict"] == "undecided" and found["effect"] is None and "not defined" in told(found)
 
 
-@pytest.mark.parametrize(
-    ("second", "verdict", "disagree"),
-    [("b", "contradicted", True), ("a", "supported", False), ("c", "undecided", False)],
-)
-def test_a_sentence_whose_two_judges_disagree_says_so(second: str, verdict: str, disagree: bool):
-    results = {**RESULTS, "c": [measured(0.4), measured(0.6)]}
-    test = Criterion("power", value("a", "hf"), above=0.5, second=value(second, "hf"))
-    decided = Claim("c", (test, Criterion("power of b", value("b", "hf"), below=0.5))).decide(results)
+@pytest.mark.parametrize(("second", "disagree"), [("low", True), ("a", False), ("same", False)])
+def test_a_sentence_whose_two_judges_disagree_says_so(second: str, disagree: bool):
+    results = {**RESULTS, "low": [measured(0.1 + seed) for seed in SEEDS], "same": RESULTS["b"]}
+    contrast = Contrast("power", difference("a", "b", "hf"), POWER, "above", difference(second, "b", "hf"))
+    found = Claim("c", "says", contrast).decide(results)
+    correct([found], 1)
     # The first judge decides.
-    assert decided["verdict"] == "supported"
-    assert decided["tests"][0]["second_judge"]["verdict"] == verdict
-    assert "second_judge" not in decided["tests"][1]
-    assert decided.get("judges_disagree", False) is disagree
-    [row] = run_studies._verdicts({"name": "s", "claims": [decided]})
-    assert ("the two judges disagree" in row["number"]) is disagree
-    assert "by pixels and spectra" in row["number"]
+    assert found["verdict"] == "supported" and found.get("judges_disagree", False) is disagree
+    assert ("the two judges disagree" in told(found)) is disagree and "by pixels and spectra" in told(found)
+
+
+def test_the_correction_counts_sentences_that_are_not_there():
+    found = [claim(value("a", "hf", beyond=0.8)).decide(RESULTS) for _ in range(3)]
+    p = found[0]["effect"]["p"]
+    assert 1e-6 < p < 1e-3
+    correct(found[:1], 1)
+    assert found[0]["p_holm"] == pytest.approx(p)
+    correct(found[1:2], 3)
+    assert found[1]["p_holm"] == pytest.approx(3 * p) and found[1]["verdict"] == "supported"
+    correct(found[2:], math.ceil(0.06 / p))
+    assert found[2]["uncorrected"] == "supported" and found[2]["verdict"] == "undecided"
+
+
+def test_sentences_have_names_of_their_own_and_equal_images():
+    claims = [(study, one) for study in STUDIES.values() for one in study.claims]
+    assert len({(study.name, one.id) for study, one in claims}) == len(claims) == SENTENCES
+    effects = [one.contrast.effect for _, one in claims]
+    for (study, one), effect in zip(claims, effects, strict=True):
+        assert set(one.cells) <= set(study.cells) and one.contrast.currency.least > 0, one.id
+        assert len({study.cells[label].part for label in effect.cells}) == 1, "arms see as many images"
+    # No two sentences are one comparison of the same cells in the same currency.
+    pairs = [
+        (frozenset(study.cells[label] for label in effect.cells), one.contrast.currency)
+        for (study, one), effect in zip(claims, effects, strict=True)
+        if len(effect.cells) == 2
+    ]
+    assert len(set(pairs)) == len(pairs)
+    assert BUDGETS["full"].seeds == 8
+
+
+def test_the_page_has_every_sentence_and_what_decides_on_it():
+    page = (Path(__file__).parents[2] / "hfgen" / "studies" / "README.md").read_text()
+    for study in STUDIES.values():
+        for one in study.claims:
+            row = f"| `{study.name}/{one.id}` | {one.says} | {one.contrast.what} | {one.contrast.side} "
+            assert row in page, row
+    assert f"all {SENTENCES} sentences" in page.replace("\n", " ")
+
+
+def test_every_arm_with_an_adversary_is_checked():
+    adversarial = {"gan", "vaegan", "ali", "pix2pix"}
+    for study in STUDIES.values():
+        for one in study.claims:
+            families = {label: study.cells[label].family for label in one.contrast.effect.cells}
+            wanted = {label for label, family in families.items() if family in adversarial and label != "l1"}
+            assert wanted <= {label for check in one.checks for label in check.effect.cells}, one.id
+
+
+def test_older_files_are_refused_by_name(tmp_path):
+    with pytest.raises(UserError, match=r"schema: 2 was expected .* study again with this version of hfgen"):
+        STUDY.check({"schema": 1, "data": "glyphs", "budget": {}}, tmp_path)

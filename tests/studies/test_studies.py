@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import forks
@@ -16,6 +16,7 @@ from hfgen.data import glyphs
 from hfgen.errors import UserError
 from hfgen.evaluation import held_out
 from hfgen.files import cache_dir
+from hfgen.studies import cell_plan
 from hfgen.studies.cells import BUDGETS, cell_folder, config_of
 from hfgen.studies.run_studies import STUDIES, run_studies
 
@@ -73,12 +74,44 @@ def test_every_claim_has_its_numbers_and_one_seed_decides_none(finished):
     document = json.loads((finished / "study.json").read_text())
     assert [study["name"] for study in document["studies"]] == list(STUDIES)
     claims = [claim for study in document["studies"] for claim in study["claims"]]
+    assert len(claims) == document["sentences"]
     assert {claim["verdict"] for claim in claims} == {"undecided"}
-    assert all(test["low"] is None for claim in claims for test in claim["tests"])
+    assert all(claim["effect"] is None or claim["effect"]["p"] is None for claim in claims)
+    assert sum(claim["effect"] is not None for claim in claims) > 20
     assert len(document["verdicts"]) == len(claims)
-    for row in document["verdicts"]:
-        numbers = row["number"].split("; ")
-        assert row["claim"] and all(numbers) and len(set(numbers)) == len(numbers)
+    assert all(row["claim"] and row["number"] and "/" in row["id"] for row in document["verdicts"])
+
+
+def test_one_sentence_alone_needs_its_cells_alone(finished, tmp_path):
+    (tmp_path / "cells").symlink_to(finished / "cells")
+    document = run_studies(["loss/price"], tmp_path, budget="smoke")
+    (study,) = document["studies"]
+    assert set(study["cells"]) == {"L2", "L2 + adversarial"} and [row["id"] for row in document["verdicts"]] == [
+        "loss/price"
+    ]
+    assert "hfgen study loss/price" in (tmp_path / "report.html").read_text()
+    (tmp_path / "study.json").write_text(json.dumps({**document, "schema": 1}))
+    with pytest.raises(UserError, match=r"out: .*study.json has schema 1, not 2; give another --out"):
+        run_studies(["loss/mean"], tmp_path, budget="smoke")
+
+
+def test_a_plan_is_a_trial_times_its_cells_and_writes_nothing(tmp_path, monkeypatch, caplog):
+    # Runs of 16 and 32 images, an evaluation, the study's measurements: real work by a clock of ours.
+    clock = iter((2.0, 3.0, 4.0, 5.0))
+
+    def seconds(work: Callable[[], object]) -> float:
+        work()
+        return next(clock)
+
+    for name, fake in {"_SHORT": 16, "_LONG": 32, "_seconds": seconds}.items():
+        monkeypatch.setattr(cell_plan, name, fake)
+    monkeypatch.setitem(BUDGETS, "full", BUDGETS["full"]._replace(n=48))
+    with caplog.at_level("INFO", "hfgen"):
+        assert main(["study", "noise/error", "--dry_run", f"--out={tmp_path / 'out'}"]) == 0
+    assert "8 cells, 8 of them to do, which see 512,000 images" in caplog.text
+    # (1 + 64,000 / 16 + 4 + 5) x 8
+    assert f"about {8 * 4010 / 3600:.1f} h of one process" in caplog.text
+    assert not (tmp_path / "out").exists()
 
 
 def test_cells_are_shared_between_studies(finished):
@@ -91,9 +124,9 @@ def test_cells_are_shared_between_studies(finished):
 def test_a_repeated_study_trains_nothing_and_writes_the_same(finished):
     before = (finished / "study.json").read_bytes()
     records = {path: path.stat().st_mtime_ns for path in finished.glob("cells/*/record.json")}
-    run_studies(["loss"], finished, budget="smoke")
+    run_studies(["loss/price", "loss/mean"], finished, budget="smoke")
     assert [path.stat().st_mtime_ns for path in records] == list(records.values())
-    # One study alone leaves the others' verdicts in place.
+    # Two sentences alone leave the others' verdicts in place.
     assert (finished / "study.json").read_bytes() == before
     run_studies([], finished, budget="smoke")
     assert (finished / "study.json").read_bytes() == before
@@ -125,7 +158,10 @@ def test_the_page_needs_nothing_else_and_shows_every_claim(finished):
     assert page.count('<svg class="chart" role="img"') == sum(len(study.panels) for study in STUDIES.values())
     assert "http" not in without_pictures(page) and page.count("<h1>") == 1 and "Nothing is decided" in page
     for study in STUDIES.values():
-        assert all(claim.says[:40].replace("'", "&#39;") in page for claim in study.claims)
+        assert all(
+            f"{study.name}/{claim.id}" in page and claim.says[:40].replace("'", "&#39;") in page
+            for claim in study.claims
+        )
         assert (finished / "figures" / f"{study.name}.svg").is_file()
 
 
@@ -138,6 +174,8 @@ def test_cells_are_evaluation_datasets(finished):
 def test_unknown_studies_are_named(tmp_path):
     with pytest.raises(UserError, match=r"claim: 'blur' isn't a study; choose some of bottleneck"):
         run_studies(["blur"], tmp_path)
+    with pytest.raises(UserError, match=r"claim: 'loss/blurry' isn't a sentence; choose some of loss/blur, loss/mean"):
+        run_studies(["loss/blurry"], tmp_path)
     with pytest.raises(UserError, match=r"budget: 'tiny' is unknown"):
         run_studies([], tmp_path, budget="tiny")
     with pytest.raises(UserError, match=r"data: no such folder \./nowhere"):

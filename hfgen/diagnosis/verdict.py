@@ -20,31 +20,31 @@ def conclude(document: Mapping[str, Any]) -> dict[str, Any]:
     """`ranking`, `advice` and `verdict` of a document that has everything else.
 
     Faults that a gate found come first, the one with the largest share before the others; then the causes of missing
-    power. `verdict` has the one sentence, and `confidence`: of a gate's fault, that its number lies beyond the
-    threshold; of a cause, the share of resamples of the images in which it is the largest; of a healthy model, that no
-    more than `SHARP` of the power is missing or too much.
+    power, and after them faults that have less of the power than the largest of these. `verdict` has the one sentence,
+    and `confidence`: of a gate's fault, that its number lies beyond the threshold; of a cause, the share of resamples
+    of the images in which it is the largest; of a healthy model, that no more than `SHARP` of the power is missing or
+    too much.
     """
     faults = _faults(document)
-    causes = rank(document)
     named = [each["name"] for each in faults]
+    causes = [each for each in rank(document) if each["cause"] not in named]
+    most = max(
+        (each["score"] for each in causes if each["of"] == _OF_POWER and each["cause"] != "unexplained"), default=0.0
+    )
+    first, later = ([each for each in faults if _is_less(each, most) is less] for less in (False, True))
     entries = [
-        {
-            "cause": each["name"],
-            "score": each["measured"]["value"] if each["share"] is None else each["share"],
-            "of": each["of"] or each["what"],
-            "confidence": each["confidence"],
-        }
-        for each in faults
+        *map(_entry, first),
+        *(
+            {**each, "confidence": _confidence(document, each)}
+            for each in causes
+            if not (faults and each["cause"] in ("sharp", "unknown"))
+        ),
+        *map(_entry, later),
     ]
-    entries += [
-        {**entry, "confidence": _confidence(document, entry)}
-        for entry in causes
-        if entry["cause"] not in named and not (faults and entry["cause"] in ("sharp", "unknown"))
-    ]
-    sentences = advise({**document, "ranking": causes})
-    found = [_sentence(each) for each in [*faults, *_warnings(document)]]
-    advice = [*found, *sentences] if faults else [*sentences[:1], *found, *sentences[1:]]
-    return {"ranking": entries, "advice": advice, "verdict": _verdict(document, faults, entries, advice)}
+    sentences = advise({**document, "ranking": rank(document)})
+    found = [_sentence(each) for each in [*first, *later, *_warnings(document)]]
+    advice = [*found, *sentences] if first else [*sentences[:1], *found, *sentences[1:]]
+    return {"ranking": entries, "advice": advice, "verdict": _verdict(document, first, entries, advice)}
 
 
 def _faults(document: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -61,6 +61,21 @@ def _faults(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     return sorted(
         once.values(), key=lambda each: -round(min(_UNSHARED if each["share"] is None else each["share"], 1), 1)
     )
+
+
+def _is_less(found: Mapping[str, Any], most: float) -> bool:
+    """Whether a fault's share of the power is below that of a cause: it is then a trace of it, or a small matter."""
+    return found["of"] == _OF_POWER and found["share"] is not None and found["share"] < most
+
+
+def _entry(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the ranking."""
+    return {
+        "cause": found["name"],
+        "score": found["measured"]["value"] if found["share"] is None else found["share"],
+        "of": found["of"] or found["what"],
+        "confidence": found["confidence"],
+    }
 
 
 def _warnings(document: Mapping[str, Any]) -> list[dict[str, Any]]:

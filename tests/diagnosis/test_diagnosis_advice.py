@@ -4,6 +4,7 @@ import pytest
 
 from hfgen.diagnosis.advice import advise, rank
 from hfgen.diagnosis.data_quality import DataQuality
+from hfgen.diagnosis.verdict import conclude
 from hfgen.metrics import Estimate
 
 SHARP_DATA = DataQuality(blur=0.4, blurred=False, kept=1.0, cutoff=0.5, repeated=False, jpeg=1.1)
@@ -130,3 +131,15 @@ def test_what_is_unexplained_comes_after_the_causes():
 def test_a_bottleneck_is_at_most_so_much():
     found = document({"bottleneck": 0.6, "missing": 0.6}, [link("mean", 0.4)])
     assert advise(found)[1].startswith("At most 60 %")
+
+
+@pytest.mark.parametrize(("share", "order"), [(0.02, ["decoder", "pattern"]), (0.8, ["pattern", "decoder"])])
+def test_a_fault_with_less_of_the_power_than_a_cause_comes_after_it(share: float, order: list[str]):
+    pattern = {"name": "pattern", "severity": "fault", "measured": entry(3.0), "what": "amplitude", "threshold": 2.0}
+    pattern |= {"confidence": 1.0, "share": share, "of": "high-frequency power", "text": "A pattern.", "remedy": "x"}
+    found = document({"decoder": 0.5, "missing": 0.5}, [link("mean", 0.5)], gates=[pattern], leads={"decoder": 1.0})
+    found |= {"model": {"id": "m"}, "data": {"id": "d"}}
+    said = conclude(found)
+    assert [row["cause"] for row in said["ranking"]] == order
+    assert said["verdict"]["cause"] == order[0] and any("A pattern." in text for text in said["advice"])
+    assert ("A pattern." in said["verdict"]["sentence"]) == (order[0] == "pattern")

@@ -1,7 +1,8 @@
-"""A port to serve on."""
+"""A port to serve on, and whether somebody does."""
 
 import secrets
 import socket
+import urllib.request
 
 
 def free_port() -> int:
@@ -14,3 +15,12 @@ def free_port() -> int:
             except OSError:
                 continue
             return port
+
+
+def answers(url: str) -> bool:
+    """Whether a page is served there."""
+    try:
+        urllib.request.urlopen(url, timeout=5).read()
+    except OSError:
+        return False
+    return True

@@ -9,7 +9,7 @@ from torch.nn.functional import avg_pool2d
 from hfgen.comparison.differences import reconstructed
 from hfgen.comparison.galleries import Gallery
 from hfgen.evaluation.evaluate import Evaluation
-from hfgen.reporting.pictures import Strip, error_maps
+from hfgen.reporting.pictures import Strip, corners, cut, error_maps
 
 SIDE = 32
 """Of a piece, in pixels."""
@@ -25,11 +25,11 @@ def crops(evaluations: dict[str, Evaluation]) -> list[Gallery]:
     originals = next(iter(evaluations.values())).originals
     if len(images) < 2 or min(originals.shape[2:]) < _SMALLEST:
         return []
-    gaps, corners = _largest_gaps(originals, images)
+    gaps, places = _largest_gaps(originals, images)
     chosen = gaps.argsort(descending=True, stable=True)[:_SHOWN]
-    places = [(int(image), int(corners[image, 0]), int(corners[image, 1])) for image in chosen]
-    real = _cut(originals, places)
-    made = {name: _cut(pictures, places) for name, pictures in images.items()}
+    corner = places[chosen].tolist()
+    real = cut(originals[chosen], corner, SIDE)
+    made = {name: cut(pictures[chosen], corner, SIDE) for name, pictures in images.items()}
     # Of the colours, by which the places are chosen: brightness alone hides a wrong hue.
     levels = {name: (pieces.double() - real.double()).abs().mean(1) for name, pieces in made.items()}
     highest = max(float(errors.max()) for errors in levels.values())
@@ -41,13 +41,15 @@ def crops(evaluations: dict[str, Evaluation]) -> list[Gallery]:
         "The pieces in which the models' squared errors differ most, one an image. Errors are absolute differences, "
         f"the mean of the channels, on one scale: dark blue 0, yellow {highest:.0f} of 255 levels."
     )
-    rows = [{"image": image, "top": top, "left": left} for image, top, left in places]
+    rows = [
+        {"image": image, "top": top, "left": left} for image, (top, left) in zip(chosen.tolist(), corner, strict=True)
+    ]
     return [Gallery("crops", "Where models differ most, close up", caption, [strips], rows)]
 
 
 def _largest_gaps(originals: Tensor, images: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     """By image, the largest difference between two models' mean squared error over a piece (n,), and where (n, 2)."""
-    gaps, corners = [], []
+    gaps, places = [], []
     batch = max(1, _NUMBERS // originals[0].numel())
     for first in range(0, len(originals), batch):
         rows = slice(first, first + batch)
@@ -55,12 +57,6 @@ def _largest_gaps(originals: Tensor, images: dict[str, Tensor]) -> tuple[Tensor,
         errors = torch.stack([(pictures[rows].float() - real).square().mean(1) for pictures in images.values()])
         means = avg_pool2d(errors, SIDE, _STEP)
         spread = means.amax(0) - means.amin(0)
-        best = spread.flatten(1).max(1)
-        columns = spread.shape[-1]
-        gaps.append(best.values)
-        corners.append(torch.stack([best.indices // columns, best.indices % columns], 1) * _STEP)
-    return torch.cat(gaps), torch.cat(corners)
-
-
-def _cut(images: Tensor, places: list[tuple[int, int, int]]) -> Tensor:
-    return torch.stack([images[image, :, top : top + SIDE, left : left + SIDE] for image, top, left in places])
+        gaps.append(spread.flatten(1).amax(1))
+        places.append(corners(spread, _STEP))
+    return torch.cat(gaps), torch.cat(places)

@@ -18,7 +18,7 @@ from hfgen.reporting.glossary import METRICS
 from hfgen.reporting.metric_table import REAL, csv_uri, heads_of, metric_groups
 from hfgen.reporting.numbers import number
 from hfgen.reporting.pages import fill
-from hfgen.reporting.pictures import Shown, Strip, blocks
+from hfgen.reporting.pictures import PIECE, WHOLE, Shown, Strip, blocks, cut_in_words
 
 
 class _Words(NamedTuple):
@@ -42,17 +42,19 @@ def render(comparison: dict[str, Any], shown: list[list[Strip]], failures: list[
     marks = {name: look.swatch() for name, look in looks.items()}
     columns = _columns(comparison)
     autoencoders, rows = autoencoder_table(comparison)
+    side = _side(shown)
     return fill(
         "comparison/report.html",
         comparison=comparison,
         headline=headline(comparison),
         cards=_cards(comparison, shown, looks),
-        pictures=[blocks(group, marks) for group in shown],
+        pictures=[blocks(group, marks, most=WHOLE) for group in shown],
         count=len(shown[0][0].images),
+        cut=cut_in_words(side, WHOLE, "grid.png"),
         failures=[
             {
                 "title": gallery.title,
-                "caption": gallery.caption,
+                "caption": gallery.caption + cut_in_words(_side(gallery.groups), PIECE, f"figures/{gallery.name}.png"),
                 "groups": [blocks(group, marks) for group in gallery.groups],
             }
             for gallery in failures
@@ -66,6 +68,11 @@ def render(comparison: dict[str, Any], shown: list[list[Strip]], failures: list[
         costs=_costs(comparison),
         power=lambda found: str(JudgePower(**found)),
     )
+
+
+def _side(groups: list[list[Strip]]) -> int:
+    """Of the pictures, in pixels."""
+    return groups[0][0].images.shape[-1]
 
 
 def _cards(comparison: dict[str, Any], shown: list[list[Strip]], looks: dict[str, Style]) -> list[dict[str, Any]]:

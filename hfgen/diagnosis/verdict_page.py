@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -15,8 +14,8 @@ from hfgen.images import to_uint8
 from hfgen.metrics import Estimate, Window
 from hfgen.reporting.charts import inline
 from hfgen.reporting.numbers import number, without_intervals
-from hfgen.reporting.pages import data_uri, fill
-from hfgen.reporting.pictures import Strip, blocks, most_images
+from hfgen.reporting.pages import fill
+from hfgen.reporting.pictures import WHOLE, Strip, blocks, cut_in_words, lossless, most_images
 
 _MOST_FACTOR = 16
 _TITLES = {"prior_sample": "samples", "mean": "reconstructions"}
@@ -39,8 +38,8 @@ def render(document: Mapping[str, Any], images: Tensor, stages: Mapping[str, Ten
         verdict=without_intervals(document["verdict"]["sentence"]),
         remedy=without_intervals(document["verdict"]["remedy"]),
         confidence=f"{document['verdict']['confidence']:.0%}",
-        pictures=[blocks(group, {}) for group in groups],
-        caption=caption,
+        pictures=[blocks(group, {}, most=WHOLE) for group in groups],
+        caption=caption + cut_in_words(images.shape[-1], WHOLE, "The data"),
         spectrum=_spectrum(images, made, window) if made else None,
         waterfall=_waterfall(document) if document["causes"] else None,
         missing=_missing(document, images),
@@ -105,10 +104,8 @@ def _waterfall(document: Mapping[str, Any]) -> dict[str, str]:
 def _missing(document: Mapping[str, Any], images: Tensor) -> dict[str, str] | None:
     if not document["variety"] or not document["variety"]["missing"]:
         return None
-    buffer = io.BytesIO()
-    missing_gallery(document, images).save(buffer, "PNG")
     names = ", ".join(group["name"] for group in document["variety"]["missing"])
-    return {"source": data_uri(buffer.getvalue()), "alt": f"Held-out images of {names}"}
+    return {"source": lossless(missing_gallery(document, images)), "alt": f"Held-out images of {names}"}
 
 
 def _finding(entry: Mapping[str, Any]) -> dict[str, str]:

@@ -31,6 +31,6 @@ def _read(name: str) -> str:
     return files("hfgen").joinpath(name).read_text(encoding="utf-8")
 
 
-def data_uri(png: bytes) -> str:
-    """The PNG file as the source of an image."""
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+def data_uri(content: bytes, kind: str = "png") -> str:
+    """The file as the source of an image."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

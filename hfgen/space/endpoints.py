@@ -52,7 +52,7 @@ class Endpoints:
             return gpu(functools.wraps(view)(lambda *arguments: view(loaded, *arguments)))
 
         remember = functools.lru_cache(maxsize=_REMEMBERED)
-        self._reconstructed = here(reconstructions)
+        self._reconstructed = here(functools.partial(reconstructions, watch=_tell))
         self._remembered = remember(self._reconstructed)
         self._sampled = remember(here(views.samples))
         self._interpolated = remember(here(views.interpolation))
@@ -63,11 +63,12 @@ class Endpoints:
         self._compare = functools.lru_cache(maxsize=1)(functools.partial(evidence.compare, loaded))
 
     def warm_up(self) -> None:
-        """Make what everybody sees first, so that nobody waits for it and its seconds are a warm model's."""
+        """Make what everybody sees first, so that nobody waits for it and a small model's seconds are a warm one's."""
         for model in self.loaded.encoders:
             self.loaded.components(model)
         if self.loaded.encoders:
-            self._reconstructed(0, Knobs())
+            if self.loaded.at_once:
+                self._reconstructed(0, Knobs())
             self._remembered(0, Knobs())
         if self.loaded.generators:
             self._sampled(Choices())
@@ -243,6 +244,11 @@ class Endpoints:
     def _friendly(self, make: Callable[[], View]) -> tuple[str, dict[str, Any]]:
         made = _or_refuse(make)
         return made.page, made.values
+
+
+def _tell(done: int, of: int, name: str) -> None:
+    """To who waits for it, if a visitor does."""
+    gr.Progress()((done, of), desc=name, unit="models")
 
 
 def _or_refuse(make: Callable[[], Made]) -> Made:

@@ -95,8 +95,8 @@ def _pair(images: list[str]) -> str:
 def _so_far(loaded: LoadedModels, game: Game) -> str:
     """The last round's answer, and a mark for every round."""
     rounds = game["rounds"]
-    marks = "".join(f'<li class="hf-{_won(one)}" title="{_won(one)}"></li>' for one in rounds)
-    left = "<li></li>" * (ROUNDS - len(rounds))
+    marks = "".join(f'<i class="hf-{_won(one)}"></i>' for one in rounds)
+    left = "<i></i>" * (ROUNDS - len(rounds))
     words = f"Round {len(rounds) + 1} of {ROUNDS}: which one is real?" if game["asked"] else ""
     if rounds:
         last = rounds[-1]
@@ -104,7 +104,7 @@ def _so_far(loaded: LoadedModels, game: Game) -> str:
         words = f"{verdict}: the {last['answer']} one was real, the other is {last['model']}'s. {words}"
     told = f'<p class="hf-told" aria-live="polite">{markup.text(words)}</p>'
     label = f"{sum(_won(one) == 'right' for one in rounds)} right of {len(rounds)}"
-    return f'{told}<ol class="hf-rounds" role="img" aria-label="{label}">{marks}{left}</ol>'
+    return f'{told}<div class="hf-rounds" role="img" aria-label="{label}">{marks}{left}</div>'
 
 
 def _won(one: dict[str, Any]) -> str:

@@ -27,12 +27,12 @@ from hfgen.space.endpoints import (
 )
 from hfgen.space.loaded_models import LoadedModels
 from hfgen.space.plane import PLANES
-from hfgen.space.uploads import MOST_BYTES
+from hfgen.space.uploads import MOST_BYTES, SUFFIXES
 from hfgen.space.views import Choices
 
-_ONE_AT_A_TIME = {"concurrency_limit": 1, "concurrency_id": "models"}
+# Who draws or plays doesn't wait for a photograph that goes through a large autoencoder.
+_RECONSTRUCT, _DRAW = ({"concurrency_limit": 1, "concurrency_id": name} for name in ("reconstruct", "draw"))
 _MOST_WAITING = 200
-_AT_ONCE = 64
 _OWN = ("interface.css", "lens.js")
 _SWEEP_SECONDS, _KEEP_SECONDS = 300, 1800
 
@@ -82,7 +82,7 @@ def _reconstruct_tab(endpoints: Endpoints, controls: dict[str, Any]) -> Callable
         controls["example"] = gr.Radio(
             numbers, value=0, label="Choose an image", elem_id="hf-examples", show_label=False, min_width=100
         )
-        image = gr.UploadButton("Your own", file_types=["image"], elem_id="hf-own", scale=0, min_width=96)
+        image = gr.UploadButton("Your own", file_types=["image", *SUFFIXES], elem_id="hf-own", scale=0, min_width=96)
     with gr.Row():
         wide = {"min_width": 260}
         controls["keep"] = gr.Slider(0, 100, 100, step=1, label="Keep of the latent, %", **wide)
@@ -96,7 +96,7 @@ def _reconstruct_tab(endpoints: Endpoints, controls: dict[str, Any]) -> Callable
     inputs = [image, *(controls[name] for name in KNOBS)]
 
     def show(after: Callable[..., Any], **options: Any) -> Any:
-        options = {"show_progress": _progress(loaded), **_ONE_AT_A_TIME, **options}
+        options = {"show_progress": _progress(loaded), **_RECONSTRUCT, **options}
         return after(endpoints.reconstruct, inputs, [shown, values], **options)
 
     changes = [controls[name].input for name in KNOBS if name != "example"]
@@ -109,7 +109,7 @@ def _reconstruct_tab(endpoints: Endpoints, controls: dict[str, Any]) -> Callable
 
 def _progress(loaded: LoadedModels) -> str:
     """Small models answer at once, and would only flicker."""
-    return "full" if max(model.size[0] for model in loaded.models.values()) > _AT_ONCE else "hidden"
+    return "hidden" if loaded.at_once else "full"
 
 
 def _generate_tab(endpoints: Endpoints, controls: dict[str, Any]) -> Callable[..., Any]:
@@ -133,7 +133,7 @@ def _generate_tab(endpoints: Endpoints, controls: dict[str, Any]) -> Callable[..
     inputs = [controls[name] for name in CHOICES]
 
     def show(after: Callable[..., Any], **options: Any) -> Any:
-        return after(endpoints.generate, inputs, [shown, values], **_ONE_AT_A_TIME, **options)
+        return after(endpoints.generate, inputs, [shown, values], **_DRAW, **options)
 
     changes = [control.input for control in inputs]
     show(functools.partial(gr.on, changes), api_name="generate", trigger_mode="always_last")
@@ -143,8 +143,8 @@ def _generate_tab(endpoints: Endpoints, controls: dict[str, Any]) -> Callable[..
         nearest = gr.Button("Nearest training images")
     more, more_values = gr.HTML(), gr.JSON(visible=False)
     seeds = [controls["seed"], controls["second"]]
-    between.click(endpoints.interpolate, seeds, [more, more_values], api_name="interpolate", **_ONE_AT_A_TIME)
-    nearest.click(endpoints.nearest, inputs, [more, more_values], api_name="nearest", **_ONE_AT_A_TIME)
+    between.click(endpoints.interpolate, seeds, [more, more_values], api_name="interpolate", **_DRAW)
+    nearest.click(endpoints.nearest, inputs, [more, more_values], api_name="nearest", **_DRAW)
     return functools.partial(show, api_visibility="private")
 
 
@@ -178,13 +178,13 @@ def _game_tab(endpoints: Endpoints) -> None:
         left, right = (gr.Button(f"The {side} one", elem_id=f"hf-{side}", min_width=120) for side in ("left", "right"))
     score = gr.Textbox(label="Score of this session", interactive=False, visible=False)
     made = [shown, score, state]
-    asked = begin.click(endpoints.blind_pair, [model, state], made, api_name="blind_pair", **_ONE_AT_A_TIME)
+    asked = begin.click(endpoints.blind_pair, [model, state], made, api_name="blind_pair", **_DRAW)
     asked.then(lambda: gr.Row(visible=True), None, guesses, api_visibility="private", queue=False)
     guess = gr.Textbox(visible=False)
     for side, button in (("left", left), ("right", right)):
         named = {"api_name": "blind_guess"} if side == "left" else {"api_visibility": "private"}
         chosen = button.click(lambda side=side: side, None, guess, api_visibility="private", queue=False)
-        done = chosen.then(endpoints.blind_guess, [guess, state], made, **named, **_ONE_AT_A_TIME)
+        done = chosen.then(endpoints.blind_guess, [guess, state], made, **named, **_DRAW)
         done.then(_still_asks, state, guesses, api_visibility="private", queue=False)
 
 
@@ -201,6 +201,13 @@ def _head() -> str:
     return f"<style>{style}</style><script>{script}{table_script}</script>"
 
 
+def _theme() -> gr.themes.Default:
+    """Gradio's own, whose greys and violet are too pale on white for small letters."""
+    font = [gr.themes.utils.fonts.LocalFont("Source Sans Pro", weights=(400, 700)), "sans-serif"]
+    theme = gr.themes.Default(font=font, primary_hue="violet")
+    return theme.set(body_text_color_subdued="*neutral_600", color_accent="*primary_600")
+
+
 def launch(loaded: LoadedModels, gpu: Gpu = lambda function: function, **options: Any) -> None:
     """Serve the page until it is stopped; `options` go to Gradio's `launch`.
 
@@ -211,9 +218,8 @@ def launch(loaded: LoadedModels, gpu: Gpu = lambda function: function, **options
     """
     endpoints = Endpoints(loaded, gpu)
     endpoints.warm_up()
-    font = [gr.themes.utils.fonts.LocalFont("Source Sans Pro", weights=(400, 700)), "sans-serif"]
     build(endpoints).launch(
-        theme=gr.themes.Default(font=font, primary_hue="violet"),
+        theme=_theme(),
         head=_head(),
         max_file_size=MOST_BYTES,
         run_history=False,

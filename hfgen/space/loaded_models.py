@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -22,12 +23,14 @@ from hfgen.files import read_json
 from hfgen.pipelines import ImagePipeline
 from hfgen.pipelines.loading import open_model
 from hfgen.reporting.colours import Style, styles
-from hfgen.space import RESULTS
+from hfgen.space import RESULTS, photographs
 from hfgen.space.knobs import Components, components
 
 logger = logging.getLogger("hfgen")
 
 QUICKSTART = Path("runs/quickstart")
+# Pixels a side.
+_AT_ONCE = 64
 # All of them would take seconds to draw before the first picture.
 _DRAWN = {"test": 256, "train": 4096}
 
@@ -41,12 +44,14 @@ class Model:
         pipeline: It, ready to use.
         folder: Where its record and its diagnosis lie.
         record: Its measurements, or None where it wasn't evaluated.
+        lock: Held by who runs it: of two requests that run at once, one draws and the other reconstructs.
     """
 
     name: str
     pipeline: ImagePipeline
     folder: Path
     record: dict[str, Any] | None
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
 
     @property
     def encodes(self) -> bool:
@@ -84,15 +89,21 @@ class LoadedModels:
         return [model for model in self.models.values() if model.pipeline.can_sample]
 
     @property
+    def at_once(self) -> bool:
+        """Whether all of them are so small that they answer at once."""
+        return max(model.size[0] for model in self.models.values()) <= _AT_ONCE
+
+    @property
     def styles(self) -> dict[str, Style]:
         """Each model's colour and mark, those that couldn't be opened among them, in the order given."""
         return styles([*self.models, *self.failed])
 
     def components(self, model: Model) -> Components | None:
         """The principal components of the model's latents, found once; None: its latent can't be changed."""
-        if model.name not in self._components:
-            self._components[model.name] = components(model.pipeline, self.images(model.size))
-        return self._components[model.name]
+        with model.lock:
+            if model.name not in self._components:
+                self._components[model.name] = components(model.pipeline, self.images(model.size))
+            return self._components[model.name]
 
     def next_decoder(self, model: Model) -> str | None:
         """The next of the models that have this one's encoder, the first after the last; None where there is none."""
@@ -115,6 +126,8 @@ class LoadedModels:
 @lru_cache(maxsize=8)
 def _open(data: str, state: str, split: str, resolution: int, channels: int) -> Tensor:
     """`state`: of the data, which is a part of the cache's key."""
+    if data == photographs.NAME:
+        return photographs.photographs(resolution, channels)
     if data in BUILT_IN and BUILT_IN[data].channels in (1, channels):
         # Models of colour see grey letters in equal channels: with no data given, they are the examples of any model.
         return draw(data, split, 0, _DRAWN[split], resolution).images.expand(-1, channels, -1, -1)
@@ -147,7 +160,7 @@ def open_models(
     Args:
         models: Their places.
         data: Where examples, real images and training neighbours are from; by default what the first record names,
-            if it is there, and else `glyphs`.
+            if it is there; else `glyphs`, or photographs where all models are large autoencoders of colour.
         results: Folders of comparison.json, study.json and posterior.json, beside those that lie next to the models.
         resolution: Side of the images of models of any size; see `hfgen.load`.
         device: Where models run; see `hfgen.devices.choose`.
@@ -173,7 +186,8 @@ def open_models(
     if resolution is None:
         _bring_together(opened)
     examples = data or _data_of(opened)
-    loaded = LoadedModels(opened, failed, examples, _result_folders(opened, results), find(examples).state)
+    state = "" if examples == photographs.NAME else find(examples).state
+    loaded = LoadedModels(opened, failed, examples, _result_folders(opened, results), state)
     for size in {model.size for model in opened.values()}:
         loaded.images(size)
     return loaded
@@ -218,7 +232,9 @@ def _data_of(models: dict[str, Model]) -> str:
                 logger.warning("%s; %s are shown instead", error, DEFAULT_DATA)
                 break
             return data
-    return DEFAULT_DATA
+    draws = any(model.pipeline.can_sample for model in models.values())
+    suit = photographs.suit(model.size for model in models.values())
+    return photographs.NAME if suit and not draws else DEFAULT_DATA
 
 
 def _result_folders(models: dict[str, Model], given: Sequence[Path]) -> list[Path]:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -26,8 +27,12 @@ from hfgen.space.views import View, example
 _LEAST_SPECTRUM, _LEAST_SSIM = 16, 11
 
 
-def reconstructions(loaded: LoadedModels, source: Upload | int, knobs: Knobs) -> View:
+def reconstructions(
+    loaded: LoadedModels, source: Upload | int, knobs: Knobs, watch: Callable[[int, int, str], None] | None = None
+) -> View:
     """One image through every model that has an encoder; `source` is an upload or an example's number.
+
+    `watch` is told before each model: how many are done, of how many, and its name.
 
     Raises:
         UserError: the upload can't be decoded, there is no such example, or no model has an encoder.
@@ -36,7 +41,12 @@ def reconstructions(loaded: LoadedModels, source: Upload | int, knobs: Knobs) ->
         raise UserError("models: none of them has an encoder; look at Generate")
     if not 0 <= knobs.keep <= 1 or not 0 <= knobs.noise <= 4:
         raise UserError(f"keep, noise: {knobs.keep:g}, {knobs.noise:g}; give 0 to 100 per cent, and 0 to 4 deviations")
-    made = [_reconstruct(loaded, model, source, knobs) for model in loaded.encoders]
+    made = []
+    for done, model in enumerate(loaded.encoders):
+        if watch is not None:
+            watch(done, len(loaded.encoders), model.name)
+        with model.lock:
+            made.append(_reconstruct(loaded, model, source, knobs))
     notes = source.notes if isinstance(source, Upload) else []
     happened = sentence([one.change for one in made], knobs)
     words = [f"Your image: {'; '.join(notes)}."] if notes else []

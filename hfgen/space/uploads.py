@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 8 * 2**20
 MOST_PIXELS = 4096**2
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".pbm", ".pgm", ".ppm")
+"""Of the formats; not every system knows all of them as images."""
+
+# Of those that `hfgen.data` reads the ones without code or links to other files. AVIF needs Pillow 11.3.
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 
 
 class Upload:
@@ -66,8 +70,10 @@ def _inspect(content: bytes) -> list[str]:
     """Look at the size before the pixels take memory, then at what is unusual."""
     from PIL import Image
 
+    Image.init()
+    known = [name for name in _FORMATS if name in Image.OPEN]
     try:
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(content), formats=known) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise DataError(_too_many(f"{image.width} x {image.height}"))
             return _notes(image)
@@ -76,7 +82,7 @@ def _inspect(content: bytes) -> list[str]:
     except Image.DecompressionBombError:
         raise DataError(_too_many("its")) from None
     except Exception:  # On damaged bytes Pillow's plugins raise almost anything.
-        raise DataError(f"image: this is no {', '.join(_FORMATS)} that can be read; give another file") from None
+        raise DataError(f"image: this is no {', '.join(known)} that can be read; give another file") from None
 
 
 def _notes(image: Image.Image) -> list[str]:

@@ -112,7 +112,10 @@ def interpolation(loaded: LoadedModels, first: int, second: int) -> View:
     """
     for seed in (first, second):
         _check_seed(seed)
-    drawn = {model.name: latent.interpolate(model.pipeline, first, second, STEPS) for model in generators(loaded)}
+    drawn = {}
+    for model in generators(loaded):
+        with model.lock:
+            drawn[model.name] = latent.interpolate(model.pipeline, first, second, STEPS)
     figures = [
         markup.named(markup.frames(images, f"{name} from seed {first} to seed {second}"), name, loaded.styles[name], "")
         for name, images in drawn.items()
@@ -190,9 +193,10 @@ def draw(model: Model, choices: Choices) -> Tensor:
         raise UserError(f"count: {choices.count} images; give 1 to {MOST_SAMPLES}")
     generator = torch.Generator().manual_seed(choices.seed)
     try:
-        output = model.pipeline(
-            batch_size=choices.count, generator=generator, output_type="pt", **_options(model, choices)
-        )
+        with model.lock:
+            output = model.pipeline(
+                batch_size=choices.count, generator=generator, output_type="pt", **_options(model, choices)
+            )
     except ValueError as error:
         raise UserError(f"{model.name}: {error}") from None
     return unit_to_uint8(output.images)

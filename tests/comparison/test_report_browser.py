@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-if CHROMIUM is None:
-    pytest.skip("reports are not tested in a browser: `apt-get install chromium`", allow_module_level=True)
-sync_api = pytest.importorskip("playwright.sync_api", reason="not tested in a browser: `pip install playwright`")
+from browser import chromium, violations
 
 OPEN_ALL = "document.querySelectorAll('details').forEach(each => { each.open = true })"
 TOO_WIDE = "document.documentElement.scrollWidth - innerWidth"
@@ -27,9 +22,7 @@ SCROLLING = """[...document.querySelectorAll('main *')].filter(
 def visit(written: Path) -> Iterator[Any]:
     """Open the report in a window; nothing may have been complained of, or asked of a host."""
     complaints: list[str] = []
-    with sync_api.sync_playwright() as playwright:
-        switches = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=switches)
+    with chromium() as browser:
 
         def visit(width: int, height: int, scheme: str) -> Any:
             context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
@@ -41,7 +34,6 @@ def visit(written: Path) -> Iterator[Any]:
             return page
 
         yield visit
-        browser.close()
     assert complaints == []
 
 
@@ -59,8 +51,9 @@ def test_nothing_but_tables_scrolls_sideways(visit, width: int, height: int, sch
     page.evaluate(OPEN_ALL)
     assert page.evaluate(TOO_WIDE) <= 0
     assert set(page.evaluate(SCROLLING)) <= {"scroll TABLE sticky"}
-    natural = "[...document.querySelectorAll('.blocks .strip')].filter(each => each.clientWidth !== each.naturalWidth)"
-    assert page.evaluate(f"{natural}.length") == 0, "pictures are not at their own size"
+    assert violations(page) == []
+    natural = "[...document.querySelectorAll('.blocks .strip')].filter(each => each.clientWidth % each.naturalWidth)"
+    assert page.evaluate(f"{natural}.length") == 0, "pictures aren't enlarged by a whole number"
 
 
 def test_models_are_sorted_by_a_metric_and_differences_by_a_column(visit):
@@ -105,3 +98,33 @@ def test_the_lens_shows_one_place_in_all_rows_pixel_by_pixel(visit):
     assert frame["x"] >= 0 and frame["x"] + frame["width"] <= 390
     page.mouse.move(5, box["y"] - 10)
     assert lens.is_hidden()
+
+
+def test_the_lens_by_keys_alone(visit):
+    page = visit(1280, 800, "light")
+    block = page.locator(".blocks .block").first
+    block.scroll_into_view_if_needed()
+    block.focus()
+    lens, glass = page.locator(".lens"), page.locator(".lens div").nth(1)
+    assert lens.is_hidden() and "Arrows move" in block.get_attribute("aria-label")
+    looks = "each => `${each.style.backgroundPosition} ${each.style.backgroundSize}`.split(' ').map(parseFloat)"
+    places = []
+    for key in ("ArrowLeft", "ArrowRight", "ArrowDown", "+", "-"):
+        page.keyboard.press(key)
+        assert lens.is_visible()
+        places.append(glass.evaluate(looks))
+    width, height = places[0][2:]
+    # A sixteenth of the height, on the enlarged picture.
+    assert places[0][0] - places[1][0] == pytest.approx(height / 16, abs=0.1) and places[0][1] == places[1][1]
+    assert places[1][1] - places[2][1] == pytest.approx(height / 16, abs=0.1)
+    assert places[3][2:] == [2 * width, 2 * height] and places[4] == places[2]
+    page.keyboard.press("Escape")
+    assert lens.is_hidden()
+
+
+def test_what_is_hard_to_read_or_has_no_name_is_found(visit):
+    page = visit(1280, 800, "light")
+    page.evaluate("document.querySelector('h1').style.color = '#ccc'")
+    page.evaluate("document.querySelector('.strip').removeAttribute('alt')")
+    found = violations(page)
+    assert [line.partition(":")[0] for line in found] == ["color-contrast", "image-alt"]

@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from hfgen.reporting.charts import inline, new_axes
-from hfgen.reporting.pictures import Strip, blocks
+from hfgen.reporting.pictures import Strip, blocks, close_up, cut_in_words
 
 CSS = files("hfgen").joinpath("reporting/page.css").read_text(encoding="utf-8")
 
@@ -60,7 +60,7 @@ def test_a_chart_is_text_and_takes_the_pages_colours():
     assert inside.isdisjoint(re.findall(r' id="([^"]*)"', inline(lambda: draw("x"), "two", "again")))
 
 
-@pytest.mark.parametrize(("side", "columns"), [(8, 3), (32, 3), (64, 2), (256, 1)])
+@pytest.mark.parametrize(("side", "columns"), [(8, 3), (32, 3), (64, 2), (256, 2)])
 def test_blocks_are_no_wider_than_a_phone_and_hold_all_images(side: int, columns: int):
     images = torch.arange(7, dtype=torch.uint8)[:, None, None, None].expand(7, 1, side, side)
     made = blocks([Strip("real", images), Strip("vae: made", images, "vae")], {"vae": "<i>"})
@@ -68,3 +68,25 @@ def test_blocks_are_no_wider_than_a_phone_and_hold_all_images(side: int, columns
     assert [(row.label, row.mark) for row in made[0]] == [("real", ""), ("vae: made", "<i>")]
     assert made[-1][1].alt == ("vae: made: picture 7")
     assert made[0][0].width == made[0][1].width
+
+
+def test_of_large_pictures_the_part_that_differs_most_is_shown_alike_in_all_rows():
+    images = torch.randint(0, 256, (3, 3, 256, 256), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    made = images.clone()
+    corners = [(0, 0), (128, 64), (96, 128)]
+    for image, (top, left) in zip(made, corners, strict=True):
+        image[:, top : top + 128, left : left + 128] ^= 64
+    rows = close_up([Strip("real", images), Strip("made", made, "vae"), Strip("same", images[:2])], 128)
+    assert [(row.label, row.model, len(row.images)) for row in rows] == [
+        ("real", "", 3),
+        ("made", "vae", 3),
+        ("same", "", 2),
+    ]
+    for place, (top, left) in enumerate(corners):
+        part = slice(top, top + 128), slice(left, left + 128)
+        assert torch.equal(rows[0].images[place], images[place][:, *part])
+        assert torch.equal(rows[1].images[place], made[place][:, *part])
+    (alone,) = close_up([Strip("samples", images)], 128)
+    assert torch.equal(alone.images, images[:, :, 64:192, 64:192]), "the middle, where there is nothing to differ from"
+    assert close_up(rows, 128)[0].images is rows[0].images
+    assert cut_in_words(128, 128, "grid.png") == "" and "256 x 256 pixels large" in cut_in_words(256, 128, "grid.png")

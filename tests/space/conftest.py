@@ -4,14 +4,13 @@ import os
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from ports import free_port
+from ports import answers, free_port
 from tiny import tiny_config
 
 from hfgen.documents import RECORD
@@ -110,11 +109,9 @@ class Server:
         start = time.perf_counter()
         while True:
             assert self.process.poll() is None, self.log.read_text()
-            try:
-                urllib.request.urlopen(self.url, timeout=5).read()
+            if answers(self.url):
                 return time.perf_counter() - start
-            except OSError:
-                time.sleep(0.1)
+            time.sleep(0.1)
 
     def stop(self) -> None:
         self.process.terminate()

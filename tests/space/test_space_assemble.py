@@ -1,14 +1,19 @@
 """The Space's repository: it says what the Hub wants to hear, and holds all that it needs."""
 
 import json
+import os
+import runpy
+import shutil
 import subprocess
 import sys
+import time
 import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 import yaml
+from ports import answers, free_port
 
 from hfgen.errors import UserError
 from hfgen.space.assemble import Pinned, assemble, fill_card, pin_on_hub
@@ -82,6 +87,46 @@ def test_a_model_that_the_hub_lacks_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
     with pytest.raises(UserError, match="models: org/none isn't a folder here and can't be fetched"):
         pin_on_hub("org/none")
+
+
+def test_a_duplicated_space_takes_its_models_from_its_variables(untrained: Path, tmp_path: Path):
+    """With the files of an assembled Space beside it, whose models the variables replace."""
+    gradio_client = pytest.importorskip("gradio_client")
+    shutil.copyfile(SPACE / "app.py", tmp_path / "app.py")
+    (tmp_path / "models.json").write_text('{"models": ["org/none"], "data": null}')
+    port = free_port()
+    variables = {"HFGEN_MODELS": f"{untrained / 'vae'}, {untrained / 'gan'}", "HFGEN_DATA": "glyphs"}
+    variables |= {"GRADIO_SERVER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    with (tmp_path / "log.txt").open("wb") as log:
+        served = subprocess.Popen(
+            [sys.executable, "app.py"], stdout=log, stderr=log, cwd=tmp_path, env={**os.environ, **variables}
+        )
+    try:
+        while not answers(f"http://127.0.0.1:{port}"):
+            assert served.poll() is None, (tmp_path / "log.txt").read_text()
+            time.sleep(0.1)
+        client = gradio_client.Client(f"http://127.0.0.1:{port}", verbose=False)
+        choices = {"seed": 3, "count": 1, "truncation": 4, "temperature": 1, "label": -1, "fitted": True, "steps": 0}
+        _, values = client.predict(**choices, api_name="/generate")
+        assert [one["model"] for one in values["models"]] == ["vae", "gan"]
+    finally:
+        served.terminate()
+        served.wait(60)
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"HFGEN_DATA": "glyphs"}, "HFGEN_DATA: it is set, and HFGEN_MODELS isn't"),
+        ({"HFGEN_MODELS": "org/name", "HFGEN_RESOLUTION": "large"}, "HFGEN_RESOLUTION: 'large' isn't a whole number"),
+    ],
+)
+def test_variables_that_say_nothing_are_named(variables: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    app = runpy.run_path(str(SPACE / "app.py"))
+    with pytest.raises(UserError, match=words):
+        app["chosen"]()
 
 
 def test_the_app_says_how_to_make_models_where_there_are_none(tmp_path: Path):

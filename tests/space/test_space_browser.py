@@ -5,25 +5,21 @@ from __future__ import annotations
 import base64
 import io
 import math
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from browser import chromium as open_chromium
+from browser import sync_api, violations
 from PIL import Image
 
 from hfgen.data import draw
 from hfgen.images import grid
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-if CHROMIUM is None:
-    pytest.skip("the Space is not tested in a browser: `apt-get install chromium`", allow_module_level=True)
-sync_api = pytest.importorskip("playwright.sync_api", reason="not tested in a browser: `pip install playwright`")
 gradio_client = pytest.importorskip("gradio_client")
 
-SWITCHES = "no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update"
 SCREENSHOTS = Path(__file__).parents[2] / "runs" / "screenshots"
 TABS = {
     "Reconstruct": "reconstruct",
@@ -44,12 +40,8 @@ SIZES = {"phone": (390, 844, 2), "desktop": (1280, 900, 1)}
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=[f"--{switch}" for switch in SWITCHES.split()]
-        )
+    with open_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -140,6 +132,7 @@ def test_every_tab(visit, size: str, scheme: str):
         if name == "Compare":
             page.locator("#hf-chart .js-plotly-plot .points path").first.wait_for()
         fitting(page)
+        assert violations(page) == []
         page.screenshot(path=SCREENSHOTS / f"{TABS[name]}-{size}-{scheme}.png", full_page=True)
 
 

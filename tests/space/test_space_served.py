@@ -65,13 +65,14 @@ def test_reconstruct_an_example_and_an_upload(client, tmp_path: Path):
     assert all((pixels(one["original"]) == 255 - glyph).all() for one in values["models"])
 
 
-def test_the_readmes_example_runs(server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+def test_the_readmes_examples_run(server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
     page = (Path(__file__).parents[2] / "hfgen" / "space" / "README.md").read_text(encoding="utf-8")
-    example = page.partition("```python\n")[2].partition("```")[0].replace("http://127.0.0.1:7860", server.url)
+    examples = [part.partition("```")[0] for part in page.split("```python\n")[1:]]
     Image.new("RGB", (40, 30), "teal").save(tmp_path / "photo.png")
     monkeypatch.chdir(tmp_path)
-    exec(example, {})
-    assert "50\N{NO-BREAK SPACE}% of the latent kept" in capsys.readouterr().out
+    exec("\n".join(examples).replace("http://127.0.0.1:7860", server.url), {})
+    said = capsys.readouterr().out
+    assert "50\N{NO-BREAK SPACE}% of the latent kept" in said and "('gan', 4)" in said
 
 
 def test_generate_interpolate_and_nearest(client):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 
 from hfgen.errors import UserError
 from hfgen.space import uploads
@@ -19,6 +19,8 @@ from hfgen.space.uploads import Upload
 SIDE = 16
 GREY = np.arange(SIDE * SIDE, dtype=np.uint8).reshape(SIDE, SIDE)
 BLACK = Image.new("L", (SIDE, SIDE))
+AVIF = ["AVIF"] if features.check("avif") else []
+FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", *AVIF]
 
 
 def png(image: Image.Image, **options: object) -> bytes:
@@ -81,6 +83,8 @@ def test_pixels_of_the_right_size_stay_as_they_are(tmp_path: Path):
         (lambda: saved("JPEG", Image.new("CMYK", (SIDE, SIDE), (0, 255, 255, 0))), "CMYK"),
         (lambda: png(transparent()), "transparency"),
         (rotated, "EXIF"),
+        (lambda: saved("JPEG2000", Image.new("RGB", (40, 20))), "centre square of 40 x 20"),
+        (lambda: saved("PPM", Image.new("RGB", (40, 20))), "centre square of 40 x 20"),
         (lambda: saved("WEBP", Image.new("RGB", (40, 20)), lossless=True), "centre square of 40 x 20"),
     ],
 )
@@ -133,7 +137,7 @@ def test_changed_files_are_decoded_or_refused_in_one_line(tmp_path: Path):
     """Bytes of each format changed at random, cut or joined."""
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8))
     sources, ended = [], {"decoded": 0, "refused": 0}
-    for format in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"):
+    for format in FORMATS:
         buffer = io.BytesIO()
         noise.save(buffer, format)
         sources.append(buffer.getvalue())
@@ -158,3 +162,14 @@ def test_what_is_no_file_is_refused_in_one_line(tmp_path: Path):
     for path in (tmp_path, tmp_path / "none"):
         with pytest.raises(UserError, match="image: it can't be read"):
             Upload(path)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_avif_is_shown_as_pillow_reads_it_and_is_bounded_as_the_others(tmp_path: Path):
+    picture = Image.fromarray(np.repeat(GREY[..., None], 3, 2))
+    content = saved("AVIF", picture, quality=100, subsampling="4:4:4")
+    expected = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+    assert (upload(content, tmp_path).pixels(SIDE, 3)[0].permute(1, 2, 0).numpy() == expected).all()
+    assert np.abs(expected.astype(int) - GREY[..., None]).max() <= 2
+    with pytest.raises(UserError, match="6000 x 4000 pixels are more"):
+        upload(saved("AVIF", Image.new("L", (6000, 4000)), quality=1, speed=10), tmp_path)

@@ -64,9 +64,27 @@ def test_autoencoders_of_colour_open_without_data_and_without_an_error(tmp_path:
     assert images.shape[1:] == (3, 32, 32) and (images[:, :1] == images).all()
     page, values = reconstructions(loaded, 0, Knobs())
     assert [one["model"] for one in values["models"]] == ["colour"] and 'class="hf-cell"' in page
-    calls = [function.name for function in build(Endpoints(loaded)).fns.values()]
+    events = list(build(Endpoints(loaded)).fns.values())
+    calls = [event.name for event in events]
+    queues = {event.name: event.concurrency_id for event in events}
+    assert queues["reconstruct"] != queues["generate"] == queues["interpolate"], "who draws doesn't wait for an upload"
     # For who asks, and not when the page opens as well: it would be an error that nobody caused.
     assert "reconstruct" in calls and calls.count("generate") == 1
+
+
+def test_large_autoencoders_of_colour_show_photographs_where_no_data_are_given(tmp_path: Path):
+    from skimage.data import astronaut
+
+    blocks: dict[str, Any] = {"block_out_channels": (4,), "norm_num_groups": 4, "sample_size": 64}
+    diffusers.AutoencoderKL(**blocks).save_pretrained(tmp_path / "large")
+    loaded = open_models([str(tmp_path / "large")])
+    images, whole = loaded.images((64, 3)), loaded.images((512, 3))
+    assert images.shape == (5, 3, 64, 64) and images.float().std((1, 2, 3)).min() > 10
+    assert (whole[0].permute(1, 2, 0).numpy() == astronaut()).all()
+    told: list[tuple[int, int, str]] = []
+    _, values = reconstructions(loaded, 4, Knobs(), lambda *progress: told.append(progress))
+    assert told == [(0, 1, "large")] and values["models"][0]["original"] == markup.pngs(images[4:])[0]
+    assert open_models([str(tmp_path / "large")], "glyphs").images((64, 3)).shape[0] > 5
 
 
 @pytest.mark.parametrize("name", ["vae", "vqvae"])

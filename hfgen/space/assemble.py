@@ -21,6 +21,7 @@ from hfgen.space import RESULTS
 _LOADED = (".json", ".safetensors")
 _OF_A_SPACE = ("app.py", "README.md", "requirements.txt")
 _MOST_DESCRIPTION = 60
+_PICTURES = "\n<!-- pictures"
 
 
 class Pinned(NamedTuple):
@@ -107,6 +108,8 @@ def fill_card(card: str, models: Sequence[Pinned], data: str | None) -> str:
         raise UserError("README.md: it doesn't begin with the Space's YAML; take that of spaces/compare")
     if len(fields.get("short_description", "")) > _MOST_DESCRIPTION:
         raise UserError(f"short_description: the Hub takes at most {_MOST_DESCRIPTION} characters; shorten it")
+    # They lie in hfgen's repository.
+    text = text.partition(_PICTURES)[0]
     fields["models"] = [model.id for model in models]
     fields["preload_from_hub"] = [f"{model.id} {','.join(model.files)} {model.sha}" for model in models]
     if data is not None and "/" in data:

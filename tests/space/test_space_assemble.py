@@ -54,6 +54,7 @@ def test_the_models_are_pinned_and_preloaded(assembled: Path):
     }
     fields = yaml.safe_load((assembled / "README.md").read_text().split("---\n")[1])
     assert fields["models"] == ["org/vae", "org/gan"]
+    assert ".github" not in (assembled / "README.md").read_text(), "what isn't in the Space's repository"
     assert fields["preload_from_hub"][0] == f"org/vae model_index.json,vae/model.safetensors {SHA}"
     assert fields["sdk"] == "gradio" and fields["app_file"] == "app.py" and len(fields["short_description"]) <= 60
 

@@ -205,7 +205,8 @@ def _theme() -> gr.themes.Default:
     """Gradio's own, whose greys and violet are too pale on white for small letters."""
     font = [gr.themes.utils.fonts.LocalFont("Source Sans Pro", weights=(400, 700)), "sans-serif"]
     theme = gr.themes.Default(font=font, primary_hue="violet")
-    return theme.set(body_text_color_subdued="*neutral_600", color_accent="*primary_600")
+    buttons = dict.fromkeys(("button_primary_background_fill", "button_primary_background_fill_dark"), "*primary_600")
+    return theme.set(body_text_color_subdued="*neutral_600", color_accent="*primary_600", **buttons)
 
 
 def launch(loaded: LoadedModels, gpu: Gpu = lambda function: function, **options: Any) -> None:

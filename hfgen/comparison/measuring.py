@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from hfgen.comparison.compare import check_names
 from hfgen.comparison.names import distinct_names
@@ -72,18 +75,26 @@ def measure_models(
     check_same_images(images)
     # Functions take the images that the others do.
     settings["channels"] = next((one["channels"] for one in images.values() if one["channels"]), "auto")
-    evaluations, costs = {}, {}
+    evaluations: dict[str, Evaluation] = {}
+    costs: dict[str, dict[str, Any]] = {}
     where: dict[str, Any] = {"device": compute.device, "dtype": compute.dtype}
     for name, place in places.items():
         if finished[name]:
-            evaluations[name] = read_evaluation(Path(place))
+            evaluations[name] = _sharing(read_evaluation(Path(place)), evaluations)
             continue
         assert data is not None, "_is_finished refuses a model without data"
-        evaluations[name] = evaluate(place, data, split=split, n=n, out=out / name, **settings, **where)
+        found = evaluate(place, data, split=split, n=n, out=out / name, **settings, **where)
+        evaluations[name] = _sharing(found, evaluations)
         with opened(place, compute, **chosen) as (pipeline, _):
             settle(pipeline, evaluations[name].originals.shape[1])
             costs[name] = measure_costs(pipeline)
     return evaluations, costs
+
+
+def _sharing(found: Evaluation, others: Mapping[str, Evaluation]) -> Evaluation:
+    """With the held-out images of another where they are the same: once in memory, not once a model."""
+    same = (one.originals for one in others.values() if torch.equal(one.originals, found.originals))
+    return dataclasses.replace(found, originals=next(same, found.originals))
 
 
 def _named(models: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:

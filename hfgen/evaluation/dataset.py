@@ -17,7 +17,7 @@ from hfgen.files import atomic_folder
 from hfgen.images import from_pil, to_pil
 
 _FILE = "test-00000-of-00001.parquet"
-_ROWS = 256
+_ROWS, _IMAGES, _PIXELS = 256, 32, 2**22
 
 
 def write_dataset(
@@ -40,13 +40,16 @@ def write_dataset(
     import pyarrow.parquet as pq
 
     count = len(next(iter(columns.values())))
+    # Large images, of which a few are held as pixels and as PNG, are few at a time.
+    sizes = [part.shape[2:].numel() for part in columns.values() if isinstance(part, Tensor) and part.ndim == 4]
+    step = max(1, min(_ROWS, _PIXELS // max(sizes, default=1)))
     schema = datasets.Features(
         {name: _feature(name, values, label_names) for name, values in columns.items()}
     ).arrow_schema
     with atomic_folder(folder) as temporary:
         with pq.ParquetWriter(temporary / _FILE, schema) as writer:
-            for first in range(0, count, _ROWS):
-                rows = slice(first, min(first + _ROWS, count))
+            for first in range(0, count, step):
+                rows = slice(first, min(first + step, count))
                 parts = [_values(values[rows], rows.stop - first) for values in columns.values()]
                 arrays = [pa.array(part, type=field.type) for part, field in zip(parts, schema, strict=True)]
                 writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
@@ -104,9 +107,10 @@ def read_dataset(folder: Path, names: Sequence[str]) -> dict[str, Tensor]:
 
 
 def _column(file: Any, name: str) -> Tensor:
-    batches = (batch.column(0) for batch in file.iter_batches(_ROWS, columns=[name]))
     kind = file.schema_arrow.field(name).type
-    if str(kind).startswith("struct"):
+    are_images = str(kind).startswith("struct")
+    batches = (batch.column(0) for batch in file.iter_batches(_IMAGES if are_images else _ROWS, columns=[name]))
+    if are_images:
         return _images(batches, file.metadata.num_rows)
     parts = [_numbers(batch) for batch in batches]
     return torch.from_numpy(np.concatenate(parts))

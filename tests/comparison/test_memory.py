@@ -1,5 +1,6 @@
 """Whole sets stay uint8: floats are made of a few images at a time, whatever the number of images."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from sizes import LargestTensor
 
-from hfgen.comparison import galleries
+from hfgen.comparison import galleries, measuring
 from hfgen.comparison.differences import Features, differences, perception_distortion
 from hfgen.data.glyphs import draw
 from hfgen.evaluation.evaluate import Evaluation
@@ -45,6 +46,14 @@ def test_no_number_of_a_comparison_takes_a_set_in_floats(
             assert len(galleries.galleries(models, None)) == 3
     # A set would take 4 N R^2 bytes in float32, and 8 in float64.
     assert not found.notes and largest.bytes < 3 * N * SIDE**2
+
+
+def test_the_models_share_the_held_out_images(models: dict[str, Evaluation]):
+    first = {"first": models["first"]}
+    own = dataclasses.replace(models["second"], originals=models["second"].originals.clone())
+    assert measuring._sharing(own, first).originals is models["first"].originals
+    own.originals[-1, 0, 0, 0] += 1
+    assert measuring._sharing(own, first).originals is own.originals
 
 
 @pytest.mark.slow

@@ -73,8 +73,8 @@ def says_of(metrics: dict[str, Any]) -> dict[str, bool]:
     # Seeds that don't differ: the images' error alone.
     arms = Arms(([gain["value"] - 1] * 8,), ((gain["high"] - gain["low"]) / 2 / 1.96) ** 2)
     return {
-        "comparison": "detail is what a mean of all that the latent leaves open would have" in sentence,
-        "headline": "is as a mean of all that its latent leaves open" in " ".join(headline(comparison).reasons),
+        "comparison": "detail is what a mean of all that the model can't tell apart would have" in sentence,
+        "headline": "is as a mean of all that it can't tell apart" in " ".join(headline(comparison).reasons),
         "space": ">an average<" in page,
         "diagnosis": "what is missing was averaged" in _averaging(facts)[0],
         "studies": {_decided(rule, arms) for rule in rules()} == {"supported"},

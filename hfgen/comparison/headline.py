@@ -117,15 +117,15 @@ def _variety(models: dict[str, Estimates], baseline: Estimates, comparison: dict
     return f"{listed(richer)} {verb} more of the real images than {names[0]}." if richer else ""
 
 
-_MEAN = "a mean of all that {their} latent{plural} leave{s} open would be, and a mean is blurred"
+_MEAN = "a mean of all that {they} can't tell apart would be, and such a mean is blurred"
 _DRAWN = {
     "conditional mean": f"what {{they}} draw{{s}} is as {_MEAN}",
     "shrunk": f"what {{they}} draw{{s}} is even fainter than {_MEAN}",
     "made up": "a part of what {they} draw{s} is made up",
     "undecided": "these images are too few to tell whether {they} draw{s} a mean",
 }
-_ONE = {"are": "is", "they": "it", "their": "its", "s": "s", "plural": ""}
-_SEVERAL = {"are": "are", "they": "they", "their": "their", "s": "", "plural": "s"}
+_ONE = {"are": "is", "they": "it", "their": "its", "s": "s"}
+_SEVERAL = {"are": "are", "they": "they", "their": "their", "s": ""}
 
 
 def _blurred(models: dict[str, Estimates]) -> list[str]:

@@ -69,8 +69,8 @@ def _sharpness(ratio: Estimate) -> str:
 
 
 _OF_GAIN = {
-    "conditional mean": "their detail is what a mean of all that the latent leaves open would have",
-    "shrunk": "their detail is fainter than a mean of all that the latent leaves open would have it",
+    "conditional mean": "their detail is what a mean of all that the model can't tell apart would have",
+    "shrunk": "their detail is fainter than a mean of all that the model can't tell apart would have it",
     "made up": "a part of their detail is made up",
     "undecided": "these images are too few to tell whether they average",
 }

@@ -101,7 +101,7 @@ def add_colour(found: metrics.Collector, pairs: Pairs, measure: Callable[[], dic
 
 
 def _bands(found: metrics.Collector, pairs: Pairs, real: RealImages, images: Tensor, seed: int) -> None:
-    """Whether reconstructions are means of what the latent leaves open; gain, coherence and power of each ring."""
+    """Whether reconstructions are means of what the model can't tell apart; gain, coherence and power of each ring."""
     measures = metrics.band_measures(real.images, images, real.window)
     spectrum = measures.reconstruction
     pairs.bands["reconstruction"] = spectrum.bands.mean(0).tolist()

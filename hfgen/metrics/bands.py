@@ -221,12 +221,13 @@ def averaging_identity(real: Tensor, reconstruction: Tensor, window: Window = "n
 
 
 def calibration(gain: Estimate) -> Calibration:
-    """What a band's gain says: whether the reconstruction is the mean of what the latent leaves open.
+    """What a band's gain says: whether the reconstruction is the mean of what the model can't tell apart.
 
     `conditional mean` where the whole interval lies in [.95, 1.05], `shrunk` where it lies above, `made up` below, else
     `undecided`. A gain of 1 says that no factor would bring the reconstruction nearer to the real images, which is
     necessary for a conditional mean, and sufficient among Gaussians. How much of the real images it knows is the
-    coherence: the mean image of the data, a conditional mean given nothing, has a gain of 1.
+    coherence: the mean image of the data, a conditional mean given nothing, has a gain of 1. What the latent says and
+    the decoder doesn't read isn't told apart from what it doesn't say.
     """
     least, most = _CALIBRATED
     if least <= gain.low and gain.high <= most:

@@ -45,7 +45,7 @@ METRICS = {
         "Gain, reconstructions",
         "1 is a calibrated mean",
         "factor that would bring the reconstructions' detail above 0.25 cycles per pixel nearest to the real one; "
-        "1 if they are the mean of what the latent leaves open, above 1 if fainter, below 1 if detail is made up",
+        "1 if they are the mean of what the model can't tell apart, above 1 if fainter, below 1 if detail is made up",
     ),
     "coherence_high": Metric(
         "Coherence, reconstructions",

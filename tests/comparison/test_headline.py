@@ -50,7 +50,7 @@ def test_the_sharpest_the_most_faithful_and_the_price():
     )
     assert said.reasons == [
         "Why are vae and vqvae blurred? From their reconstructions 30 % and 30 % of the real detail can be predicted; "
-        "what they draw is as a mean of all that their latents leave open would be, and a mean is blurred."
+        "what they draw is as a mean of all that they can't tell apart would be, and such a mean is blurred."
     ]
     assert [fact.value for fact in said.cards["vae"]] == ["20 %", "20 %", "60 %", "18.0 dB"]
 
@@ -90,8 +90,8 @@ def test_no_price_where_the_difference_is_a_tie_or_points_the_other_way():
 @pytest.mark.parametrize(
     ("gain", "words"),
     [
-        (1.0, "what it draws is as a mean of all that its latent leaves open would be, and a mean is blurred."),
-        (1.3, "what it draws is even fainter than a mean of all that its latent leaves open would be, and"),
+        (1.0, "what it draws is as a mean of all that it can't tell apart would be, and such a mean is blurred."),
+        (1.3, "what it draws is even fainter than a mean of all that it can't tell apart would be, and"),
         (0.7, "a part of what it draws is made up."),
     ],
 )

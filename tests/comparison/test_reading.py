@@ -75,7 +75,10 @@ def test_sharpness_is_judged_by_the_interval(ratio: dict[str, Any], words: str) 
 @pytest.mark.parametrize(
     ("gain", "words"),
     [
-        (_near(0.99), "what a mean of all that the latent leaves open would have (gain 0.99 [0.97, 1.01]), and 30 %"),
+        (
+            _near(0.99),
+            "what a mean of all that the model can't tell apart would have (gain 0.99 [0.97, 1.01]), and 30 %",
+        ),
         (_near(1.4), "fainter than a mean"),
         (_near(0.7), "made up"),
         (_near(0.9, 0.1), "too few to tell whether they average"),

@@ -285,7 +285,10 @@ def _values(estimates: dict[str, Any]) -> dict[str, float]:
     return {name: estimate["value"] for name, estimate in estimates.items()}
 
 
-@pytest.mark.parametrize(("family", "kind"), [("vae", "mps"), ("vqvae", "cuda"), ("gan", "mps"), ("pix2pix", "cuda")])
+@pytest.mark.parametrize(
+    ("family", "kind"),
+    [pytest.param("vae", "mps", marks=pytest.mark.slow), ("vqvae", "cuda"), ("gan", "mps"), ("pix2pix", "cuda")],
+)
 def test_a_diagnosis_is_that_of_the_cpu(
     family: str, kind: str, glyph_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

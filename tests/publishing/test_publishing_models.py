@@ -122,7 +122,7 @@ def diagnosed(model: dict[str, Any]) -> dict[str, Any]:
     """A diagnosis of a model that draws from too few of its data's kinds, of a place on this machine."""
     estimate = {"value": 0.1, "low": 0.0, "high": 0.2, "n": 12}
     return {
-        "schema": 2,
+        "schema": 3,
         "model": {name: model[name] for name in ("id", "family", "parameters")},
         "data": {"id": "/nowhere/glyphs", "split": "test", "n": 1200, "fingerprint": "f" * 64},
         "protocol": {"seed": 0, "budget": {"name": "small"}, "extractor": {}, "versions": {}},
@@ -133,6 +133,7 @@ def diagnosed(model: dict[str, Any]) -> dict[str, Any]:
         "latent": {"numbers": 4, "codebook_size": None},
         "variety": None,
         "baseline": {},
+        "shares": {},
         "ranking": [
             {"cause": "bottleneck", "score": 0.25, "of": "high-frequency power", "confidence": 0.9},
             {"cause": "prior", "score": 0.9, "of": "samples' KID", "confidence": 0.95},

@@ -21,19 +21,19 @@ def rows(out: Path) -> list[dict]:
 
 
 def test_a_row_that_is_there_is_not_measured_again(tmp_path: Path):
-    arguments = ["--device=cpu", "--toy", "--parts=numbers"]
+    arguments = ["--device=cpu", "--toy", "--parts=numbers", "--only=v"]
     first = run(tmp_path, *arguments)
     assert first.returncode == 0 and "numbers: done" in first.stdout, first.stderr
     found = rows(tmp_path)
-    assert [row["name"].split(":")[0] for row in found] == ["vae", "vaegan", "vqvae", "gan"]
+    assert [row["name"].split(":")[0] for row in found] == ["vae", "vaegan", "vqvae"]
     # bf16 has 8 bits: neither equal nor another gradient.
     assert all(0 < error < 0.5 for row in found for error in row["values"].values()), found
-    # As a kill in the middle of the third row leaves the file.
-    kept = (tmp_path / "rows.jsonl").read_text().splitlines(keepends=True)[:2]
+    # As a kill in the middle of the second row leaves the file.
+    kept = (tmp_path / "rows.jsonl").read_text().splitlines(keepends=True)[:1]
     (tmp_path / "rows.jsonl").write_text("".join(kept) + '{"part": "numbers", "na')
     assert run(tmp_path, *arguments).returncode == 0
     again = rows(tmp_path)
-    assert again[:2] == found[:2]
+    assert again[:1] == found[:1]
     assert [(row["name"], row["values"]) for row in again] == [(row["name"], row["values"]) for row in found]
 
 

@@ -238,10 +238,11 @@ def test_every_picture_has_words(loaded: LoadedModels):
         game.page(loaded, game.ask(loaded, game.new_game(), lambda below: 1)),
     ]
     for page in pages:
-        images = re.findall(r"<img [^>]*>", page)
-        assert images and all(re.search(r'alt="[^"]{4,}"', image) for image in images)
+        images = re.findall(r"<(?:img|svg) [^>]*>", page)
+        words = r'(?:alt|aria-label)="[^"]{4,}"|aria-hidden="true"'
+        assert images and all(re.search(words, image) for image in images), images
         assert len(re.findall("<figure[ >]", page)) == page.count("<figcaption>") > 0
-        assert not re.search(r'(src|href)="(?!data:image/png|\?view=)', page)
+        assert not re.search(r'(src|href)="(?!data:image/png|\?view=|#)', page)
 
 
 def test_samples_are_those_of_the_seed_whatever_their_number(loaded: LoadedModels):

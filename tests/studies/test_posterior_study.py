@@ -68,7 +68,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(study.BUDGETS, "smoke", TINY)
 
 
-@pytest.mark.parametrize("family", ["vae", "vqvae"], indirect=True, scope="session")
+@pytest.mark.parametrize(
+    "family", ["vae", pytest.param("vqvae", marks=pytest.mark.slow)], indirect=True, scope="session"
+)
 def test_a_model_is_answered_once_and_shown(trained: Path, small: None, tmp_path: Path, capsys):
     command = ["study", "posterior", str(trained), "--budget=smoke", f"--out={tmp_path}"]
     assert main(command) == 0

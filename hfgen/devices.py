@@ -192,10 +192,11 @@ def fit_threads() -> None:
 
 
 def _crowded(busy: float, threads: int, cores: int) -> str | None:
-    """What threads meet beside `busy` cores of so many; None where each has a core, but for a third of one."""
-    if threads == 1 or busy + threads <= cores + 0.35:
+    """What threads meet beside `busy` cores of so many; None where nearly each has a core."""
+    slack = max(0.35, 0.1 * cores)
+    if threads == 1 or busy + threads <= cores + slack:
         return None
-    free = max(1, int(cores - busy + 0.35))
+    free = max(1, int(cores - busy + slack))
     return (
         f"other processes use {busy:.1f} of {cores} cores and torch begins {threads} threads, which then wait for each "
         f"other and can be ten times slower; OMP_NUM_THREADS={free} gives each a core"

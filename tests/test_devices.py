@@ -187,7 +187,8 @@ def test_half_precision_is_placed_without_complaint(caplog: pytest.LogCaptureFix
         (1.0, 1, 2, None),
         (1.0, 2, 2, "use 1.0 of 2 cores and torch begins 2 threads"),
         (1.9, 2, 2, "OMP_NUM_THREADS=1 gives"),
-        (10.0, 16, 16, "OMP_NUM_THREADS=6 gives"),
+        (1.0, 16, 16, None),
+        (10.0, 16, 16, "OMP_NUM_THREADS=7 gives"),
     ],
 )
 def test_threads_without_a_core_of_their_own_are_told(busy: float, threads: int, cores: int, said: str | None):

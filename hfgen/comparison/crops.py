@@ -9,6 +9,7 @@ from torch.nn.functional import avg_pool2d
 from hfgen.comparison.differences import reconstructed
 from hfgen.comparison.galleries import Gallery
 from hfgen.evaluation.evaluate import Evaluation
+from hfgen.metrics.placement import in_parts
 from hfgen.reporting.pictures import Strip, corners, cut, error_maps
 
 SIDE = 32
@@ -51,10 +52,8 @@ def _largest_gaps(originals: Tensor, images: dict[str, Tensor]) -> tuple[Tensor,
     """By image, the largest difference between two models' mean squared error over a piece (n,), and where (n, 2)."""
     gaps, places = [], []
     batch = max(1, _NUMBERS // originals[0].numel())
-    for first in range(0, len(originals), batch):
-        rows = slice(first, first + batch)
-        real = originals[rows].float()
-        errors = torch.stack([(pictures[rows].float() - real).square().mean(1) for pictures in images.values()])
+    for real, *made in in_parts(batch, originals, *images.values()):
+        errors = torch.stack([(pictures.float() - real.float()).square().mean(1) for pictures in made])
         means = avg_pool2d(errors, SIDE, _STEP)
         spread = means.amax(0) - means.amin(0)
         gaps.append(spread.flatten(1).amax(1))

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hfgen.devices import return_free_memory
 from hfgen.errors import UserError
 from hfgen.evaluation.workspace import scratch
 from hfgen.files import atomic_folder
@@ -135,5 +136,7 @@ def _images(batches: Any, count: int) -> Tensor:
             images = scratch((count, *pixels.shape[1:]))
         images[done : done + len(pixels)] = pixels
         done += len(pixels)
+        # Between what a batch frees lies what the next one keeps: glibc would hold both.
+        return_free_memory()
     assert images is not None, "a column of images isn't empty"
     return images[:done]

@@ -287,7 +287,12 @@ def _values(estimates: dict[str, Any]) -> dict[str, float]:
 
 @pytest.mark.parametrize(
     ("family", "kind"),
-    [pytest.param("vae", "mps", marks=pytest.mark.slow), ("vqvae", "cuda"), ("gan", "mps"), ("pix2pix", "cuda")],
+    [
+        pytest.param("vae", "mps", marks=pytest.mark.slow),
+        pytest.param("vqvae", "cuda", marks=pytest.mark.slow),
+        ("gan", "mps"),
+        ("pix2pix", "cuda"),
+    ],
 )
 def test_a_diagnosis_is_that_of_the_cpu(
     family: str, kind: str, glyph_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

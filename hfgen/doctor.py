@@ -14,6 +14,7 @@ from pathlib import Path
 from hfgen import __version__
 from hfgen.extras import install_command, requirements
 from hfgen.files import cache_dir
+from hfgen.limits import usable_cores
 
 # What is imported to see whether a package works: diffusers and transformers import little by themselves.
 _PROBES = {
@@ -68,8 +69,7 @@ def _said(finding: Callable[[], str]) -> str:
 
 
 def _cores() -> str:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{usable} usable of {os.cpu_count()}, {platform.machine()}"
+    return f"{usable_cores():.3g} usable of {os.cpu_count()}, {platform.machine()}"
 
 
 def _memory() -> str:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-import psutil  # type: ignore[import-untyped]
+# psutil is imported where it is used: `hfgen doctor` counts cores where packages are missing.
 
 
 def free_memory(root: Path = Path("/")) -> int:
     """Bytes: the least of what the machine has, control groups (containers, Slurm) allow, and `ulimit` leaves."""
+    import psutil  # type: ignore[import-untyped]
+
     return min([psutil.virtual_memory().available, *_group_limits(root), *_own_limits()])
 
 
@@ -19,7 +22,7 @@ def free_disk(folder: Path) -> int:
     """Bytes free where the folder is or will be."""
     while not folder.exists():
         folder = folder.parent
-    return psutil.disk_usage(str(folder)).free
+    return shutil.disk_usage(folder).free
 
 
 def usable_cores(root: Path = Path("/")) -> float:
@@ -30,6 +33,8 @@ def usable_cores(root: Path = Path("/")) -> float:
 
 def busy_cores(seconds: float = 0.1) -> float:
     """How many cores other processes use, as seen for so long; this process waits meanwhile."""
+    import psutil
+
     return psutil.cpu_percent(seconds) / 100 * (os.cpu_count() or 1)
 
 
@@ -67,6 +72,8 @@ def _groups(root: Path, controller: str) -> Iterator[tuple[Path, int]]:
 
 
 def _own_limits() -> Iterator[int]:
+    import psutil
+
     if not hasattr(psutil, "RLIMIT_DATA"):
         return
     process = psutil.Process()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hfgen.devices import Compute
+from hfgen.limits import usable_cores
 from hfgen.studies.cells import Budget, Cell, Trained, cell_folder, make
 from hfgen.studies.claims import Study
 from hfgen.studies.code_version import code_of_measure
@@ -76,7 +76,7 @@ def announce(jobs: Sequence[Job], budget: Budget, compute: Compute, *, measured:
         return
     with tempfile.TemporaryDirectory() as folder:
         hours = _hours(missing, Trials(Path(folder), budget, compute))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = max(1, int(usable_cores()))
     logger.info("about %.1f h of one process; %.1f h of %d, one a core", hours, hours / cores, cores)
 
 

@@ -173,6 +173,13 @@ def test_without_refits_two_checkpoints_are_held_against_each_other(
     assert "Only the other has this" in page and "http" not in without_pictures(page).replace("http-equiv", "")
 
 
+def test_the_page_has_no_serious_violation(vae: Path, glyph_folder: Path, tmp_path: Path):
+    from browser import page_violations
+
+    diagnose(vae, str(glyph_folder), out=tmp_path / "out", n=24, refits=False)
+    assert page_violations(tmp_path / "out" / "report.html") == []
+
+
 def test_what_to_change_is_a_command_with_the_runs_own_settings(vae: Path, tmp_path: Path):
     from hfgen.configs import load_config
     from hfgen.diagnosis.commands import command

@@ -153,6 +153,12 @@ def test_columns_are_those_of_the_given_data_and_name_another_cell(tmp_path):
     )
 
 
+def test_the_page_has_no_serious_violation(finished):
+    from browser import page_violations
+
+    assert page_violations(finished / "report.html") == []
+
+
 def test_the_page_needs_nothing_else_and_shows_every_claim(finished):
     page = (finished / "report.html").read_text()
     assert page.count('<svg class="chart" role="img"') == sum(len(study.panels) for study in STUDIES.values())

@@ -14,6 +14,7 @@ from hfgen.data import SPLIT_SIZES, draw
 from hfgen.devices import choose_kernels
 from hfgen.files import write_bytes
 from hfgen.images import to_float
+from hfgen.limits import usable_cores
 from hfgen.models.decoder import decoder_arguments
 from hfgen.models.initialise import initialise
 from hfgen.seeds import derive_seed
@@ -139,7 +140,7 @@ class _Glyphs(torch.utils.data.Dataset[Tensor]):
 
 def _fresh(seen: int, until: int, resolution: int, device: torch.device) -> Iterator[Tensor]:
     """Glyphs `seen` to `until` of the stream, drawn by other processes where a GPU computes."""
-    count = 0 if device.type == "cpu" else min(_DRAWERS, max(1, (torch.multiprocessing.cpu_count() or 1) - 1))
+    count = 0 if device.type == "cpu" else min(_DRAWERS, max(1, int(usable_cores()) - 1))
     loader: Any = torch.utils.data.DataLoader(
         _Glyphs(resolution), batch_size=None, sampler=range(seen // BATCH, math.ceil(until / BATCH)), num_workers=count
     )

@@ -13,6 +13,7 @@ import platform
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -53,9 +54,12 @@ def run(arguments: argparse.Namespace) -> int:
     rows = Rows(arguments.out / "rows.jsonl")
     if arguments.part:
         return _measure(arguments, rows)
+    # A part whose call was ended from outside would keep the card's memory.
+    ended = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
     ends = time.monotonic() + 60 * arguments.minutes
     for name in arguments.parts:
-        state = _run_part(name, arguments, ends - time.monotonic())
+        state = _run_part(name, arguments, ends - time.monotonic(), ended)
         print(f"{name}: {state}", flush=True)
     table = _table(rows, arguments)
     (arguments.out / "table.md").write_text(table)
@@ -90,8 +94,12 @@ class Rows:
         return any((row["part"], row["name"], row["state"]) == (part, name, "measured") for row in self.newest())
 
 
-def _run_part(name: str, arguments: argparse.Namespace, left: float) -> str:
-    """A part in a process group of its own, which ends with its time; returns how it ended."""
+def _run_part(name: str, arguments: argparse.Namespace, left: float, ended: threading.Event) -> str:
+    """A part in a process group of its own, which ends with its time; returns how it ended.
+
+    Raises:
+        SystemExit: `ended` was set, by a signal.
+    """
     limit = min(left, gpu_parts.PARTS[name].minutes * 60)
     if limit < 1:
         return "left out: no time"
@@ -103,12 +111,21 @@ def _run_part(name: str, arguments: argparse.Namespace, left: float) -> str:
     with log.open("a") as file:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
         try:
-            code = process.wait(limit)
-        except subprocess.TimeoutExpired:
-            return f"ended after {limit:.0f} s; the same call goes on"
+            code = _wait(process, limit, ended)
         finally:
             _end(process)
+    if code is None:
+        return f"ended after {limit:.0f} s; the same call goes on"
     return "done" if code == 0 else f"exit code {code}, see {log}"
+
+
+def _wait(process: subprocess.Popen[bytes], seconds: float, ended: threading.Event) -> int | None:
+    """Its exit code, or None after so long."""
+    until = time.monotonic() + seconds
+    while (code := process.poll()) is None and time.monotonic() < until:
+        if ended.wait(0.2):
+            sys.exit(128 + signal.SIGTERM)
+    return code
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

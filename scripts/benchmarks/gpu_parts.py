@@ -20,6 +20,7 @@ Row = tuple[str, Callable[[], dict[str, Value]]]
 
 _ROOT = Path(__file__).parents[2]
 _FAMILIES = ("vae", "vaegan", "vqvae", "gan")
+_BATCHES = {32: 1024, 64: 512, 256: 32}
 _MODES = {"eager": "off", "compiled": "default", "CUDA graphs": "reduce-overhead"}
 
 
@@ -104,15 +105,41 @@ def _gradient_errors(settings: Settings, family: str) -> dict[str, Value]:
 
 # Speed.
 
+_GOALS = [("vaegan-imagenet256", 256), *((family, 32) for family in _FAMILIES)]
+_OTHERS = [*((family, 64) for family in _FAMILIES), ("vqgan-imagenet256", 256)]
+_TOYS = [("vae", 16), ("gan", 16)]
+
+
+def _compiling(settings: Settings) -> Iterator[Row]:
+    """Networks of what `_speed` measures first, compiled by many processes at once: the compiler keeps what it made."""
+    recipes = _TOYS if settings.toy else _GOALS
+    yield f"{len(recipes)} recipes at once", partial(_compile_all, settings, recipes)
+
+
+def _compile_all(settings: Settings, recipes: list[tuple[str, int]]) -> dict[str, Value]:
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    if settings.device != "cuda":
+        raise LeftOut("networks are compiled by default on a GPU only")
+    with ProcessPoolExecutor(len(recipes), get_context("spawn")) as pool:
+        futures = {recipe: pool.submit(_compile, settings, recipe, side) for recipe, side in recipes}
+        return {f"{recipe}, s": future.result() for recipe, future in futures.items()}
+
+
+def _compile(settings: Settings, recipe: str, side: int) -> float:
+    """Seconds until four steps are done."""
+    started = time.perf_counter()
+    trainer = _trainer(settings, recipe, side, _BATCHES.get(side, 8), "--compiled=default")
+    for _ in range(4):
+        trainer.step()
+    return time.perf_counter() - started
+
 
 def _speed(settings: Settings) -> Iterator[Row]:
     """Images a second of each family, eager, compiled and with CUDA graphs, beside a bare loop."""
-    goals = [("vaegan-imagenet256", 256), *((family, 32) for family in _FAMILIES)]
-    others = [*((family, 64) for family in _FAMILIES), ("vqgan-imagenet256", 256)]
-    if settings.toy:
-        goals, others = [("vae", 16), ("gan", 16)], []
     modes = _MODES if settings.device == "cuda" else {"eager": "off"}
-    for sizes in (goals, others):
+    for sizes in [_TOYS] if settings.toy else [_GOALS, _OTHERS]:
         for name, mode in modes.items():
             for recipe, side in sizes:
                 if mode == "reduce-overhead" and side == 256:
@@ -125,7 +152,7 @@ def _rate(settings: Settings, recipe: str, side: int, mode: str) -> dict[str, Va
     """The largest batch of a few that fits."""
     import torch
 
-    batch = 8 if settings.toy else {32: 1024, 64: 512}.get(side, 32)
+    batch = 8 if settings.toy else _BATCHES[side]
     while True:
         try:
             return _rate_of_batch(settings, recipe, side, mode, batch)
@@ -150,7 +177,7 @@ def _rate_of_batch(settings: Settings, recipe: str, side: int, mode: str, batch:
     device, loops = trainer.device, {"hfgen": repeated(trainer.step)}
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    count = steps_for(0.05 if settings.toy else 1.5, trainer.step, device)
+    count = steps_for(0.05 if settings.toy else 0.7, trainer.step, device)
     memory = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0
     bare = None
     if trainer.config.family in LOSSES:
@@ -188,6 +215,9 @@ def _trainer(settings: Settings, recipe: str, side: int, batch: int, *more: str)
     name = recipe if "-" in recipe else f"{recipe}-glyphs"
     if name.startswith(("vaegan", "vqgan")):
         overrides += ["--model.adversarial_begin=0", "--model.adversarial_warmup=0", "--model.perceptual=none"]
+    if name.startswith("vqgan"):
+        # The fields have no classes.
+        overrides.append("--model.conditional=false")
     config = load_config(name, overrides)
     store = open_store(config.data, split="train", resolution=side, channels=3)
     return Trainer(config, store, Accelerator(cpu=settings.device == "cpu"))
@@ -334,6 +364,7 @@ def _at_once(settings: Settings, count: int) -> dict[str, Value]:
 PARTS = {
     "tests": Part(_tests, 2.5),
     "numbers": Part(_numbers, 1.5),
+    "compiling": Part(_compiling, 3),
     "speed": Part(_speed, 4),
     "evaluation": Part(_evaluation, 3),
     "training": Part(_training, 9),

@@ -1,10 +1,13 @@
 """The list for a GPU, tried on the CPU at toy size."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -51,6 +54,18 @@ def test_a_part_that_is_repeated_leaves_its_rows(tmp_path: Path):
     assert run(tmp_path, *arguments).returncode == 0 and rows(tmp_path) == found
 
 
+def test_a_call_that_is_ended_ends_its_part(tmp_path: Path):
+    command = [sys.executable, str(SCRIPTS / "benchmark.py"), "gpu", f"--out={tmp_path}", "--device=cpu", "--toy"]
+    with subprocess.Popen([*command, "--parts=numbers"], stdout=subprocess.PIPE, text=True) as call:
+        while not (parts := psutil.Process(call.pid).children()):
+            assert call.poll() is None
+            time.sleep(0.05)
+        call.terminate()
+        assert call.wait(60) == 128 + signal.SIGTERM
+    # It would keep the card's memory.
+    assert not psutil.pid_exists(parts[0].pid)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_it_says_so_and_writes_nothing(tmp_path: Path):
     done = run(tmp_path / "out")
@@ -64,7 +79,7 @@ def test_the_whole_list_runs_at_toy_size(tmp_path: Path, glyph_folder: Path):
     assert done.returncode == 0, done.stdout + done.stderr
     found = rows(tmp_path)
     assert list(dict.fromkeys(row["part"] for row in found)) == [
-        "tests", "numbers", "speed", "evaluation", "training", "studies",
+        "tests", "numbers", "compiling", "speed", "evaluation", "training", "studies",
     ]  # fmt: skip
-    assert {row["state"] for row in found} == {"measured"}
+    assert {row["part"]: row["state"] for row in found if row["state"] != "measured"} == {"compiling": "left out"}
     assert (tmp_path / "table.md").read_text().count("\n|") == len(found) + 2

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from hfgen.images import unit_to_uint8
 from hfgen.reporting.charts import ink, new_axes, palette
@@ -30,19 +31,28 @@ def slug(model: str) -> str:
 def sheet_of(answers: Sequence[Answer]) -> bytes:
     """Of the first images, converged or not, as PNG."""
     shown = answers[:MOST_IMAGES]
+    draws = torch.stack([one.draws[0] for one in shown])
+    return png(sheet([*_strips(shown), Strip("a draw of x given z", draws)]))
+
+
+def sheet_of_decoders(answers: Sequence[Answer], decoded: Mapping[str, Tensor]) -> bytes:
+    """The same images, and what other decoders make of their latents, (N, 1, R, R) in [0, 1] by name, as PNG."""
+    shown = answers[:MOST_IMAGES]
+    others = [Strip(name, unit_to_uint8(images[: len(shown)])) for name, images in decoded.items()]
+    return png(sheet([*_strips(shown), *others]))
+
+
+def _strips(shown: Sequence[Answer]) -> list[Strip]:
     real = torch.stack([one.original for one in shown])
     means = unit_to_uint8(torch.stack([one.means.mean(0, keepdim=True) for one in shown]))
     decoded = unit_to_uint8(torch.stack([one.decoded for one in shown]))
-    draws = torch.stack([one.draws[0] for one in shown])
     lost = sum(not one.numbers["converged"] for one in shown)
     note = f" ({lost} of {len(shown)} didn't converge)" if lost else ""
-    rows = [
+    return [
         Strip("real image x", real),
         Strip(f"E[x | z], exact{note}", means),
         Strip("the model's decoder at z", decoded),
-        Strip("a draw of x given z", draws),
     ]
-    return png(sheet(rows))
 
 
 def draw(models: Sequence[dict[str, Any]]) -> Figure:

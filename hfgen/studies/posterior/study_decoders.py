@@ -18,6 +18,7 @@ from hfgen.errors import SettingsError
 from hfgen.files import folder_state, write_bytes
 from hfgen.metrics import Estimate, bootstrap_mean
 from hfgen.reporting.charts import encode, ink, new_axes, palette, theme
+from hfgen.studies.posterior.answer_figure import sheet_of_decoders, slug
 from hfgen.studies.posterior.decoder_training import BATCH, train_decoder
 from hfgen.studies.posterior.encoders import GaussianEncoder
 from hfgen.studies.posterior.exact_answer import Answer, latent_of
@@ -94,23 +95,28 @@ def study_decoders(
             raise SettingsError(f"model: {model} has codes; decoders are trained on the latents of a VAE")
         latents = torch.stack([latent_of(channel, index, seed) for index in range(n)])
         facts = {"version": _VERSION, "weights": folder_state(folder), "seed": seed}
-        rows = []
+        reference = {name: one.as_dict() for name, one in measures(answers).items()}
+        converged = sum(bool(one.numbers["converged"]) for one in answers)
+        about = {"name": model, "id": model, "resolution": channel.resolution, "n": n, "converged": converged}
+        rows: list[dict[str, Any]] = []
+        document["models"].append({**about, "reference": reference, "decoders": rows})
+        pictures = {}
         for width in widths:
             place = named_folder(out / "decoders", model, {**facts, "width": width})
             place.mkdir(parents=True, exist_ok=True)
             with FileLock(place / ".lock"):
                 for seen, decoder in train_decoder(encoder, channel.resolution, width, milestones, seed, place):
-                    found = measured(answers, _decoded(decoder, encoder, latents))
+                    decoded = _decoded(decoder, encoder, latents)
+                    found = measured(answers, decoded)
                     parameters = sum(one.numel() for one in decoder.parameters())
                     rows.append({"width": width, "parameters": parameters, "images_seen": seen, "metrics": found})
-        reference = {name: one.as_dict() for name, one in measures(answers).items()}
-        converged = sum(bool(one.numbers["converged"]) for one in answers)
-        about = {"name": model, "id": model, "resolution": channel.resolution, "n": n, "converged": converged}
-        document["models"].append({**about, "reference": reference, "decoders": rows})
+                    # What was found stays, whatever ends the call.
+                    DECODERS.write(out / "decoders.json", document)
+            pictures[f"width {width}, {seen:,} fresh images"] = decoded
+        write_bytes(out / "figures" / f"{slug(model)}-decoders-images.png", sheet_of_decoders(answers, pictures))
     for entry in document["models"]:
         with theme("light"):
-            write_bytes(out / "figures" / f"{Path(entry['name']).name}-decoders.png", encode(draw(entry)))
-    DECODERS.write(out / "decoders.json", document)
+            write_bytes(out / "figures" / f"{slug(entry['name'])}-decoders.png", encode(draw(entry)))
     return document
 
 

@@ -1,5 +1,6 @@
 """Shared by all tests: a cache of their own, and tiny runs that are trained once."""
 
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -32,6 +33,12 @@ LONGEST = (
     "test_training_kills.py",
     "test_training_processes.py",
     "test_quickstart.py",
+    "test_training_fsdp.py",
+    "test_second_device.py",
+    "test_space_browser.py",
+    "test_data_hub.py",
+    "test_scripts_benchmark.py",
+    "test_recipes.py",
 )
 
 
@@ -39,6 +46,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files in front; `scripts/test.sh` keeps this order."""
     order = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
+def pytest_collection_finish() -> None:
+    """What all the tests import stays: the garbage collector needn't walk it again and again."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -33,12 +33,6 @@ LONGEST = (
     "test_training_kills.py",
     "test_training_processes.py",
     "test_quickstart.py",
-    "test_training_fsdp.py",
-    "test_second_device.py",
-    "test_space_browser.py",
-    "test_data_hub.py",
-    "test_scripts_benchmark.py",
-    "test_recipes.py",
 )
 
 

@@ -3,7 +3,6 @@
 Arguments: the folder, and the PNG file of a grid of samples, or an empty one. Prints what it found as JSON.
 """
 
-import gc
 import json
 import sys
 from pathlib import Path
@@ -106,7 +105,4 @@ def sheet(images: list[Any]) -> Any:
 
 
 if __name__ == "__main__":
-    # The collector would walk all that torch and diffusers define, also at the end, and free nothing.
-    gc.disable()
     main(*sys.argv[1:])
-    gc.freeze()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from hfgen.imports import without_collector
+
 __version__ = "0.2.0"
 
 # Resolved on first use: diffusers takes seconds to import.
@@ -55,5 +57,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(_LAZY[name])
+    with without_collector():
+        module = importlib.import_module(_LAZY[name])
     return module if name == "metrics" else getattr(module, name)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hfgen.errors import SettingsError
+from hfgen.imports import without_collector
 from hfgen.metrics import Estimate
 from hfgen.reporting.estimate_tables import Estimates, as_estimates, html_table
 from hfgen.reporting.pages import data_uri
@@ -140,8 +141,9 @@ def compare(
     Raises:
         UserError: what `hfgen.evaluate` refuses, a model given twice, or models of different sizes or channels.
     """
-    from hfgen.comparison.compare import compare as compare_evaluations
-    from hfgen.comparison.measuring import measure_models
+    with without_collector():
+        from hfgen.comparison.compare import compare as compare_evaluations
+        from hfgen.comparison.measuring import measure_models
 
     folder = Path(out)
     evaluations, costs = measure_models(models, data, folder, device=device, dtype=dtype, **settings)
@@ -169,7 +171,8 @@ def diagnose(
     Raises:
         UserError: what `hfgen.evaluate` refuses, an unknown budget, too few images, or images without detail.
     """
-    from hfgen.diagnosis.diagnose import diagnose as diagnose_model
+    with without_collector():
+        from hfgen.diagnosis.diagnose import diagnose as diagnose_model
 
     folder = Path(out)
     return Diagnosis(diagnose_model(model, data, out=folder, budget=budget, **settings), folder)
@@ -202,9 +205,10 @@ def train(
     Raises:
         UserError: an unknown recipe or setting, bad data, `out` holds another run, or a non-finite loss.
     """
-    from hfgen.configs import load_config
-    from hfgen.outputs import output_folder
-    from hfgen.training.train import train as train_config
+    with without_collector():
+        from hfgen.configs import load_config
+        from hfgen.outputs import output_folder
+        from hfgen.training.train import train as train_config
 
     asked = {**named, **(settings or {})}
     if isinstance(recipe, (str, Path)):

@@ -5,8 +5,11 @@ import importlib
 import os
 import sys
 
+from hfgen.imports import without_collector
+
 COMMANDS = {
     "train": "the training loop against a bare one and against pythae",
+    "roofline": "what bounds a training step on one core, kernel by kernel",
     "processes": "one recipe in one and in several processes",
     "quality": "recipes and peers on the same images for the same minutes, judged alike",
     "flow": "a flow's steps against quality and time, beside the VAE's decoder",
@@ -26,9 +29,10 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("TQDM_DISABLE", "1")
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, purpose in COMMANDS.items():
-        module = importlib.import_module(f"benchmarks.{name}")
-        command = commands.add_parser(name, help=purpose, description=module.__doc__)
+    with without_collector(freeze=True):
+        modules = {name: importlib.import_module(f"benchmarks.{name}") for name in COMMANDS}
+    for name, module in modules.items():
+        command = commands.add_parser(name, help=COMMANDS[name], description=module.__doc__)
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     parsed = parser.parse_args(arguments)

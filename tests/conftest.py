@@ -1,5 +1,6 @@
 """Shared by all tests: a cache of their own, and tiny runs that are trained once."""
 
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -39,6 +40,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files in front; `scripts/test.sh` keeps this order."""
     order = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
+def pytest_collection_finish() -> None:
+    """What all the tests import stays: the garbage collector needn't walk it again and again."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,5 +1,6 @@
 """Real processes that start at once: forked from a server that has imported everything, where there is no GPU."""
 
+import gc
 import multiprocessing
 import os
 from collections.abc import Callable, Mapping
@@ -42,6 +43,8 @@ def _begin(
 ) -> None:
     for descriptor, path in ((1, out), (2, error)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), descriptor)
+    # What was imported before the fork needs no walk.
+    gc.freeze()
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)

@@ -1,5 +1,6 @@
 """The command as a user meets it: real processes, real files, one-line errors."""
 
+import gc
 import shlex
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from tiny import COMMON, TINY
 
 from hfgen.configs import load_config
 from hfgen.evaluation import timing
+from hfgen.imports import without_collector
 from hfgen.training.checkpoints import load_checkpoint
 
 
@@ -33,6 +35,28 @@ def test_help_takes_less_than_half_a_second_and_imports_no_package():
     code += "print(*{name.partition('.')[0] for name in sys.modules} & {*sys.argv[1:]})"
     heavy = ("torch", "numpy", "diffusers", "datasets", "huggingface_hub", "PIL", "jsonargparse", "yaml")
     assert subprocess.check_output([sys.executable, "-c", code, *heavy, "argparse"], text=True) == "argparse\n"
+
+
+COLLECTOR = """
+import gc, sys
+from hfgen.imports import without_collector
+with without_collector(freeze=sys.argv[1] == "command"):
+    assert not gc.isenabled()
+assert gc.isenabled()
+print(gc.get_freeze_count() > 0)
+"""
+
+
+def test_the_collector_waits_for_imports_and_a_command_freezes_them():
+    for whose, frozen in (("command", "True"), ("library", "False")):
+        assert subprocess.check_output([sys.executable, "-c", COLLECTOR, whose], text=True).strip() == frozen
+    import diffusers  # noqa: F401
+
+    before = gc.get_freeze_count()
+    with without_collector(freeze=True):
+        assert not gc.isenabled()
+    # The objects of whoever imported it before are still walked.
+    assert gc.isenabled() and gc.get_freeze_count() == before
 
 
 def test_train_help_lists_recipes_and_a_recipes_help_its_settings():
@@ -82,7 +106,7 @@ def test_a_wrong_config_file_is_one_line(yaml: str, message: str, tmp_path: Path
 
 def test_a_resolution_out_of_reach_leaves_nothing_behind(glyph_folder: Path, tmp_path: Path):
     out = tmp_path / "run"
-    line = refused("train", "vae-glyphs", f"--data={glyph_folder}", "--resolution=12", f"--out={out}")
+    line = refused("train", "vae-glyphs", f"--data={glyph_folder}", "--resolution=12", f"--out={out}", run=forked)
     assert "resolution: 12 can't be reached from a latent of side 2" in line
     assert not out.exists()
 
@@ -212,7 +236,7 @@ def test_a_wrong_evaluate_is_one_line(arguments: list[str], message: str):
 
 def test_a_wrong_extractor_is_one_line(glyph_folder: Path, tmp_path: Path):
     options = ["--samples", glyph_folder, "--samples_split=train", "--data", glyph_folder, "--n=40"]
-    line = refused("evaluate", *options, "--out", tmp_path, "--extractor=./nowhere")
+    line = refused("evaluate", *options, "--out", tmp_path, "--extractor=./nowhere", run=forked)
     assert line.startswith("extractor: ./nowhere isn't a folder")
 
 

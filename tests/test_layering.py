@@ -43,6 +43,7 @@ LAYERS = [
     "bars",
     "launch",
     "limits",
+    "imports",
     "extras",
     "data_options",
     "errors",

@@ -1,13 +1,12 @@
 """The main job, end to end and tiny: three runs, three records, one report; again, and on other data."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import forked
 from PIL import Image
 
 from hfgen.cli import main
@@ -17,8 +16,8 @@ HELD_OUT = 30
 
 
 def quickstart(out: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "hfgen", "quickstart", *TINY, f"--out={out}", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
+    """In a process that has imported everything: test_readme starts one from nothing."""
+    return forked("quickstart", *TINY, f"--out={out}", *arguments)
 
 
 @pytest.fixture(scope="module")

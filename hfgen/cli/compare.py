@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from hfgen.cli.options import Verbs, add_measurement, add_out, add_tile, add_verb, add_weights, measurement
+from hfgen.imports import without_collector
 
 
 def register(verbs: Verbs) -> None:
@@ -25,7 +26,9 @@ def register(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure several models on the same images, or read what was measured of them."""
-    from hfgen.library import compare
+    with without_collector(freeze=True):
+        import hfgen.comparison.measuring  # noqa: F401, what `compare` begins with
+        from hfgen.library import compare
 
     chosen = {"variant": arguments.variant, "resolution": arguments.resolution, "tile": arguments.tile}
     print(compare(arguments.models, arguments.data, arguments.out, **measurement(arguments), **chosen))

@@ -6,6 +6,7 @@ import argparse
 import json
 
 from hfgen.cli.options import Verbs, add_measurement, add_model, add_out, add_tile, add_verb, measurement
+from hfgen.imports import without_collector
 
 
 def register(verbs: Verbs) -> None:
@@ -24,7 +25,9 @@ def register(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Look at one model, intervene on it, and say what is wrong."""
-    from hfgen.library import diagnose
+    with without_collector(freeze=True):
+        import hfgen.diagnosis.diagnose  # noqa: F401, what `diagnose` begins with
+        from hfgen.library import diagnose
 
     names = ("resolution", "variant", "tile", "budget", "refits", "against")
     options = {**measurement(arguments), **{name: getattr(arguments, name) for name in names}}

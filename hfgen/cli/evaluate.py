@@ -18,6 +18,7 @@ from hfgen.cli.options import (
     print_notes,
 )
 from hfgen.errors import SettingsError
+from hfgen.imports import without_collector
 from hfgen.launch import process_index, refuse_launcher
 
 
@@ -52,7 +53,8 @@ def run(arguments: argparse.Namespace) -> None:
     if given != ["model"]:
         refuse_launcher(f"`hfgen evaluate --{given[0]}`")
     if arguments.verify is not None:
-        from hfgen.evaluation.verification import verify
+        with without_collector(freeze=True):
+            from hfgen.evaluation.verification import verify
 
         print(
             f"{arguments.verify}: {verify(arguments.verify, device=arguments.device)} numbers are the same, bit for bit"
@@ -63,7 +65,8 @@ def run(arguments: argparse.Namespace) -> None:
             raise SettingsError(f"{name}: evaluate needs --{name}; see `hfgen evaluate --help`")
     options = {**measurement(arguments), "resolution": arguments.resolution, "out": arguments.out}
     if arguments.samples is not None:
-        from hfgen.evaluation.samples import evaluate_samples
+        with without_collector(freeze=True):
+            from hfgen.evaluation.samples import evaluate_samples
 
         for name, default in (("dtype", "auto"), ("tile", None), ("steps", None), ("crop", "center")):
             if getattr(arguments, name) != default:
@@ -72,7 +75,8 @@ def run(arguments: argparse.Namespace) -> None:
         options["samples_split"] = arguments.samples_split
         found = evaluate_samples(arguments.samples, arguments.data, **options)
     else:
-        from hfgen.evaluation.evaluate import evaluate
+        with without_collector(freeze=True):
+            from hfgen.evaluation.evaluate import evaluate
 
         made = {name: getattr(arguments, name) for name in ("variant", "tile", "steps", "crop")}
         if process_index() > 0:

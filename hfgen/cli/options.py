@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, get_args
 
 from hfgen.data_options import BUILT_IN, SmallImages
 from hfgen.errors import ModelError, SettingsError
+from hfgen.imports import without_collector
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -156,12 +157,13 @@ def compute_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def open_model(arguments: argparse.Namespace) -> tuple[ImagePipeline, Compute]:
     """The model of `add_model` where `add_compute` says, and that place."""
-    import hfgen
-    from hfgen.devices import choose
+    with without_collector(freeze=True):
+        from hfgen.devices import choose
+        from hfgen.pipelines import load
 
     compute = choose(arguments.device, arguments.dtype)
     given = {name: getattr(arguments, name, None) for name in ("variant", "resolution", "tile", "steps")}
-    pipeline = hfgen.load(arguments.model, **given)
+    pipeline = load(arguments.model, **given)
     return compute.place(pipeline), compute
 
 

@@ -8,6 +8,7 @@ import shlex
 
 from hfgen.cli.options import Verbs, add_compute, add_data, add_out, add_split, add_verb, columns, compute_options
 from hfgen.data_options import DEFAULT_DATA
+from hfgen.imports import without_collector
 
 
 def register(verbs: Verbs) -> None:
@@ -23,7 +24,8 @@ def register(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the main job."""
-    from hfgen.quickstart import MODELS, quickstart
+    with without_collector(freeze=True):
+        from hfgen.quickstart import MODELS, quickstart
 
     names = ("max_images", "n", "split", "small_images", "skip_damaged", *columns(arguments))
     options = {**{name: getattr(arguments, name) for name in names}, **compute_options(arguments)}

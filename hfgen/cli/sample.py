@@ -32,13 +32,13 @@ def register(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Save a grid of samples."""
+    at_least_one(arguments.n)
+    pipeline, compute = open_model(arguments)
     import torch
 
     from hfgen.images import unit_to_uint8
     from hfgen.pipelines.finite import check_images
 
-    at_least_one(arguments.n)
-    pipeline, compute = open_model(arguments)
     if not pipeline.can_sample:
         article, remedy = ("a", ", or pipe(condition=images)") if pipeline.translates else ("an", "")
         needs = "a condition" if pipeline.translates else "a prior"

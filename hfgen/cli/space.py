@@ -8,6 +8,7 @@ from pathlib import Path
 from hfgen.cli.options import Verbs, add_compute, add_verb, compute_options
 from hfgen.errors import SettingsError, UserError
 from hfgen.extras import install_command
+from hfgen.imports import without_collector
 
 
 def register(verbs: Verbs) -> None:
@@ -34,10 +35,12 @@ def run(arguments: argparse.Namespace) -> None:
     if find_spec("gradio") is None:
         raise UserError(f"gradio: it isn't installed, and the Space needs it; {install_command('space')}")
     _check_address(arguments.host, arguments.port)
-    from hfgen.space.loaded_models import open_models, quickstart_models
+    with without_collector(freeze=True):
+        from hfgen.space.loaded_models import open_models, quickstart_models
 
     models = arguments.models or quickstart_models()
-    from hfgen.space.interface import launch
+    with without_collector(freeze=True):
+        from hfgen.space.interface import launch
 
     options = {"results": arguments.results, "resolution": arguments.resolution, **compute_options(arguments)}
     loaded = open_models(models, arguments.data, **options)

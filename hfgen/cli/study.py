@@ -8,6 +8,7 @@ from typing import Any
 from hfgen.cli.options import Verbs, add_columns, add_compute, add_out, add_verb, columns, compute_options
 from hfgen.data_options import DEFAULT_DATA
 from hfgen.errors import SettingsError
+from hfgen.imports import without_collector
 
 _POSTERIOR, _DECODERS = "posterior", "decoders"
 
@@ -43,7 +44,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.n is not None:
         raise SettingsError("n: only the studies posterior and decoders take it; leave --n out")
     _refuse_decoders_options(arguments)
-    from hfgen.studies.run_studies import plan_studies, run_studies
+    with without_collector(freeze=True):
+        from hfgen.studies.run_studies import plan_studies, run_studies
 
     options = {"data": arguments.data, "columns": columns(arguments), "budget": arguments.budget}
     if arguments.dry_run:
@@ -75,7 +77,8 @@ def _refuse_decoders_options(arguments: argparse.Namespace) -> None:
 
 def _posterior(arguments: argparse.Namespace, models: list[str]) -> None:
     """What the latents of models of glyphs say, exactly, and what their decoders draw."""
-    from hfgen.studies.posterior.study_posterior import study_posterior
+    with without_collector(freeze=True):
+        from hfgen.studies.posterior.study_posterior import study_posterior
 
     _refuse_decoders_options(arguments)
     options = {"budget": arguments.budget, "n": arguments.n}
@@ -88,7 +91,8 @@ def _posterior(arguments: argparse.Namespace, models: list[str]) -> None:
 
 def _decoders(arguments: argparse.Namespace, models: list[str]) -> None:
     """Do L2 decoders on these models' latents reach the conditional mean?"""
-    from hfgen.studies.posterior.study_decoders import study_decoders
+    with without_collector(freeze=True):
+        from hfgen.studies.posterior.study_decoders import study_decoders
 
     options = {"budget": arguments.budget, "n": arguments.n, "images": arguments.images, "widths": arguments.widths}
     document = study_decoders(models, arguments.out, **options, **compute_options(arguments))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hfgen.cli.options import Verbs, add_out, add_verb, print_findings
 from hfgen.errors import SettingsError
+from hfgen.imports import without_collector
 from hfgen.recipes import recipe_names, recipe_summary
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.help and not arguments.settings and arguments.config is None:
         arguments.parser.print_help()
         return 0
-    from hfgen.configs import describe_config, load_config, refuse_unknown, split_words
+    with without_collector(freeze=True):
+        from hfgen.configs import describe_config, load_config, refuse_unknown, split_words
 
     recipes, settings = split_words(arguments.settings)
     if arguments.help and not recipes and arguments.config is None:

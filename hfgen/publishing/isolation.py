@@ -7,8 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+# The collector would walk all that torch and diffusers define, also at the end, and free nothing.
 _BLOCK = """
-import sys
+import atexit, gc, sys
+gc.disable()
+atexit.register(gc.freeze)
 class _Blocked:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] == "hfgen":

@@ -1,13 +1,15 @@
 """How fast batches are gathered from a store on one core, as the training loop does it: no network, no decoding.
 
 Random pixels go through the real store, into memory, or mapped because the process may not hold them
-(`ulimit -d`). A bar holds for the median round.
+(`ulimit -d`). A bar holds for the median round. `--decode N` instead fills stores from N JPEG files in parquet, which
+a run does once, before its first step.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
 import statistics
 import tempfile
@@ -15,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--megabytes", type=int, default=200, help="least size of a store; more than the CPU's caches")
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each row")
     parser.add_argument("--seconds", type=float, default=0.5, help="seconds that a round takes")
+    parser.add_argument("--decode", type=int, metavar="N", help="decode N images of parquet into stores, instead")
     parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
 
 
@@ -64,14 +68,17 @@ def run(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as cache:
         os.environ["HFGEN_CACHE"] = cache
         for resolution in BARS:
-            rows += measure(resolution, arguments)
+            if arguments.decode:
+                rows.append(decode(resolution, arguments.decode, arguments.rounds))
+            else:
+                rows += measure(resolution, arguments)
     print(table(rows))
     return int(arguments.check and not all(row.passed for row in rows))
 
 
 def table(rows: list[Row]) -> str:
     """The rows in columns."""
-    line = "{:<34} {:>4} {:>14} {:>24} {:>8} {:>6}".format
+    line = "{:<38} {:>4} {:>14} {:>24} {:>8} {:>6}".format
     lines = [line("what", "px", "images/s/core", "lowest to highest", "bar", "passed")]
     for row in rows:
         spread = f"{min(row.rates):,.0f} to {max(row.rates):,.0f}"
@@ -110,6 +117,42 @@ def measure(resolution: int, arguments: argparse.Namespace) -> list[Row]:
         cold = [_from_disk(open_random, arguments.batch_size) for _ in rounds]
         rows.append(Row("mapped, from the disk: gather", resolution, cold, bar=None))
     return rows
+
+
+def decode(resolution: int, count: int, rounds: int) -> Row:
+    """JPEG files a quarter larger than the store's images, in parquet: read, decoded, cropped, resized, written.
+
+    By the CPU time of all threads, so that it is what one core does.
+    """
+    from hfgen.data import open_store
+
+    rates = []
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            _write_parquet(Path(folder) / "train.parquet", resolution * 5 // 4, count)
+            started = time.process_time()
+            store = open_store(folder, split="all", resolution=resolution)
+            rates.append(len(store) / (time.process_time() - started))
+    return Row("parquet of JPEG, decoded into a store", resolution, rates, bar=None)
+
+
+def _write_parquet(path: Path, side: int, count: int) -> None:
+    """Images of side x 4/3 side, smooth with a little noise, as photographs are."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from PIL import Image
+
+    random = np.random.default_rng(_SEED)
+    size = (side * 4 // 3, side)
+    rows = []
+    for index in range(count):
+        coarse = Image.fromarray(random.integers(0, 256, (8, 8, 3), np.uint8)).resize(size, Image.Resampling.BICUBIC)
+        pixels = np.asarray(coarse, np.int16) + random.integers(-8, 9, (size[1], size[0], 3))
+        file = io.BytesIO()
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=90)
+        rows.append({"image": {"bytes": file.getvalue(), "path": f"{index}.jpg"}})
+    pq.write_table(pa.Table.from_pylist(rows), path)
 
 
 def _rate(

@@ -1,6 +1,7 @@
 """One recipe in 1, 2, ... processes on the CPUs of this machine: images/s, and the gradients that they exchange.
 
 The cores are shared among the processes, so that on one machine the ideal is the same rate for any number of them.
+`--sizes` runs nothing: it counts what each recipe exchanges and holds.
 """
 
 from __future__ import annotations
@@ -13,7 +14,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from torch import nn
+
+# Of a conditional recipe; an embedding of classes weighs little.
+_CLASSES = 10
 _SCRIPT = str(Path(__file__).parents[1] / "train.py")
 
 
@@ -23,10 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--processes", nargs="+", type=int, default=[1, 2], help="(1 2)")
     parser.add_argument("--max_images", type=int, default=4000, help="images that a run sees (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each (%(default)s)")
+    parser.add_argument("--sizes", action="store_true", help="count weights and gradients of every recipe, instead")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table."""
+    if arguments.sizes:
+        _print_sizes()
+        return 0
     rates: dict[int, list[float]] = {count: [] for count in arguments.processes}
     for _ in range(arguments.rounds):
         for count in rates:
@@ -47,22 +58,53 @@ def ring(megabytes: float, processes: int) -> float:
 
 def gradient_megabytes(recipe: str) -> float:
     """Gradients of one step, in fp32, of the phases that run at its busiest."""
+    return sizes(recipe)[0]
+
+
+def sizes(recipe: str) -> tuple[float, float]:
+    """Megabytes in fp32: the gradients of the busiest step, and what a process holds between steps.
+
+    That is 16 bytes a trained weight (it, its average, Adam's two moments) and 8 a frozen one; gradients, activations
+    and a perceptual network come on top while a step runs.
+    """
     from hfgen.configs import load_config
 
     config = load_config(recipe)
-    networks, phases = config.model.build(config.resolution, 1), config.model.phases()
-    moments = [phase.begin for phase in phases]
-    return 4e-6 * max(
-        sum(
-            parameter.numel()
-            for phase in phases
-            if phase.begin <= moment < phase.end
-            for name in phase.trains
-            for parameter in networks[name].parameters()
-            if parameter.requires_grad
-        )
-        for moment in moments
+    if "/" in getattr(config.model, "perceptual", ""):
+        # A network of the Hub, which is neither trained nor exchanged.
+        config = load_config(recipe, ["--model.perceptual=none"])
+    channels = 3 if config.channels == "3" else 1
+    classes = _CLASSES if getattr(config.model, "conditional", False) else 0
+    networks, phases = config.model.build(config.resolution, channels, classes), config.model.phases()
+    counts = {name: _weights(network) for name, network in networks.items()}
+    trained = {name for phase in phases for name in phase.trains}
+    busiest = max(
+        sum(counts[name][0] for phase in phases if phase.begin <= moment < phase.end for name in phase.trains)
+        for moment in (phase.begin for phase in phases)
     )
+    held = sum(16 * own + 8 * other for name, (own, other) in counts.items() if name in trained)
+    held += sum(8 * sum(counts[name]) for name in counts.keys() - trained)
+    return 4e-6 * busiest, 1e-6 * held
+
+
+def _weights(network: nn.Module) -> tuple[int, int]:
+    """How many weights are trained, and how many are frozen."""
+    found = [(parameter.requires_grad, parameter.numel()) for parameter in network.parameters()]
+    trained = sum(count for wanted, count in found if wanted)
+    return trained, sum(count for _, count in found) - trained
+
+
+def _print_sizes() -> None:
+    from hfgen.recipes import recipe_names
+
+    print("| recipe | gradients of a step, MB | sent by each of 2, of 8 | held by a process |")
+    print("|---|---|---|---|")
+    for recipe in recipe_names():
+        # Fine-tuning's networks are those of whatever it starts from.
+        if "finetune" not in recipe:
+            gradients, held = sizes(recipe)
+            sent = f"{ring(gradients, 2):.1f}, {ring(gradients, 8):.1f}"
+            print(f"| {recipe} | {gradients:.1f} | {sent} | {held:.0f} |")
 
 
 def _threads(processes: int) -> int:

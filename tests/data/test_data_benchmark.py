@@ -29,7 +29,7 @@ def test_a_missed_bar_fails_the_check(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert data.run(settings("--check")) == 1
     lines = capsys.readouterr().out.splitlines()
     whats = IN_MEMORY + (MAPPED if hasattr(psutil, "RLIMIT_DATA") else [])
-    assert [line[:34].strip() for line in lines] == 2 * ["what", *(3 * whats)]
+    assert [line[:38].strip() for line in lines] == 2 * ["what", *(3 * whats)]
     assert [line.split()[-1] for line in lines[1:5]] == ["no", "no", "no", "-"][: len(whats)]
     monkeypatch.setattr(data, "BARS", {32: 1})
     assert data.run(settings("--check")) == 0
@@ -50,3 +50,9 @@ def test_the_limit_of_the_memory_is_lifted_again() -> None:
         with data._memory_below(10**8):
             assert psutil.Process().rlimit(psutil.RLIMIT_DATA) != before
         assert psutil.Process().rlimit(psutil.RLIMIT_DATA) == before
+
+
+def test_images_of_parquet_are_decoded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HFGEN_CACHE", str(tmp_path))
+    row = data.decode(16, 20, rounds=2)
+    assert len(row.rates) == 2 and all(0 < rate < float("inf") for rate in row.rates)

@@ -22,7 +22,8 @@ from hfgen.studies.effects import Measured, value
 from hfgen.studies.verdicts import GAIN
 
 CARD = """
-import re, sys
+import gc, re, sys
+gc.disable()
 from pathlib import Path
 import hfgen
 from hfgen.cli import main
@@ -48,6 +49,7 @@ for run in sys.argv[2:]:
     if type(there).__name__ == "VAEPipeline":
         assert main(["publish", str(saved), "--to", id]) == 0
     print("done:", id)
+gc.freeze()
 """
 
 

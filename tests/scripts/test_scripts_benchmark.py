@@ -9,6 +9,8 @@ import pytest
 import torch
 from tiny import tiny_config
 
+from hfgen.configs import load_config
+
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 # Of these families there are bare loops.
 BARE = pytest.mark.parametrize("family", ["vae", "vqvae", "gan", "vaegan"])
@@ -63,6 +65,38 @@ def test_a_bare_step_moves_every_network(family: str, glyph_folder: Path, bare):
             not torch.equal(old, new) for old, new in zip(before[name], loop.nets[name].parameters(), strict=True)
         )
         assert moved == (name not in ("prior", "codebook"))
+
+
+def test_the_roofline_counts_every_flop_and_byte(bare):
+    from benchmarks import roofline
+
+    images, weights = torch.zeros(2, 3, 8, 8, requires_grad=True), torch.zeros(4, 3, 3, 3, requires_grad=True)
+    with roofline._Kernels() as seen:
+        output = torch.nn.functional.conv2d(images, weights, padding=1)
+        torch.nn.functional.silu(output).sum().backward()
+    flops = 2 * 2 * 8 * 8 * 4 * 3 * 9
+    assert seen.rows["convolutions, forward"][1:] == [flops, images.nbytes + weights.nbytes + output.nbytes]
+    # The gradients of the images and of the weights.
+    assert seen.rows["convolutions, backward"][1] == 2 * flops
+    assert seen.rows["activations"][2] == (2 + 3) * output.nbytes
+    assert all(row[0] >= 0 for row in seen.rows.values())
+
+
+def test_a_step_is_split_into_kernels(bare):
+    from benchmarks import roofline
+
+    rows = roofline.kernels("vae", 16, 4)
+    assert {"convolutions, forward", "convolutions, backward", "normalisation", "update"} < rows.keys()
+    assert rows["convolutions, backward"][1] > rows["convolutions, forward"][1]
+
+
+def test_what_a_recipe_exchanges_is_what_it_trains(bare):
+    from benchmarks import processes
+
+    gradients, held = processes.sizes("vae-glyphs")
+    network = load_config("vae-glyphs").model.build(32, 1)["vae"]
+    assert gradients == pytest.approx(4e-6 * sum(weight.numel() for weight in network.parameters()))
+    assert held == pytest.approx(4 * gradients) and processes.ring(gradients, 2) == gradients
 
 
 def test_the_command_prints_its_table(glyph_folder: Path):

@@ -18,6 +18,8 @@ from tiny import TINY, tiny_config
 from torch import Tensor
 from trainings import FEW_STEPS, assert_learnt_alike
 
+from hfgen.imports import without_collector
+
 FSDP = ["-m", "accelerate.commands.launch", "--use_fsdp", "--fsdp_version=2", "--num_processes=2"]
 FSDP.append("--main_process_port=0")
 
@@ -61,8 +63,9 @@ def _keep_start(sources: list[Path], copies: list[Path]) -> None:
 
 def _train(data: Path, outs: list[Path]) -> None:
     """What each process of a launch does: train, and write down what it holds in the end."""
-    from hfgen.training.train import train
-    from hfgen.training.trainer import Trainer
+    with without_collector(freeze=True):
+        from hfgen.training.train import train
+        from hfgen.training.trainer import Trainer
 
     held = []
     step = Trainer.step

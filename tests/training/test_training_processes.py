@@ -92,12 +92,11 @@ def test_a_launcher_stopped_and_repeated_equals_one_never_interrupted(glyph_fold
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_says_how_to_go_on(number: signal.Signals, code: int, glyph_folder: Path, tmp_path: Path):
     more = ("--max_images=1000000", "--checkpoint_every=0", "--sample_every=0")
-    process = start([SCRIPT, *tiny_arguments("vae", glyph_folder, tmp_path / "run", *more)])
-    wait_for(tmp_path / "run" / "log.jsonl", process)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == code, errors
-    assert "repeat the command to go on" in errors and "Traceback" not in errors
+    training = Training(tiny_arguments("vae", glyph_folder, tmp_path / "run", *more))
+    training.until((tmp_path / "run" / "log.jsonl").exists)
+    training.send(number)
+    assert training.codes() == [code], training.tail()
+    assert "repeat the command to go on" in training.tail() and "Traceback" not in training.tail()
     (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
     assert json.loads((checkpoint / "training_state" / "state.json").read_text())["images_seen"] == int(checkpoint.name)
     assert not (tmp_path / "run" / "pretrained").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hfgen.diagnosis.verdict import called
 from hfgen.metrics import Estimate
 from hfgen.reporting.numbers import number
 
@@ -54,7 +55,7 @@ def _of_causes(causes: Mapping[str, Estimate]) -> list[str]:
     clear = {name: each for name, each in causes.items() if each.low > _COUNTS or each.high < -_COUNTS}
     sentences = []
     for name, each in sorted(clear.items(), key=lambda pair: (pair[0] != "missing", -abs(pair[1].value))):
-        what = "High-frequency power that is missing" if name == "missing" else f"Missing by {name.replace('_', ' ')}"
+        what = "High-frequency power that is missing" if name == "missing" else f"Missing by {called(name)}"
         sentences.append(f"{what}: {number(each)} {'more' if each.value > 0 else 'less'} than the other, as a share.")
     return sentences
 

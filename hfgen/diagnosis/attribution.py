@@ -9,8 +9,9 @@ a factorial of refits with equally many steps: {noise or codes off} x {encoder l
 which both learn and nothing is off goes on as before: what it gains is training's, divided between encoder and decoder
 by Shapley values; what the free one gains beyond it is the noise's or the codes'. Together that is the weighted Shapley
 value in which these are freed last: an encoder and a decoder that are at their best have no share in what their noise
-takes. Where latents inferred image by image come further than both do by learning on, the rest of that way is the
-encoder's as well. All shares are signed: what a step makes worse is negative.
+takes. Where latents inferred image by image come further than both do by learning on, they stand for the encoder that
+learns, alone and beside a decoder, which adds nothing that was seen: what the two bring together by learning on is then
+no decoder's. All shares are signed: what a step makes worse is negative.
 
 What the refits don't reach and as many principal components carry (of codes: their bits, of a Gaussian source) is the
 network's. Beyond both, what optimised latents reach is `unexplained`, since no refit found it, and the rest is the
@@ -183,7 +184,8 @@ def factors(value: Mapping[str, Value]) -> dict[str, Value]:
     """What the noise or the codes, the encoder and the decoder bring; {} where a refit is lacking.
 
     `value`: of each stage, numbers or tensors of one shape. Without refits that are free, there is neither noise nor
-    codes. `perfect`, where it is given, is what a better encoder reaches beyond all that learns: the encoder's.
+    codes. `perfect`, where it is given, is what a better encoder reaches beyond all that learns: it takes the place of
+    that of the refits, alone and beside a decoder that learns.
     """
     freed = "codes" if "unquantised" in value else "noise"
     players = ["encoder", "decoder"]
@@ -196,13 +198,9 @@ def factors(value: Mapping[str, Value]) -> dict[str, Value]:
             game[frozenset(player for player, does in plays.items() if does)] = value[name]
     if not is_complete(value):
         return {}
-    found = shapley(game, players, last=[freed])
     if "perfect" in value:
-        beyond = value["perfect"] - value["control"]
-        found["encoder"] += beyond
-        if freed in players:
-            found[freed] -= beyond
-    return found
+        game |= dict.fromkeys((frozenset(["encoder"]), frozenset(["encoder", "decoder"])), value["perfect"])
+    return shapley(game, players, last=[freed])
 
 
 def is_complete(stages: Collection[str]) -> bool:

@@ -36,7 +36,6 @@ CHANGES: dict[str, dict[str, Any]] = {
     "bottleneck": {"model.latent_channels": Times(2)},
     "invented_detail": {"model.latent_channels": Times(2)},
     "noise": {"model.kl_weight": Times(0.1)},
-    "constant": {"model.kl_weight": Times(0.1)},
     "inactive_units": {"model.kl_weight": Times(0.1)},
     "codes": {"model.codes": Times(4)},
     "dead_codes": {"model.codebook_decay": 0.9},
@@ -56,14 +55,24 @@ def address(called: str, placeholder: str) -> str:
     return placeholder if called.endswith(AS_OBJECT) else called
 
 
-def command(cause: str, model: str, data: str, family: str) -> str | None:
-    """`hfgen train ...` with what to change because of `cause`; None where no setting is behind it."""
+def command(cause: str, model: str, data: str, family: str, images: Mapping[str, Any] | None = None) -> str | None:
+    """`hfgen train ...` with what to change because of `cause`; None where no setting is behind it.
+
+    `images`: `resolution` and `channels` of those that it was diagnosed on, where they are known. Going on with a model
+    needs its networks' settings, and so the folder of its run.
+    """
     model, data, changes = address(model, "MODEL"), address(data, "DATA"), CHANGES.get(cause)
     if changes is None:
         return None
     own, recipe = _own_settings(model), f"{family}-glyphs"
     if recipe not in recipe_names():
-        recipe, own, changes = _FINETUNE, {}, {"start_from": True}
+        recipe, own, changes = (
+            _FINETUNE,
+            {name: str(value) for name, value in (images or {}).items()},
+            {"start_from": True},
+        )
+    elif not own and "start_from" in changes:
+        return None
     try:
         usual = _flat(load_config(recipe).as_dict())
     except UserError:
@@ -95,7 +104,7 @@ def _changed(value: Any, change: Any) -> Any:
 
 def _own_settings(model: str) -> dict[str, Any]:
     """What the run's folder says that it was trained with; nothing where there is none."""
-    for folder in (Path(model), Path(model).parent):
+    for folder in (Path(model), *Path(model).parents[:2]) if Path(model).is_dir() else ():
         if (folder / "run.json").is_file():
             try:
                 found = read_json(folder / "run.json")

@@ -149,7 +149,14 @@ def diagnose(
         facts = {
             "schema": DIAGNOSIS.version,
             "model": {"id": given_id(model), "family": pipeline.family, "parameters": pipeline.parameter_count},
-            "data": {"id": str(data), "split": real.store.split, "n": count, "fingerprint": real.store.fingerprint},
+            "data": {
+                "id": str(data),
+                "split": real.store.split,
+                "n": count,
+                "fingerprint": real.store.fingerprint,
+                "resolution": pipeline.sample_size,
+                "channels": real.store.channels,
+            },
             "protocol": {
                 "seed": seed,
                 "budget": {"name": budget, **BUDGETS[budget]._asdict()},

@@ -75,6 +75,7 @@ def _entry(found: Mapping[str, Any]) -> dict[str, Any]:
         "score": found["measured"]["value"] if found["share"] is None else found["share"],
         "of": found["of"] or found["what"],
         "confidence": found["confidence"],
+        "is_share": found["share"] is not None,
     }
 
 
@@ -117,7 +118,7 @@ def _verdict(
     if faults:
         sentence, remedy = faults[0]["text"], _command(document, first["cause"]) or faults[0]["remedy"]
         if len(entries) > 1:
-            others = ", ".join(entry["cause"].replace("_", " ") for entry in entries[1:4])
+            others = ", ".join(called(entry["cause"]) for entry in entries[1:4])
             sentence = f"{sentence} Beside it: {others}."
     elif first["cause"] in _HEALTHY:
         smooth = any(each["name"] == "smooth_data" for each in _warnings(document))
@@ -130,7 +131,13 @@ def _verdict(
 
 def _command(document: Mapping[str, Any], cause: str) -> str | None:
     model, data = document["model"], document["data"]
-    return command(cause, model["id"], data["id"], model["family"]) if "family" in model else None
+    images = {name: data[name] for name in ("resolution", "channels") if name in data}
+    return command(cause, model["id"], data["id"], model["family"], images) if "family" in model else None
+
+
+def called(cause: str) -> str:
+    """A cause in words: there is white noise in images as well."""
+    return "posterior noise" if cause == "noise" else cause.replace("_", " ")
 
 
 def _lower(text: str) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hfgen.diagnosis.figure import missing_gallery, waterfall
 from hfgen.diagnosis.spectrum_figure import relative_powers, spectrum_chart
+from hfgen.diagnosis.verdict import called
 from hfgen.images import to_uint8
 from hfgen.metrics import Estimate, Window
 from hfgen.reporting.charts import inline
@@ -110,8 +111,9 @@ def _missing(document: Mapping[str, Any], images: Tensor) -> dict[str, str] | No
 
 def _finding(entry: Mapping[str, Any]) -> dict[str, str]:
     return {
-        "cause": entry["cause"].replace("_", " "),
-        "share": f"{entry['score']:.2f}",
+        "cause": called(entry["cause"]),
+        # A number with a unit of its own is no share.
+        "much": f"{entry['score']:.0%}" if entry.get("is_share", True) else f"{entry['score']:.3g}",
         "of": entry["of"],
         "confidence": f"{entry['confidence']:.0%}",
     }

@@ -1,50 +1,33 @@
-"""The planted faults of `benchmark.py faults`: how each model is made, and what should be found."""
+"""The planted faults of `benchmark.py faults`: what each does to which model, and what should be found."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-RESOLUTION = 16
+from benchmarks.fault_models import RESOLUTION, Job, trained
+
 _SHIFT = 4.0
 _BRIEFLY = 12
-_COMMON: tuple[str, ...] = (
-    f"--resolution={RESOLUTION}",
-    "--batch_size=32",
-    "--warmup_images=640",
-    "--ema_half_life=500",
-)
-_COMMON += ("--sample_every=0", "--checkpoint_every=0", "--model.max_width=32", "--model.latent_size=8")
-# A latent of 128 numbers for 256 pixels, and little noise: nearly all detail passes. One Gaussian doesn't fit so many
-# numbers: with it, samples lose power that reconstructions have.
-_WIDE = ("--model.latent_channels=2", "--model.variance=0.002", "--model.lr=2e-3", "--model.prior=mixture")
-# As many numbers before 16 codes an image; of more codes, so small a prior makes samples that are wrong by themselves.
-_FEW_CODES = (
-    "--model.codes=4",
-    "--model.latent_size=4",
-    "--model.code_channels=8",
-    "--model.lr=2e-3",
-    "--model.prior_width=32",
-    "--model.prior_layers=1",
-)
-
-_MANY_CODES = (*_FEW_CODES[1:], "--model.codes=256", "--model.latent_size=8")
 
 
 class Fault(NamedTuple):
     """`causes`: what the diagnosis may name first; of a pair, both must be among the first three.
 
-    Models are made by training (`make`), or are a healthy VAE whose images are changed (`after`), which isn't refit.
-    `data`: what the model is trained on; `judged`: what it is diagnosed on.
+    A model as it is trained (`model`, of `fault_models.TRAINED`), or one that is changed: its weights or settings by
+    `change`, which returns what is saved, its images by `after`, of which nothing else is known then. `judged`: the
+    data that it is diagnosed on. `refits`: whether only refits can tell. `as_before`: whether reconstructions are those
+    of the model as it was trained.
     """
 
     causes: tuple[str, ...]
-    make: Callable[[Any, str, Path], None] | None = None
+    model: str = "VAE"
+    change: Callable[[Any, Job], Any] | None = None
     after: Callable[[Any], Any] | None = None
-    data: str = "complete"
     judged: str = "complete"
+    refits: bool = False
+    as_before: bool = False
     colour: bool = False
     pair: bool = False
 
@@ -53,80 +36,71 @@ class Fault(NamedTuple):
         """Whether nothing should be found."""
         return self.causes == ("sharp",)
 
+    def load(self, job: Job, folder: Path) -> Any:
+        """What `diagnose` takes, trained and changed where it isn't there; `folder` is for what is changed."""
+        if self.after is not None:
+            return _changed_images(trained(self.model, job), self.after)
+        if self.change is None:
+            return trained(self.model, job)
+        if not (folder / "pretrained").is_dir():
+            self._plant(job, folder)
+        return folder
 
-class Job(NamedTuple):
-    """One model: where its data lie, the images that it sees, and its seed."""
+    def _plant(self, job: Job, folder: Path) -> None:
+        import hfgen
+        from hfgen.files import atomic_folder
 
-    data: Path
-    images: int
-    seed: int
-
-
-def _train(recipe: str, *overrides: str, job: Job, data: str, out: Path, images: int | None = None) -> None:
-    from hfgen.configs import load_config
-    from hfgen.training.train import train
-
-    own = (f"--data={data}", f"--seed={job.seed}", f"--max_images={images or job.images}", f"--log_every={job.images}")
-    train(load_config(f"{recipe}-glyphs", [*_COMMON, *own, *overrides]), out)
-
-
-def _recipe(recipe: str, *overrides: str, rounds: float = 1) -> Callable[[Job, str, Path], None]:
-    """A fault that is a setting."""
-
-    def make(job: Job, data: str, out: Path) -> None:
-        _train(recipe, *overrides, job=job, data=data, out=out, images=round(rounds * job.images))
-
-    return make
+        assert self.change is not None, "only of what is changed"
+        pipeline = hfgen.load(trained(self.model, job))
+        changed = self.change(pipeline, job)
+        with atomic_folder(folder / "pretrained") as saved:
+            changed.save_pretrained(saved)
 
 
-def healthy_vae(job: Job, data: str, out: Path) -> Any:
-    """The pipeline of this data and seed, trained beside `out` where it isn't there."""
+def _changed_images(folder: Path, change: Callable[[Any], Any]) -> dict[str, Any]:
+    """A pair of functions around a VAE: nothing in them is known but what they give."""
     import hfgen
 
-    kind = Path(data).name
-    healthy = out.with_name(f"healthy-{job.seed}" if kind == "complete" else f"healthy-{kind}-{job.seed}")
-    if not (healthy / "pretrained").is_dir():
-        _train("vae", *_WIDE, job=job, data=data, out=healthy)
-    return hfgen.load(healthy)
+    vae = hfgen.load(folder).vae
+
+    def decode(latents: Any) -> Any:
+        return change(vae.decode(latents).sample)
+
+    def encode(images: Any) -> Any:
+        return vae.encode(images).latent_dist.mean
+
+    return {"encode": encode, "decode": decode}
 
 
-def _changed(change: Callable[[Any, Job, str], None], job: Job, data: str, out: Path) -> None:
-    """A fault that is made in a healthy VAE after its training, kept beside it."""
-    from hfgen.files import atomic_folder
+def _forget(part: str, cell: str, steps: int) -> Callable[[Any, Job], Any]:
+    """The weights of one part anew, and a few steps of training."""
 
-    pipeline = healthy_vae(job, data, out)
-    change(pipeline, job, data)
-    with atomic_folder(out / "pretrained") as folder:
-        pipeline.save_pretrained(folder)
+    def change(pipeline: Any, job: Job) -> Any:
+        import torch
 
+        from hfgen.autoencoders import Autoencoder
+        from hfgen.data import open_store
+        from hfgen.diagnosis.budgets import Budget
+        from hfgen.diagnosis.refits import refit
+        from hfgen.models.initialise import initialise
 
-def _forget_decoder(pipeline: Any, job: Job, data: str) -> None:
-    """The decoder's weights anew, and a few steps of training."""
-    _forget(pipeline, pipeline.vae.decoder, "decoder", _BRIEFLY, job, data)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(job.seed)
+            network = getattr(pipeline.vae, part)
+            for module in network.modules():
+                if hasattr(module, "reset_parameters"):
+                    module.reset_parameters()
+            initialise(network)
+        images = open_store(str(job.data / "complete"), split="train", resolution=RESOLUTION).images
+        budget = Budget(images=0, latent_steps=0, refit_steps=steps, refit_batch=32)
+        (student,) = refit(Autoencoder(pipeline.vae), images, cell, budget, job.seed, repeats=1)
+        pipeline.vae.load_state_dict(student.network.state_dict())
+        return pipeline
 
-
-def _forget(pipeline: Any, part: Any, cell: str, steps: int, job: Job, data: str) -> None:
-    import torch
-
-    from hfgen.autoencoders import Autoencoder
-    from hfgen.data import open_store
-    from hfgen.diagnosis.budgets import Budget
-    from hfgen.diagnosis.refits import refit
-    from hfgen.models.initialise import initialise
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(job.seed)
-        for module in part.modules():
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()
-        initialise(part)
-    images = open_store(data, split="train", resolution=RESOLUTION).images
-    budget = Budget(images=0, latent_steps=0, refit_steps=steps, refit_batch=32)
-    (student,) = refit(Autoencoder(pipeline.vae), images, cell, budget, job.seed, repeats=1)
-    pipeline.vae.load_state_dict(student.network.state_dict())
+    return change
 
 
-def _shift_latents(pipeline: Any, job: Job, data: str) -> None:
+def _shift_latents(pipeline: Any, job: Job) -> Any:
     """Move the aggregate posterior away from N(0, I), which latents are drawn from; the decoder moves along."""
     import torch
 
@@ -135,22 +109,21 @@ def _shift_latents(pipeline: Any, job: Job, data: str) -> None:
     with torch.no_grad():
         vae.quant_conv.bias[:channels] += _SHIFT
         vae.post_quant_conv.bias -= _SHIFT * vae.post_quant_conv.weight.sum((1, 2, 3))
+    return pipeline
 
 
-def _forget_encoder(pipeline: Any, job: Job, data: str) -> None:
-    """The encoder's weights anew, and a few steps of training."""
-    _forget(pipeline, pipeline.vae.encoder, "encoder", 8 * _BRIEFLY, job, data)
+def _wrong_factor(factor: float) -> Callable[[Any, Job], Any]:
+    """A factor of the config that is wrong, in an autoencoder as a latent diffusion model takes it."""
 
+    def change(pipeline: Any, job: Job) -> Any:
+        from hfgen.pipelines.autoencoder import codec_of
 
-def _scaling(factor: float) -> Callable[[Job, str, Path], None]:
-    """A healthy VAE as a latent diffusion model would take it, with a factor of the config that is wrong."""
+        codec = codec_of(pipeline)
+        assert codec is not None, "of autoencoders"
+        codec.network.register_to_config(scaling_factor=factor)
+        return codec.network
 
-    def make(job: Job, data: str, out: Path) -> None:
-        pipeline = healthy_vae(job, data, out)
-        pipeline.vae.register_to_config(scaling_factor=factor)
-        pipeline.vae.save_pretrained(out / "pretrained")
-
-    return make
+    return change
 
 
 def _blurred(images: Any) -> Any:
@@ -199,49 +172,48 @@ def _after(*causes: str, change: Callable[[Any], Any], **more: Any) -> Fault:
 
 
 FAULTS: dict[str, Fault] = {
-    "latent of 2": Fault(("bottleneck",), _recipe("vae", *_WIDE, "--model.latent_size=1", "--model.latent_channels=2")),
-    "KL x 200": Fault(("noise",), _recipe("vae", *_WIDE, "--model.kl_weight=200")),
-    "brief decoder": Fault(("decoder", "under_trained"), partial(_changed, _forget_decoder)),
-    "brief encoder": Fault(("encoder", "under_trained"), partial(_changed, _forget_encoder)),
-    "4 codes": Fault(("codes",), _recipe("vqvae", *_FEW_CODES, rounds=2)),
-    "brief VQ-VAE": Fault(("under_trained", "network"), _recipe("vqvae", *_MANY_CODES, rounds=0.1)),
-    "brief vector": Fault(
-        ("under_trained", "network"), _recipe("vae", "--model.latent_size=1", "--model.latent_channels=32", rounds=0.1)
+    "latent of 2": Fault(("bottleneck",), "VAE, latent of 2", refits=True),
+    "KL x 200": Fault(("noise",), "VAE, KL x 200", refits=True),
+    "brief decoder": Fault(("decoder", "under_trained"), change=_forget("decoder", "decoder", _BRIEFLY), refits=True),
+    "brief encoder": Fault(
+        ("encoder", "under_trained"), change=_forget("encoder", "encoder", 8 * _BRIEFLY), refits=True
     ),
-    "shifted latents": Fault(("prior",), partial(_changed, _shift_latents)),
-    "3 classes left out": Fault(
-        ("modes",), _recipe("gan", "--model.latent_size=2", "--model.latent_channels=4", rounds=2), data="incomplete"
-    ),
-    "upscaled data": Fault(("data",), _recipe("vae", *_WIDE), data="blurred", judged="blurred"),
-    "made-up detail": Fault(
-        ("invented_detail",),
-        _recipe("vaegan", *_WIDE, "--model.latent_size=1", "--model.latent_channels=2", rounds=2),
-    ),
-    "scaling factor": Fault(("scaling_factor",), _scaling(0.02)),
+    "4 codes": Fault(("codes",), "VQ-VAE, 4 codes", refits=True),
+    "brief VQ-VAE": Fault(("under_trained", "network"), "VQ-VAE, brief"),
+    "brief vector": Fault(("under_trained", "network"), "VAE of a vector, brief"),
+    "shifted latents": Fault(("prior",), change=_shift_latents, as_before=True),
+    "3 classes left out": Fault(("modes",), "GAN, 3 classes left out"),
+    "upscaled data": Fault(("data",), "VAE of upscaled data", judged="blurred"),
+    "made-up detail": Fault(("invented_detail",), "VAE-GAN, latent of 2"),
+    "scaling factor": Fault(("scaling_factor",), change=_wrong_factor(0.02), as_before=True),
     "[0, 1]": _after("range", change=lambda y: y / 2 + 0.5),
     "negative": _after("range", change=lambda y: -y),
     "contrast": _after("contrast", change=lambda y: 0.6 * y),
     "shift": _after("shifted", change=lambda y: y.roll(1, -1)),
     "mirror": _after("flipped", change=lambda y: y.flip(-1)),
     "squash": _after("stretched", change=_squashed),
-    "white noise": _after("noise", change=_with_noise),
+    "white noise": _after("white_noise", change=_with_noise),
     "checkerboard": _after("pattern", change=lambda y: _with_board(y, 0.1)),
     "blur + checkerboard": _after("masked_blur", "pattern", change=lambda y: _with_board(_blurred(y), 0.25), pair=True),
     "BGR": _after("swapped_channels", change=lambda y: y.flip(1), colour=True),
     "colour cast": _after("colour_shift", change=_cast, colour=True),
     "pale": _after("saturation", change=_pale, colour=True),
     "contrast + shift": _after("contrast", "shifted", change=lambda y: 0.6 * y.roll(1, -1), pair=True),
-    "contrast + noise": _after("contrast", "noise", change=lambda y: _with_noise(0.6 * y), pair=True),
-    "noise + shift": _after("noise", "shifted", change=lambda y: _with_noise(y.roll(1, -1)), pair=True),
-    "noise + mirror": _after("noise", "flipped", change=lambda y: _with_noise(y.flip(-1)), pair=True),
+    "contrast + noise": _after("contrast", "white_noise", change=lambda y: _with_noise(0.6 * y), pair=True),
+    "noise + shift": _after("white_noise", "shifted", change=lambda y: _with_noise(y.roll(1, -1)), pair=True),
+    "noise + mirror": _after("white_noise", "flipped", change=lambda y: _with_noise(y.flip(-1)), pair=True),
     "checkerboard + squash": _after(
         "pattern", "stretched", change=lambda y: _with_board(_squashed(y), 0.15), pair=True
     ),
     "checkerboard + contrast": _after("pattern", "contrast", change=lambda y: _with_board(0.6 * y, 0.1), pair=True),
-    "healthy VAE": Fault(("sharp",), _recipe("vae", *_WIDE)),
-    "healthy VAE-GAN": Fault(("sharp",), _recipe("vaegan", *_WIDE)),
-    "healthy VQ-VAE": Fault(("sharp",), _recipe("vqvae", *_MANY_CODES, rounds=3)),
+    "healthy VAE": Fault(("sharp",), "VAE"),
+    "healthy VAE-GAN": Fault(("sharp",), "VAE-GAN"),
+    "healthy VQ-VAE": Fault(("sharp",), "VQ-VAE"),
+    "healthy FSQ": Fault(("sharp",), "FSQ"),
+    "healthy AutoencoderKL": Fault(("sharp",), "AutoencoderKL"),
+    "healthy AutoencoderTiny": Fault(("sharp",), "AutoencoderTiny"),
+    "healthy VQModel": Fault(("sharp",), "VQModel"),
     "healthy network, no refits": _after("sharp", change=lambda y: y),
-    "smooth data": _after("sharp", change=lambda y: y, data="smooth", judged="smooth"),
+    "smooth data": _after("sharp", change=lambda y: y, model="VAE of smooth data", judged="smooth"),
 }
 """By name; a cause of a gate, or one of the missing power."""

@@ -196,3 +196,8 @@ def test_what_to_change_is_a_command_with_the_runs_own_settings(vae: Path, tmp_p
     assert longer is not None and f"--start_from {vae}" in longer and f"--max_images {4 * own['max_images']}" in longer
     assert command("shifted", str(vae), "glyphs", "vae") is None
     assert command("noise", str(tmp_path), "glyphs", "gan") is None
+    # Without the run's folder nothing says how its networks are built; one of diffusers says it itself.
+    assert command("under_trained", str(vae / "pretrained" / "vae"), "glyphs", "vae") is not None
+    assert command("under_trained", str(tmp_path), "glyphs", "vae") is None
+    tuned = command("under_trained", "org/vae", "DATA", "autoencoder", {"resolution": 64, "channels": 1})
+    assert tuned is not None and "vaegan-finetune" in tuned and "--resolution 64 --channels 1" in tuned

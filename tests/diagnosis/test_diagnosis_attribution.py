@@ -67,7 +67,7 @@ def test_what_encoder_and_decoder_bring_only_together_is_divided_and_what_they_b
 
 
 def test_what_only_inference_finds_is_the_encoders():
-    stages = {**refits(encoder=0.1, noise=0.4), "perfect": 0.7}
+    stages = {**refits(encoder=0.1, noise=0.4), "perfect": 0.7, "control": 0.6}
     found = values(attribute(powers(**stages), 1.0, seed=0))
     assert [found[name] for name in ("encoder", "decoder", "noise")] == pytest.approx([0.3, 0, 0.2])
 
@@ -199,8 +199,9 @@ def test_latents_that_the_encoder_does_not_find_are_its_gap(tmp_path):
     rows[PIXELS // 2 :] = 0.3 * rows[: PIXELS // 2]
     found = causes_of(Linear(rows, cosines() * weight, math.sqrt(s2 / VARIANCE)), tmp_path)
     assert found["missing"] > 0.3
-    # 50 steps of inference go most of the way; learning on for 280, encoder and decoder, goes a quarter.
-    assert found["encoder"] > 0.5 * found["missing"] and found["noise"] < 0.02 and found["decoder"] < 0.1
+    # 50 steps of inference go two thirds of the way; learning on for 280, encoder and decoder, goes a quarter. A
+    # decoder alone brings .04, which it shares with better latents.
+    assert found["encoder"] > 0.6 * found["missing"] and found["noise"] < 0.02 and found["decoder"] < 0.04
 
 
 def test_a_decoder_that_gives_half_is_under_trained(tmp_path):

@@ -87,7 +87,7 @@ PLANTS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "checkerboard": ("pattern", lambda y: y + 0.03 * BOARD),
     "modulated board": ("pattern", lambda y: y * (1 + 0.1 * BOARD)),
     "grid": ("pattern", lambda y: y + 0.1 * ((torch.arange(SIDE) % 4 == 0).float() - 0.25)),
-    "noise": ("noise", noisy),
+    "noise": ("white_noise", noisy),
     "blur under a board": ("masked_blur", lambda y: blurred(y) + 0.1 * BOARD),
     "one image": ("constant", lambda y: 0 * y + 0.1),
     "NaN": ("non_finite", lambda y: y * torch.nan),
@@ -99,8 +99,14 @@ def test_a_planted_fault_is_found(plant: str, good: Components, held_out: Tensor
     name, change = PLANTS[plant]
     faults = found(context(held_out, network=Planted(good, after=change)))
     assert faults.get(name) == "fault", faults
-    beside = {"masked_blur": {"pattern"}, "pattern": {"masked_blur"}, "noise": {"masked_blur"}}.get(name, set())
+    beside = {"masked_blur": {"pattern"}, "pattern": {"masked_blur"}, "white_noise": {"masked_blur"}}.get(name, set())
     assert set(faults) - {name} <= beside, "nothing else is wrong"
+
+
+def test_blur_that_noise_does_not_make_up_for_is_seen_and_not_masked(good: Components, held_out: Tensor):
+    hidden, seen = (Planted(good, after=lambda y, k=k: blurred(y) + k * (noisy(y) - y)) for k in (1.0, 0.5))
+    assert "masked_blur" in found(context(held_out, network=hidden))
+    assert "masked_blur" not in found(context(held_out, network=seen))
 
 
 def test_a_network_for_another_range_is_found_by_trying(good: Components, held_out: Tensor):
@@ -208,6 +214,14 @@ def test_collapsed_dark_samples_are_found(held_out: Tensor):
     dark = (held_out.float() * 0.6).to(torch.uint8)
     assert found(context(held_out, samples=dark), samples).get("sample_brightness") == "fault"
     assert found(context(held_out, samples=coloured_glyphs("train", 96)), samples) == {}
+
+
+@pytest.mark.parametrize("name", ["prior", "constant"])
+def test_samples_say_nothing_after_what_they_follow_from(held_out: Tensor, name: str):
+    dark = context(held_out, samples=(held_out.float() * 0.6).to(torch.uint8))
+    above = Estimate(2.0, 1.9, 2.1, 96)
+    dark.found.append(check(name, above, "nats", warning=0.5, fault=1.0, text="It differs.", remedy="fit it"))
+    assert list(samples(dark)) == []
 
 
 def test_a_finding_is_silent_where_its_interval_is_not_clear():

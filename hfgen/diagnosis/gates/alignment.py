@@ -104,6 +104,9 @@ def placement(context: Context) -> Iterator[Finding]:
 
 
 _KINDS = ("shifted", "stretched", "scaled", "tilted")
+MISPLACED = (*_TURNED, *_KINDS)
+"""Faults by which outputs and originals don't lie on each other."""
+
 _REMEDIES = {
     "shifted": "check paddings and strides of the decoder, and align_corners where images are resized: each shifts by "
     "half a pixel",

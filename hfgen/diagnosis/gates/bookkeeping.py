@@ -131,8 +131,8 @@ def prior_of_latents(context: Context) -> Iterator[Finding]:
         warning=0.15,
         fault=0.5,
         text="Images are drawn from latents that the encoder never gives: means and deviations differ.",
-        remedy=f"fit a prior to the latents: hfgen train {pipeline.family}-glyphs --data {context.data} --start_from "
-        f"{context.model} --model.prior mixture",
+        remedy=f"fit a prior to the latents: train {pipeline.family} with the run's own settings, --start_from "
+        f"{context.model} and --model.prior mixture",
     )
 
 

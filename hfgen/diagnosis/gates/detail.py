@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from hfgen.diagnosis.gates.alignment import MISPLACED
 from hfgen.diagnosis.gates.context import Context, brightness
 from hfgen.diagnosis.gates.findings import Finding, check
 from hfgen.diagnosis.gates.patterns import harmonics, is_high
@@ -15,6 +16,8 @@ from hfgen.metrics.intervals import bootstrap_of_means
 from hfgen.metrics.spectrum import Window
 
 _SHARP, _COUNTS = 0.7, 0.1
+# Of what is lost: of less, the blur is seen.
+_MADE_UP = 0.5
 _HIGH_POWER = "high-frequency power"
 
 
@@ -23,8 +26,9 @@ def detail(context: Context) -> Iterator[Finding]:
     if not context.reconstructs or context.broken("range", "contrast", "constant"):
         return
     faults = [found for found in context.found if found.severity in ("fault", "warning")]
-    noise = sum(found.share or 0.0 for found in faults if found.name == "noise")
-    pattern = any(found.name == "pattern" and (found.share or 0.0) > _COUNTS for found in faults)
+    noise = sum(found.share or 0.0 for found in faults if found.name == "white_noise")
+    board = sum(found.share or 0.0 for found in faults if found.name == "pattern")
+    pattern = board > _COUNTS
     powers = _powers(context, pattern)
     if float(powers[:, 0].mean()) <= 0 or float(powers[:, 1].mean()) <= 0:
         return
@@ -44,8 +48,9 @@ def detail(context: Context) -> Iterator[Finding]:
             "diagnose again",
             share=min(lost.value, 1.0),
             of=_HIGH_POWER,
+            telling=noise + board > _MADE_UP * lost.value,
         )
-    elif power.low > _SHARP:
+    elif power.low > _SHARP and not context.broken(*MISPLACED):
         yield check(
             "invented_detail",
             false,

@@ -86,7 +86,8 @@ def _constant(context: Context) -> Finding:
         warning=_CONSTANT,
         fault=_CONSTANT,
         text=f"Reconstructions are the same whatever goes in{place}.",
-        remedy="train again from the start, with a lower --model.kl_weight or --model.lr",
+        remedy="train longer (--max_images); where that changes nothing, from the start, with a lower "
+        "--model.kl_weight or --model.lr",
         share=lost.value,
         of="variance between images",
     )

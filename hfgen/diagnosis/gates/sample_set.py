@@ -15,8 +15,8 @@ _SHARP = 0.7
 
 
 def samples(context: Context) -> Iterator[Finding]:
-    """What can be told of a set of samples without any cause of blur."""
-    if context.samples is None:
+    """What can be told of a set of samples without any cause of blur; after what all of them follow from, nothing."""
+    if context.samples is None or context.broken("prior", "constant"):
         return
     yield _alike(context, context.samples)
     yield _brightness(context, context.samples)

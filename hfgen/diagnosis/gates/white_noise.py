@@ -35,7 +35,7 @@ def noise(context: Context) -> Iterator[Finding]:
     white = value > _WHITE * max(float(coarse.mean()), 0.0) ** 0.5
     power = _high_share(context, excess.value)
     yield check(
-        "noise",
+        "white_noise",
         measured,
         "deviation of the white noise that reconstructions have beyond the originals, in levels of 255",
         warning=_WARNING,

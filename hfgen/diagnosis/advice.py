@@ -108,6 +108,11 @@ class _Facts:
         """Of a refit."""
         return str(self.document["protocol"]["budget"]["refit_steps"]) if "protocol" in self.document else "some"
 
+    @property
+    def tried(self) -> bool:
+        """Whether copies learned and latents were optimised."""
+        return bool(self.document.get("protocol", {}).get("refits", True))
+
     def cause(self, name: str) -> str:
         return percent(self.causes[name])
 
@@ -132,7 +137,8 @@ def _verdict(facts: _Facts) -> str:
     what = "samples" if stage == "prior_sample" else "reconstructions"
     missing = facts.causes["missing"].value
     if missing > SHARP:
-        return f"The {what} are blurred: they have {power}; first cause: {_NAMES[facts.first]}."
+        why = f"first cause: {_NAMES[facts.first]}" if facts.tried or facts.first != "unexplained" else "why, is open"
+        return f"The {what} are blurred: they have {power}; {why}."
     if missing < -SHARP:
         return f"The {what} have too much detail, noise or artefacts: {power}."
     rest = "" if facts.first == "sharp" else f" What is wrong is another thing: {_NAMES[facts.first]}."
@@ -178,7 +184,7 @@ def _bottleneck(facts: _Facts) -> str:
 
 def _unexplained(facts: _Facts) -> str:
     share = f"{facts.cause('unexplained')} of the high-frequency power is missing"
-    if not facts.document.get("protocol", {}).get("refits", True):
+    if not facts.tried:
         return f"{share}, and nothing was tried to say why: `--refits` trains copies of the network for some steps."
     return (
         f"{share} and no intervention says why: neither the latent's size nor the decoder's training was shown to be "

@@ -95,6 +95,14 @@ def command(cause: str, model: str, data: str, family: str, images: Mapping[str,
     return shlex.join([*words, "--out", f"runs/{recipe}-{cause.replace('_', '-')}"])
 
 
+def look_closer(model: str, data: str, *flags: str) -> str | None:
+    """`hfgen diagnose ...`, where nothing was tried yet, or not for long; of what has no address, None."""
+    if model.endswith(AS_OBJECT):
+        return None
+    words = ["hfgen", "diagnose", address(model, "MODEL"), "--data", address(data, "DATA"), *flags, "--out", "runs/why"]
+    return shlex.join(words)
+
+
 def _changed(value: Any, change: Any) -> Any:
     if not isinstance(change, Times):
         return change

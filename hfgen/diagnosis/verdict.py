@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hfgen.diagnosis.advice import SHARP, WORTH_NAMING, advise, rank
-from hfgen.diagnosis.commands import command
+from hfgen.diagnosis.commands import command, look_closer
 from hfgen.metrics import Estimate
 from hfgen.reporting.numbers import number
 
@@ -131,6 +131,9 @@ def _verdict(
 
 def _command(document: Mapping[str, Any], cause: str) -> str | None:
     model, data = document["model"], document["data"]
+    if cause == "unexplained" and "protocol" in document:
+        tried = document["protocol"].get("refits", True)
+        return look_closer(model["id"], data["id"], *(("--budget", "full") if tried else ("--refits",)))
     images = {name: data[name] for name in ("resolution", "channels") if name in data}
     return command(cause, model["id"], data["id"], model["family"], images) if "family" in model else None
 

@@ -1,6 +1,7 @@
 """Each gate finds its plant in a good autoencoder, and all of them are silent of healthy ones."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -153,11 +154,14 @@ def test_float16_would_overflow_at_a_layer_that_is_named(good: Components, held_
     assert "half_overflow" not in found(context(held_out, network=network))
 
 
-def test_a_wrong_scaling_factor_is_found_and_the_right_one_given(training: Tensor, held_out: Tensor):
+def test_a_wrong_scaling_factor_is_found_and_the_right_one_given(training: Tensor, held_out: Tensor, tmp_path: Path):
     network = Components(training, 40, scaling_factor=1.0)
-    inspection = inspect(context(held_out, network=network, model="runs/vae"))
+    # Of a run: diffusers knows no deeper folder by itself.
+    (tmp_path / "pretrained").mkdir()
+    (tmp_path / "pretrained" / "config.json").touch()
+    inspection = inspect(context(held_out, network=network, model=str(tmp_path)))
     wrong = next(each for each in inspection.findings if each.name == "scaling_factor")
-    assert wrong.severity == "fault" and "runs/vae" in wrong.remedy
+    assert wrong.severity == "fault" and f"('{tmp_path / 'pretrained'}')" in wrong.remedy
     right = float(wrong.remedy.split("scaling_factor=")[1].split(")")[0])
     assert found(context(held_out, network=Components(training, 40, scaling_factor=right))) == {}
 

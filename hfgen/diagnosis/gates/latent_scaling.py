@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -63,8 +64,14 @@ def scaling(context: Context) -> Iterator[Finding]:
 
 
 def _command(model: str, network: Any, factor: float) -> str:
-    cls = type(network).__name__
+    cls, folder = type(network).__name__, _folder(model)
     return (
-        f"""python -c "from diffusers import {cls} as A; m = A.from_pretrained('{model}'); """
-        f"""m.register_to_config(scaling_factor={factor:.4g}); m.save_pretrained('{model}')" """
+        f"""python -c "from diffusers import {cls} as A; m = A.from_pretrained('{folder}'); """
+        f"""m.register_to_config(scaling_factor={factor:.4g}); m.save_pretrained('{folder}')" """
     ).strip()
+
+
+def _folder(model: str) -> str:
+    """Where the network's own files lie: in a run or a pipeline, deeper than its address."""
+    places = (Path(model, *parts) for parts in ((), ("pretrained",), ("vae",), ("pretrained", "vae")))
+    return next((str(place) for place in places if (place / "config.json").is_file()), model)

@@ -207,8 +207,9 @@ def _summary(named: list[Named]) -> bool:
         bool(pairs) and sum(each.within(3) for each in pairs) < _PAIRS * len(pairs),
         bool(alarms),
     ]
-    for bar, is_missed in zip(("nine of ten first", "four of five pairs", "no false alarm"), missed, strict=True):
-        print(f"{'missed' if is_missed else 'held'}: {bar}")
+    bars = (("nine of ten first", single), ("four of five pairs", pairs), ("no false alarm", healthy))
+    for (bar, tested), is_missed in zip(bars, missed, strict=True):
+        print(f"{'missed' if is_missed else 'held' if tested else 'not tested'}: {bar}")
     return any(missed)
 
 

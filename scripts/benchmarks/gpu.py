@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks import gpu_parts
+from benchmarks import gpu_parts, gpu_settings
 
 _TOLD = {"failed": "error", "left out": "reason"}
 """What a row says instead of values, by its state."""
@@ -140,7 +140,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _measure(arguments: argparse.Namespace, rows: Rows) -> int:
     """One part's rows, in this process; a row that fails doesn't end the others."""
     minutes = arguments.training_minutes
-    settings = gpu_parts.Settings(arguments.device, arguments.data, arguments.out, arguments.toy, minutes)
+    settings = gpu_settings.Settings(arguments.device, arguments.data, arguments.out, arguments.toy, minutes)
     failed = False
     for name, work in _due(arguments.part, settings, rows):
         if not name.startswith(arguments.only):
@@ -148,7 +148,7 @@ def _measure(arguments: argparse.Namespace, rows: Rows) -> int:
         started = time.monotonic()
         try:
             found: dict[str, Any] = {"state": "measured", "values": work()}
-        except gpu_parts.LeftOut as reason:
+        except gpu_settings.LeftOut as reason:
             found = {"state": "left out", "values": {}, "reason": str(reason)}
         # Out of memory, a compiler's fault, a library's: each has its own.
         except Exception as error:
@@ -161,8 +161,8 @@ def _measure(arguments: argparse.Namespace, rows: Rows) -> int:
 
 
 def _due(
-    part: str, settings: gpu_parts.Settings, rows: Rows
-) -> Iterator[tuple[str, Callable[[], dict[str, gpu_parts.Value]]]]:
+    part: str, settings: gpu_settings.Settings, rows: Rows
+) -> Iterator[tuple[str, Callable[[], dict[str, gpu_settings.Value]]]]:
     for name, work in gpu_parts.PARTS[part].rows(settings):
         if not rows.has(part, name):
             yield name, work
@@ -185,6 +185,6 @@ def _table(rows: Rows, arguments: argparse.Namespace) -> str:
     return "\n".join([*lines, ""])
 
 
-def _values(values: dict[str, gpu_parts.Value]) -> str:
+def _values(values: dict[str, gpu_settings.Value]) -> str:
     texts = [f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in values.items()]
     return "; ".join(texts).replace("|", "/")

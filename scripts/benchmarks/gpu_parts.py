@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -10,41 +9,14 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-Value = float | int | str | bool
-Row = tuple[str, Callable[[], dict[str, Value]]]
+from benchmarks.gpu_settings import FAMILIES, LeftOut, Part, Row, Settings, Value, make_trainer
+from benchmarks.gpu_speed import compiling, speed
 
 _ROOT = Path(__file__).parents[2]
-_FAMILIES = ("vae", "vaegan", "vqvae", "gan")
-_BATCHES = {32: 1024, 64: 512, 256: 32}
-_MODES = {"eager": "off", "compiled": "default", "CUDA graphs": "reduce-overhead"}
-
-
-class LeftOut(Exception):
-    """Something that the row needs isn't on this machine."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """Where, on what, into which folder; `toy` is the smallest size of everything."""
-
-    device: str
-    data: str
-    out: Path
-    toy: bool
-    training_minutes: float = 4
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """A part's rows, and the minutes after which it is ended."""
-
-    rows: Callable[[Settings], Iterator[Row]]
-    minutes: float
 
 
 # Correctness.
@@ -79,7 +51,7 @@ def _pytest(settings: Settings) -> dict[str, Value]:
 
 def _numbers(settings: Settings) -> Iterator[Row]:
     """Gradients of the first batch against those of fp32 without a compiler, as shares of their norms."""
-    for family in _FAMILIES:
+    for family in FAMILIES:
         yield f"{family}: gradients", partial(_gradient_errors, settings, family)
 
 
@@ -90,137 +62,17 @@ def _gradient_errors(settings: Settings, family: str) -> dict[str, Value]:
 
     found: dict[str, Value] = {}
     with Compute(torch.device(settings.device)).precise():
-        exact = _trainer(settings, family, 32, 64, "--precision=fp32", "--compiled=off")
+        exact = make_trainer(settings, family, 32, 64, "--precision=fp32", "--compiled=off")
         expected = exact.gradients("off")
         variants = {"bf16": ("--precision=bf16", "off")}
         if settings.device == "cuda":
             variants["compiled"] = ("--precision=fp32", "default")
         for name, (precision, mode) in variants.items():
-            other = _trainer(settings, family, 32, 64, precision, f"--compiled={mode}")
+            other = make_trainer(settings, family, 32, 64, precision, f"--compiled={mode}")
             for phase, gradient in other.gradients(mode).items():
                 error = (gradient - expected[phase]).norm() / expected[phase].norm()
                 found[f"{name}, {phase}"] = float(error)
     return found
-
-
-# Speed.
-
-_GOALS = [("vaegan-imagenet256", 256), *((family, 32) for family in _FAMILIES)]
-_OTHERS = [*((family, 64) for family in _FAMILIES), ("vqgan-imagenet256", 256)]
-_TOYS = [("vae", 16), ("gan", 16)]
-
-
-def _compiling(settings: Settings) -> Iterator[Row]:
-    """Networks of what `_speed` measures first, compiled by many processes at once: the compiler keeps what it made."""
-    recipes = _TOYS if settings.toy else _GOALS
-    yield f"{len(recipes)} recipes at once", partial(_compile_all, settings, recipes)
-
-
-def _compile_all(settings: Settings, recipes: list[tuple[str, int]]) -> dict[str, Value]:
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    if settings.device != "cuda":
-        raise LeftOut("networks are compiled by default on a GPU only")
-    with ProcessPoolExecutor(len(recipes), get_context("spawn")) as pool:
-        futures = {recipe: pool.submit(_compile, settings, recipe, side) for recipe, side in recipes}
-        return {f"{recipe}, s": future.result() for recipe, future in futures.items()}
-
-
-def _compile(settings: Settings, recipe: str, side: int) -> float:
-    """Seconds until four steps are done."""
-    started = time.perf_counter()
-    trainer = _trainer(settings, recipe, side, _BATCHES.get(side, 8), "--compiled=default")
-    for _ in range(4):
-        trainer.step()
-    return time.perf_counter() - started
-
-
-def _speed(settings: Settings) -> Iterator[Row]:
-    """Images a second of each family, eager, compiled and with CUDA graphs, beside a bare loop."""
-    modes = _MODES if settings.device == "cuda" else {"eager": "off"}
-    for sizes in [_TOYS] if settings.toy else [_GOALS, _OTHERS]:
-        for name, mode in modes.items():
-            for recipe, side in sizes:
-                if mode == "reduce-overhead" and side == 256:
-                    # Its kernels are long: nothing is bound by launches.
-                    continue
-                yield f"{recipe} at {side} px, {name}", partial(_rate, settings, recipe, side, mode)
-
-
-def _rate(settings: Settings, recipe: str, side: int, mode: str) -> dict[str, Value]:
-    """The largest batch of a few that fits."""
-    import torch
-
-    batch = 8 if settings.toy else _BATCHES[side]
-    while True:
-        try:
-            return _rate_of_batch(settings, recipe, side, mode, batch)
-        except torch.OutOfMemoryError:
-            if batch < 16:
-                raise
-            batch //= 2
-            torch.cuda.empty_cache()
-
-
-def _rate_of_batch(settings: Settings, recipe: str, side: int, mode: str, batch: int) -> dict[str, Value]:
-    import statistics
-
-    import torch
-
-    from benchmarks.bare import LOSSES, BareLoop
-    from benchmarks.timing import flops_of, matmul_rate, paired_rounds, repeated, steps_for
-    from hfgen.images import to_float
-
-    torch._dynamo.reset()
-    trainer = _trainer(settings, recipe, side, batch, f"--compiled={mode}")
-    device, loops = trainer.device, {"hfgen": repeated(trainer.step)}
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    count = steps_for(0.05 if settings.toy else 0.7, trainer.step, device)
-    memory = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0
-    bare = None
-    if trainer.config.family in LOSSES:
-        kernels = trainer.kernels
-        images = to_float(trainer.store.images[:]).to(device)
-        bare = BareLoop(trainer.config, images, kernels.precision, kernels.memory_format)
-        loops["bare"] = repeated(bare.step)
-    seconds = paired_rounds(loops, count, 3, device)
-    rate = count * batch / statistics.median(seconds["hfgen"])
-    found: dict[str, Value] = {"batch": batch, "images/s": rate, "peak GiB": memory}
-    if bare is not None:
-        pairs = zip(seconds["bare"], seconds["hfgen"], strict=True)
-        found["of the bare loop"] = statistics.median(theirs / own for theirs, own in pairs)
-        found["of the matmul rate"] = flops_of(bare.step) / batch * rate / matmul_rate(device)
-    goal = {"vaegan-imagenet256": 111}.get(recipe, 85_000 if side == 32 else None)
-    if goal is not None and not settings.toy:
-        found |= {"goal": goal, "goal held": rate >= goal}
-    return found
-
-
-def _trainer(settings: Settings, recipe: str, side: int, batch: int, *more: str) -> Any:
-    """The trainer of a recipe on colour fields of that size, with every phase's terms from the first step on."""
-    from accelerate import Accelerator
-
-    from benchmarks.evaluate import make_data
-    from hfgen.configs import load_config
-    from hfgen.data import open_store
-    from hfgen.training.trainer import Trainer
-
-    data = settings.out / "fields" / str(side)
-    if not data.is_dir():
-        make_data(data, 8, side)
-    overrides = [f"--data={data}", f"--resolution={side}", "--channels=3", "--max_images=100000000", *more]
-    overrides.append(f"--batch_size={8 if settings.toy else batch}")
-    name = recipe if "-" in recipe else f"{recipe}-glyphs"
-    if name.startswith(("vaegan", "vqgan")):
-        overrides += ["--model.adversarial_begin=0", "--model.adversarial_warmup=0", "--model.perceptual=none"]
-    if name.startswith("vqgan"):
-        # The fields have no classes.
-        overrides.append("--model.conditional=false")
-    config = load_config(name, overrides)
-    store = open_store(config.data, split="train", resolution=side, channels=3)
-    return Trainer(config, store, Accelerator(cpu=settings.device == "cpu"))
 
 
 # Evaluation.
@@ -364,8 +216,8 @@ def _at_once(settings: Settings, count: int) -> dict[str, Value]:
 PARTS = {
     "tests": Part(_tests, 2.5),
     "numbers": Part(_numbers, 1.5),
-    "compiling": Part(_compiling, 3),
-    "speed": Part(_speed, 4),
+    "compiling": Part(compiling, 3),
+    "speed": Part(speed, 4),
     "evaluation": Part(_evaluation, 3),
     "training": Part(_training, 9),
     "studies": Part(_cells, 3),

@@ -25,9 +25,9 @@ def rows(out: Path) -> list[dict]:
 
 def test_a_row_that_is_there_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(str(SCRIPTS))
-    from benchmarks import gpu, gpu_parts
+    from benchmarks import gpu, gpu_parts, gpu_settings
 
-    settings = gpu_parts.Settings("cpu", "glyphs", tmp_path, toy=True)
+    settings = gpu_settings.Settings("cpu", "glyphs", tmp_path, toy=True)
     names = [name for name, _ in gpu_parts.PARTS["numbers"].rows(settings)]
     found = gpu.Rows(tmp_path / "rows.jsonl")
     found.add("numbers", names[0], 1.0, state="measured", values={"error": 0.1})

@@ -1,0 +1,61 @@
+"""What the parts of `benchmark.py gpu` share: settings, rows, and the trainer of a recipe."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+Value = float | int | str | bool
+Row = tuple[str, Callable[[], dict[str, Value]]]
+
+FAMILIES = ("vae", "vaegan", "vqvae", "gan")
+
+
+class LeftOut(Exception):
+    """Something that the row needs isn't on this machine."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Where, on what, into which folder; `toy` is the smallest size of everything."""
+
+    device: str
+    data: str
+    out: Path
+    toy: bool
+    training_minutes: float = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A part's rows, and the minutes after which it is ended."""
+
+    rows: Callable[[Settings], Iterator[Row]]
+    minutes: float
+
+
+def make_trainer(settings: Settings, recipe: str, side: int, batch: int, *more: str) -> Any:
+    """The trainer of a recipe on colour fields of that size, with every phase's terms from the first step on."""
+    from accelerate import Accelerator
+
+    from benchmarks.evaluate import make_data
+    from hfgen.configs import load_config
+    from hfgen.data import open_store
+    from hfgen.training.trainer import Trainer
+
+    data = settings.out / "fields" / str(side)
+    if not data.is_dir():
+        make_data(data, 8, side)
+    overrides = [f"--data={data}", f"--resolution={side}", "--channels=3", "--max_images=100000000", *more]
+    overrides.append(f"--batch_size={8 if settings.toy else batch}")
+    name = recipe if "-" in recipe else f"{recipe}-glyphs"
+    if name.startswith(("vaegan", "vqgan")):
+        overrides += ["--model.adversarial_begin=0", "--model.adversarial_warmup=0", "--model.perceptual=none"]
+    if name.startswith("vqgan"):
+        # The fields have no classes.
+        overrides.append("--model.conditional=false")
+    config = load_config(name, overrides)
+    store = open_store(config.data, split="train", resolution=side, channels=3)
+    return Trainer(config, store, Accelerator(cpu=settings.device == "cpu"))

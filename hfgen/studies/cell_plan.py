@@ -13,11 +13,10 @@ from typing import NamedTuple
 
 from hfgen.devices import Compute
 from hfgen.limits import usable_cores
-from hfgen.studies.cells import Budget, Cell, Trained, cell_folder, make
+from hfgen.studies.cells import Budget, Cell, Trained, cell_folder, make, train_cell
 from hfgen.studies.claims import Study
 from hfgen.studies.code_version import code_of_measure
 from hfgen.training.config import RunConfig
-from hfgen.training.train import train
 
 # Two lengths of a trial run, of which the difference is training alone.
 _SHORT, _LONG = 320, 1_600
@@ -39,6 +38,12 @@ class Job(NamedTuple):
         """What the study measures beside the record; named by the version of the code that does."""
         assert self.study.measure is not None, "only of studies that measure"
         return self.folder / f"study-{self.study.name}-{code_of_measure(self.study.measure.__module__)}.json"
+
+    @property
+    def ready(self) -> bool:
+        """Whether the cell that it begins with, if any, is trained."""
+        start = self.config.start_from
+        return not start or (self.folder.parent / start / "record.json").is_file()
 
     @property
     def done(self) -> bool:
@@ -75,7 +80,7 @@ def announce(jobs: Sequence[Job], budget: Budget, compute: Compute, *, measured:
     if not measured or not missing:
         return
     with tempfile.TemporaryDirectory() as folder:
-        hours = _hours(missing, Trials(Path(folder), budget, compute))
+        hours = _hours(missing, Trials(Path(folder), jobs, budget, compute))
     cores = max(1, int(usable_cores()))
     logger.info("about %.1f h of one process; %.1f h of %d, one a core", hours, hours / cores, cores)
 
@@ -96,11 +101,12 @@ def _hours(missing: Sequence[Job], trials: Trials) -> float:
 
 
 class Trials:
-    """Seconds of one process, by two short runs of each kind of cell: a family on some data."""
+    """Seconds of one process, by two short runs of each kind of cell: a family on some data, frozen or not."""
 
-    def __init__(self, folder: Path, budget: Budget, compute: Compute) -> None:
+    def __init__(self, folder: Path, jobs: Sequence[Job], budget: Budget, compute: Compute) -> None:
         self._folder, self._n, self._compute = folder, budget.n, compute
-        self._kinds: dict[tuple[str, str], tuple[Trained, float, float]] = {}
+        self._configs = {job.folder.name: job.config for job in jobs}
+        self._kinds: dict[tuple[str, str, bool], tuple[Trained, float, float]] = {}
         self._measures: dict[tuple[str, str], float] = {}
 
     def training(self, job: Job) -> float:
@@ -120,29 +126,31 @@ class Trials:
 
     def _trial(self, job: Job) -> tuple[Trained, float, float]:
         """A trained cell, the seconds that don't depend on the images seen, and those of an image."""
-        kind = job.config.family, job.config.data
+        start = job.config.start_from
+        kind = job.config.family, job.config.data, bool(start)
         if kind not in self._kinds:
-            logger.info("trial of %s on %s", *kind)
-            short, long = (self._train(job, images) for images in (_SHORT, _LONG))
-            trained = self._made(job, _LONG)
+            logger.info("trial of %s on %s", *kind[:2])
+            if start:
+                self._train(self._folder / start, self._configs[start], _SHORT)
+            short, long = (self._train(self._place(images), job.config, images) for images in (_SHORT, _LONG))
+            trained = self._made(job)
             # Again: the first evaluation may have trained the judge, which is kept.
             (trained.folder / "record.json").unlink()
-            evaluation = _seconds(lambda: self._made(job, _LONG))
+            evaluation = _seconds(lambda: self._made(job))
             image = max(long - short, 0.0) / (_LONG - _SHORT)
             self._kinds[kind] = trained, max(short - image * _SHORT, 0.0) + evaluation, image
         return self._kinds[kind]
 
-    def _train(self, job: Job, images: int) -> float:
+    def _train(self, folder: Path, config: RunConfig, images: int) -> float:
         with self._compute.training():
-            return _seconds(lambda: train(*self._place(job, images)))
+            return _seconds(lambda: train_cell(folder, dataclasses.replace(config, max_images=images)))
 
-    def _made(self, job: Job, images: int) -> Trained:
-        config, place = self._place(job, images)
-        return make(place, config, self._n, self._compute)
+    def _made(self, job: Job) -> Trained:
+        config = dataclasses.replace(job.config, max_images=_LONG)
+        return make(self._place(_LONG), config, self._n, self._compute)
 
-    def _place(self, job: Job, images: int) -> tuple[RunConfig, Path]:
-        config = dataclasses.replace(job.config, max_images=images)
-        return config, self._folder / f"{len(self._kinds)}-{images}"
+    def _place(self, images: int) -> Path:
+        return self._folder / f"{len(self._kinds)}-{images}"
 
 
 def _seconds(work: Callable[[], object]) -> float:

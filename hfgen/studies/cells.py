@@ -58,13 +58,14 @@ BUDGETS = {"smoke": Budget(images=64, n=48, seeds=1), "full": Budget(64_000, n=1
 class Cell(NamedTuple):
     """What is trained: a family's settings, on the study's data unless `data` names others.
 
-    `part` of the budget's images are seen.
+    `part` of the budget's images are seen. `start` is the cell of the same seed whose networks it begins with.
     """
 
     family: str
     overrides: tuple[str, ...] = ()
     data: str = ""
     part: float = 1.0
+    start: Cell | None = None
 
 
 Columns = Mapping[str, str | None]
@@ -159,11 +160,19 @@ class Trained:
         return metrics.power_spectrum(images, self.window).high
 
 
-def config_of(cell: Cell, budget: Budget, data: str, seed: int, columns: Columns | None = None) -> RunConfig:
-    """The run that trains a cell from a seed; `columns` are those of `data`, not of data that are the cell's own."""
+def config_of(
+    cell: Cell, budget: Budget, data: str, seed: int, columns: Columns | None = None, dtype: str = "fp32"
+) -> RunConfig:
+    """The run that trains a cell from a seed; `columns` are those of `data`, not of data that are the cell's own.
+
+    A run that begins with another cell's networks has that cell's name, which is its hash, as `start_from`.
+    """
     own = [f"--data={cell.data or data}", f"--seed={seed}", f"--max_images={round(cell.part * budget.images)}"]
     if not cell.data:
         own += [f"--{name}={column}" for name, column in (columns or {}).items() if column]
+    if cell.start is not None:
+        start = config_of(cell.start, budget, data, seed, columns, dtype)
+        own.append(f"--start_from={cell_folder(Path(), start, budget.n, dtype).name}")
     return load_config(f"{cell.family}-glyphs", [*_COMMON, *own, *cell.overrides])
 
 
@@ -176,11 +185,18 @@ def cell_folder(cells: Path, config: RunConfig, n: int, dtype: str = "fp32") -> 
     return cells / f"{config.family}-{digest[:12]}"
 
 
+def train_cell(folder: Path, config: RunConfig) -> None:
+    """Train in `folder`, from the cell beside it where the config names one."""
+    if config.start_from:
+        config = dataclasses.replace(config, start_from=str((folder.parent / config.start_from).resolve()))
+    train(config, folder)
+
+
 def make(folder: Path, config: RunConfig, n: int, compute: Compute) -> Trained:
     """Train and evaluate what `folder` doesn't hold yet; an interrupted one goes on."""
     if not (folder / "record.json").is_file():
         with compute.training():
-            train(config, folder)
+            train_cell(folder, config)
         where: dict[str, Any] = {"device": compute.device, "dtype": compute.dtype}
         which: dict[str, Any] = {
             name: getattr(config, name) or None for name in ("image_column", "label_column", "config_name")

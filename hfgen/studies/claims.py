@@ -260,11 +260,15 @@ class Study:
 
     @property
     def deciding(self) -> set[str]:
-        """The labels of the cells that decide on a sentence."""
-        return {label for claim in self.claims for label in claim.deciding}
+        """The labels of the cells that decide on a sentence, and of those that they begin with."""
+        return self._with_starts({label for claim in self.claims for label in claim.deciding})
 
     def needed(self, ids: Sequence[str]) -> set[str]:
         """The labels of the cells that these sentences need; none: all of the study's."""
         if not ids:
             return set(self.cells)
-        return {label for claim in self.claims if claim.id in ids for label in claim.cells}
+        return self._with_starts({label for claim in self.claims if claim.id in ids for label in claim.cells})
+
+    def _with_starts(self, labels: set[str]) -> set[str]:
+        starts = [self.cells[label].start for label in labels]
+        return labels | {label for label, cell in self.cells.items() if cell in starts}

@@ -75,17 +75,19 @@ def log_ratio(first: str, second: str, metric: str) -> Effect:
 
 def psnr_difference(first: str, second: str) -> Effect:
     """The PSNR of two cells on the same images; their joint error is that of the differences image by image."""
-    return _by_image(first, second, "psnr", lambda a, b: bootstrap_mean(a.psnr - b.psnr, seed=0))
+    return by_image(first, second, "psnr", lambda a, b: bootstrap_mean(a.psnr - b.psnr, seed=0))
 
 
 def power_difference(first: str, second: str) -> Effect:
     """The high-frequency power of two cells' reconstructions of the same images, with their joint error."""
-    return _by_image(
+    return by_image(
         first, second, "hf_ratio_reconstruction", lambda a, b: a.gained(a.reconstructions, b.reconstructions)
     )
 
 
-def _by_image(first: str, second: str, metric: str, joint: Callable[[Trained, Trained], Estimate]) -> Effect:
+def by_image(first: str, second: str, metric: str, joint: Callable[[Trained, Trained], Estimate]) -> Effect:
+    """A metric of two cells on the same images; `joint` gives their difference, with the images' error, of a pair."""
+
     def arms(results: Results) -> Arms:
         pair = [_metric(results, cell, metric) for cell in (first, second)]
         # Each seed of one with the same of the other: any pairs would do, since the images are the same.

@@ -30,6 +30,7 @@ from hfgen.studies import (
     limited_codebook,
     loss,
     noise,
+    one_latent,
     translation,
 )
 from hfgen.studies.cell_plan import Job, announce, jobs_of
@@ -51,6 +52,7 @@ STUDIES: dict[str, Study] = {
         translation,
         critic,
         interpolation,
+        one_latent,
     )
 }
 SENTENCES = sum(len(study.claims) for study in STUDIES.values())
@@ -141,7 +143,7 @@ def planned(
     open_store(data, split="train", resolution=RESOLUTION, small_images="pad", **which)
 
     def make_config(cell: Cell, seed: int) -> RunConfig:
-        return config_of(cell, size, data, seed, which)
+        return config_of(cell, size, data, seed, which, compute.dtype_name)
 
     jobs = [
         job
@@ -210,21 +212,19 @@ def _make(jobs: Sequence[Job], n: int, compute: Compute) -> None:
     while waiting:
         left = []
         for place, job in enumerate(waiting, 1):
-            if not job.done:
-                name = f"{job.study.name}: {job.label}, seed {job.config.seed}"
-                logger.info("%s (cell %d of %d)", name, place, len(waiting))
-                if not _do(job, n, compute):
-                    left.append(job)
+            if not job.done and not (job.ready and _do(job, f"cell {place} of {len(waiting)}", n, compute)):
+                left.append(job)
         if len(left) == len(waiting):
             time.sleep(_WAIT_S)
         waiting = left
 
 
-def _do(job: Job, n: int, compute: Compute) -> bool:
+def _do(job: Job, place: str, n: int, compute: Compute) -> bool:
     """Train and measure a cell; False: another process is at it."""
     job.folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(job.folder.with_name(f".{job.folder.name}.lock"), blocking=False):
+            logger.info("%s: %s, seed %d (%s)", job.study.name, job.label, job.config.seed, place)
             trained = make(job.folder, job.config, n, compute)
             if job.study.measure is not None and not job.extra.is_file():
                 found = job.study.measure(trained)

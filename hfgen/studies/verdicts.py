@@ -29,6 +29,7 @@ class Currency(NamedTuple):
 
 
 POWER = Currency("high-frequency power, relative to real images", 0.05)
+OWN_POWER = Currency("high-frequency power that is the image's own, relative to real images", 0.05)
 PSNR = Currency("dB of PSNR", 0.25)
 GAIN = Currency("gain above .25 cycles per pixel", 0.05)
 MODES = Currency("modes of 1000", 25.0)

@@ -119,6 +119,9 @@ def test_sentences_have_names_of_their_own_and_equal_images():
     for (study, one), effect in zip(claims, effects, strict=True):
         assert set(one.cells) <= set(study.cells) and one.contrast.currency.least > 0, one.id
         assert len({study.cells[label].part for label in effect.cells}) == 1, "arms see as many images"
+    for study in STUDIES.values():
+        starts = [cell.start for cell in study.cells.values() if cell.start is not None]
+        assert set(starts) <= set(study.cells.values()), "what a cell begins with is trained first"
     # No two sentences are one comparison of the same cells in the same currency.
     pairs = [
         (frozenset(study.cells[label] for label in effect.cells), one.contrast.currency)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hfgen.studies import critic, noise
+from hfgen.studies import critic, noise, one_latent
 
 
 def test_the_blur_is_a_gaussians_response():
@@ -44,3 +44,34 @@ def test_the_linear_bound_is_that_of_probabilistic_pca():
     assert found.value == pytest.approx(10 * math.log10(4 / ((0.04 + 0.01) / 256)), abs=0.05)
     # A latent of two numbers keeps the smaller direction too, which is below the variance: nothing is gained.
     assert noise._linear(trained, variance=0.04, numbers=2).value == pytest.approx(found.value, abs=0.01)
+
+
+def test_a_mean_and_an_exact_draw_have_as_much_of_the_image():
+    """Images are a known part and one that nobody knows, each with half of the power."""
+    draws = torch.Generator().manual_seed(0)
+
+    def drawn() -> torch.Tensor:
+        return 20 * torch.randn(500, 1, 16, 16, generator=draws)
+
+    known, real = drawn(), drawn()
+    made = {"mean": known, "draw": known + drawn(), "another": known + drawn(), "invented": drawn() + drawn()}
+    cells = {
+        name: SimpleNamespace(
+            evaluation=SimpleNamespace(originals=_pixels(known + real)), reconstructions=_pixels(image), window="none"
+        )
+        for name, image in made.items()
+    }
+    power = one_latent.metrics.power_spectrum(_pixels(known + real)).high
+    own = {name: one_latent._ratio(one_latent._own(cell), power) for name, cell in cells.items()}
+    assert own["mean"].value == pytest.approx(0.5, abs=0.01) and own["invented"].value == pytest.approx(0, abs=0.01)
+    assert one_latent._own_gained(cells["draw"], cells["mean"]).value == pytest.approx(0, abs=0.01)
+    # Two exact draws differ as much as a draw and the image; twice a draw's unknown part.
+    between, beside = one_latent._differences(
+        cells["draw"], cells["draw"].reconstructions, cells["another"].reconstructions
+    )
+    assert one_latent._ratio(between, power).value == pytest.approx(1, abs=0.02)
+    assert one_latent._ratio(between - beside, power).value == pytest.approx(0, abs=0.02)
+
+
+def _pixels(values: torch.Tensor) -> torch.Tensor:
+    return (values + 127.5).round().clamp(0, 255).to(torch.uint8)

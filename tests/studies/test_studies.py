@@ -1,4 +1,4 @@
-"""`hfgen study` from end to end: all nine, killed and continued, on a budget that decides nothing."""
+"""`hfgen study` from end to end: all ten, killed and continued, on a budget that decides nothing."""
 
 import json
 import os
@@ -9,16 +9,21 @@ from pathlib import Path
 
 import forks
 import pytest
+import torch
 from pictures import without_pictures
 
 from hfgen.cli import main
 from hfgen.data import glyphs
+from hfgen.devices import choose
 from hfgen.errors import UserError
 from hfgen.evaluation import held_out
 from hfgen.files import cache_dir
+from hfgen.pipelines import FlowPipeline, load
 from hfgen.studies import cell_plan
-from hfgen.studies.cells import BUDGETS, cell_folder, config_of
+from hfgen.studies.cell_plan import jobs_of
+from hfgen.studies.cells import BUDGETS, Cell, cell_folder, config_of
 from hfgen.studies.run_studies import STUDIES, run_studies
+from hfgen.training.config import RunConfig
 
 # A quarter, among which are all the thousand classes of `stacked`.
 FEW = {"train": 7_500, "test": 100}
@@ -34,6 +39,8 @@ def few_images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("HFGEN_CACHE", str(few))
         for split, count in FEW.items():
             patch.setitem(glyphs.SPLIT_SIZES, split, count)
+        # A flow's decoder in a tenth of its passes.
+        patch.setattr(FlowPipeline, "steps", 2)
         held_out._held_out.cache_clear()
         yield
         held_out._held_out.cache_clear()
@@ -126,9 +133,7 @@ def test_a_repeated_study_trains_nothing_and_writes_the_same(finished):
     records = {path: path.stat().st_mtime_ns for path in finished.glob("cells/*/record.json")}
     run_studies(["loss/price", "loss/mean"], finished, budget="smoke")
     assert [path.stat().st_mtime_ns for path in records] == list(records.values())
-    # Two sentences alone leave the others' verdicts in place.
-    assert (finished / "study.json").read_bytes() == before
-    run_studies([], finished, budget="smoke")
+    # Two sentences alone are decided alike from what is there, and leave the others' verdicts in place.
     assert (finished / "study.json").read_bytes() == before
 
 
@@ -140,6 +145,38 @@ def test_a_changed_cell_is_another(tmp_path):
         for seed in (0, 1)
     }
     assert len(folders) == 4
+
+
+def test_a_cell_is_named_by_the_one_that_it_begins_with_and_waits_for_it(tmp_path):
+    study = STUDIES["latent"]
+    compute, small = choose("cpu", "fp32"), BUDGETS["smoke"]
+
+    def make_config(cell: Cell, seed: int) -> RunConfig:
+        return config_of(cell, small, "glyphs", seed)
+
+    start, *others = jobs = list(jobs_of(study, ["price"], tmp_path, make_config, small, compute))
+    assert [job.label for job in jobs] == ["VAE", "L2", "L2 + PatchGAN", "flow"] and start.ready
+    assert {job.config.start_from for job in others} == {start.folder.name} and not any(job.ready for job in others)
+    start.folder.mkdir()
+    (start.folder / "record.json").touch()
+    assert all(job.ready for job in others)
+    cell = study.cells["flow"]
+    assert cell.start is not None
+    changed = cell._replace(start=cell.start._replace(overrides=(*cell.start.overrides, "--model.variance=0.03")))
+    assert cell_folder(tmp_path, make_config(changed, 0), small.n) not in {job.folder for job in jobs}
+
+
+def test_decoders_share_one_frozen_encoder(finished):
+    document = json.loads((finished / "study.json").read_text())
+    cells = next(study["cells"] for study in document["studies"] if study["name"] == "latent")
+    networks = {label: load(finished / cell["folders"][0]).vae for label, cell in cells.items()}
+    vae = networks.pop("VAE")
+    for label, network in networks.items():
+        for name, weight in vae.encoder.state_dict().items():
+            assert torch.equal(network.encoder.state_dict()[name], weight), f"{label}: {name}"
+    assert not torch.equal(networks["L2"].decoder.conv_out.bias, vae.decoder.conv_out.bias)
+    between = {label: cell["metrics"]["hf_between_draws"]["value"] for label, cell in cells.items()}
+    assert between.pop("flow") > 0 and set(between.values()) == {0.0}
 
 
 def test_columns_are_those_of_the_given_data_and_name_another_cell(tmp_path):

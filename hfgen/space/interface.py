@@ -219,7 +219,8 @@ def launch(loaded: LoadedModels, gpu: Gpu = lambda function: function, **options
     """
     endpoints = Endpoints(loaded, gpu)
     endpoints.warm_up()
-    build(endpoints).launch(
+    page = build(endpoints)
+    page.launch(
         theme=_theme(),
         head=_head(),
         max_file_size=MOST_BYTES,
@@ -229,5 +230,8 @@ def launch(loaded: LoadedModels, gpu: Gpu = lambda function: function, **options
         ssr_mode=False,
         # No look at its own page first, which ends the start where that takes a busy machine more than 3 seconds.
         _frontend=False,
+        prevent_thread_lock=True,
         **options,
     )
+    endpoints.warm_up_the_rest()
+    page.block_thread()

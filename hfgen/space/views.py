@@ -19,6 +19,7 @@ EXAMPLES = 12
 MOST_SAMPLES = 36
 STEPS = 9
 _SMALL = 64
+_CALLED = {"class_labels": "class"}
 _NEIGHBOURS = 8
 _CHUNK = 2048
 
@@ -225,7 +226,7 @@ def _options(model: Model, choices: Choices) -> dict[str, Any]:
 
 def _settings(model: Model, choices: Choices) -> str:
     given = {name: value for name, value in _options(model, choices).items() if value is not None}
-    return ", ".join([f"seed {choices.seed}", *(f"{name} {value}" for name, value in given.items())])
+    return ", ".join([f"seed {choices.seed}", *(f"{_CALLED.get(name, name)} {value}" for name, value in given.items())])
 
 
 def _generate_link(choices: Choices) -> str:

@@ -55,10 +55,10 @@ def chosen() -> dict[str, Any]:
 def main() -> None:
     """Serve the models that the variables or models.json name, or those of `hfgen quickstart`."""
     from hfgen.errors import UserError
-    from hfgen.space import uncollected
+    from hfgen.imports import without_collector
 
     try:
-        with uncollected():
+        with without_collector(freeze=True):
             from hfgen.space.loaded_models import open_models, quickstart_models
 
             what = chosen()

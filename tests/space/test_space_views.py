@@ -1,9 +1,7 @@
 """What the Space shows, without Gradio."""
 
 import base64
-import contextlib
 import dataclasses
-import gc
 import io
 import re
 from pathlib import Path
@@ -19,7 +17,7 @@ from hfgen.data import draw
 from hfgen.errors import UserError
 from hfgen.images import to_float, to_uint8, unit_to_uint8
 from hfgen.pipelines.autoencoder import codec_of
-from hfgen.space import game, knobs, markup, uncollected, views
+from hfgen.space import game, knobs, markup, views
 from hfgen.space.happened import Change, sentence
 from hfgen.space.knobs import Knobs
 from hfgen.space.loaded_models import LoadedModels, open_models, quickstart_models
@@ -207,15 +205,6 @@ def test_models_of_one_encoder_can_show_a_latent_through_each_others_decoder(wit
     assert not (shown["twin"] == shown["vae"]).all()
     page = reconstructions(with_twin, 0, Knobs()).page
     assert 'data-hf-mode="decoder"' in page and "that of vae through twin&#x27;s" in page
-
-
-def test_the_start_collects_no_garbage_and_what_follows_does():
-    for error in (None, UserError("models: none")):
-        with contextlib.suppress(UserError), uncollected():
-            assert not gc.isenabled()
-            if error:
-                raise error
-        assert gc.isenabled()
 
 
 def test_without_a_shared_encoder_there_is_no_such_switch(loaded: LoadedModels):

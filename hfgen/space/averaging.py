@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hfgen.metrics import Estimate, calibration
-from hfgen.reporting.charts import ink, inline, model_style, new_axes
+from hfgen.reporting.charts import ink, inline, new_axes
+from hfgen.reporting.colours import Style
 from hfgen.reporting.numbers import number
 from hfgen.space import markup
 
@@ -43,16 +45,21 @@ _SAYS = {
 _BANDS = {"gain": "gain (line: an average)", "coherence": "coherence", "power": "power relative to real"}
 
 
-def sections(records: Records) -> list[str]:
-    """The high frequencies in a table, all bands in a chart, and what is derived."""
+def sections(records: Records, looks: Mapping[str, Style]) -> list[str]:
+    """The high frequencies in a table, all bands in a chart each, and what is derived."""
     rows = [[name, *_cells(record["metrics"])] for name, record in records.items()]
     columns = ("model", "high frequencies", *_COLUMNS.values())
     parts = [markup.table(columns, rows, "averaging, in numbers")]
     models = [name for name, record in records.items() if all(band in record["spectrum"] for band in _BANDS)]
     if models:
         caption = "Gain, coherence and power of the reconstructions from coarse (left) to fine detail (right)."
-        picture = inline(partial(_chart, records, models), "averaging", _in_words(records, models))
-        parts.append(markup.figure(picture, caption))
+        spectra = {name: records[name]["spectrum"] for name in models}
+        charts = (
+            inline(partial(_chart, spectra, looks, band), f"averaging {band}", _in_words(spectra, band))
+            for band in _BANDS
+        )
+        key = markup.key({name: looks[name] for name in models})
+        parts.append(markup.figure(f'<div class="hf-charts">{"".join(charts)}</div>{key}', caption))
     return [*parts, markup.paragraphs(_DERIVED)]
 
 
@@ -62,26 +69,19 @@ def _cells(metrics: dict[str, Any]) -> list[str]:
     return [says, *(number(found[name]) if name in found else "-" for name in _COLUMNS)]
 
 
-def _chart(records: Records, models: list[str]) -> Figure:
-    figure, panels = new_axes(len(_BANDS), width=2.8, height=2.9)
-    for axes, (band, label) in zip(panels, _BANDS.items(), strict=True):
-        axes.axhline(1, color=ink(), lw=1)
-        for name in models:
-            colour, marker = model_style(records, name)
-            spectrum = records[name]["spectrum"]
-            axes.plot(spectrum["frequencies"], spectrum[band], color=colour, marker=marker, ms=3.5, label=name)
-        axes.set_xlim(0, 0.5)
-        axes.set_ylim(0, None)
-        axes.set_xlabel("cycles per pixel")
-        axes.set_title(label, fontsize=9)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=4, frameon=False, fontsize=9)
+def _chart(spectra: Records, looks: Mapping[str, Style], band: str) -> Figure:
+    figure, (axes,) = new_axes(1, width=3.4, height=2.9)
+    axes.axhline(1, color=ink(), lw=1)
+    for name, spectrum in spectra.items():
+        colour, marker = looks[name].colour, looks[name].marker
+        axes.plot(spectrum["frequencies"], spectrum[band], color=colour, marker=marker, ms=4)
+    axes.set_xlim(0, 0.5)
+    axes.set_ylim(0, None)
+    axes.set_xlabel("cycles per pixel")
+    axes.set_title(_BANDS[band], fontsize=11)
     return figure
 
 
-def _in_words(records: Records, models: list[str]) -> str:
-    ends = []
-    for name in models:
-        spectrum = records[name]["spectrum"]
-        values = ", ".join(f"{band} {spectrum[band][0]:.2f} to {spectrum[band][-1]:.2f}" for band in _BANDS)
-        ends.append(f"{name}: {values}")
-    return f"From the lowest to the highest frequencies, {'; '.join(ends)}"
+def _in_words(spectra: Records, band: str) -> str:
+    ends = (f"{name} {spectrum[band][0]:.2f} to {spectrum[band][-1]:.2f}" for name, spectrum in spectra.items())
+    return f"{_BANDS[band]}, from the lowest to the highest frequencies: {', '.join(ends)}"

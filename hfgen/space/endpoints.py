@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import secrets
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ from gradio.components.plot import PlotData
 from hfgen.errors import UserError
 from hfgen.space import evidence, game, views, why
 from hfgen.space.knobs import Knobs
-from hfgen.space.loaded_models import LoadedModels
+from hfgen.space.loaded_models import LoadedModels, logger
 from hfgen.space.plane import PLANES, plane
 from hfgen.space.side_by_side import reconstructions
 from hfgen.space.uploads import Upload
@@ -58,20 +59,29 @@ class Endpoints:
         self._interpolated = remember(here(views.interpolation))
         self._neighbours = remember(here(views.neighbours))
         self._ask = gpu(functools.partial(game.ask, loaded))
-        self._why = functools.lru_cache(maxsize=1)(functools.partial(why.why, loaded))
+        self._why = _once(functools.partial(why.why, loaded))
         self._plane = functools.lru_cache(maxsize=len(PLANES))(functools.partial(plane, loaded))
-        self._compare = functools.lru_cache(maxsize=1)(functools.partial(evidence.compare, loaded))
+        self._compare = _once(functools.partial(evidence.compare, loaded))
 
     def warm_up(self) -> None:
         """Make what everybody sees first, so that nobody waits for it and a small model's seconds are a warm one's."""
-        for model in self.loaded.encoders:
-            self.loaded.components(model)
         if self.loaded.encoders:
             if self.loaded.at_once:
                 self._reconstructed(0, Knobs())
             self._remembered(0, Knobs())
+
+    def warm_up_the_rest(self) -> None:
+        """Make what is looked at next, while the first picture is shown; who asks for what fails sees why."""
+        steps: list[Callable[[], Any]] = [
+            functools.partial(self.loaded.components, model) for model in self.loaded.encoders
+        ]
         if self.loaded.generators:
-            self._sampled(Choices())
+            steps.append(functools.partial(self._sampled, Choices()))
+        for step in (*steps, self._why, self._compare):
+            try:
+                step()
+            except Exception as error:
+                logger.warning("not made at the start: %s", error)
 
     def reconstruct(
         self,
@@ -244,6 +254,18 @@ class Endpoints:
     def _friendly(self, make: Callable[[], View]) -> tuple[str, dict[str, Any]]:
         made = _or_refuse(make)
         return made.page, made.values
+
+
+def _once(make: Callable[[], Made]) -> Callable[[], Made]:
+    """The same for all; who asks while it is being made waits for it."""
+    lock = threading.Lock()
+    made = functools.lru_cache(maxsize=1)(make)
+
+    def get() -> Made:
+        with lock:
+            return made()
+
+    return get
 
 
 def _tell(done: int, of: int, name: str) -> None:

@@ -117,9 +117,9 @@ def _generate_tab(endpoints: Endpoints, controls: dict[str, Any]) -> Callable[..
     labels = most_classes(endpoints.loaded)
     with gr.Row():
         wide = {"min_width": 220}  # On a phone one under the other, each with its label.
-        controls["seed"] = gr.Number(0, precision=0, minimum=0, maximum=MOST_SEED, label="Seed", **wide)
+        controls["seed"] = gr.Number(0, precision=0, minimum=0, maximum=MOST_SEED, label="Seed", min_width=110, scale=0)
         controls["count"] = gr.Slider(1, views.MOST_SAMPLES, Choices.count, step=1, label="Images a model", **wide)
-        controls["truncation"] = gr.Slider(0.1, NO_BOUND, NO_BOUND, step=0.1, label="Truncation (GAN); 4: none", **wide)
+        controls["truncation"] = gr.Slider(0.1, NO_BOUND, NO_BOUND, step=0.1, label="Truncation (GAN), 4: none", **wide)
         controls["temperature"] = gr.Slider(0, 2, 1, step=0.05, label="Temperature (VQ-VAE)", **wide)
         controls["label"] = gr.Slider(
             -1, max(labels - 1, 0), -1, step=1, label="Class; -1: drawn", visible=labels > 0, **wide
@@ -219,7 +219,8 @@ def launch(loaded: LoadedModels, gpu: Gpu = lambda function: function, **options
     """
     endpoints = Endpoints(loaded, gpu)
     endpoints.warm_up()
-    build(endpoints).launch(
+    page = build(endpoints)
+    page.launch(
         theme=_theme(),
         head=_head(),
         max_file_size=MOST_BYTES,
@@ -229,5 +230,8 @@ def launch(loaded: LoadedModels, gpu: Gpu = lambda function: function, **options
         ssr_mode=False,
         # No look at its own page first, which ends the start where that takes a busy machine more than 3 seconds.
         _frontend=False,
+        prevent_thread_lock=True,
         **options,
     )
+    endpoints.warm_up_the_rest()
+    page.block_thread()

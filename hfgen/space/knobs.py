@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from hfgen.autoencoders import Autoencoder
 from hfgen.images import to_float, to_uint8
 from hfgen.metrics import kl_bits
 from hfgen.pipelines import ImagePipeline
@@ -52,22 +55,14 @@ class Components:
         mean: (d,), of the latent's d numbers, or of its d channels where it has more than 256 numbers.
         directions: (d, d): a row a component, the strongest first.
         deviation: (1, c, 1, 1): each channel's standard deviation.
-        first: (2, c, h, w): the latents of the first two images, quantised where there is a codebook.
     """
 
     mean: Tensor
     directions: Tensor
     deviation: Tensor
-    first: Tensor
 
     def __len__(self) -> int:
         return len(self.directions)
-
-    def are_of(self, other: Components) -> bool:
-        """Whether the other model's encoder is the same: it makes the same latents of the same images."""
-        if self.first.shape != other.first.shape:
-            return False
-        return torch.allclose(self.first, other.first, rtol=0, atol=1e-4 * float(self.deviation.mean()))
 
     def kept(self, share: float) -> int:
         """How many components a share is, rounded up."""
@@ -86,20 +81,46 @@ class Components:
 @torch.no_grad()
 def components(pipeline: ImagePipeline, images: Tensor) -> Components | None:
     """Of the first of uint8 held-out images (N, C, R, R): 256 of 32 pixels, fewer of larger ones; None: no latent."""
-    codec = codec_of(pipeline)
+    codec = _codec(pipeline)
     if codec is None:
         return None
     count = max(2, _MOST_PIXELS // images.shape[-1] ** 2)
     batches = to_float(images[:count]).to(pipeline.device).split(64)
     latents = torch.cat([codec.encode(batch).mean.cpu() for batch in batches]).double()
-    whole = latents[0].numel() <= _MOST_WHOLE
+    whole = component_count(latents) != latents.shape[1]
     rows = latents.flatten(1) if whole else latents.movedim(1, -1).flatten(0, -2)
     mean = rows.mean(0)
     _, directions = torch.linalg.eigh((rows - mean).T @ (rows - mean))
     deviation = latents.std((0, 2, 3), correction=0)[None, :, None, None]
-    first = latents[:2].to(batches[0])
-    first = codec.quantise(first) if codec.codebook_size else first
-    return Components(mean, directions.T.flip(0).contiguous(), deviation, first.cpu())
+    return Components(mean, directions.T.flip(0).contiguous(), deviation)
+
+
+def component_count(latents: Tensor) -> int:
+    """How many principal components latents (N, c, h, w) have: see `Components.mean`."""
+    numbers = latents[0].numel()
+    return numbers if numbers <= _MOST_WHOLE else latents.shape[1]
+
+
+@torch.no_grad()
+def decoder_inputs(pipeline: ImagePipeline, images: Tensor) -> Tensor | None:
+    """What the decoder is given of uint8 images (N, C, R, R), (N, c, h, w); None: its latent can't be changed."""
+    codec = _codec(pipeline)
+    if codec is None:
+        return None
+    latents = codec.encode(to_float(images).to(pipeline.device)).mean
+    return (codec.quantise(latents) if codec.codebook_size else latents).cpu()
+
+
+def same_encoder(first: Tensor, second: Tensor) -> bool:
+    """Whether two models make the same `decoder_inputs` of the same images."""
+    if first.shape != second.shape:
+        return False
+    return torch.allclose(first, second, rtol=0, atol=1e-4 * float(first.std()))
+
+
+def _codec(pipeline: ImagePipeline) -> Autoencoder | None:
+    """How it makes latents and (a flow excepted) decodes them; None: it has none that can be changed."""
+    return Autoencoder(pipeline.vae) if hasattr(pipeline, "flow") else codec_of(pipeline)
 
 
 @dataclass(frozen=True)
@@ -120,7 +141,7 @@ def reconstruct(
     are the model's `components`, which `keep` and `noise` need. The rate is KL(q(z | x) || N(0, I)), or as many codes
     of log2(codebook size) bits; it is not known of a latent that `keep` or `noise` changed.
     """
-    codec = codec_of(pipeline)
+    codec = _codec(pipeline)
     if codec is None:
         made = pipeline.reconstruct(to_float(images), output_type="pt").images
         return Reconstructed(to_uint8(made.cpu() * 2 - 1), None)
@@ -143,8 +164,18 @@ def reconstruct(
         bits = torch.full((count,), latents.shape[-2] * latents.shape[-1] * math.log2(codec.codebook_size))
     elif encoded.log_variance is not None:
         bits = kl_bits(encoded.mean.cpu(), encoded.log_variance.cpu())
-    decoded = codec.decode(latents, quantised=False).cpu().unflatten(0, (draws, count)).clamp(-1, 1).mean(0)
+    if hasattr(pipeline, "flow"):
+        decoded = pipeline.flow(latents, _noise_of(pipeline, images).repeat(draws, 1, 1, 1))
+    else:
+        decoded = codec.decode(latents, quantised=False)
+    decoded = decoded.cpu().unflatten(0, (draws, count)).clamp(-1, 1).mean(0)
     return Reconstructed(to_uint8(decoded), bits if knobs.keep >= 1 and not knobs.noise else None)
+
+
+def _noise_of(pipeline: ImagePipeline, images: Tensor) -> Tensor:
+    """What a flow begins with when it reconstructs these images, (N, C, R, R)."""
+    seen = _first_inputs(pipeline.unet, lambda: pipeline.reconstruct(to_float(images), output_type="pt", steps=1))
+    return seen[0][:, : pipeline.channels]
 
 
 def draws_of(side: int) -> int:
@@ -154,7 +185,7 @@ def draws_of(side: int) -> int:
 
 def changeable(pipeline: ImagePipeline) -> bool:
     """Whether its latent can be changed here."""
-    return codec_of(pipeline) is not None
+    return _codec(pipeline) is not None
 
 
 @torch.no_grad()
@@ -190,10 +221,16 @@ def _latents(pipeline: ImagePipeline, seed: int) -> list[Tensor]:
         codec = codec_of(pipeline)
         assert codec is not None, "as above"
         network = getattr(codec.network, "post_quant_conv", None) or codec.network.decoder
-    seen: list[tuple[Tensor, ...]] = []
+    generator = torch.Generator().manual_seed(seed)
+    return _first_inputs(network, lambda: pipeline(batch_size=1, generator=generator, output_type="pt"))
+
+
+def _first_inputs(network: torch.nn.Module, run: Callable[[], Any]) -> list[Tensor]:
+    """The tensors that the network is given when it is called first."""
+    seen: list[tuple[Any, ...]] = []
     hook = network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
     try:
-        pipeline(batch_size=1, generator=torch.Generator().manual_seed(seed), output_type="pt")
+        run()
     finally:
         hook.remove()
     return [value for value in seen[0] if isinstance(value, Tensor)]

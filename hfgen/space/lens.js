@@ -166,6 +166,8 @@
   document.addEventListener("click", (event) => {
     const guess = event.target.closest?.("[data-hf-guess]");
     if (guess) document.querySelector(`button#hf-${guess.dataset.hfGuess}, #hf-${guess.dataset.hfGuess} button`)?.click();
+    const named = event.target.closest?.("[data-hf-card]");
+    if (named) openCard(named.dataset.hfCard);
     const button = event.target.closest?.("button[data-hf-mode], button[data-hf-zoom]");
     if (!button) return;
     if (button.dataset.hfMode) choose(button.dataset.hfMode);
@@ -213,18 +215,20 @@
     next.click();
   });
 
-  /* A click on a model's point opens its card. */
+  function openCard(name) {
+    const card = document.querySelector(`[data-hf-model="${CSS.escape(name)}"]`);
+    if (!card) return;
+    card.open = true;
+    card.querySelector("summary").focus();
+    card.scrollIntoView({ block: "nearest" });
+  }
+
+  /* A click on a model's point opens its card, as does a click on its name. */
   function points() {
     for (const chart of document.querySelectorAll("#hf-chart .js-plotly-plot:not([data-hf-opens])")) {
       if (!chart.on) continue;
       chart.dataset.hfOpens = "";
-      chart.on("plotly_click", ({ points: [point] }) => {
-        const card = document.querySelector(`[data-hf-model="${CSS.escape(point.data.name)}"]`);
-        if (!card) return;
-        card.open = true;
-        card.querySelector("summary").focus();
-        card.scrollIntoView({ block: "nearest" });
-      });
+      chart.on("plotly_click", ({ points: [point] }) => openCard(point.data.name));
     }
   }
 

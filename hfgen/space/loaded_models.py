@@ -24,7 +24,7 @@ from hfgen.pipelines import ImagePipeline
 from hfgen.pipelines.loading import open_model
 from hfgen.reporting.colours import Style, styles
 from hfgen.space import RESULTS, photographs
-from hfgen.space.knobs import Components, components
+from hfgen.space.knobs import Components, components, decoder_inputs, same_encoder
 
 logger = logging.getLogger("hfgen")
 
@@ -77,6 +77,7 @@ class LoadedModels:
     results: list[Path] = field(default_factory=list)
     state: str = ""
     _components: dict[str, Components | None] = field(default_factory=dict, repr=False)
+    _decoder_inputs: dict[str, Tensor | None] = field(default_factory=dict, repr=False)
 
     @property
     def encoders(self) -> list[Model]:
@@ -105,16 +106,23 @@ class LoadedModels:
                 self._components[model.name] = components(model.pipeline, self.images(model.size))
             return self._components[model.name]
 
+    def decoder_inputs(self, model: Model) -> Tensor | None:
+        """What the model's decoder is given of the first two images, found once; None: its latent can't be changed."""
+        with model.lock:
+            if model.name not in self._decoder_inputs:
+                self._decoder_inputs[model.name] = decoder_inputs(model.pipeline, self.images(model.size)[:2])
+            return self._decoder_inputs[model.name]
+
     def next_decoder(self, model: Model) -> str | None:
         """The next of the models that have this one's encoder, the first after the last; None where there is none."""
-        mine = self.components(model)
+        mine = self.decoder_inputs(model)
         alike = [
             other.name
             for other in self.encoders
             if mine is not None
             and other.size == model.size
-            and (theirs := self.components(other)) is not None
-            and mine.are_of(theirs)
+            and (theirs := self.decoder_inputs(other)) is not None
+            and same_encoder(mine, theirs)
         ]
         return alike[(alike.index(model.name) + 1) % len(alike)] if len(alike) > 1 else None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -28,21 +28,6 @@ def data_uri(image: Image.Image) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def zoom_to(side: int, resolution: int) -> int:
-    """The largest whole number of screen pixels per pixel that keeps within `side`; at least 1."""
-    return max(1, side // resolution)
-
-
-def picture(image: Tensor, alt: str, side: int) -> str:
-    """One uint8 image (C, R, R), enlarged by a whole number towards `side`."""
-    return _img(grid(image[None], 1, zoom_to(side, image.shape[-1])), alt)
-
-
-def sheet(images: Tensor, columns: int, alt: str, side: int) -> str:
-    """uint8 images (N, C, R, R) in a grid, each enlarged by a whole number towards `side`."""
-    return _scroll(_img(grid(images, columns, zoom_to(side, images.shape[-1])), alt), alt)
-
-
 def fitted(source: str, alt: str, side: int) -> str:
     """A square picture of this source, in pixels of one size, at most `side` wide."""
     return f'<img class="hf-pixels hf-fitted" style="--most:{side}px" src="{source}" alt="{escape(alt)}">'
@@ -63,7 +48,8 @@ def frames(images: Tensor, alt: str) -> str:
     )
     side = images.shape[-1]
     film = f'<div class="hf-window hf-film" style="--side:{side}"><div class="hf-reel">{large}</div></div>'
-    return film + fitted_sheet(images, len(images), alt)
+    strip = f'<div class="hf-strip" style="--steps:{len(images)}">{fitted_sheet(images, len(images), alt)}</div>'
+    return film + strip
 
 
 def scrubber(steps: int) -> str:
@@ -81,9 +67,9 @@ def named(content: str, name: str, style: Style, words: str) -> str:
     return f'<figure class="hf-cell">{content}{caption}</figure>'
 
 
-def columns(parts: Iterable[str], *, broad: bool = False) -> str:
-    """Figures in as many columns as the page has room for; `broad`: two at most."""
-    return f'<div class="hf-columns{" hf-broad" * broad}">{"".join(parts)}</div>'
+def columns(parts: Iterable[str]) -> str:
+    """Figures in as many columns as the page has room for."""
+    return f'<div class="hf-columns">{"".join(parts)}</div>'
 
 
 def text(words: str) -> str:
@@ -100,6 +86,12 @@ def chart(png: bytes, alt: str) -> str:
     """A chart, which scales with the page."""
     source = "data:image/png;base64," + base64.b64encode(png).decode()
     return f'<img class="hf-chart" src="{source}" alt="{escape(alt)}">'
+
+
+def key(looks: Mapping[str, Style]) -> str:
+    """Which mark and colour is whose."""
+    names = " ".join(f"<span>{style.swatch()} {escape(name)}</span>" for name, style in looks.items())
+    return f'<span class="hf-key">{names}</span>'
 
 
 def row(parts: Iterable[str]) -> str:
@@ -140,7 +132,7 @@ def bullets(texts: Iterable[str]) -> str:
 
 def heading(text: str) -> str:
     """A heading within a view."""
-    return f"<h3>{escape(text)}</h3>"
+    return f"<h2>{escape(text)}</h2>"
 
 
 def link(view: str, **settings: Any) -> str:
@@ -173,11 +165,6 @@ def share(value: float) -> str:
 def pngs(images: Tensor) -> list[str]:
     """Each of uint8 (N, C, R, R) at its own size, as a link."""
     return [data_uri(image) for image in to_pil(images)]
-
-
-def _img(image: Image.Image, alt: str) -> str:
-    size = f'width="{image.width}" height="{image.height}"'
-    return f'<img class="hf-pixels" src="{data_uri(image)}" {size} alt="{escape(alt)}">'
 
 
 def _scroll(content: str, label: str) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+from hfgen.diagnosis.figure import waterfall
+from hfgen.documents import DIAGNOSIS
 from hfgen.errors import UserError
 from hfgen.files import read_json
+from hfgen.reporting.charts import inline
 from hfgen.reporting.metric_table import about
 from hfgen.space import markup
 from hfgen.space.loaded_models import LoadedModels, Model, logger
@@ -15,7 +19,7 @@ from hfgen.space.markup import share, text
 def card(loaded: LoadedModels, model: Model, record: dict[str, Any] | None) -> str:
     """In full."""
     style = loaded.styles[model.name]
-    head = f"<h4>{style.swatch()} {text(model.name)}</h4>"
+    head = f"<h3>{style.swatch()} {text(model.name)}</h3>"
     return f'<article class="hf-card" style="--mark:{style.colour}">{head}{_content(model, record)}</article>'
 
 
@@ -33,21 +37,20 @@ def folded_card(loaded: LoadedModels, model: Model, record: dict[str, Any] | Non
 
 def _content(model: Model, record: dict[str, Any] | None) -> str:
     diagnosis = _diagnosis(model)
-    parts = [f'<p class="hf-verdict">{text(diagnosis["sentence"])}</p>'] if diagnosis else []
+    verdict = diagnosis.get("verdict", {})
+    parts = [f'<p class="hf-verdict">{text(verdict["sentence"])}</p>'] if verdict else []
     parts.append(markup.bullets(_in_words(record)) if record else markup.paragraphs("It has no record yet."))
     more = []
-    if diagnosis.get("remedy"):
-        more.append(markup.paragraphs(str(diagnosis["remedy"])))
-    if (model.folder / "waterfall.png").is_file():
-        words = f"{model.name}: its missing detail, cause by cause"
-        more.append(markup.figure(markup.chart((model.folder / "waterfall.png").read_bytes(), words), words))
+    if verdict.get("remedy"):
+        more.append(markup.paragraphs(str(verdict["remedy"])))
+    more += _causes(model.name, diagnosis)
     if more:
         parts.append(markup.details("What to do, and how we know", *more))
     return "".join(parts)
 
 
 def _diagnosis(model: Model) -> dict[str, Any]:
-    """The verdict of the diagnosis beside the model; empty where there is none, or it is damaged."""
+    """The diagnosis beside the model; empty where there is none, or it is damaged."""
     place = model.folder / "diagnosis.json"
     if not place.is_file():
         return {}
@@ -57,7 +60,16 @@ def _diagnosis(model: Model) -> dict[str, Any]:
         logger.warning("%s", error)
         return {}
     verdict = found.get("verdict") if isinstance(found, dict) else None
-    return verdict if isinstance(verdict, dict) and "sentence" in verdict else {}
+    return found if isinstance(verdict, dict) and "sentence" in verdict else {}
+
+
+def _causes(name: str, diagnosis: dict[str, Any]) -> list[str]:
+    """The waterfall of a diagnosis in today's schema that found causes."""
+    if diagnosis.get("schema") != DIAGNOSIS.version or not diagnosis["causes"]:
+        return []
+    caption = f"{name}: its missing detail, cause by cause"
+    shares = ", ".join(f"{cause} {entry['value']:.2f}" for cause, entry in diagnosis["causes"].items())
+    return [markup.figure(inline(partial(waterfall, diagnosis), f"causes of {name}", f"{caption}: {shares}"), caption)]
 
 
 def _in_words(record: dict[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ from hfgen.reporting.numbers import number
 from hfgen.space import markup
 from hfgen.space.evidence import comparable, comparison_of, estimate
 from hfgen.space.loaded_models import LoadedModels
+from hfgen.space.markup import text
 
 Entry = dict[str, Any]
 
@@ -58,11 +59,12 @@ def plane(loaded: LoadedModels, chosen: str) -> tuple[str | None, str]:
         words.append(f"Without a place on it: {', '.join(absent)}.")
     if not there:
         return None, markup.view(markup.paragraphs(" ".join(words)))
-    words.append("Bars: 95 % intervals. A click on a point opens the model's card.")
+    words.append("Bars: 95 % intervals. A point, or its name below, opens the model's card.")
     points = [_point(loaded, name, x, y) for name in there]
+    names = "".join(_name(loaded, name, x, y) for name in there)
     axes = {"xaxis": {**_GRID, "title": {"text": x.label}}, "yaxis": {**_GRID, "title": {"text": y.label}}}
     chart = {"data": points, "layout": {**_LOOK, **axes}, "config": {"displaylogo": False, "displayModeBar": False}}
-    return json.dumps(chart), markup.view(markup.paragraphs(" ".join(words)))
+    return json.dumps(chart), markup.view(markup.paragraphs(" ".join(words)), f'<ul class="hf-points">{names}</ul>')
 
 
 def _point(loaded: LoadedModels, name: str, x: Axis, y: Axis) -> dict[str, Any]:
@@ -80,6 +82,13 @@ def _point(loaded: LoadedModels, name: str, x: Axis, y: Axis) -> dict[str, Any]:
         "marker": {"symbol": style.symbol, "color": style.colour, "size": 13},
         "hovertemplate": f"<b>%{{fullData.name}}</b><br>{said}<extra></extra>",
     }
+
+
+def _name(loaded: LoadedModels, name: str, x: Axis, y: Axis) -> str:
+    """A point for who has no mouse: its model's button, and where it lies."""
+    said = "; ".join(f"{axis.label}: {number(estimate(axis.entries[name]))}" for axis in (x, y))
+    button = f'<button type="button" data-hf-card="{text(name)}">{loaded.styles[name].swatch()} {text(name)}</button>'
+    return f"<li>{button} {text(said)}</li>"
 
 
 def _bars(one: Estimate) -> dict[str, Any]:

@@ -130,11 +130,10 @@ def _reconstruct(loaded: LoadedModels, model: Model, source: Upload | int, knobs
     turned = latent.reconstruct(model.pipeline, original, knobs, found)
     seconds = time.perf_counter() - start
     untouched = turned if knobs == Knobs() else latent.reconstruct(model.pipeline, original, Knobs())
-    kept = None
-    if latent.changeable(model.pipeline):
-        everything = found or loaded.components(model)
-        assert everything is not None, "its latent can be changed"
-        kept = (everything.kept(knobs.keep), len(everything))
+    # Untouched latents need no components, which take a moment to find.
+    inputs = loaded.decoder_inputs(model)
+    count = 0 if inputs is None else latent.component_count(inputs)
+    kept = None if inputs is None else (count if found is None else found.kept(knobs.keep), count)
     rate = None if turned.rate_bits is None else float(turned.rate_bits[0])
     style = loaded.styles[model.name]
     return _Reconstruction(model.name, style, original, turned.images, untouched.images, kept, rate, seconds)
@@ -150,12 +149,11 @@ def _stage(loaded: LoadedModels, made: list[_Reconstruction]) -> str:
         name = others[one.name]
         other = None if name is None else (name, loaded.styles[name])
         cells.append(stage.cell(one.name, one.style, one.image, error_maps(level, top), _caption(one), other))
-    for name in loaded.models:
-        if name not in {one.name for one in made}:
-            cells.append(stage.absent(name, loaded.styles[name], _NO_ENCODER))
-    cells += [stage.absent(name, loaded.styles[name], f"Can't be opened: {why}") for name, why in loaded.failed.items()]
+    missing = {name: _NO_ENCODER for name in loaded.models if name not in others}
+    missing |= {name: f"Can't be opened: {why}" for name, why in loaded.failed.items()}
+    absent = [stage.absent(name, loaded.styles[name], why) for name, why in missing.items()]
     legend = f"Error: dark blue is none, the brightest yellow {top:.0f} of 255 levels, alike for all models."
-    return stage.stage(cells, legend, _switched(others))
+    return stage.stage(cells, absent, legend, _switched(others))
 
 
 def _switched(others: dict[str, str | None]) -> str:

@@ -8,6 +8,7 @@ from html import escape
 from typing import NamedTuple
 
 from hfgen.reporting.colours import Style
+from hfgen.space import markup
 from hfgen.space.markup import share
 
 _WIDTH, _HEIGHT = 400, 215
@@ -41,10 +42,10 @@ def spectrum_chart(lines: Sequence[Line], caption: str) -> str:
             for f, v in list(zip(line.frequencies, line.now, strict=True))[1::3]
         ]
     label = f"Power of each picture over the original's, from coarse to fine detail: {words}"
-    key = " ".join(f"<span>{line.style.swatch()} {escape(line.name)}</span>" for line in lines)
+    key = markup.key({line.name: line.style for line in lines})
     return (
         f'<figure class="hf-spectrum"><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(label)}">'
-        f'{"".join(parts)}</svg><figcaption><span class="hf-key">{key}</span> {escape(caption)}</figcaption></figure>'
+        f"{''.join(parts)}</svg><figcaption>{key} {escape(caption)}</figcaption></figure>"
     )
 
 

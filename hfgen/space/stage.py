@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -13,6 +14,7 @@ from hfgen.space import markup
 
 _HELP = "Pictures side by side. Plus and minus zoom all of them, arrows move, 0 resets, {keys} choose what is shown."
 _MODES = {"picture": ("Picture", "p"), "error": ("Error", "e"), "edge": ("Before | after", "b")}
+_MOST_COLUMNS = 4
 _SWITCH = {"decoder": ("Other decoder", "d")}
 
 
@@ -33,16 +35,17 @@ def _toolbar(shown: Mapping[str, tuple[str, str]]) -> str:
     )
 
 
-def stage(cells: Sequence[str], legend: str, switched: str = "") -> str:
-    """All cells, as one thing that takes keys, and what the error's colours mean.
+def stage(cells: Sequence[str], absent: Sequence[str], legend: str, switched: str = "") -> str:
+    """All cells, as one thing that takes keys, and what the error's colours mean; below them those without a picture.
 
     `switched`: what is seen when the cells' `other`s are; empty where there is none.
     """
     shown = _MODES | (_SWITCH if switched else {})
     keys = ", ".join(key.upper() for _, key in shown.values())
+    columns = len(cells) if len(cells) <= _MOST_COLUMNS else min(_MOST_COLUMNS, math.ceil(len(cells) / 2))
     return (
-        f'<div class="hf-lens"><div class="hf-stage" data-hf-stage tabindex="0" role="group" '
-        f'aria-label="{_HELP.format(keys=keys)}">{"".join(cells)}</div>{_toolbar(shown)}'
+        f'<div class="hf-lens"><div class="hf-stage" data-hf-stage style="--columns:{columns}" tabindex="0" '
+        f'role="group" aria-label="{_HELP.format(keys=keys)}">{"".join([*cells, *absent])}</div>{_toolbar(shown)}'
         f'<p class="hf-legend">{escape(legend)}</p>'
         + (f'<p class="hf-switched" aria-live="polite">{escape(switched)}</p>' if switched else "")
         + "</div>"

@@ -65,7 +65,7 @@ def _chart(decided: dict[str, Any]) -> str:
     wanted = {"above": (least, None), "below": (None, -least), "within": (-least, least)}[side]
     ends = (effect["value"], effect["value"]) if effect["low"] is None else (effect["low"], effect["high"])
     what, said = decided["what"], in_words(effect)
-    svg = interval_chart(effect["value"], ends, wanted, str(decided["verdict"]), f"{what}: {said}")
+    svg = interval_chart(effect["value"], ends, wanted, f"{what}: {said}")
     return f'<figure class="hf-interval">{svg}<figcaption>{text(what)}: <b>{text(said)}</b></figcaption></figure>'
 
 
@@ -100,7 +100,7 @@ def _posterior(loaded: LoadedModels, model: dict[str, Any], sheet: bytes | None)
     doubt = f" For {lost} of the {model['n']} images the exact answer didn't converge." if lost else ""
     rows = [(kind, number(Estimate(**entry))) for kind, entry in model["metrics"].items()]
     words = (
-        f"<div><h4>{mark}{text(name)}</h4>{_bar(shares, look.colour if look else 'currentColor', said)}"
+        f"<div><h3>{mark}{text(name)}</h3>{_bar(shares, look.colour if look else 'currentColor', said)}"
         f'<p class="hf-claim">Of the fine detail that the decoder lacks: {text(said)}.{text(doubt)}</p>'
         f"{markup.details('How we know', markup.table(('number', 'value'), rows, f'{name}, exactly'))}</div>"
     )

@@ -19,6 +19,7 @@ EXAMPLES = 12
 MOST_SAMPLES = 36
 STEPS = 9
 _SMALL = 64
+_CALLED = {"class_labels": "class"}
 _NEIGHBOURS = 8
 _CHUNK = 2048
 
@@ -142,15 +143,24 @@ def neighbours(loaded: LoadedModels, choices: Choices) -> View:
         images = draw(model, few)
         training = loaded.images(model.size, "train")
         nearest, distances = nearest_images(images, training)
-        alt = f"samples of {model.name}, and under each the nearest training image"
-        words = ", ".join(f"{distance:.1f}" for distance in distances.tolist())
-        pair = markup.sheet(torch.cat([images, nearest]), len(images), alt, _SMALL)
-        said = f"samples, and the nearest of {len(training):,} training images; rms: {words}"
-        figures.append(markup.named(pair, model.name, loaded.styles[model.name], said))
+        pairs = [
+            _neighbour(model.name, place, *pair)
+            for place, pair in enumerate(zip(images, nearest, distances, strict=True))
+        ]
+        said = f"samples, and the nearest of {len(training):,} training images, with its distance"
+        figures.append(markup.named(markup.row(pairs), model.name, loaded.styles[model.name], said))
         values.append({"model": model.name, "nearest": markup.pngs(nearest), "rms": distances.tolist()})
     words = "Distances are rms differences of pixels in levels of 255: near 0 is a copy; they see no other likeness."
-    page = markup.view(markup.columns(figures, broad=True), markup.paragraphs(words))
+    page = markup.view(markup.columns(figures), markup.paragraphs(words))
     return View(page, {"models": values})
+
+
+def _neighbour(name: str, place: int, image: Tensor, nearest: Tensor, distance: Tensor) -> str:
+    alts = (f"sample {place} of {name}", f"the training image nearest to sample {place} of {name}")
+    sources = markup.pngs(torch.stack([image, nearest]))
+    side = max(_SMALL, image.shape[-1])
+    shown = "".join(markup.fitted(source, alt, side) for source, alt in zip(sources, alts, strict=True))
+    return markup.figure(shown, f"{distance:.1f}")
 
 
 def nearest_images(images: Tensor, training: Tensor) -> tuple[Tensor, Tensor]:
@@ -216,7 +226,7 @@ def _options(model: Model, choices: Choices) -> dict[str, Any]:
 
 def _settings(model: Model, choices: Choices) -> str:
     given = {name: value for name, value in _options(model, choices).items() if value is not None}
-    return ", ".join([f"seed {choices.seed}", *(f"{name} {value}" for name, value in given.items())])
+    return ", ".join([f"seed {choices.seed}", *(f"{_CALLED.get(name, name)} {value}" for name, value in given.items())])
 
 
 def _generate_link(choices: Choices) -> str:

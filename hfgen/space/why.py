@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hfgen.comparison.headline import headline
-from hfgen.reporting.charts import inline, legend, model_style, new_axes
+from hfgen.reporting.charts import inline, legend, new_axes
+from hfgen.reporting.colours import Style
 from hfgen.reporting.numbers import number, without_intervals
 from hfgen.space import averaging, markup
 from hfgen.space.evidence import NO_RECORD, comparable, comparison_of, estimate, left_out
@@ -34,10 +36,10 @@ def why(loaded: LoadedModels) -> str:
     words = f'<div><p class="hf-answer">{text(answer)}</p>{markup.paragraphs(*reasons)}</div>'
     parts = [f'<div class="hf-opening">{words}{_spectra(loaded, records)}</div>']
     parts += [markup.heading("Model by model"), markup.cards(cards), *claims(loaded), *posteriors(loaded)]
-    average = averaging.sections(records) if records else []
+    average = averaging.sections(records, loaded.styles) if records else []
     parts.append(markup.details("Are the reconstructions an average?", markup.paragraphs(averaging.WORDS), *average))
     if records:
-        parts.append(markup.details("What sharpness costs in variety", _variety(records)))
+        parts.append(markup.details("What sharpness costs in variety", _variety(records, loaded.styles)))
     sentences = [line for found in results_of(loaded, "comparison.json") for line in found.get("reading", [])[:-1]]
     if sentences:
         parts.append(markup.details("Everything that the comparison says", markup.bullets(sentences)))
@@ -90,7 +92,7 @@ def _cell(entry: dict[str, Any] | None) -> str:
     return "-" if entry is None else number(estimate(entry))
 
 
-def _variety(records: dict[str, dict[str, Any]]) -> str:
+def _variety(records: dict[str, dict[str, Any]], looks: Mapping[str, Style]) -> str:
     real = next(iter(records.values()))["baseline"]
     sets = {**records, "other real images": {"metrics": real}}
     points = {
@@ -103,16 +105,16 @@ def _variety(records: dict[str, dict[str, Any]]) -> str:
     alt = "; ".join(f"{name}: recall {a['value']:.2f}, precision {b['value']:.2f}" for name, (a, b) in points.items())
     caption = "Precision: the share of samples that lie near a real image; recall: the share of real images that lie "
     caption += "near a sample. A crisp model that drops modes lies at the top left."
-    picture = inline(partial(_plane, points, list(records)), "variety", alt)
+    picture = inline(partial(_plane, points, looks), "variety", alt)
     return markup.figure(picture, caption) + markup.table(*_table(sets, _VARIETY, "variety, in numbers"))
 
 
-def _plane(points: dict[str, tuple[dict[str, Any], dict[str, Any]]], models: list[str]) -> Figure:
+def _plane(points: dict[str, tuple[dict[str, Any], dict[str, Any]]], styles: Mapping[str, Style]) -> Figure:
     """Recall and precision with both intervals; a point that is none of the models is a grey star."""
     figure, (axes,) = new_axes(1, 4.5, 4.2)
     for name, (first, second) in points.items():
         errors = [[[one["value"] - one["low"]], [one["high"] - one["value"]]] for one in (first, second)]
-        colour, marker = model_style(models, name) if name in models else ("#808080", "*")
+        colour, marker = (styles[name].colour, styles[name].marker) if name in styles else ("#808080", "*")
         looks: dict[str, Any] = {"color": colour, "marker": marker, "ms": 6, "capsize": 3, "label": name}
         axes.errorbar(first["value"], second["value"], xerr=errors[0], yerr=errors[1], ls="", **looks)
     axes.set_xlim(0, 1.05)

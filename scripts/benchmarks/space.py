@@ -51,12 +51,13 @@ def run(arguments: argparse.Namespace) -> int:
         load = ", ".join(f"{load:.1f}" for load in os.getloadavg())
         print(f"{', '.join(distinct_names(models))}; {os.cpu_count()} cores, load averages before: {load}")
         with _serve(models, Path(temporary)) as (url, process, started):
-            cold = _first_picture(url, process) - started
+            cold, processor = _first_picture(url, process) - started, sum(process.cpu_times()[:2])
             warm = _warm(url, arguments.rounds)
             waits, errors, peak = _crowd(url, process, arguments.visitors, arguments.requests)
     waits = waits or [math.nan]
     rows: list[tuple[str, str, str, bool]] = [
         ("cold start to first picture, s", f"{cold:.1f}", f"{COLD:.0f}", cold <= COLD),
+        ("its CPU time, s", f"{processor:.1f}", "", True),
         ("warm reconstruction by all, s: median", f"{statistics.median(warm):.2f}", "", True),
         ("warm reconstruction by all, s: slowest", f"{max(warm):.2f}", f"{WARM:.0f}", max(warm) <= WARM),
         (f"{arguments.visitors} visitors, s: p50", f"{statistics.median(waits):.2f}", "", True),

@@ -55,16 +55,19 @@ def chosen() -> dict[str, Any]:
 def main() -> None:
     """Serve the models that the variables or models.json name, or those of `hfgen quickstart`."""
     from hfgen.errors import UserError
-    from hfgen.space.loaded_models import open_models, quickstart_models
+    from hfgen.imports import without_collector
 
     try:
-        what = chosen()
-        if what["models"]:
-            loaded = open_models(**what)
-        else:
-            loaded = open_models(quickstart_models())
-        # Here, because a mistake needs no Gradio, which takes seconds to import.
-        from hfgen.space.interface import launch
+        with without_collector(freeze=True):
+            from hfgen.space.loaded_models import open_models, quickstart_models
+
+            what = chosen()
+            if what["models"]:
+                loaded = open_models(**what)
+            else:
+                loaded = open_models(quickstart_models())
+            # Here, because a mistake needs no Gradio, which takes seconds to import.
+            from hfgen.space.interface import launch
 
         launch(loaded, GPU)
     except UserError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -141,6 +142,8 @@ def test_every_tab(visit, size: str, scheme: str):
         if name == "Compare":
             page.locator("#hf-chart .js-plotly-plot .points path").first.wait_for()
         fitting(page)
+        levels = page.locator("h1:visible, h2:visible, h3:visible").evaluate_all("all => all.map(e => +e.tagName[1])")
+        assert levels[0] == 1 and all(after <= before + 1 for before, after in itertools.pairwise(levels))
         assert lasting_violations(page) == []
         page.screenshot(path=SCREENSHOTS / f"{TABS[name]}-{size}-{scheme}.png", full_page=True)
 

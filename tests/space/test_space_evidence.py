@@ -42,6 +42,8 @@ def test_the_chart_has_each_models_numbers_colour_and_mark(loaded: LoadedModels)
     chart, words = plane(loaded, "perception")
     points = {point["name"]: point for point in json.loads(chart)["data"]}
     assert list(points) == ["vae", "vqvae"] and "Without a place on it: gan." in words
+    assert re.findall(r'data-hf-card="(\w+)"', words) == list(points)
+    assert "Squared error at the mean PSNR (white = 1): 0.01000 [0.00998, 0.01002]; Spectral distance" in words
     vae = points["vae"]
     assert vae["x"] == pytest.approx([10**-2]) and vae["y"] == [0.9], "20 dB, and the distance of the spectra"
     assert vae["error_y"]["array"] == pytest.approx([0.01]) == vae["error_y"]["arrayminus"]
@@ -98,12 +100,13 @@ def test_a_claims_chart_is_of_the_effect_that_decides(loaded: LoadedModels, tmp_
     write_json(tmp_path / "study.json", document)
     (page,) = [part for part in claims(dataclasses.replace(loaded, results=[tmp_path])) if "it gains" in part]
     first, folded = page.split("<details")
-    assert "the loss: <b>3.00 [2.90, 3.10]</b>" in first and 'stroke="#D55E00"' in first
+    assert "the loss: <b>3.00 [2.90, 3.10]</b>" in first
+    assert 'hf-said-opposite"' in first and "#" not in first, "the style sheet alone knows the verdicts' colours"
     assert "p 1e-6" in folded and "the rule" in folded
     # The interval lies right of the bound, and the band where it should lie left of it.
     (band,) = re.findall(r'class="hf-wanted" x="([\d.]+)" y="4" width="([\d.]+)"', first)
     (bound,) = re.findall(r'class="hf-bound" d="M([\d.]+) ', first)
-    (interval,) = re.findall(r'stroke-width="4" d="M([\d.]+) \d+H([\d.]+)"', first)
+    (interval,) = re.findall(r'class="hf-ends" d="M([\d.]+) \d+H([\d.]+)"', first)
     assert float(band[0]) + float(band[1]) == pytest.approx(float(bound), abs=0.2)
     assert float(bound) < float(interval[0]) < float(interval[1])
 
@@ -139,9 +142,23 @@ def test_averaging_is_told_by_gain_coherence_and_power_and_the_identity_is_deriv
     places = [page.index(f">{word}<") for word in ("gain", "coherence", "power", "derived: averaging identity")]
     assert places == sorted(places)
     assert "detail partly made up" in page and "shows nothing by itself" in page
-    assert "vae: gain 1.00 to 0.50, coherence 0.90 to 0.30, power 0.10 to 0.05" in page
+    for words in (
+        "gain (line: an average), from the lowest to the highest frequencies: vae 1.00 to 0.50",
+        "coherence, from the lowest to the highest frequencies: vae 0.90 to 0.30",
+        "power relative to real, from the lowest to the highest frequencies: vae 0.10 to 0.05",
+    ):
+        assert words in page
     flat = {"metrics": {}, "spectrum": {"frequencies": [0.1], "real": [1.0]}}
-    assert "<figure" not in "".join(averaging.sections({"gan": flat}))
+    assert "<figure" not in "".join(averaging.sections({"gan": flat}, loaded.styles))
+
+
+def test_every_chart_has_the_models_own_colours(loaded: LoadedModels):
+    """Where a model before them has no record, too."""
+    bare = {"vae": dataclasses.replace(loaded.models["vae"], record=None)}
+    page = why(dataclasses.replace(loaded, models={**loaded.models, **bare}))
+    charts = re.findall(r'<svg class="chart".*?</svg>', page, re.DOTALL)
+    vae, vqvae = (loaded.styles[name].colour.lower() for name in ("vae", "vqvae"))
+    assert len(charts) == 4 and all(vqvae in chart and vae not in chart for chart in charts)
 
 
 def test_records_measured_otherwise_are_left_out_and_named(loaded: LoadedModels):

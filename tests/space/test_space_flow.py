@@ -13,8 +13,9 @@ from PIL import Image
 from tiny import tiny_config
 
 from hfgen.errors import UserError
-from hfgen.images import unit_to_uint8
-from hfgen.space import views
+from hfgen.images import to_float, to_uint8, unit_to_uint8
+from hfgen.pipelines import hfgen_pipelines_v1
+from hfgen.space import knobs, views
 from hfgen.space.knobs import Knobs
 from hfgen.space.loaded_models import LoadedModels, open_models
 from hfgen.space.side_by_side import reconstructions
@@ -53,10 +54,27 @@ def test_a_flow_is_shown_in_every_view(with_flow: LoadedModels):
     shown = np.stack([pixels(film[place]) for place in (0, -1)]).astype(int)
     assert np.abs(shown - unit_to_uint8(torch.cat(ends))[:, 0].numpy()).max() <= 1
     assert len(views.neighbours(with_flow, Choices(count=2)).values["models"][1]["rms"]) == 2
-    found = reconstructions(with_flow, 0, Knobs(noise=1))
-    assert [one["model"] for one in found.values["models"]] == ["vae", "flow"]
     with pytest.raises(UserError, match="flow: steps"):
         views.samples(with_flow, Choices(steps=-1))
+
+
+def test_a_flows_latent_is_changed_as_its_vaes_and_its_noise_stays(with_flow: LoadedModels):
+    flow, images = with_flow.models["flow"].pipeline, with_flow.images((16, 1))[:2]
+    own = unit_to_uint8(flow.reconstruct(to_float(images), output_type="pt").images)
+    assert torch.equal(knobs.reconstruct(flow, images, Knobs()).images, own)
+    found, turned = with_flow.components(with_flow.models["vae"]), Knobs(keep=0.5, noise=1, seed=3)
+    normal = torch.randn((2, 1, 2, *flow.latent_shape), generator=torch.Generator().manual_seed(3))[1, 0]
+    seeds = [hfgen_pipelines_v1._checksum(image) for image in to_float(images)]
+    with torch.no_grad():
+        latents = flow.vae.encode(to_float(images)).latent_dist.mean
+        latents = found.project(latents, found.kept(0.5)) + found.deviation.float() * normal
+        noise = torch.stack([torch.randn((1, 16, 16), generator=torch.Generator().manual_seed(one)) for one in seeds])
+        expected = to_uint8(flow.flow(latents, noise).clamp(-1, 1))
+    changed = knobs.reconstruct(flow, images, turned, with_flow.components(with_flow.models["flow"]))
+    assert torch.equal(changed.images, expected) and not torch.equal(expected, own)
+    page = reconstructions(with_flow, 0, turned)
+    assert "that of vae through flow&#x27;s, that of flow through vae&#x27;s" in page.page
+    assert [one["components"] for one in page.values["models"]] == [(found.kept(0.5), len(found))] * 2
 
 
 def test_a_bare_autoencoder_is_shown_at_the_size_of_the_others(tmp_path: Path):

@@ -43,6 +43,9 @@ def test_compare_on_a_phone(visit, loaded):
     sync_api.expect(cards.nth(1)).to_have_attribute("open", "")
     assert [card.get_attribute("open") is not None for card in cards.all()] == [False, True, False]
     assert page.evaluate(FOCUSED).strip().startswith("vqvae")
+    page.get_by_role("button", name="vae", exact=True).press("Enter")
+    sync_api.expect(cards.first).to_have_attribute("open", "")
+    assert page.evaluate(FOCUSED).strip().startswith("vae"), "a point's model is reached by keys too"
     page.get_by_label("Rate and distortion").check()
     page.get_by_text("No model here has both numbers").wait_for()
 

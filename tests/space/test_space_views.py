@@ -192,7 +192,9 @@ def test_models_of_one_encoder_can_show_a_latent_through_each_others_decoder(wit
     codecs = {name: codec_of(models[name].pipeline) for name in ("vae", "twin")}
     found, turned = with_twin.components(models["vae"]), Knobs(keep=0.5, noise=1, seed=3)
     # What is shown as the vae's latent through the twin's decoder is the twin's own picture, whatever the knobs.
-    noise = torch.randn((2, 1, 1, *found.first.shape[1:]), generator=torch.Generator().manual_seed(3))[1, 0]
+    noise = torch.randn((2, 1, 1, *models["vae"].pipeline.latent_shape), generator=torch.Generator().manual_seed(3))[
+        1, 0
+    ]
     with torch.no_grad():
         latent = codecs["vae"].encode(to_float(X[:1])).mean
         latent = found.project(latent, found.kept(0.5)) + found.deviation.float() * noise

@@ -11,6 +11,7 @@ from hfgen.comparison.headline import headline
 from hfgen.comparison.reading import read
 from hfgen.diagnosis.advice import _averaging
 from hfgen.metrics import BandMeasures, band_measures, bootstrap_ratio
+from hfgen.reporting.colours import styles
 from hfgen.space import averaging
 from hfgen.studies import bottleneck, limited_codebook, loss
 from hfgen.studies.claims import Contrast
@@ -67,7 +68,7 @@ def says_of(metrics: dict[str, Any]) -> dict[str, bool]:
     model = {"model": {"family": "vae"}, "metrics": metrics}
     comparison = {"models": {"m": model}, "baseline": {}, "differences": {}, "disagreements": []}
     (sentence, *_) = read(comparison)
-    page = averaging.sections({"m": {"metrics": metrics, "spectrum": {}}})[0]
+    page = averaging.sections({"m": {"metrics": metrics, "spectrum": {}}}, styles(["m"]))[0]
     facts: Any = SimpleNamespace(document={"bands": {"high": {"gain": metrics["gain_high"]}}}, chain={})
     gain = metrics["gain_high"]
     # Seeds that don't differ: the images' error alone.

@@ -135,8 +135,8 @@ def test_between_two_seeds_latents_and_noise_both_move(pipe):
         drawn = pipe(generator=torch.Generator().manual_seed(seed), output_type="pt").images[0]
         assert int((unit_to_uint8(drawn[None])[0].int() - shown.int()).abs().max()) <= 1
     assert not torch.equal(path[1], path[0]) and not torch.equal(path[1], path[2])
-    # The VAE's decoder draws none of its images: no knobs on the latent.
-    assert not changeable(pipe) and set(pipe.sampling_options) == {"steps"}
+    # Its latent takes the knobs of its VAE's.
+    assert changeable(pipe) and set(pipe.sampling_options) == {"steps"}
 
 
 @pytest.mark.parametrize("family", ["vae"], indirect=True, scope="session")

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SHIFT = 0.12
+_FEW_SEEDS = 2
 
 
 def draw(study: Study, document: dict[str, Any]) -> Figure:
-    """A study's panels, side by side; points are means over seeds with their 95 % intervals."""
+    """A study's panels, side by side; points are means over seeds, of three or more with their 95 % intervals."""
     cells = _find(study, document)["cells"]
     figure, row = new_axes(len(study.panels))
     for axes, panel in zip(row, study.panels, strict=True):
@@ -45,7 +46,8 @@ def _panel(axes: Axes, panel: Panel, cells: dict[str, Any]) -> None:
             if (found := _found(cells, cell, series.metric)) is not None
         ]
         for place, found in points:
-            if found["low"] is not None:
+            # An interval of two seeds is so wide that it hides the others.
+            if found["low"] is not None and found["seeds"] > _FEW_SEEDS:
                 axes.plot([place, place], [found["low"], found["high"]], color=colour, lw=1.2)
         places, values = [place for place, _ in points], [found["value"] for _, found in points]
         axes.plot(places, values, marker, color=colour, ms=5, label=series.label)
@@ -101,7 +103,7 @@ def _alt(panel: Panel, cells: dict[str, Any]) -> str:
             if (found := _found(cells, cell, series.metric)) is not None
         ]
         parts.append(f"{panel.height}, {series.label} by {panel.ticks}: {', '.join(numbers)}")
-    return "Points with intervals. " + "; ".join(parts) + "."
+    return "Points, of three seeds or more with intervals. " + "; ".join(parts) + "."
 
 
 def _find(study: Study, document: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from hfgen.metrics import Estimate, bootstrap_mean
 from hfgen.studies.cells import BUDGETS
 from hfgen.studies.claims import Check, Claim, Contrast, correct, told
 from hfgen.studies.effects import Effect, Measured, difference, in_words, log_ratio, over_seeds, psnr_difference, value
+from hfgen.studies.page import draw
 from hfgen.studies.run_studies import SENTENCES, STUDIES
 from hfgen.studies.verdicts import POWER
 
@@ -153,3 +154,15 @@ def test_every_arm_with_an_adversary_is_checked():
 def test_older_files_are_refused_by_name(tmp_path):
     with pytest.raises(UserError, match=r"schema: 2 was expected .* study again with this version of hfgen"):
         STUDY.check({"schema": 1, "data": "glyphs", "budget": {}}, tmp_path)
+
+
+def test_an_interval_of_two_seeds_is_not_drawn():
+    def found(seeds: int) -> dict:
+        return {"folders": [], "metrics": {"psnr": {"value": 20.0, "low": 4.0, "high": 36.0, "seeds": seeds}}}
+
+    def lines(seeds: int) -> int:
+        cells = {"L2": found(8), "L1": found(seeds)}
+        figure = draw(STUDIES["loss"], {"studies": [{"name": "loss", "cells": cells}]})
+        return len(figure.axes[1].lines)
+
+    assert lines(3) == lines(2) + 1

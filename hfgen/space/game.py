@@ -83,7 +83,7 @@ def blind_pair(loaded: LoadedModels, name: str, seed: int, right: bool) -> View:
 
 
 def _pair(images: list[str]) -> str:
-    """`lens.js` takes a click on a picture as one on the button below it."""
+    """`interface.js` takes a click on a picture as one on the button below it."""
     shown = "".join(
         f'<figure data-hf-guess="{side}">{markup.fitted(image, f"the {side} image", _SIDE)}'
         f"<figcaption>{side}</figcaption></figure>"

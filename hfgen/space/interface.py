@@ -33,7 +33,7 @@ from hfgen.space.views import Choices
 # Who draws or plays doesn't wait for a photograph that goes through a large autoencoder.
 _RECONSTRUCT, _DRAW = ({"concurrency_limit": 1, "concurrency_id": name} for name in ("reconstruct", "draw"))
 _MOST_WAITING = 200
-_OWN = ("interface.css", "lens.js")
+_OWN = ("interface.css", "interface.js")
 _SWEEP_SECONDS, _KEEP_SECONDS = 300, 1800
 
 

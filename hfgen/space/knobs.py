@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -192,9 +193,10 @@ def changeable(pipeline: ImagePipeline) -> bool:
 def interpolate(pipeline: ImagePipeline, first: int, second: int, steps: int) -> Tensor:
     """Images between those of two seeds, uint8 (steps, C, R, R); the ends are the seeds' own.
 
-    A GAN's latents move on the sphere (White, 1609.04468), since all its training latents lie near one. A VAE's move
-    on the straight line. A VQ-VAE's codebook vectors do too, and are then quantised again. Of a flow's two draws the
-    latent moves on the line, the noise on the sphere.
+    A GAN's latents move on the sphere (White, 1609.04468), since all its training latents lie near one; where it draws
+    by class, the class's embedding moves on the straight line (Brock, 1809.11096). A VAE's latents move on that line.
+    A VQ-VAE's codebook vectors do too, and are then quantised again. Of a flow's two draws the latent moves on the
+    line, the noise on the sphere.
     """
     shares = torch.linspace(0, 1, steps, dtype=torch.float64)
     if hasattr(pipeline, "flow"):
@@ -203,15 +205,33 @@ def interpolate(pipeline: ImagePipeline, first: int, second: int, steps: int) ->
         noise = torch.cat([_on_sphere(quiet, loud, float(share)) for share in shares])
         return to_uint8(pipeline.flow(path, noise).cpu())
     ends = [_latents(pipeline, seed) for seed in (first, second)]
-    (start, *conditions), (end, *_) = ends
+    (start, *first_class), (end, *second_class) = ends
     if (generator := pipeline.generator_network) is not None:
         path = torch.cat([_on_sphere(start, end, float(share)) for share in shares])
-        labels = [condition.expand(steps) for condition in conditions]
-        return to_uint8(generator(path, *labels).cpu())
+        with _between_classes(generator, first_class, second_class, shares):
+            return to_uint8(generator(path, *(label.expand(steps) for label in first_class)).cpu())
     path = torch.cat([start + (end - start) * float(share) for share in shares])
     codec = codec_of(pipeline)
     assert codec is not None, "what draws from a latent without a GAN decodes it"
     return to_uint8(codec.decode(path).cpu())
+
+
+@contextmanager
+def _between_classes(
+    network: torch.nn.Module, first: list[Tensor], second: list[Tensor], shares: Tensor
+) -> Iterator[None]:
+    """Meanwhile the class's embedding moves from that of one label (1,) to that of the other, if there are any."""
+    embedding = getattr(network, "class_embedding", None)
+    if embedding is None:
+        yield
+        return
+    start, end = (embedding(label) for (label,) in (first, second))
+    path = start + (end - start) * shares[:, None].to(start)
+    hook = embedding.register_forward_hook(lambda module, inputs, output: path)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _latents(pipeline: ImagePipeline, seed: int) -> list[Tensor]:

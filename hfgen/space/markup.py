@@ -41,7 +41,7 @@ def fitted_sheet(images: Tensor, columns: int, alt: str) -> str:
 
 
 def frames(images: Tensor, alt: str) -> str:
-    """uint8 images (N, C, R, R) as a film, of which `lens.js` shows one in large, with all of them below."""
+    """uint8 images (N, C, R, R) as a film, of which `interface.js` shows one in large, with all of them below."""
     large = "".join(
         f'<img class="hf-pixels" src="{source}" alt="{escape(f"{alt}: step {place} of {len(images)}")}">'
         for place, source in enumerate(pngs(images), 1)

@@ -24,7 +24,7 @@ def card(loaded: LoadedModels, model: Model, record: dict[str, Any] | None) -> s
 
 
 def folded_card(loaded: LoadedModels, model: Model, record: dict[str, Any] | None, *, is_open: bool) -> str:
-    """The same under its name, one open at a time; a click on the model's point of a chart opens it (`lens.js`)."""
+    """The same under its name, one open at a time; a click on its point of a chart opens it (`interface.js`)."""
     style = loaded.styles[model.name]
     words = f" <small>{text(about(record['model']))}</small>" if record else ""
     head = f"<summary>{style.swatch()} {text(model.name)}{words}</summary>"
@@ -81,7 +81,7 @@ def _in_words(record: dict[str, Any]) -> list[str]:
             lines.append(f"Its {kind}s have {share(value)} of real images' fine detail: {_judged(value)}.")
     coherence = value_of(record, "coherence_high")
     if coherence is not None:
-        lines.append(f"{share(coherence)} of the real fine detail follows from its reconstructions: that is known.")
+        lines.append(f"From its reconstructions {share(coherence)} of the real fine detail can be predicted.")
     coverage, recall = value_of(record, "coverage"), value_of(record, "recall")
     if coverage is not None:
         lines.append(f"Its samples cover {share(coverage)} of the held-out images.")

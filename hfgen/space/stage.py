@@ -1,4 +1,4 @@
-"""The pictures side by side, which `lens.js` zooms, moves and compares all at once; each is sent once, lossless."""
+"""The pictures side by side, which `interface.js` zooms, moves and compares at once; each is sent once, lossless."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def original(image: Tensor) -> str:
 def cell(
     name: str, style: Style, image: Tensor, error: Tensor, words: Sequence[str], other: tuple[str, Style] | None = None
 ) -> str:
-    """A model's picture uint8 (1, C, R, R), its error map over it, and (by `lens.js`) the original up to the edge.
+    """A model's picture uint8 (1, C, R, R), its error map over it, and (by `interface.js`) the original up to the edge.
 
     `other`: a model with the same encoder, whose picture, made of the same latent, can be shown in this one's place.
     """

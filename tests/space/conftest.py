@@ -16,6 +16,8 @@ from tiny import tiny_config
 from hfgen.documents import RECORD
 from hfgen.files import write_json
 
+CLASSES = 3
+
 
 def record(family: str, sharpness: float) -> dict[str, Any]:
     """A record as `hfgen evaluate` writes it; its numbers follow from `sharpness`."""
@@ -63,8 +65,10 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("space") / "models"
     for family, sharpness in (("vae", 0.1), ("vqvae", 0.4), ("gan", 0.9)):
         torch.manual_seed(0)
-        model = tiny_config(family, folder).model
-        model.pipeline(model.build(16, 1)).save_pretrained(folder / family / "pretrained")
+        # One that draws by class.
+        conditional = ["--model.conditional=true"] * (family == "gan")
+        model = tiny_config(family, folder, *conditional).model
+        model.pipeline(model.build(16, 1, CLASSES)).save_pretrained(folder / family / "pretrained")
         RECORD.write(folder / family / "record.json", record(family, sharpness))
     write_json(folder / "damaged" / "pretrained" / "model_index.json", {"_class_name": "NoSuchPipeline"})
     return folder

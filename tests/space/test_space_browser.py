@@ -36,7 +36,9 @@ FOCUSED = (
     "(document.activeElement)"
 )
 # A phone has several screen pixels to each of CSS: neither may be smoothed.
-SIZES = {"phone": (390, 844, 2), "desktop": (1280, 900, 1)}
+SIZES = {"phone": (390, 844, 2), "tablet": (820, 1180, 1), "desktop": (1280, 900, 1)}
+
+EACH_SIZE = pytest.mark.parametrize("size", ["phone", pytest.param("tablet", marks=pytest.mark.slow), "desktop"])
 
 
 @pytest.fixture(scope="module")
@@ -103,9 +105,11 @@ def shown(page: Any, alt: str) -> np.ndarray:
     raise AssertionError("the screen shows other pixels")
 
 
-def fitting(page: Any) -> None:
-    """Nothing is cut off at the page's side, and all pictures have words."""
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+def fitting(page: Any, size: str) -> None:
+    """Nothing is cut off at the page's side in any size, of which `size` comes last, and all pictures have words."""
+    for width, height, _ in (*SIZES.values(), SIZES[size]):
+        page.set_viewport_size({"width": width, "height": height})
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
     assert all(image.get_attribute("alt") for image in page.locator(".hf-view img:visible").all())
 
 
@@ -124,6 +128,8 @@ def lasting_violations(page: Any) -> list[str]:
         ("phone", "dark"),
         ("desktop", "light"),
         pytest.param("phone", "light", marks=pytest.mark.slow),
+        pytest.param("tablet", "light", marks=pytest.mark.slow),
+        pytest.param("tablet", "dark", marks=pytest.mark.slow),
         pytest.param("desktop", "dark", marks=pytest.mark.slow),
     ],
 )
@@ -141,14 +147,14 @@ def test_every_tab(visit, size: str, scheme: str):
         page.get_by_text(expected.get(name, "20 held-out images")).first.wait_for()
         if name == "Compare":
             page.locator("#hf-chart .js-plotly-plot .points path").first.wait_for()
-        fitting(page)
+        fitting(page, size)
         levels = page.locator("h1:visible, h2:visible, h3:visible").evaluate_all("all => all.map(e => +e.tagName[1])")
         assert levels[0] == 1 and all(after <= before + 1 for before, after in itertools.pairwise(levels))
         assert lasting_violations(page) == []
         page.screenshot(path=SCREENSHOTS / f"{TABS[name]}-{size}-{scheme}.png", full_page=True)
 
 
-@pytest.mark.parametrize("size", SIZES)
+@EACH_SIZE
 def test_reconstruct_pixel_by_pixel(visit, server, tmp_path: Path, size: str):
     client = gradio_client.Client(server.url, verbose=False)
     page = visit(size=size)
@@ -253,7 +259,7 @@ def _png(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("size", SIZES)
+@EACH_SIZE
 def test_generate_pixel_by_pixel_and_by_link(visit, loaded, size: str):
     import torch
 
@@ -263,16 +269,19 @@ def test_generate_pixel_by_pixel_and_by_link(visit, loaded, size: str):
     page.get_by_role("tab", name="Generate").click()
     page.get_by_label("Seed", exact=True).fill("7")
     page.get_by_text("seed 7, prior fitted").wait_for()
+    page.get_by_label("number input for Class; -1: drawn").fill("2")
+    page.get_by_text("seed 7, class 2").wait_for()
     found = {}
     for name in MODELS:
         found[name] = shown(page, f"16 samples of {name}, seed 7")
-        images = loaded.models[name].pipeline(16, torch.Generator().manual_seed(7), "pt").images
+        options = {"class_labels": 2} if name == "gan" else {}
+        images = loaded.models[name].pipeline(16, torch.Generator().manual_seed(7), "pt", **options).images
         expected = np.asarray(grid(unit_to_uint8(images), 4, 1, 1)).astype(int)
         # Another number of threads may round one of 255 levels otherwise.
         assert np.abs(found[name] - expected).max() <= 1
     link = page.get_by_text("Link to this view").locator("visible=true").get_attribute("href")
     again = visit(link, size=size)
-    again.get_by_text("seed 7, prior fitted").wait_for()
+    again.get_by_text("seed 7, class 2").wait_for()
     assert again.get_by_role("tab", name="Generate").get_attribute("aria-selected") == "true"
     assert again.get_by_label("Seed", exact=True).input_value() == "7"
     assert all((shown(again, f"16 samples of {name}, seed 7") == found[name]).all() for name in MODELS)

@@ -18,6 +18,7 @@ from hfgen.devices import choose
 from hfgen.errors import UserError
 from hfgen.evaluation import held_out
 from hfgen.files import cache_dir
+from hfgen.models import classifier
 from hfgen.pipelines import FlowPipeline, load
 from hfgen.studies import cell_plan
 from hfgen.studies.cell_plan import jobs_of
@@ -27,6 +28,8 @@ from hfgen.training.config import RunConfig
 
 # A quarter, among which are all the thousand classes of `stacked`.
 FEW = {"train": 7_500, "test": 100}
+# Nothing here is decided: its judges learn a tenth as long.
+JUDGE_STEPS = 47
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,6 +42,7 @@ def few_images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("HFGEN_CACHE", str(few))
         for split, count in FEW.items():
             patch.setitem(glyphs.SPLIT_SIZES, split, count)
+        patch.setattr(classifier, "_MOST_STEPS", JUDGE_STEPS)
         # A flow's decoder in a tenth of its passes.
         patch.setattr(FlowPipeline, "steps", 2)
         held_out._held_out.cache_clear()
@@ -48,6 +52,7 @@ def few_images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 def _study(out: Path) -> None:
     glyphs.SPLIT_SIZES.update(FEW)
+    classifier._MOST_STEPS = JUDGE_STEPS
     sys.exit(main(["study", "--budget", "smoke", "--out", str(out)]))
 
 

@@ -22,13 +22,14 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 import torch
 
+from benchmarks.lens import frames_per_second
 from hfgen.comparison.names import distinct_names
 from hfgen.configs import load_config
 from hfgen.errors import UserError
 from hfgen.space.loaded_models import quickstart_models
 
-COLD, WARM, ERRORS = 20.0, 1.0, 0
-"""The most seconds to the first picture and of a reconstruction by all models, and the most errors."""
+COLD, WARM, ERRORS = 10.0, 0.3, 0
+"""The most seconds to the first picture, of the median reconstruction by all models, and the most errors."""
 
 _RECIPES = ("vae-glyphs", "vqvae-glyphs", "gan-glyphs")
 _LONGEST = 120.0
@@ -53,13 +54,15 @@ def run(arguments: argparse.Namespace) -> int:
         with _serve(models, Path(temporary)) as (url, process, started):
             cold, processor = _first_picture(url, process) - started, sum(process.cpu_times()[:2])
             warm = _warm(url, arguments.rounds)
+            frames = frames_per_second(url)
             waits, errors, peak = _crowd(url, process, arguments.visitors, arguments.requests)
-    waits = waits or [math.nan]
+    waits, median = waits or [math.nan], statistics.median(warm)
     rows: list[tuple[str, str, str, bool]] = [
         ("cold start to first picture, s", f"{cold:.1f}", f"{COLD:.0f}", cold <= COLD),
         ("its CPU time, s", f"{processor:.1f}", "", True),
-        ("warm reconstruction by all, s: median", f"{statistics.median(warm):.2f}", "", True),
-        ("warm reconstruction by all, s: slowest", f"{max(warm):.2f}", f"{WARM:.0f}", max(warm) <= WARM),
+        ("warm reconstruction by all, s: median", f"{median:.2f}", f"{WARM}", median <= WARM),
+        ("warm reconstruction by all, s: slowest", f"{max(warm):.2f}", "", True),
+        ("lens: frames a second", "n/a" if frames is None else f"{frames:.0f}", "", True),
         (f"{arguments.visitors} visitors, s: p50", f"{statistics.median(waits):.2f}", "", True),
         (f"{arguments.visitors} visitors, s: p95", f"{percentile(waits, 0.95):.2f}", "", True),
         (f"errors of {arguments.visitors * arguments.requests} requests", str(errors), str(ERRORS), errors <= ERRORS),

@@ -14,6 +14,7 @@ from hfgen.reporting.numbers import number
 _HEALTHY = ("sharp",)
 _OF_POWER = "high-frequency power"
 _UNSHARED = 0.5
+_HIDING = ("pattern", "white_noise")
 
 
 def conclude(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,10 +58,12 @@ def _faults(document: Mapping[str, Any]) -> list[dict[str, Any]]:
         # Which kinds are missing says more than how many images.
         found = [each for each in found if each["name"] != "coverage" or each["share"] > 2 * modes]
     once = {each["name"]: each for each in found}
+    shares = {name: min(_UNSHARED if each["share"] is None else each["share"], 1) for name, each in once.items()}
+    if "masked_blur" in shares:
+        # What hides it is seen first, and told first.
+        shares["masked_blur"] = min(shares["masked_blur"], max(shares.get(name, 0.0) for name in _HIDING))
     # Of shares that are alike the earlier gate's comes first: what follows may follow from it.
-    return sorted(
-        once.values(), key=lambda each: -round(min(_UNSHARED if each["share"] is None else each["share"], 1), 1)
-    )
+    return sorted(once.values(), key=lambda each: -round(shares[each["name"]], 1))
 
 
 def _is_less(found: Mapping[str, Any], most: float) -> bool:

@@ -89,9 +89,24 @@ PLANTS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "modulated board": ("pattern", lambda y: y * (1 + 0.1 * BOARD)),
     "grid": ("pattern", lambda y: y + 0.1 * ((torch.arange(SIDE) % 4 == 0).float() - 0.25)),
     "noise": ("white_noise", noisy),
+    "sharpened": ("over_sharpened", lambda y: y + 1.5 * (y - blurred(y))),
+    "blurred": ("attenuated", blurred),
+    "four levels": ("few_levels", lambda y: (1.5 * y).round() / 1.5),
+    "seam": ("fixed_pattern", lambda y: y + 0.2 * torch.linspace(-1, 1, SIDE).sign()),
+    "dead row": ("fixed_pattern", lambda y: y.clone().index_fill_(2, torch.tensor(SIDE // 2), -1)),
     "blur under a board": ("masked_blur", lambda y: blurred(y) + 0.1 * BOARD),
     "one image": ("constant", lambda y: 0 * y + 0.1),
     "NaN": ("non_finite", lambda y: y * torch.nan),
+}
+
+# What follows from a fault, or is what it does seen otherwise.
+BESIDE = {
+    "masked_blur": {"pattern"},
+    "pattern": {"masked_blur"},
+    "white_noise": {"masked_blur"},
+    "few_levels": {"pattern", "invented_detail"},
+    "fixed_pattern": {"pattern", "colour"},
+    "over_sharpened": {"pattern"},
 }
 
 
@@ -100,8 +115,27 @@ def test_a_planted_fault_is_found(plant: str, good: Components, held_out: Tensor
     name, change = PLANTS[plant]
     faults = found(context(held_out, network=Planted(good, after=change)))
     assert faults.get(name) == "fault", faults
-    beside = {"masked_blur": {"pattern"}, "pattern": {"masked_blur"}, "white_noise": {"masked_blur"}}.get(name, set())
-    assert set(faults) - {name} <= beside, "nothing else is wrong"
+    assert set(faults) - {name} <= BESIDE.get(name, set()), "nothing else is wrong"
+
+
+@pytest.mark.parametrize("numbers", [280, 40])
+@pytest.mark.parametrize("change", [lambda y: y, lambda y: y.flip(-1), lambda y: y.roll(2, -1), lambda y: 0.6 * y])
+def test_noise_is_measured_however_much_detail_is_lost_and_beside_other_faults(
+    numbers: int, change: Callable[[Tensor], Tensor], training: Tensor, held_out: Tensor
+):
+    network = Planted(Components(training, numbers), after=lambda y: change(noisy(y)))
+    inspection = inspect(context(held_out, network=network))
+    noise = next(each for each in inspection.findings if each.name == "white_noise")
+    # Of brightness: the channels' noise is independent.
+    assert noise.severity == "fault"
+    assert noise.measured.value == pytest.approx(0.08 * 127.5 * float(LUMA.square().sum().sqrt()), rel=0.15)
+
+
+def test_samples_are_no_more_alike_than_reconstructions_allow(good: Components, held_out: Tensor):
+    faint = Planted(good, after=lambda y: 0.2 * y)
+    alike = (127.5 + 0.2 * (held_out.float() - 127.5)).to(torch.uint8)
+    assert "collapsed" not in found(context(held_out, network=faint, samples=alike), samples)
+    assert found(context(held_out, network=good, samples=alike), samples).get("collapsed") == "fault"
 
 
 def test_blur_that_noise_does_not_make_up_for_is_seen_and_not_masked(good: Components, held_out: Tensor):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -31,17 +32,17 @@ def orientation(context: Context) -> Iterator[Finding]:
     """The eight ways to lay a square, tried."""
     if not context.reconstructs:
         return
-    now, best, name = context.errors, context.errors, ""
+    now, best, name, back = context.errors, context.errors, "", _laid
     for kind, ways in _TURNED.items():
-        for transposed, turns, flips in ways:
-            images = context.outputs.mT if transposed else context.outputs
-            errors = squared_error(images.rot90(turns, (-2, -1)).flip(flips), context.inputs)
+        for way in ways:
+            laid = partial(_laid, way=way)
+            errors = squared_error(laid(context.outputs), context.inputs)
             if errors.mean() < best.mean():
-                best, name = errors, kind
+                best, name, back = errors, kind, laid
     if not name:
         return
     share = removed(now, best, context.seed)
-    yield check(
+    found = check(
         name,
         share,
         "share of the squared error that turning the outputs back removes",
@@ -53,6 +54,14 @@ def orientation(context: Context) -> Iterator[Finding]:
         share=share.value,
         of="squared error",
     )
+    if found.severity == "fault":
+        context.corrections.append(back)
+    yield found
+
+
+def _laid(images: Tensor, way: tuple[bool, int, tuple[int, ...]] = (False, 0, ())) -> Tensor:
+    transposed, turns, flips = way
+    return (images.mT if transposed else images).rot90(turns, (-2, -1)).flip(flips)
 
 
 def placement(context: Context) -> Iterator[Finding]:

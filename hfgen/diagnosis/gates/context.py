@@ -45,6 +45,7 @@ class Context:
         data: Likewise.
         seed: Of every draw and all resampling.
         found: What earlier gates found.
+        corrections: What undoes it in outputs (N, C, R, R), in order, where a map of all of them does.
     """
 
     images: Tensor
@@ -60,6 +61,7 @@ class Context:
     data: str = "DATA"
     seed: int = 0
     found: list[Finding] = field(default_factory=list)
+    corrections: list[Callable[[Tensor], Tensor]] = field(default_factory=list)
 
     @property
     def recipe(self) -> str:
@@ -130,6 +132,12 @@ class Context:
             assert self.made is not None, "only of models that reconstruct"
             return to_float(self.made[: len(self.real)])
         return self.decoded(self.latents.mean)
+
+    def correct(self, outputs: Tensor) -> Tensor:
+        """Without the faults that `corrections` undo: what else is wrong is seen beside them."""
+        for correction in self.corrections:
+            outputs = correction(outputs)
+        return outputs
 
     @cached_property
     def calibrated(self) -> Tensor:

@@ -10,10 +10,10 @@ from torch import Tensor
 from hfgen.diagnosis.gates.alignment import MISPLACED
 from hfgen.diagnosis.gates.context import Context, brightness
 from hfgen.diagnosis.gates.findings import Finding, check
+from hfgen.diagnosis.gates.fourier import transform
 from hfgen.diagnosis.gates.patterns import harmonics, is_high
 from hfgen.metrics import Estimate
 from hfgen.metrics.intervals import bootstrap_of_means
-from hfgen.metrics.spectrum import Window
 
 _SHARP, _COUNTS = 0.7, 0.1
 # Of what is lost: of less, the blur is seen.
@@ -23,7 +23,7 @@ _HIGH_POWER = "high-frequency power"
 
 def detail(context: Context) -> Iterator[Finding]:
     """Power and coherence above .25 cycles/pixel, between a pattern's harmonics and without white noise."""
-    if not context.reconstructs or context.broken("range", "contrast", "constant"):
+    if not context.reconstructs or context.broken("range", "constant"):
         return
     faults = [found for found in context.found if found.severity in ("fault", "warning")]
     noise = sum(found.share or 0.0 for found in faults if found.name == "white_noise")
@@ -50,7 +50,7 @@ def detail(context: Context) -> Iterator[Finding]:
             of=_HIGH_POWER,
             telling=noise + board > _MADE_UP * lost.value,
         )
-    elif power.low > _SHARP and not context.broken(*MISPLACED):
+    elif power.low > _SHARP and not context.broken("over_sharpened", *MISPLACED):
         yield check(
             "invented_detail",
             false,
@@ -73,7 +73,9 @@ def _measures(means: Tensor) -> Tensor:
 
 def _powers(context: Context, pattern: bool) -> Tensor:
     """Of originals, of reconstructions, and of their product (N, 3); where there is a pattern, off its harmonics."""
-    real, made = (_transform(brightness(part), context.window) for part in (context.inputs, context.outputs))
+    real, made = (
+        transform(brightness(part), context.window) for part in (context.inputs, context.correct(context.outputs))
+    )
     side = real.shape[-1]
     bins = is_high(side)
     for i, j in harmonics(side, context.factor) if pattern else ():
@@ -81,12 +83,3 @@ def _powers(context: Context, pattern: bool) -> Tensor:
             bins[(i + a) % side, (j + b) % side] = bins[(a - i) % side, (b - j) % side] = False
     pairs = ((real, real), (made, made), (real, made))
     return torch.stack([(first * second.conj()).real[:, bins].sum(1) for first, second in pairs], 1)
-
-
-def _transform(values: Tensor, window: Window) -> Tensor:
-    """Fourier coefficients (N, R, R), on both halves of the plane."""
-    centred = values - values.mean((1, 2), keepdim=True)
-    if window == "hann":
-        line = torch.hann_window(values.shape[-1], periodic=True, dtype=values.dtype)
-        centred = centred * line * line[:, None]
-    return torch.fft.fft2(centred, norm="forward")

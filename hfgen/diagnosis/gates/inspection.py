@@ -10,7 +10,10 @@ from hfgen.diagnosis.gates.bookkeeping import classes, code_order, prior_of_code
 from hfgen.diagnosis.gates.context import Context
 from hfgen.diagnosis.gates.data_history import history
 from hfgen.diagnosis.gates.detail import detail
+from hfgen.diagnosis.gates.few_levels import few_levels
 from hfgen.diagnosis.gates.findings import Finding
+from hfgen.diagnosis.gates.fixed_pattern import fixed_pattern
+from hfgen.diagnosis.gates.known_detail import known_detail
 from hfgen.diagnosis.gates.latent_scaling import scaling
 from hfgen.diagnosis.gates.latent_use import codes, units
 from hfgen.diagnosis.gates.levels import clipped, given_range, invented_colour, levels
@@ -27,13 +30,16 @@ Gate = Callable[[Context], Iterator[Finding]]
 GATES: tuple[Gate, ...] = (
     finite,
     state,
+    few_levels,
     given_range,
     levels,
     clipped,
     invented_colour,
     orientation,
     placement,
+    fixed_pattern,
     patterns,
+    known_detail,
     noise,
     detail,
     floor,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import permutations
 from typing import NamedTuple
 
@@ -25,13 +26,15 @@ _BEYOND, _WITHIN = 1.05, 0.9
 _LEVELS = 127.5
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
+_SWAPPED = "the order BGR"
+
 Change = Callable[[Tensor], Tensor]
 
 
 def given_range(context: Context) -> Iterator[Finding]:
     """Whether the network takes images of another range, order or scale than [-1, 1] in RGB: tried, one by one."""
-    if context.network is None or context.broken("not_repeatable"):
-        return
+    if context.network is None or context.broken("not_repeatable", "few_levels"):
+        return  # Of rounded outputs, a larger scale has more levels.
     real = context.inputs[: len(context.few)]
     now = context.errors[: len(context.few)]
     if _is_linear(context, real):
@@ -47,7 +50,7 @@ def given_range(context: Context) -> Iterator[Finding]:
         return  # What a factor and a shift of the outputs fix as well is theirs; see `levels`.
     share = removed(now, best, context.seed)
     yield check(
-        "range",
+        "swapped_channels" if name == _SWAPPED else "range",
         share,
         "share of the squared error that goes away when images are given to the network in another convention",
         warning=_FAULT,
@@ -86,7 +89,7 @@ def _conventions(channels: int) -> Iterator[tuple[str, Change, Change]]:
     yield "[-1, 1], black and white exchanged,", lambda x: -x, lambda y: -y
     if channels == 3:
         mean, deviation = (torch.tensor(values)[:, None, None] for values in (_MEAN, _DEVIATION))
-        yield "the order BGR", lambda x: x.flip(1), lambda y: y.flip(1)
+        yield _SWAPPED, lambda x: x.flip(1), lambda y: y.flip(1)
         yield (
             "ImageNet's mean and deviation",
             lambda x: ((x + 1) / 2 - mean) / deviation,
@@ -143,7 +146,7 @@ class _Moments:
 
 def levels(context: Context) -> Iterator[Finding]:
     """An affine fit of the originals to what the network gives, of coarse content, whose gain is 1 in health."""
-    if not context.reconstructs or context.broken("range"):
+    if not context.reconstructs or context.broken("range", "swapped_channels"):
         return
     moments = _per_image(context)
     channels = context.inputs.shape[1]
@@ -168,7 +171,7 @@ def levels(context: Context) -> Iterator[Finding]:
     name, text, remedy = _in_words(chosen.name, weights, context)
     # Either most of what is wrong, or plainly visible.
     glaring = change.low > _GLARING and share.low > _WARNING / 2
-    yield check(
+    found = check(
         name,
         share,
         f"share of the squared error that one affine map of all outputs removes, by {change.value:.1f} of 255 levels",
@@ -180,6 +183,15 @@ def levels(context: Context) -> Iterator[Finding]:
         of=_OF_ERROR,
         telling=change.low > _VISIBLE,
     )
+    if found.severity == "fault":
+        context.corrections.append(partial(_mapped, weights=weights))
+    yield found
+
+
+def _mapped(images: Tensor, weights: Tensor) -> Tensor:
+    """Images (N, C, R, R) through [r, 1] weights, (C + 1, C)."""
+    slope, offset = weights[:-1].to(images), weights[-1].to(images)
+    return torch.einsum("nchw,cd->ndhw", images, slope) + offset[:, None, None]
 
 
 def _per_image(context: Context) -> Tensor:

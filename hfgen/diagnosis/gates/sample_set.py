@@ -61,12 +61,13 @@ def _by_features(context: Context) -> Iterator[Finding]:
 
 
 def _alike(context: Context, images: Tensor) -> Finding:
-    made, real = (_spread(part) for part in (images, context.images))
-    ratio = metrics.bootstrap_ratio(made, real, seed=context.seed, paired=False)
+    # A model whose reconstructions are alike can't draw others.
+    wanted, of = (context.reconstructions, "reconstructions") if context.reconstructs else (context.images, "images")
+    ratio = metrics.bootstrap_ratio(*map(_spread, (images, wanted)), seed=context.seed, paired=False)
     return check(
         "collapsed",
         Estimate(1 - ratio.value, 1 - ratio.high, 1 - ratio.low, ratio.n),
-        "share of the variance between real images that samples don't have",
+        f"share of the variance between {of} that samples don't have",
         warning=0.5,
         fault=0.8,
         text="Samples are nearly one and the same image.",

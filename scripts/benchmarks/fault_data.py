@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.fault_models import RESOLUTION
-
 if TYPE_CHECKING:
     from torch import Tensor
 
     from hfgen.data import ImageStore
 
-CLASSES = 10
+RESOLUTION, CLASSES = 16, 10
 LEFT_OUT = (1, 4, 8)
 _TRAIN, _TEST = 6000, 1000
 

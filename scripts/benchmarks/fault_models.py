@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-RESOLUTION = 16
+from benchmarks.fault_data import RESOLUTION, channels_of
+
 _BATCH = 32
 _COMMON: tuple[str, ...] = (
     f"--resolution={RESOLUTION}",
@@ -25,6 +26,7 @@ _WIDE = (
     "--model.lr=2e-3",
     "--model.prior=mixture",
 )
+_WIDE_IN_COLOUR = ("--model.latent_channels=6",)
 _NARROW = (*_WIDE[2:], "--model.latent_size=1", "--model.latent_channels=2")
 # As many numbers before 16 codes an image; of more codes, so small a prior makes samples that are wrong by themselves.
 _CODES = ("--model.code_channels=8", "--model.lr=2e-3", "--model.prior_width=32", "--model.prior_layers=1")
@@ -44,10 +46,14 @@ class Job(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """A family's recipe with other settings; it sees `images`, or `rounds` times the job's, of the `data` written."""
+    """A family's recipe with other settings; it sees `images`, or `rounds` times the job's, of the `data` written.
+
+    `in_colour`: further settings where the data are.
+    """
 
     name: str
     settings: tuple[str, ...] = ()
+    in_colour: tuple[str, ...] = ()
     rounds: float = 1.0
     data: str = "complete"
     images: int | None = None
@@ -65,7 +71,8 @@ class Recipe(NamedTuple):
             f"--log_every={images}",
         )
         small = () if job.recipe else (_SMALL,)
-        train(load_config(f"{self.name}-glyphs", [*_COMMON, *small, *own, *self.settings]), out)
+        settings = (*self.settings, *(self.in_colour if channels_of(job.data) == 3 else ()))
+        train(load_config(f"{self.name}-glyphs", [*_COMMON, *small, *own, *settings]), out)
 
 
 class Foreign(NamedTuple):
@@ -116,14 +123,13 @@ _TINY |= {"num_decoder_blocks": (1, 1), "latent_channels": 4}
 _VQ = {**_HALVED, "block_out_channels": [16, 32], "norm_num_groups": 8, "latent_channels": 4, "num_vq_embeddings": 64}
 
 TRAINED: dict[str, Recipe | Foreign] = {
-    "VAE": Recipe("vae", _WIDE),
-    "VAE of upscaled data": Recipe("vae", _WIDE, data="blurred"),
-    "VAE of smooth data": Recipe("vae", _WIDE, data="smooth"),
+    "VAE": Recipe("vae", _WIDE, _WIDE_IN_COLOUR),
+    "VAE of upscaled data": Recipe("vae", _WIDE, _WIDE_IN_COLOUR, data="blurred"),
+    "VAE of smooth data": Recipe("vae", _WIDE, _WIDE_IN_COLOUR, data="smooth"),
     "VAE, latent of 2": Recipe("vae", _NARROW),
-    "VAE, KL x 200": Recipe("vae", (*_WIDE, "--model.kl_weight=200")),
+    "VAE, KL x 200": Recipe("vae", (*_WIDE, "--model.kl_weight=200"), _WIDE_IN_COLOUR),
     "VAE of a vector, brief": Recipe("vae", ("--model.latent_size=1", "--model.latent_channels=32"), images=3 * _FEW),
-    "VAE-GAN": Recipe("vaegan", _WIDE),
-    "VAE-GAN, latent of 2": Recipe("vaegan", _NARROW, rounds=2),
+    "VAE-GAN": Recipe("vaegan", _WIDE, _WIDE_IN_COLOUR),
     "VQ-VAE": Recipe("vqvae", (*_CODES, *_MANY), rounds=3),
     "VQ-VAE, brief": Recipe("vqvae", (*_CODES, *_MANY), images=_FEW),
     "VQ-VAE, 4 codes": Recipe("vqvae", (*_CODES, "--model.codes=4", "--model.latent_size=4"), rounds=2),

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.fault_models import RESOLUTION, Job, trained
+from benchmarks.fault_data import RESOLUTION
+from benchmarks.fault_models import Job, trained
 
 _SHIFT = 4.0
 _BRIEFLY = 12
@@ -112,18 +113,30 @@ def _shift_latents(pipeline: Any, job: Job) -> Any:
     return pipeline
 
 
+def _alone(pipeline: Any, job: Job) -> Any:
+    """The autoencoder without the prior that draws its latents."""
+    from hfgen.pipelines.autoencoder import codec_of
+
+    codec = codec_of(pipeline)
+    assert codec is not None, "of autoencoders"
+    return codec.network
+
+
 def _wrong_factor(factor: float) -> Callable[[Any, Job], Any]:
     """A factor of the config that is wrong, in an autoencoder as a latent diffusion model takes it."""
 
     def change(pipeline: Any, job: Job) -> Any:
-        from hfgen.pipelines.autoencoder import codec_of
-
-        codec = codec_of(pipeline)
-        assert codec is not None, "of autoencoders"
-        codec.network.register_to_config(scaling_factor=factor)
-        return codec.network
+        network = _alone(pipeline, job)
+        network.register_to_config(scaling_factor=factor)
+        return network
 
     return change
+
+
+def _other_detail(images: Any) -> Any:
+    """Each image's coarse content with the next one's detail: its power, and nothing of its content."""
+    coarse = _blurred(_blurred(images))
+    return coarse + (images - coarse).roll(1, 0)
 
 
 def _blurred(images: Any) -> Any:
@@ -184,7 +197,7 @@ FAULTS: dict[str, Fault] = {
     "shifted latents": Fault(("prior",), change=_shift_latents, as_before=True),
     "3 classes left out": Fault(("modes",), "GAN, 3 classes left out"),
     "upscaled data": Fault(("data",), "VAE of upscaled data", judged="blurred"),
-    "made-up detail": Fault(("invented_detail",), "VAE-GAN, latent of 2"),
+    "other detail": _after("invented_detail", change=_other_detail),
     "scaling factor": Fault(("scaling_factor",), change=_wrong_factor(0.02), as_before=True),
     "[0, 1]": _after("range", change=lambda y: y / 2 + 0.5),
     "negative": _after("range", change=lambda y: -y),
@@ -210,6 +223,9 @@ FAULTS: dict[str, Fault] = {
     "healthy VAE-GAN": Fault(("sharp",), "VAE-GAN"),
     "healthy VQ-VAE": Fault(("sharp",), "VQ-VAE"),
     "healthy FSQ": Fault(("sharp",), "FSQ"),
+    "healthy VAE-GAN alone": Fault(("sharp",), "VAE-GAN", change=_alone),
+    "healthy VQ-VAE alone": Fault(("sharp",), "VQ-VAE", change=_alone),
+    "healthy FSQ alone": Fault(("sharp",), "FSQ", change=_alone),
     "healthy AutoencoderKL": Fault(("sharp",), "AutoencoderKL"),
     "healthy AutoencoderTiny": Fault(("sharp",), "AutoencoderTiny"),
     "healthy VQModel": Fault(("sharp",), "VQModel"),

@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from benchmarks.fault_data import channels_of, write_data
-from benchmarks.fault_models import RESOLUTION, Job
+from benchmarks.fault_data import RESOLUTION, channels_of, write_data
+from benchmarks.fault_models import Job
 from benchmarks.fault_plants import FAULTS, Fault
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 _TOP_1, _PAIRS = 0.9, 0.8
 _UNKNOWN = ("unknown", "unexplained")
-# Of a healthy model: PSNR of its reconstructions (dB), and KID of its samples beyond real images', in units of what a
-# slight blur adds to the real images' own.
-_CLEAR, _REAL = 27.0, 2.0
+# Of a healthy model: PSNR of its reconstructions (dB); KID of its samples beyond real images', in units of what a
+# slight blur adds to the real images' own; and the share of them that are near real images, over that of real images.
+_CLEAR, _REAL, _PRECISE = 27.0, 2.0, 0.5
 
 
 class Named(NamedTuple):
@@ -168,6 +168,10 @@ def _is_ill(document: dict[str, Any], samples: bool = True) -> str:
         excess = links["prior_sample"]["kid"]["value"] - document["baseline"]["kid"]["value"]
         if excess > _REAL * document["kid_of_blur"]:
             return f"KID of samples {excess / document['kid_of_blur']:.1f} times that of a slight blur"
+    if samples and "precision" in (document.get("variety") or {}):
+        precision, real = (part["precision"]["value"] for part in (document["variety"], document["baseline"]))
+        if precision < _PRECISE * real:
+            return f"precision of samples {precision:.2f}, of real images {real:.2f}"
     return ""
 
 

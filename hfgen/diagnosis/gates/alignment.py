@@ -15,7 +15,7 @@ from hfgen.diagnosis.gates.findings import Finding, check
 from hfgen.metrics.intervals import bootstrap_of_means
 
 _FAULT, _WARNING = 0.4, 0.2
-_LEAST_SHARE = 0.2
+_LEAST_SHARE, _RELATED = 0.2, 0.5
 _SCALES = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4, 1.7)
 _STEPS = (4, 6)
 _SIDE = 64
@@ -83,7 +83,10 @@ def placement(context: Context) -> Iterator[Finding]:
             return
     inner = max(1, real.shape[-1] // 8)
     core = (slice(None), slice(inner, -inner), slice(inner, -inner))
-    before, after = (((image - real) ** 2)[core].flatten(1).mean(1) for image in (made, _warped(made, parameters)))
+    placed = _warped(made, parameters)
+    if float(torch.corrcoef(torch.stack([placed[core].flatten(), real[core].flatten()]))[0, 1]) < _RELATED:
+        return  # Of a negative, say, another place is no better.
+    before, after = (((image - real) ** 2)[core].flatten(1).mean(1) for image in (made, placed))
     share = removed(before.clamp_min(1e-12), after, context.seed)
     gradient, curvature = _normal(made, real, parameters)
     side = real.shape[-1]
@@ -98,7 +101,7 @@ def placement(context: Context) -> Iterator[Finding]:
     # Squashed along one axis alone, the mean scale moves as much as their difference.
     parts[1] *= 1.5
     name = _KINDS[max(range(len(parts)), key=lambda i: parts[i])]
-    yield check(
+    found = check(
         name,
         moved,
         "how far the reconstructions' content lies from the originals', root mean square, in pixels",
@@ -110,6 +113,16 @@ def placement(context: Context) -> Iterator[Finding]:
         of="squared error",
         telling=share.low > _LEAST_SHARE,
     )
+    if found.severity == "fault":
+        context.place = partial(_placed, parameters=parameters, scale=scale)
+    yield found
+
+
+def _placed(images: Tensor, parameters: Tensor, scale: float) -> Tensor:
+    """Images (N, C, R, R) through the map, which is in units of `scale` pixels."""
+    shifts = torch.tensor([1, 1, scale, 1, 1, scale], dtype=parameters.dtype)
+    moved = _warped(images.double().flatten(0, 1), parameters * shifts)
+    return moved.unflatten(0, images.shape[:2]).float()
 
 
 _KINDS = ("shifted", "stretched", "scaled", "tilted")

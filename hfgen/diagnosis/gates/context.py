@@ -27,6 +27,10 @@ _FEW, _FEW_PIXELS, _FEWEST_FEW = 32, 2**15, 6
 _REC_601 = (0.299, 0.587, 0.114)
 
 
+def _where_they_are(outputs: Tensor) -> Tensor:
+    return outputs
+
+
 @dataclass
 class Context:
     """A model as the gates see it; without a `network`, only its images count.
@@ -46,6 +50,7 @@ class Context:
         seed: Of every draw and all resampling.
         found: What earlier gates found.
         corrections: What undoes it in outputs (N, C, R, R), in order, where a map of all of them does.
+        place: Lays outputs that are out of place on the originals, by interpolation, which coarse content bears.
     """
 
     images: Tensor
@@ -62,6 +67,7 @@ class Context:
     seed: int = 0
     found: list[Finding] = field(default_factory=list)
     corrections: list[Callable[[Tensor], Tensor]] = field(default_factory=list)
+    place: Callable[[Tensor], Tensor] = _where_they_are
 
     @property
     def recipe(self) -> str:

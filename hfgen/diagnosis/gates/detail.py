@@ -15,7 +15,7 @@ from hfgen.diagnosis.gates.patterns import harmonics, is_high
 from hfgen.metrics import Estimate
 from hfgen.metrics.intervals import bootstrap_of_means
 
-_SHARP, _COUNTS = 0.7, 0.1
+_SHARP, _MUCH, _COUNTS = 0.7, 0.5, 0.1
 # Of what is lost: of less, the blur is seen.
 _MADE_UP = 0.5
 _HIGH_POWER = "high-frequency power"
@@ -50,13 +50,13 @@ def detail(context: Context) -> Iterator[Finding]:
             of=_HIGH_POWER,
             telling=noise + board > _MADE_UP * lost.value,
         )
-    elif power.low > _SHARP and not context.broken("over_sharpened", *MISPLACED):
+    elif power.low > _MUCH and not context.broken("over_sharpened", *MISPLACED):
         yield check(
             "invented_detail",
             false,
-            "share of the real images' high-frequency power that doesn't follow from the reconstruction",
-            warning=0.5,
-            fault=0.7,
+            "share of the reconstructions' high-frequency power that doesn't follow from the image",
+            warning=0.3,
+            fault=0.5,
             text="Reconstructions are crisp and their detail is another than the image's: it is made up.",
             remedy=f"hfgen train {context.recipe} --data {context.data} with a larger --model.latent_channels or "
             "--model.latent_size, or a lower --model.adversarial_weight",
@@ -66,9 +66,9 @@ def detail(context: Context) -> Iterator[Finding]:
 
 
 def _measures(means: Tensor) -> Tensor:
-    """Power, and 1 - coherence."""
+    """Power, and 1 - gain: what a conditional mean has none of, however blurred."""
     real, made, product = means.unbind(-1)
-    return torch.stack([made / real, 1 - product.square() / (real * made)], -1)
+    return torch.stack([made / real, 1 - product / made], -1)
 
 
 def _powers(context: Context, pattern: bool) -> Tensor:

@@ -17,6 +17,12 @@ def transform(values: Tensor, window: Window) -> Tensor:
     return torch.fft.fft2(centred, norm="forward")
 
 
+def frequencies(side: int) -> Tensor:
+    """Those of the coefficients, in cycles/pixel, whatever their direction: (R, R)."""
+    line = torch.fft.fftfreq(side, dtype=torch.float64)
+    return torch.hypot(line[:, None], line)
+
+
 def window_power(side: int, window: Window) -> float:
     """The share of white noise's power that passes the window."""
     return float(_hann(side).square().mean()) ** 2 if window == "hann" else 1.0

@@ -10,7 +10,7 @@ from torch import Tensor
 from hfgen.diagnosis.gates.alignment import MISPLACED
 from hfgen.diagnosis.gates.context import Context, brightness
 from hfgen.diagnosis.gates.findings import Finding, check
-from hfgen.diagnosis.gates.fourier import transform
+from hfgen.diagnosis.gates.fourier import frequencies, transform
 from hfgen.metrics import Estimate
 from hfgen.metrics.intervals import bootstrap_of_means
 
@@ -92,7 +92,6 @@ def _too_weak(gain: Estimate, share: float) -> Finding:
 
 def _known(product: Tensor, own: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """Which bins (R, R) above .1 cycles/pixel have the coherence, and the finer half of them."""
-    line = torch.fft.fftfreq(own.shape[-1], dtype=torch.float64)
-    radius = torch.hypot(line[:, None], line)
+    radius = frequencies(own.shape[-1])
     known = (radius > _DETAIL) & (product.abs().square() > _KNOWN * own * wanted)
     return known, known & (radius >= radius[known].median()) if known.any() else known

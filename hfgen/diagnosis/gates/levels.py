@@ -196,7 +196,8 @@ def _mapped(images: Tensor, weights: Tensor) -> Tensor:
 
 def _per_image(context: Context) -> Tensor:
     """The moments of each image (N, K), of images averaged to 8 x 8, and the squared error at full size."""
-    made, real = (adaptive_avg_pool2d(part, _GRID).double().flatten(2) for part in (context.calibrated, context.inputs))
+    placed = context.place(context.correct(context.calibrated))
+    made, real = (adaptive_avg_pool2d(part, _GRID).double().flatten(2) for part in (placed, context.inputs))
     made = torch.cat([made, torch.ones_like(made[:, :1])], 1)
     places = made.shape[-1]
     own, cross = made @ made.mT / places, made @ real.mT / places

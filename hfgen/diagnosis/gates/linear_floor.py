@@ -14,6 +14,8 @@ from hfgen.images import to_float
 
 _FAULT, _WARNING = 0.15, 0.05
 _INVENTED, _CALIBRATED, _GOOD = 0.5, 0.95, 0.7
+# Of the variance between images.
+_LITTLE = 0.01
 # Two levels of 255, in [-1, 1]: of less, rounding decides.
 _VISIBLE = 2 / 127.5
 
@@ -31,6 +33,8 @@ def floor(context: Context) -> Iterator[Finding]:
     # Detail that is made up may double the least squared error and be right (Blau & Michaeli 2018).
     allowed = _INVENTED if crisp and band is not None and band.gain.high < _CALIBRATED else 0.0
     good = crisp and band is not None and band.coherence.low > _GOOD
+    # Smooth images have no detail to be judged by.
+    good = good or float(context.errors.mean()) < _LITTLE * float((context.inputs - context.inputs.mean(0)).var())
     errors = squared_error(to_float(reached.images), context.inputs)
     share = removed(_own(context).clamp_min(1e-12), errors, context.seed)
     yield check(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hfgen.diagnosis.gates.context import Context, brightness
 from hfgen.diagnosis.gates.findings import Finding, check
+from hfgen.diagnosis.gates.fourier import frequencies
 from hfgen.metrics.intervals import bootstrap_of_means
 
 _FAULT, _WARNING = 2.0, 1.0
@@ -114,8 +115,7 @@ def _period(region: tuple[int, int], side: int) -> int:
 
 def is_high(side: int) -> Tensor:
     """Which bins (R, R) lie above .25 cycles/pixel."""
-    line = torch.fft.fftfreq(side, dtype=torch.float64)
-    return torch.hypot(line[:, None], line) > 0.25
+    return frequencies(side) > 0.25
 
 
 def _high(real: Tensor) -> Tensor:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
-import torch
 from torch import Tensor
 
 from hfgen import metrics
 from hfgen.diagnosis.gates.context import Context, brightness
 from hfgen.diagnosis.gates.findings import Finding, check
-from hfgen.diagnosis.gates.fourier import transform, window_power
+from hfgen.diagnosis.gates.fourier import frequencies, transform, window_power
 from hfgen.diagnosis.gates.patterns import harmonics
 
 _FAULT, _WARNING = 4.0, 2.0
@@ -78,8 +77,7 @@ def _bounds(made: Tensor, real: Tensor, band: tuple[float, float], context: Cont
 
 def _bins(band: tuple[float, float], side: int, context: Context) -> Iterator[Tensor]:
     """Those of a band (R, R) without the harmonics of the upsampling; after a pattern, also without their sidebands."""
-    line = torch.fft.fftfreq(side, dtype=torch.float64)
-    radius = torch.hypot(line[:, None], line)
+    radius = frequencies(side)
     places, reach = list(harmonics(side, context.factor)), int(context.window == "hann")
     bins = _without((radius >= band[0]) & (radius < band[1]), places, reach)
     yield bins

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from hfgen.diagnosis.figure import missing_gallery, waterfall
@@ -32,7 +33,8 @@ def render(document: Mapping[str, Any], images: Tensor, stages: Mapping[str, Ten
         window: Of the spectra.
     """
     made = {title: stages[name] for name, title in _TITLES.items() if name in stages}
-    caption, groups = _strips(images, stages)
+    alike = any(entry["cause"] == "fixed_pattern" for entry in document["ranking"])
+    caption, groups = _strips(images, stages, alike)
     return fill(
         "diagnosis/report.html",
         document=document,
@@ -51,8 +53,11 @@ def render(document: Mapping[str, Any], images: Tensor, stages: Mapping[str, Ten
     )
 
 
-def _strips(images: Tensor, stages: Mapping[str, Tensor]) -> tuple[str, list[list[Strip]]]:
-    """The worst reconstructions beside their originals, with the difference made visible; and samples."""
+def _strips(images: Tensor, stages: Mapping[str, Tensor], alike: bool) -> tuple[str, list[list[Strip]]]:
+    """The worst reconstructions beside their originals, with the difference made visible; and samples.
+
+    `alike`: also what all reconstructions have in common.
+    """
     groups, words, count = [], [], most_images(images.shape[-1])
     if "mean" in stages:
         made = stages["mean"]
@@ -62,6 +67,10 @@ def _strips(images: Tensor, stages: Mapping[str, Tensor]) -> tuple[str, list[lis
         pairs = [Strip("original", images[worst]), Strip("reconstruction", made[worst])]
         groups.append([*pairs, Strip(f"difference x {factor}, on grey", difference)])
         words.append("The images with the largest error, and what the model adds (bright) and takes away (dark).")
+        if alike:
+            mean = (made.double() - images.double()).mean(0, keepdim=True)
+            common, factor = _amplified(torch.zeros_like(mean), mean)
+            groups.append([Strip(f"mean difference of all x {factor}, on grey", common)])
     if "prior_sample" in stages:
         if "mean" not in stages:
             groups.append([Strip("real", images[:count])])
@@ -71,7 +80,7 @@ def _strips(images: Tensor, stages: Mapping[str, Tensor]) -> tuple[str, list[lis
 
 
 def _amplified(originals: Tensor, made: Tensor) -> tuple[Tensor, int]:
-    """Their difference on mid-grey, enlarged by a whole number until the largest nearly fills the range."""
+    """Their difference, in levels, on mid-grey, enlarged by a whole number until the largest nearly fills the range."""
     difference = (made.float() - originals.float()) / 127.5
     largest = float(difference.abs().flatten().quantile(0.98)) if difference.numel() < 2**24 else 1.0
     factor = max(1, min(_MOST_FACTOR, int(1 / max(largest, 1e-3))))

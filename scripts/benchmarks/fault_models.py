@@ -31,6 +31,7 @@ _NARROW = (*_WIDE[2:], "--model.latent_size=1", "--model.latent_channels=2")
 # As many numbers before 16 codes an image; of more codes, so small a prior makes samples that are wrong by themselves.
 _CODES = ("--model.code_channels=8", "--model.lr=2e-3", "--model.prior_width=32", "--model.prior_layers=1")
 _MANY = ("--model.codes=256", "--model.latent_size=8")
+_LEVELS = ("--model.levels=[8,6,5]", "--model.codes=240", "--model.code_channels=3")
 _FEW = 1600
 _TEACHING_RATE = 2e-3
 
@@ -133,7 +134,7 @@ TRAINED: dict[str, Recipe | Foreign] = {
     "VQ-VAE": Recipe("vqvae", (*_CODES, *_MANY), rounds=3),
     "VQ-VAE, brief": Recipe("vqvae", (*_CODES, *_MANY), images=_FEW),
     "VQ-VAE, 4 codes": Recipe("vqvae", (*_CODES, "--model.codes=4", "--model.latent_size=4"), rounds=2),
-    "FSQ": Recipe("vqvae", (*_CODES[1:], "--model.levels=[8,6,5]", "--model.latent_size=8"), rounds=3),
+    "FSQ": Recipe("vqvae", (*_CODES[1:], *_LEVELS, "--model.latent_size=8"), rounds=3),
     "GAN, 3 classes left out": Recipe(
         "gan", ("--model.latent_size=2", "--model.latent_channels=4"), rounds=2, data="incomplete"
     ),

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from hfgen.configs import load_config
+
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
@@ -64,6 +66,16 @@ def test_every_fault_stands_in_a_model_that_is_trained_and_changes_its_images(fa
     for name, fault in faults.FAULTS.items():
         if fault.after is not None:
             assert torch.equal(fault.after(images), images) == fault.healthy, name
+
+
+def test_every_model_can_be_built(faults):
+    from benchmarks.fault_models import TRAINED, Recipe
+
+    for recipe in TRAINED.values():
+        if isinstance(recipe, Recipe):
+            for channels, settings in ((1, recipe.settings), (3, (*recipe.settings, *recipe.in_colour))):
+                model = load_config(f"{recipe.name}-glyphs", ["--resolution=16", *settings]).model
+                assert model.build(16, channels, 10)
 
 
 def test_what_is_planted_is_kept_and_not_made_again(faults, tmp_path: Path, monkeypatch):

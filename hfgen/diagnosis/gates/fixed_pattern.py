@@ -38,16 +38,14 @@ def fixed_pattern(context: Context) -> Iterator[Finding]:
         return torch.stack([power / means[..., 1].clamp_min(1e-12), power.sqrt() * _LEVELS], -1)
 
     share, amplitude = bootstrap_of_means(columns, statistic, seed=context.seed)
-    down, across = divmod(int(alike.abs().amax(0).argmax()), alike.shape[-1])
     found = check(
         "fixed_pattern",
         share,
         f"share of the squared error that all reconstructions have alike, {amplitude.value:.1f} of 255 levels",
         warning=_WARNING,
         fault=_FAULT,
-        text=f"The same is added to every reconstruction, most of it at row {down}, column {across}: a seam, a border, "
-        "a watermark or broken places.",
-        remedy="look at the mean of output - image over some images; check tiling, padding and what is drawn over them",
+        text="The same is added to every reconstruction: a seam, a border, a watermark or broken places.",
+        remedy="look at the mean difference, which shows where; check tiling, padding and what is drawn over images",
         share=share.value,
         of="squared error",
         telling=amplitude.low > _VISIBLE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,12 @@ def command(cause: str, model: str, data: str, family: str, images: Mapping[str,
     words = ["hfgen", "train", recipe, "--data", data]
     for name, value in settings.items():
         words += [f"--{name}", str(value).lower() if isinstance(value, bool) else str(value)]
-    return shlex.join([*words, "--out", f"runs/{recipe}-{cause.replace('_', '-')}"])
+    return shlex.join([*words, "--out", _unused(f"runs/{recipe}-{cause.replace('_', '-')}")])
+
+
+def _unused(out: str) -> str:
+    """A folder that isn't there: advice that is followed twice doesn't end in the first run."""
+    return next(name for number in count(1) if not Path(name := out if number == 1 else f"{out}-{number}").exists())
 
 
 def look_closer(model: str, data: str, *flags: str) -> str | None:

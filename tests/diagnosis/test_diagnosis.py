@@ -180,6 +180,15 @@ def test_the_page_has_no_serious_violation(vae: Path, glyph_folder: Path, tmp_pa
     assert page_violations(tmp_path / "out" / "report.html") == []
 
 
+def test_advice_that_is_followed_twice_names_another_folder(vae: Path, tmp_path: Path, monkeypatch):
+    from hfgen.diagnosis.commands import command
+
+    monkeypatch.chdir(tmp_path)
+    assert command("noise", str(vae), "glyphs", "vae").endswith("--out runs/vae-glyphs-noise")
+    (tmp_path / "runs" / "vae-glyphs-noise").mkdir(parents=True)
+    assert command("noise", str(vae), "glyphs", "vae").endswith("--out runs/vae-glyphs-noise-2")
+
+
 def test_what_to_change_is_a_command_with_the_runs_own_settings(vae: Path, tmp_path: Path):
     from hfgen.configs import load_config
     from hfgen.diagnosis.commands import command

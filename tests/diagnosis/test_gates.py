@@ -2,19 +2,24 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from plants import SIDE, Components, Planted, coloured_glyphs, context, found, smooth_images
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, avg_pool2d, grid_sample, interpolate, pad
 
+from hfgen.autoencoders import Autoencoder, Traits
 from hfgen.data import draw
 from hfgen.diagnosis.bounds import at_rate, water_level
 from hfgen.diagnosis.gates.context import Context
 from hfgen.diagnosis.gates.findings import check
 from hfgen.diagnosis.gates.inspection import GATES, inspect
+from hfgen.diagnosis.gates.known_detail import known_detail
 from hfgen.diagnosis.gates.latent_use import units
+from hfgen.diagnosis.gates.levels import levels
 from hfgen.diagnosis.gates.linear_floor import floor
 from hfgen.diagnosis.gates.network_state import state
 from hfgen.diagnosis.gates.sample_set import samples
@@ -129,6 +134,23 @@ def test_noise_is_measured_however_much_detail_is_lost_and_beside_other_faults(
     # Of brightness: the channels' noise is independent.
     assert noise.severity == "fault"
     assert noise.measured.value == pytest.approx(0.08 * 127.5 * float(LUMA.square().sum().sqrt()), rel=0.15)
+
+
+def test_noise_that_a_decoder_never_saw_is_no_fault_of_its_levels(good: Components, held_out: Tensor):
+    class Posterior(Planted):
+        """Its means are right, and its deviations were never trained."""
+
+        def encode(self, images: Tensor):
+            mean = self.good.encode(images).latents
+            noise = DiagonalGaussianDistribution(torch.cat([mean, torch.full_like(mean, 2.0)], 1))
+            return SimpleNamespace(latent_dist=noise)
+
+    network = Posterior(good)
+    facts = {"channels": 3, "frames": False, "unit_range": False, "factor": SIDE, "side": SIDE}
+    known = {"gaussian": True, "quantised": False, "draws": False, "batches": True}
+    posterior = Context(images=held_out, network=Autoencoder(network, Traits(**facts, latent_channels=280, **known)))
+    assert float(posterior.latents.deviation.mean()) > 2
+    assert found(posterior, levels, known_detail) == {}
 
 
 def test_samples_are_no_more_alike_than_reconstructions_allow(good: Components, held_out: Tensor):

@@ -24,6 +24,7 @@ from hfgen.seeds import derive_seed
 _PIXELS, _MOST, _FEWEST = 2**18, 192, 12
 _BATCH_PIXELS = 2**16
 _FEW, _FEW_PIXELS, _FEWEST_FEW = 32, 2**15, 6
+_UNSEEN = 4.0
 _REC_601 = (0.299, 0.587, 0.114)
 
 
@@ -147,10 +148,15 @@ class Context:
 
     @cached_property
     def calibrated(self) -> Tensor:
-        """Reconstructions that a conditional mean has a gain of 1 in: from posterior samples, where there is noise."""
+        """Reconstructions that a conditional mean has a gain of 1 in: from posterior samples, where there is noise.
+
+        From means also where the decoder was plainly trained on these: of noise that it never saw it makes anything.
+        """
         if self.network is None or self.latents.deviation is None:
             return self.outputs
-        return self.decoded(self.drawn("calibrated"))
+        sampled = self.decoded(self.drawn("calibrated"))
+        unseen = squared_error(sampled, self.inputs).mean() > _UNSEEN * self.errors.mean()
+        return self.outputs if unseen else sampled
 
     def drawn(self, purpose: str) -> Tensor:
         """Latents of `real`, sampled from their posteriors where there is noise."""

@@ -218,15 +218,24 @@ def _options(model: Model, choices: Choices) -> dict[str, Any]:
         "truncation": choices.truncation,
         "temperature": choices.temperature,
         "prior": "fitted" if choices.fitted else "normal",
-        "class_labels": choices.label,
+        "class_labels": choices.label if _knows(model, choices.label) else None,
         "steps": choices.steps,
     }
     return {name: value for name, value in given.items() if name in model.pipeline.sampling_options}
 
 
+def _knows(model: Model, label: int | None) -> bool:
+    """Whether a class is one of those that the model draws; models with fewer classes draw one of their own."""
+    return label is not None and label < model.pipeline.num_classes
+
+
 def _settings(model: Model, choices: Choices) -> str:
     given = {name: value for name, value in _options(model, choices).items() if value is not None}
-    return ", ".join([f"seed {choices.seed}", *(f"{_CALLED.get(name, name)} {value}" for name, value in given.items())])
+    words = [f"seed {choices.seed}", *(f"{_CALLED.get(name, name)} {value}" for name, value in given.items())]
+    classes = model.pipeline.num_classes
+    if classes and choices.label is not None and not _knows(model, choices.label):
+        words.append(f"drawn of its {classes} classes")
+    return ", ".join(words)
 
 
 def _generate_link(choices: Choices) -> str:

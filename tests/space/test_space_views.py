@@ -271,6 +271,13 @@ def test_a_choice_out_of_range_is_named(loaded: LoadedModels, choices: Choices, 
         views.samples(loaded, choices)
 
 
+def test_a_class_that_a_model_does_not_know_is_drawn_of_its_own_and_said(loaded: LoadedModels):
+    known, unknown, drawn = (views.samples(loaded, Choices(seed=5, count=2, label=label)) for label in (2, 7, None))
+    assert "class 2" in known.page and "classes" not in known.page
+    assert "drawn of its 3 classes" in unknown.page
+    assert unknown.values == drawn.values != known.values
+
+
 def test_the_nearest_training_image_of_a_copy_is_itself():
     training = draw("glyphs", "train", 0, 50, 16).images
     nearest, distances = views.nearest_images(training[[7, 30]], training)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from collections.abc import Mapping
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,8 @@ def command(cause: str, model: str, data: str, family: str, images: Mapping[str,
 
 def _unused(out: str) -> str:
     """A folder that isn't there: advice that is followed twice doesn't end in the first run."""
-    return next(name for number in count(1) if not Path(name := out if number == 1 else f"{out}-{number}").exists())
+    names = chain([out], (f"{out}-{number}" for number in count(2)))
+    return next(name for name in names if not Path(name).exists())
 
 
 def look_closer(model: str, data: str, *flags: str) -> str | None:

@@ -132,7 +132,7 @@ class Endpoints:
             count: Images a model, 1 to 36.
             truncation: A GAN's bound on its latent numbers in standard deviations; 4 and more is none.
             temperature: Of a VQ-VAE's prior; 0 takes the most likely code.
-            label: Class of a conditional model; -1 draws it.
+            label: Class of a conditional model; -1 draws it, as does a model that has no such class, and says so.
             fitted: A VAE's fitted prior; False: N(0, I).
             steps: Of a decoder that draws in several; 0: its own number.
 

@@ -72,8 +72,12 @@ class Recipe(NamedTuple):
             f"--log_every={images}",
         )
         small = () if job.recipe else (_SMALL,)
-        settings = (*self.settings, *(self.in_colour if channels_of(job.data) == 3 else ()))
+        settings = self.settings_for(channels_of(job.data))
         train(load_config(f"{self.name}-glyphs", [*_COMMON, *small, *own, *settings]), out)
+
+    def settings_for(self, channels: int) -> tuple[str, ...]:
+        """Those of data in grey or in colour."""
+        return (*self.settings, *self.in_colour) if channels == 3 else self.settings
 
 
 class Foreign(NamedTuple):

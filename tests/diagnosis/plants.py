@@ -66,11 +66,11 @@ class Planted(nn.Module):
         return SimpleNamespace(sample=self.after(self.good.decode(latents).sample))
 
 
-def codec(network: nn.Module) -> Autoencoder:
-    """It as the gates see it; it takes no images of other sizes, on which it could be tried."""
+def codec(network: nn.Module, **others: object) -> Autoencoder:
+    """It as the gates see it, with `others` of its traits; it takes no images of other sizes to be tried on."""
     facts = {"channels": 3, "frames": False, "unit_range": False, "factor": SIDE, "side": SIDE}
     known = {"gaussian": False, "quantised": False, "draws": False, "batches": True}
-    return Autoencoder(network, Traits(**facts, latent_channels=1, **known))
+    return Autoencoder(network, Traits(**{**facts, "latent_channels": 1, **known, **others}))
 
 
 def context(images: Tensor, network: nn.Module | None = None, **more: object) -> Context:

@@ -9,6 +9,7 @@ import pytest
 from pictures import without_pictures
 
 from hfgen.cli import main
+from hfgen.data import draw
 from hfgen.diagnosis import chain
 from hfgen.diagnosis.budgets import BUDGETS, Budget
 from hfgen.diagnosis.diagnose import diagnose
@@ -210,3 +211,15 @@ def test_what_to_change_is_a_command_with_the_runs_own_settings(vae: Path, tmp_p
     assert command("under_trained", str(tmp_path), "glyphs", "vae") is None
     tuned = command("under_trained", "org/vae", "DATA", "autoencoder", {"resolution": 64, "channels": 1})
     assert tuned is not None and "vaegan-finetune" in tuned and "--resolution 64 --channels 1" in tuned
+
+
+def test_a_fixed_pattern_is_shown_by_the_mean_difference():
+    from hfgen.diagnosis.verdict_page import _strips
+
+    images = draw("glyphs", "test", 0, 24, 16).images // 2
+    made = images.clone()
+    made[..., 8:] += 40
+    pairs, (common,) = _strips(images, {"mean": made}, alike=True)[1]
+    assert len(pairs) == 3 and common.images.shape == (1, 1, 16, 16)
+    assert common.images[..., :8].unique().tolist() == [128] and (common.images[..., 8:] > 200).all()
+    assert len(_strips(images, {"mean": made}, alike=False)[1]) == 1

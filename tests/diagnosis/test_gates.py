@@ -7,11 +7,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
-from plants import SIDE, Components, Planted, coloured_glyphs, context, found, smooth_images
+from plants import SIDE, Components, Planted, codec, coloured_glyphs, context, found, smooth_images
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, avg_pool2d, grid_sample, interpolate, pad
 
-from hfgen.autoencoders import Autoencoder, Traits
 from hfgen.data import draw
 from hfgen.diagnosis.bounds import at_rate, water_level
 from hfgen.diagnosis.gates.context import Context
@@ -145,10 +144,7 @@ def test_noise_that_a_decoder_never_saw_is_no_fault_of_its_levels(good: Componen
             noise = DiagonalGaussianDistribution(torch.cat([mean, torch.full_like(mean, 2.0)], 1))
             return SimpleNamespace(latent_dist=noise)
 
-    network = Posterior(good)
-    facts = {"channels": 3, "frames": False, "unit_range": False, "factor": SIDE, "side": SIDE}
-    known = {"gaussian": True, "quantised": False, "draws": False, "batches": True}
-    posterior = Context(images=held_out, network=Autoencoder(network, Traits(**facts, latent_channels=280, **known)))
+    posterior = Context(images=held_out, network=codec(Posterior(good), gaussian=True, latent_channels=280))
     assert float(posterior.latents.deviation.mean()) > 2
     assert found(posterior, levels, known_detail) == {}
 

@@ -73,7 +73,8 @@ def test_every_model_can_be_built(faults):
 
     for recipe in TRAINED.values():
         if isinstance(recipe, Recipe):
-            for channels, settings in ((1, recipe.settings), (3, (*recipe.settings, *recipe.in_colour))):
+            for channels in (1, 3):
+                settings = recipe.settings_for(channels)
                 model = load_config(f"{recipe.name}-glyphs", ["--resolution=16", *settings]).model
                 assert model.build(16, channels, 10)
 

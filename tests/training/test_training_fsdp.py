@@ -42,9 +42,9 @@ def _runs(glyph_folder: Path, folder: Path) -> Path:
     families = {"one": TINY, "fsdp": TINY, "to_one": RESUMED, "to_fsdp": RESUMED}
     outs = {name: [folder / name / family for family in families[name]] for name in families}
     _launch([], glyph_folder, outs["one"])
-    _keep_start(outs["one"], outs["to_fsdp"])
+    _keep_start(folder / "one", folder / "to_fsdp")
     _launch(FSDP, glyph_folder, [*outs["fsdp"], *outs["to_fsdp"]])
-    _keep_start(outs["fsdp"], outs["to_one"])
+    _keep_start(folder / "fsdp", folder / "to_one")
     _launch([], glyph_folder, outs["to_one"])
     return folder
 
@@ -57,12 +57,11 @@ def _launch(launcher: list[str], data: Path, outs: list[Path]) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def _keep_start(sources: list[Path], copies: list[Path]) -> None:
-    for copy in copies:
-        (source,) = (source for source in sources if source.name == copy.name)
-        shutil.copytree(source, copy)
-        shutil.rmtree(copy / "pretrained")
-        shutil.rmtree(copy / "checkpoints" / "000000000048")
+def _keep_start(source: Path, copy: Path) -> None:
+    for family in RESUMED:
+        shutil.copytree(source / family, copy / family)
+        shutil.rmtree(copy / family / "pretrained")
+        shutil.rmtree(copy / family / "checkpoints" / "000000000048")
 
 
 def _train(data: Path, outs: list[Path]) -> None:

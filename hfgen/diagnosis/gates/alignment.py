@@ -32,14 +32,13 @@ def orientation(context: Context) -> Iterator[Finding]:
     """The eight ways to lay a square, tried."""
     if not context.reconstructs:
         return
-    now, best, name, back = context.errors, context.errors, "", _laid
+    now, best, name, chosen = context.errors, context.errors, "", None
     for kind, ways in _TURNED.items():
         for way in ways:
-            laid = partial(_laid, way=way)
-            errors = squared_error(laid(context.outputs), context.inputs)
+            errors = squared_error(_laid(context.outputs, way), context.inputs)
             if errors.mean() < best.mean():
-                best, name, back = errors, kind, laid
-    if not name:
+                best, name, chosen = errors, kind, way
+    if chosen is None:
         return
     share = removed(now, best, context.seed)
     found = check(
@@ -55,11 +54,12 @@ def orientation(context: Context) -> Iterator[Finding]:
         of="squared error",
     )
     if found.severity == "fault":
-        context.corrections.append(back)
+        context.corrections.append(partial(_laid, way=chosen))
     yield found
 
 
-def _laid(images: Tensor, way: tuple[bool, int, tuple[int, ...]] = (False, 0, ())) -> Tensor:
+def _laid(images: Tensor, way: tuple[bool, int, tuple[int, ...]]) -> Tensor:
+    """Images transposed or not, turned by quarters, and mirrored along axes."""
     transposed, turns, flips = way
     return (images.mT if transposed else images).rot90(turns, (-2, -1)).flip(flips)
 

@@ -11,7 +11,7 @@ from hfgen.diagnosis.gates.alignment import MISPLACED
 from hfgen.diagnosis.gates.context import Context, brightness
 from hfgen.diagnosis.gates.findings import Finding, check
 from hfgen.diagnosis.gates.fourier import transform
-from hfgen.diagnosis.gates.patterns import harmonics, is_high
+from hfgen.diagnosis.gates.patterns import harmonics, is_high, without
 from hfgen.metrics import Estimate
 from hfgen.metrics.intervals import bootstrap_of_means
 
@@ -77,9 +77,6 @@ def _powers(context: Context, pattern: bool) -> Tensor:
         transform(brightness(part), context.window) for part in (context.inputs, context.correct(context.outputs))
     )
     side = real.shape[-1]
-    bins = is_high(side)
-    for i, j in harmonics(side, context.factor) if pattern else ():
-        for a, b in ((a, b) for a in (-1, 0, 1) for b in (-1, 0, 1)):
-            bins[(i + a) % side, (j + b) % side] = bins[(a - i) % side, (b - j) % side] = False
+    bins = without(is_high(side), harmonics(side, context.factor) if pattern else (), reach=1)
     pairs = ((real, real), (made, made), (real, made))
     return torch.stack([(first * second.conj()).real[:, bins].sum(1) for first, second in pairs], 1)

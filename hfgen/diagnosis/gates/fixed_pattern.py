@@ -11,7 +11,7 @@ from torch import Tensor
 from hfgen.diagnosis.gates.alignment import MISPLACED
 from hfgen.diagnosis.gates.context import Context
 from hfgen.diagnosis.gates.findings import Finding, check
-from hfgen.diagnosis.gates.patterns import harmonics
+from hfgen.diagnosis.gates.patterns import harmonics, without
 from hfgen.metrics.intervals import bootstrap_of_means
 
 _FAULT, _WARNING = 0.25, 0.1
@@ -57,7 +57,6 @@ def fixed_pattern(context: Context) -> Iterator[Finding]:
 
 def _without_harmonics(errors: Tensor, factor: int) -> Tensor:
     """Errors (..., R, R) without their mean and without the frequencies of the upsampling's grid."""
-    bins, side = torch.fft.fft2(errors), errors.shape[-1]
-    for i, j in ((0, 0), *harmonics(side, factor)):
-        bins[..., i, j] = bins[..., -i % side, -j % side] = 0
-    return torch.fft.ifft2(bins).real
+    side = errors.shape[-1]
+    kept = without(torch.ones(side, side, dtype=torch.bool), [(0, 0), *harmonics(side, factor)])
+    return torch.fft.ifft2(torch.fft.fft2(errors) * kept).real

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -71,6 +72,14 @@ def harmonics(side: int, factor: int) -> Iterator[tuple[int, int]]:
             # Of each pair of conjugate bins, one.
             if (i, j) != (0, 0) and (i, j) <= (-i % side, -j % side):
                 yield i, j
+
+
+def without(bins: Tensor, places: Iterable[tuple[int, int]], reach: int = 0) -> Tensor:
+    """Of bins (R, R), true or false: not those at some places and their conjugates, nor as far around as `reach`."""
+    side, kept = len(bins), bins.clone()
+    for (i, j), a, b in product(places, range(-reach, reach + 1), range(-reach, reach + 1)):
+        kept[(i + a) % side, (j + b) % side] = kept[(a - i) % side, (b - j) % side] = False
+    return kept
 
 
 def _around(bins: Tensor, place: tuple[int, int]) -> Tensor:

@@ -62,7 +62,8 @@ def _by_features(context: Context) -> Iterator[Finding]:
 
 def _alike(context: Context, images: Tensor) -> Finding:
     # A model whose reconstructions are alike can't draw others.
-    wanted, of = (context.reconstructions, "reconstructions") if context.reconstructs else (context.images, "images")
+    of = "reconstructions" if context.reconstructs else "real images"
+    wanted = context.reconstructions if context.reconstructs else context.images
     ratio = metrics.bootstrap_ratio(*map(_spread, (images, wanted)), seed=context.seed, paired=False)
     return check(
         "collapsed",

@@ -11,7 +11,7 @@ from hfgen import metrics
 from hfgen.diagnosis.gates.context import Context, brightness
 from hfgen.diagnosis.gates.findings import Finding, check
 from hfgen.diagnosis.gates.fourier import frequencies, transform, window_power
-from hfgen.diagnosis.gates.patterns import harmonics
+from hfgen.diagnosis.gates.patterns import harmonics, without
 
 _FAULT, _WARNING = 4.0, 2.0
 _FINE, _COARSE = (0.35, 1.0), (0.2, 0.35)
@@ -36,7 +36,8 @@ def noise(context: Context) -> Iterator[Finding]:
     if not context.reconstructs or context.broken(*_UNLIKE):
         return
     made, real = (brightness(part) * _LEVELS for part in (context.correct(context.outputs), context.inputs))
-    fine, coarse = (_least(list(_bounds(made, real, band, context))) for band in (_FINE, _COARSE))
+    bounds = _bounds(made, real, context)
+    fine, coarse = (_in_band(bounds, band, context) for band in (_FINE, _COARSE))
     if not _ALIKE[0] * coarse.mean() < fine.mean() < _ALIKE[1] * coarse.mean():
         fine = _least([fine, _of_differences(made)])
     excess = metrics.bootstrap_mean(fine, seed=context.seed)
@@ -61,8 +62,8 @@ def _least(bounds: list[Tensor]) -> Tensor:
     return min(bounds, key=lambda each: float(each.mean()))
 
 
-def _bounds(made: Tensor, real: Tensor, band: tuple[float, float], context: Context) -> Iterator[Tensor]:
-    """Bounds on the variance of white noise in each image, (N,): by a conditional mean, and by each bin's gain."""
+def _bounds(made: Tensor, real: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+    """Of each image and bin, (N, R, R): power beyond a conditional mean's, and what the bin's best gain leaves."""
     count, side = len(made), made.shape[-1]
     made, real = (transform(part, context.window) for part in (made, real))
     shared = (made * real.conj()).mean(0)
@@ -70,27 +71,24 @@ def _bounds(made: Tensor, real: Tensor, band: tuple[float, float], context: Cont
     beyond = made.abs().square() - (made * real.conj() * phase.conj()).real
     left = (made - gain * real).abs().square() * count / max(count - 1, 1)
     scale = side**2 / window_power(side, context.window)
-    for bins in _bins(band, side, context):
-        if bins.any():
-            yield from (scale * part[:, bins].mean(1) for part in (beyond, left))
+    return scale * beyond, scale * left
+
+
+def _in_band(bounds: tuple[Tensor, Tensor], band: tuple[float, float], context: Context) -> Tensor:
+    """The least of the bounds' means over a band, (N,)."""
+    places = [bins for bins in _bins(band, bounds[0].shape[-1], context) if bins.any()]
+    return _least([part[:, bins].mean(1) for part, bins in product(bounds, places)])
 
 
 def _bins(band: tuple[float, float], side: int, context: Context) -> Iterator[Tensor]:
     """Those of a band (R, R) without the harmonics of the upsampling; after a pattern, also without their sidebands."""
     radius = frequencies(side)
-    places, reach = list(harmonics(side, context.factor)), int(context.window == "hann")
-    bins = _without((radius >= band[0]) & (radius < band[1]), places, reach)
+    bins = (radius >= band[0]) & (radius < band[1])
+    bins = without(bins, harmonics(side, context.factor), reach=int(context.window == "hann"))
     yield bins
     if context.broken("pattern"):
         # A board that the image modulates spreads as far as the image's own detail.
-        yield _without(bins, list(harmonics(side, 2)), side // _SPREAD)
-
-
-def _without(bins: Tensor, places: list[tuple[int, int]], reach: int) -> Tensor:
-    side, kept = len(bins), bins.clone()
-    for (i, j), a, b in product(places, range(-reach, reach + 1), range(-reach, reach + 1)):
-        kept[(i + a) % side, (j + b) % side] = kept[(a - i) % side, (b - j) % side] = False
-    return kept
+        yield without(bins, harmonics(side, 2), reach=side // _SPREAD)
 
 
 def _of_differences(values: Tensor) -> Tensor:

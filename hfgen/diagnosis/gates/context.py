@@ -52,6 +52,7 @@ class Context:
         found: What earlier gates found.
         corrections: What undoes it in outputs (N, C, R, R), in order, where a map of all of them does.
         place: Lays outputs that are out of place on the originals, by interpolation, which coarse content bears.
+        notes: What was decided about how to look, for the record.
     """
 
     images: Tensor
@@ -69,6 +70,7 @@ class Context:
     found: list[Finding] = field(default_factory=list)
     corrections: list[Callable[[Tensor], Tensor]] = field(default_factory=list)
     place: Callable[[Tensor], Tensor] = _where_they_are
+    notes: list[str] = field(default_factory=list)
 
     @property
     def recipe(self) -> str:
@@ -155,8 +157,14 @@ class Context:
         if self.network is None or self.latents.deviation is None:
             return self.outputs
         sampled = self.decoded(self.drawn("calibrated"))
-        unseen = squared_error(sampled, self.inputs).mean() > _UNSEEN * self.errors.mean()
-        return self.outputs if unseen else sampled
+        times = float(squared_error(sampled, self.inputs).mean() / self.errors.mean())
+        if times <= _UNSEEN:
+            return sampled
+        self.notes.append(
+            f"gates: posterior samples have {times:.0f} times the squared error of posterior means, so that levels"
+            " and the strength of detail are read from means: the decoder seems to have been trained on these"
+        )
+        return self.outputs
 
     def drawn(self, purpose: str) -> Tensor:
         """Latents of `real`, sampled from their posteriors where there is noise."""

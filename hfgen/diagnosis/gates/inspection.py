@@ -57,7 +57,7 @@ GATES: tuple[Gate, ...] = (
 
 
 class Inspection(NamedTuple):
-    """`findings` of all gates in order; `notes`: which of them couldn't look, and why."""
+    """`findings` of all gates in order; `notes`: which of them couldn't look, or looked otherwise, and why."""
 
     findings: list[Finding]
     notes: list[str]
@@ -77,4 +77,4 @@ def inspect(context: Context, gates: tuple[Gate, ...] = GATES) -> Inspection:
             notes.append(f"gate {gate.__name__}: left out ({type(error).__name__}: {reason})")
         if context.broken("non_finite"):
             break
-    return Inspection(context.found, notes)
+    return Inspection(context.found, [*notes, *context.notes])

@@ -17,6 +17,8 @@ logger = logging.getLogger("hfgen")
 CRISP = 0.85
 """The least power, over that of real images, of an adversarial arm whose sentences are tested."""
 
+_LEAST_P = 1e-16
+
 
 class Contrast(NamedTuple):
     """The effect that decides on a sentence.
@@ -193,7 +195,7 @@ def told(claim: Mapping[str, Any]) -> str:
     parts = [f"{claim['what']}: {_by_both(claim)}"]
     effect = claim["effect"]
     if effect and effect["p"] is not None:
-        parts.append(f"least {claim['least']:.3g}, p {effect['p']:.2g}, after Holm {_p(claim['p_holm'])}")
+        parts.append(f"least {claim['least']:.3g}, p {p_value(effect['p'])}, after Holm {p_value(claim['p_holm'])}")
     parts += [
         f"{check['what']} is {in_words(check)}, below {check['least']:g}"
         for check in claim["checks"]
@@ -204,8 +206,11 @@ def told(claim: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def _p(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2g}"
+def p_value(value: float | None) -> str:
+    """In words; so far out in its tail no distribution is trusted, and a float may be 0."""
+    if value is None:
+        return "-"
+    return f"below {_LEAST_P:g}" if value < _LEAST_P else f"{value:.2g}"
 
 
 def _by_both(claim: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hfgen.reporting.charts import ink, inline, new_axes, palette
 from hfgen.reporting.pages import fill
-from hfgen.studies.claims import Panel, Study, told
+from hfgen.studies.claims import Panel, Study, p_value, told
 from hfgen.studies.effects import in_words
 from hfgen.studies.verdicts import VERDICTS
 
@@ -73,6 +73,7 @@ def render(studies: Sequence[Study], document: dict[str, Any]) -> str:
         studies=sections,
         in_words=in_words,
         told=told,
+        p_value=p_value,
         total=verdicts.total(),
         verdicts=[(verdict, verdicts[verdict]) for verdict in VERDICTS if verdicts[verdict]],
     )

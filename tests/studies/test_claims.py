@@ -12,7 +12,7 @@ from hfgen.documents import STUDY
 from hfgen.errors import UserError
 from hfgen.metrics import Estimate, bootstrap_mean
 from hfgen.studies.cells import BUDGETS
-from hfgen.studies.claims import Check, Claim, Contrast, correct, told
+from hfgen.studies.claims import Check, Claim, Contrast, correct, p_value, told
 from hfgen.studies.effects import Effect, Measured, difference, in_words, log_ratio, over_seeds, psnr_difference, value
 from hfgen.studies.page import draw
 from hfgen.studies.run_studies import SENTENCES, STUDIES
@@ -99,6 +99,13 @@ def test_a_sentence_whose_two_judges_disagree_says_so(second: str, disagree: boo
     # The first judge decides.
     assert found["verdict"] == "supported" and found.get("judges_disagree", False) is disagree
     assert ("the two judges disagree" in told(found)) is disagree and "by pixels and spectra" in told(found)
+
+
+@pytest.mark.parametrize(
+    ("p", "words"), [(None, "-"), (0.0123, "0.012"), (2e-9, "2e-09"), (0.0, "below 1e-16"), (1e-189, "below 1e-16")]
+)
+def test_a_p_value_is_never_said_to_be_zero(p: float | None, words: str):
+    assert p_value(p) == words
 
 
 def test_the_correction_counts_sentences_that_are_not_there():

@@ -1,18 +1,21 @@
-"""The peers: pythae's own trainer on hfgen's networks and on its own, where it is installed, and a plain DCGAN."""
+"""The peers: pythae's own trainer on hfgen's networks and on its own, where it is installed, and two more loops."""
 
 from __future__ import annotations
 
-import itertools
+import importlib
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, pad
+from torch import Tensor
+from torch.nn.functional import pad
+
+from benchmarks.budget import Given, Made, in_batches, spend
+from benchmarks.dcgan import dcgan
+from benchmarks.diffusers_recipe import diffusers_recipe
 
 
 class PythaeTrainer:
@@ -125,154 +128,123 @@ _MODELS = {"vae": _vae, "vqvae": _vqvae}
 PYTHAE_FAMILIES = tuple(_MODELS)
 
 
-@dataclass(frozen=True)
-class Made:
-    """What a peer made of so many training images in so many seconds: uint8 (n, 1, 32, 32)."""
+class _Format(NamedTuple):
+    """How images enter pythae's networks of one of its benchmarks, and come back.
 
-    images: int
-    seconds: float
-    samples: Tensor
-    reconstructions: Tensor | None
+    Its residual networks, each for images of one shape: the convolutional ones for 32 and 64 px compute billions of
+    products an image, so that a core trains on a few a second.
+
+    Attributes:
+        module: Of `pythae.models.nn.benchmarks`.
+        shape: (C, S, S) of its images.
+        border: Pixels on each side that are left out, and black again in what comes back.
+        repeated: Whether grey is given as three equal channels, and their mean taken of what comes back.
+        note: What of this is to be said.
+    """
+
+    module: str
+    shape: tuple[int, int, int]
+    border: int = 0
+    repeated: bool = False
+    note: str = ""
+
+    def units(self, images: Tensor) -> Tensor:
+        """uint8 (N, C, R, R) -> (N, *shape) in [0, 1]."""
+        end = images.shape[-1] - self.border
+        inside = images[:, :, self.border : end, self.border : end].float() / 255
+        return inside.repeat(1, 3, 1, 1) if self.repeated else inside
+
+    def pixels(self, units: Tensor) -> Tensor:
+        """`units` undone."""
+        grey = units.mean(1, keepdim=True) if self.repeated else units
+        return pad((grey.clamp(0, 1) * 255).round().byte(), (self.border,) * 4)
+
+    def network(self, kind: str) -> Any:
+        """The class of that name, less its data's."""
+        name = f"pythae.models.nn.benchmarks.{self.module}"
+        return getattr(importlib.import_module(name), f"{kind}_{self.module.upper()}")
 
 
-def _for(seconds: float, steps: Callable[[], int]) -> tuple[int, float]:
-    """Repeat `steps`, which returns the images that it saw, for so long; the images in all, and the seconds."""
-    images, started = 0, time.perf_counter()
-    while time.perf_counter() - started < seconds:
-        images += steps()
-    return images, time.perf_counter() - started
+def _format(images: Tensor) -> _Format:
+    """For images of 32 px, of 28 in a black border, or of 64 px in colour.
+
+    Raises:
+        ValueError: others.
+    """
+    _, channels, side, _ = images.shape
+    if side == 32 and channels == 1:
+        border = images.clone()
+        border[:, :, 2:-2, 2:-2] = 0
+        if not border.any():
+            return _Format("mnist", (1, 28, 28), border=2, note="28 px inside the black border")
+        return _Format("cifar", (3, 32, 32), repeated=True, note="grey as 3 equal channels, their mean taken")
+    if channels == 3 and side in (32, 64):
+        return _Format("cifar" if side == 32 else "celeba", (3, side, side))
+    raise ValueError(f"pythae: no networks for {channels} channels of {side} px; it has them for 28, 32 and 64 px")
 
 
-def _units(images: Tensor) -> Tensor:
-    """uint8 (N, 1, 32, 32) -> the 28 x 28 pixels inside, in [0, 1], which pythae's networks for MNIST take."""
-    return images[:, :, 2:-2, 2:-2].float() / 255
+def _train_pythae(model: Any, units: Tensor, seconds: float, folder: Path) -> tuple[int, float]:
+    trainer = PythaeTrainer(model, units, 64, folder, learning_rate=1e-3)
 
-
-def _pixels(units: Tensor) -> Tensor:
-    """`_units` undone; the border is black."""
-    return pad((units.clamp(0, 1) * 255).round().byte(), (2, 2, 2, 2))
-
-
-def _train_pythae(model: Any, train: Tensor, seconds: float, folder: Path) -> tuple[int, float]:
-    trainer = PythaeTrainer(model, _units(train), 64, folder, learning_rate=1e-3)
-
-    def steps() -> int:
+    def steps(_: float) -> int:
         trainer.steps(20)
         return 20 * trainer.batch
 
-    result = _for(seconds, steps)
+    result = spend(seconds, steps)
     model.eval()
     return result
 
 
-@torch.no_grad()
-def _in_batches(call: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-    return torch.cat([call(batch) for batch in inputs.split(250)])
-
-
-def _pythae_vae(train: Tensor, originals: Tensor, n: int, seconds: float, folder: Path) -> Made:
-    """Pythae's VAE with its networks for MNIST and its default sampler."""
+def _pythae_vae(given: Given) -> Made:
+    """Pythae's VAE with its own networks and its default sampler."""
     from pythae.models import VAE, VAEConfig
-    from pythae.models.nn.benchmarks.mnist import Decoder_Conv_AE_MNIST, Encoder_Conv_VAE_MNIST
     from pythae.samplers import NormalSampler
 
     torch.manual_seed(0)
-    config = VAEConfig(input_dim=(1, 28, 28), latent_dim=16)
-    model = VAE(config, Encoder_Conv_VAE_MNIST(config), Decoder_Conv_AE_MNIST(config))
-    images, took = _train_pythae(model, train, seconds, folder)
-    again = _in_batches(lambda x: model.decoder(model.encoder(x).embedding).reconstruction, _units(originals))
-    return Made(images, took, _pixels(NormalSampler(model).sample(n)), _pixels(again))
+    form = _format(given.train)
+    config = VAEConfig(input_dim=form.shape, latent_dim=given.numbers)
+    model = VAE(config, form.network("Encoder_ResNet_VAE")(config), form.network("Decoder_ResNet_AE")(config))
+    images, took = _train_pythae(model, form.units(given.train), given.seconds, given.folder)
+    again = in_batches(lambda x: model.decoder(model.encoder(x).embedding).reconstruction, form.units(given.originals))
+    return Made(images, took, form.pixels(NormalSampler(model).sample(given.n)), form.pixels(again), form.note)
 
 
-def _pythae_vqvae(train: Tensor, originals: Tensor, n: int, seconds: float, folder: Path) -> Made:
-    """Pythae's VQ-VAE with its networks for MNIST and its PixelCNN; each has half of the time."""
+def _pythae_vqvae(given: Given) -> Made:
+    """Pythae's VQ-VAE with its own networks and its PixelCNN; each has half of the time."""
     from pythae.models import VQVAE, VQVAEConfig
-    from pythae.models.nn.benchmarks.mnist import Decoder_ResNet_VQVAE_MNIST, Encoder_ResNet_VQVAE_MNIST
     from pythae.samplers import PixelCNNSampler
     from pythae.trainers import BaseTrainerConfig
 
     torch.manual_seed(0)
-    config = VQVAEConfig(input_dim=(1, 28, 28), latent_dim=16, num_embeddings=512)
-    model = VQVAE(config, Encoder_ResNet_VQVAE_MNIST(config), Decoder_ResNet_VQVAE_MNIST(config))
-    images, took = _train_pythae(model, train, seconds / 2, folder)
-    sampler = PixelCNNSampler(model)
-    units, started = _units(train), time.perf_counter()
+    form, half = _format(given.train), given.seconds / 2
+    config = VQVAEConfig(input_dim=form.shape, latent_dim=16, num_embeddings=512)
+    model = VQVAE(config, form.network("Encoder_ResNet_VQVAE")(config), form.network("Decoder_ResNet_VQVAE")(config))
+    units = form.units(given.train)
+    images, took = _train_pythae(model, units, half, given.folder)
+    sampler, started = PixelCNNSampler(model), time.process_time()
 
     def fit(count: int) -> float:
-        begun = time.perf_counter()
+        begun = time.process_time()
         settings = BaseTrainerConfig(
-            output_dir=str(folder), num_epochs=1, learning_rate=1e-3, per_device_train_batch_size=64
+            output_dir=str(given.folder), num_epochs=1, learning_rate=1e-3, per_device_train_batch_size=64
         )
         sampler.fit(units[:count], training_config=settings)
-        return count / (time.perf_counter() - begun)
+        return count / (time.process_time() - begun)
 
     # It trains by epochs, so that a short one tells how many images fill the time.
     rate = fit(640)
-    while (left := seconds / 2 - (time.perf_counter() - started)) > 0.1 * seconds:
+    while (left := half - (time.process_time() - started)) > 0.1 * given.seconds:
         fit(min(len(units), max(640, int(rate * left))))
-    took += time.perf_counter() - started
-    again = _in_batches(lambda x: model({"data": x}).recon_x, _units(originals))
-    return Made(images, took, _pixels(sampler.sample(n)), _pixels(again))
+    took += time.process_time() - started
+    again = in_batches(lambda x: model({"data": x}).recon_x, form.units(given.originals))
+    with torch.no_grad():
+        samples = sampler.sample(given.n)
+    return Made(images, took, form.pixels(samples), form.pixels(again), form.note)
 
 
-def _dcgan(train: Tensor, originals: Tensor, n: int, seconds: float, folder: Path) -> Made:
-    """DCGAN as published (Radford et al., 1511.06434), one size smaller: 32 px."""
-    torch.manual_seed(0)
-    widths = (256, 128, 64)
-    generator = nn.Sequential(
-        nn.ConvTranspose2d(100, widths[0], 4, bias=False),
-        *_normed(widths[0], nn.ReLU()),
-        *(
-            layer
-            for a, b in itertools.pairwise(widths)
-            for layer in (nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False), *_normed(b, nn.ReLU()))
-        ),
-        nn.ConvTranspose2d(widths[-1], 1, 4, 2, 1),
-        nn.Tanh(),
-    )
-    discriminator = nn.Sequential(
-        nn.Conv2d(1, widths[-1], 4, 2, 1),
-        nn.LeakyReLU(0.2),
-        *(
-            layer
-            for a, b in zip(widths[::-1], widths[-2::-1], strict=False)
-            for layer in (nn.Conv2d(a, b, 4, 2, 1, bias=False), *_normed(b, nn.LeakyReLU(0.2)))
-        ),
-        nn.Conv2d(widths[0], 1, 4),
-        nn.Flatten(0),
-    )
-    for module in (*generator, *discriminator):
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.normal_(module.weight, 0, 0.02)
-    optimizers = [torch.optim.Adam(net.parameters(), 2e-4, (0.5, 0.999)) for net in (discriminator, generator)]
-
-    def step() -> int:
-        real = train[torch.randint(len(train), (64,))].float() / 127.5 - 1
-        fake = generator(torch.randn(64, 100, 1, 1))
-        for optimizer, pairs in (
-            (optimizers[0], ((real, 1.0), (fake.detach(), 0.0))),
-            (optimizers[1], ((fake, 1.0),)),
-        ):
-            optimizer.zero_grad()
-            for images, target in pairs:
-                scores = discriminator(images)
-                binary_cross_entropy_with_logits(scores, torch.full_like(scores, target)).backward()
-            optimizer.step()
-        return len(real)
-
-    images, took = _for(seconds, step)
-    generator.eval()
-    made = _in_batches(generator, torch.randn(n, 100, 1, 1))
-    return Made(images, took, ((made + 1) * 127.5).round().clamp(0, 255).byte(), None)
-
-
-def _normed(channels: int, activation: nn.Module) -> tuple[nn.Module, nn.Module]:
-    return nn.BatchNorm2d(channels), activation
-
-
-QUALITY: dict[str, Callable[[Tensor, Tensor, int, float, Path], Made]] = {
+PEERS: dict[str, Callable[[Given], Made]] = {
     "pythae_vae": _pythae_vae,
     "pythae_vqvae": _pythae_vqvae,
-    "dcgan": _dcgan,
+    "diffusers": diffusers_recipe,
+    "dcgan": dcgan,
 }
-"""(training images, held-out images, samples, seconds, folder for what it writes) -> what it made."""

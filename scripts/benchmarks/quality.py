@@ -1,156 +1,137 @@
-"""hfgen's recipes and its peers on the same images, for the same minutes, judged alike.
+"""hfgen's recipes and what a user would otherwise run on the same images, for the same time, judged alike.
 
-Each model trains from nothing for `--minutes`: of wall-clock time on an idle machine, which is what is counted of the
-peers. Of a recipe the processor time of each core is, so that a busy machine costs it no images. What is
-finished in `--out` is judged again and not trained again.
+Each model trains from nothing for `--minutes` of one core's processor time, so that other work on the machine costs no
+model images: of a recipe the whole command's, start-up included, of a peer its loop's. The table is reported by a judge
+by which nothing of hfgen was chosen (`second_judge`), and by pixels; the second table is by hfgen's own extractor, by
+which its settings were chosen. Powers, gain and coherence are of the high-frequency band. What is finished in `--out`
+is judged again and not trained again; `quality.json` and a sheet of pictures a model are there too.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from benchmarks.quality_bars import BARS, disagreements, judge_bar
+from benchmarks.quality_models import OWN, PEERS, Job, jobs, made_of, run_config
+
 if TYPE_CHECKING:
-    from torch import Tensor
-
-OWN = ("vae", "vaegan", "vqvae", "vqgan", "gan", "ali")
-PEERS = ("pythae_vae", "pythae_vqvae", "dcgan")
-_TRAIN = str(Path(__file__).parents[1] / "train.py")
-_SHOWN = (
-    "psnr",
-    "hf_ratio_reconstruction",
-    "averaging_identity",
-    "kid",
-    "precision",
-    "recall",
-    "coverage",
-    "hf_ratio_sample",
-)
-
-Bar = tuple[str, Callable[[dict[str, dict[str, float]]], bool]]
-BARS: list[Bar] = [
-    ("vae: PSNR at least pythae's", lambda m: m["vae"]["psnr"] >= m["pythae_vae"]["psnr"]),
-    ("vae: KID at most pythae's", lambda m: m["vae"]["kid"] <= m["pythae_vae"]["kid"]),
-    ("vqvae: KID below pythae's", lambda m: m["vqvae"]["kid"] < m["pythae_vqvae"]["kid"]),
-    ("gan: KID at most half of the DCGAN's", lambda m: m["gan"]["kid"] <= m["dcgan"]["kid"] / 2),
-    ("gan: coverage at least the DCGAN's", lambda m: m["gan"]["coverage"] >= m["dcgan"]["coverage"]),
-    ("vaegan: PSNR within 2 dB of the VAE's", lambda m: m["vaegan"]["psnr"] >= m["vae"]["psnr"] - 2),
-    (
-        "vaegan: high-frequency power .7 to 1.3 of real",
-        lambda m: 0.7 <= m["vaegan"]["hf_ratio_reconstruction"] <= 1.3,
-    ),
-]
+    from benchmarks.quality_rows import Row
+    from hfgen.evaluation.held_out import HeldOut
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's settings."""
-    parser.add_argument("--data", required=True, help="as `hfgen train` takes it; smaller images are padded to 32 px")
+    parser.add_argument("--data", required=True, help="as `hfgen train` takes it; smaller images are padded")
     parser.add_argument("--recipes", default="fashion", help="the recipes' data: vae-NAME, gan-NAME, ... (%(default)s)")
     parser.add_argument("--models", nargs="+", choices=[*OWN, *PEERS], default=[*OWN, *PEERS], help="(all)")
-    parser.add_argument("--minutes", type=float, default=10, help="of training, each (%(default)s)")
-    parser.add_argument("--n", type=int, default=2000, help="held-out images, and samples (%(default)s)")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the models")
-    parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
+    parser.add_argument("--resolution", type=int, help="in pixels (the recipe's)")
+    parser.add_argument("--channels", choices=["auto", "1", "3"], help="(the recipe's)")
+    parser.add_argument(
+        "--settings", nargs="+", default=[], metavar="[MODEL:]NAME=VALUE", help="of `hfgen train`, for all or for one"
+    )
+    parser.add_argument("--minutes", type=float, default=20, help="of one core's processor time, each (%(default)s)")
+    parser.add_argument("--n", type=int, default=2000, help="images, and samples; half of the split at most (2000)")
+    parser.add_argument("--train_images", nargs="+", type=int, default=[], metavar="K", help="GANs on the first K, too")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the models, quality.json and sheets")
+    parser.add_argument("--check", action="store_true", help="exit 1 unless every bar is held")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train, judge, print the table; returns the exit code."""
-    from hfgen.evaluation.held_out import held_out_images
-    from hfgen.evaluation.measurement import measure
-    from hfgen.evaluation.set_metrics import baseline
+    """Train, judge, print the tables; returns the exit code."""
+    from benchmarks.quality_rows import OF_A_JUDGE, OF_PIXELS, cells, header, measure, other_real, table, write_sheet
 
-    real = held_out_images(arguments.data, n=arguments.n, resolution=32, channels=1, small_images="pad")
-    values: dict[str, dict[str, float]] = {}
-    print(f"| model | images seen | minutes | {' | '.join(_SHOWN)} |\n|{'---|' * (3 + len(_SHOWN))}")
-    for name in arguments.models:
-        make = _own if name in OWN else _peer
-        samples, reconstructions, facts = make(name, arguments, real.images)
-        metrics = measure(real, reconstructions, samples, seed=0).record["metrics"]
-        values[name] = {key: metric["value"] for key, metric in metrics.items()}
-        cells = [_cell(metrics[key]) if key in metrics else "-" for key in _SHOWN]
-        print(f"| {name} | {facts['images']:,} | {facts['seconds'] / 60:.1f} | {' | '.join(cells)} |", flush=True)
-    known = baseline(real).estimates
-    row = [_cell(estimate.as_dict()) if (estimate := known.get(key)) else "-" for key in _SHOWN]
-    print(f"| other real images | | | {' | '.join(row)} |")
-    missed = False
-    for text, holds in BARS:
-        try:
-            held = holds(values)
-        except KeyError:
+    torch.set_num_threads(1)
+    judges, asked, rows = _judges(arguments), list(jobs(arguments)), list[Any]()
+    names, real = {**OF_PIXELS, **OF_A_JUDGE}, judges[0]
+    print(header(("model", "images seen", "minutes"), names), flush=True)
+    for job in asked:
+        if (made := made_of(job, arguments, judges[0])) is None:
             continue
-        missed = missed or not held
-        print(f"{'held' if held else 'missed'}: {text}")
-    return int(arguments.check and missed)
+        row = measure(job.name, made.facts, judges, made.samples, made.reconstructions, made.wanted)
+        spent = f"{made.facts['images']:,} | {made.facts['seconds'] / 60:.1f}"
+        print(f"| {row.name} | {spent} | {cells({**row.pixels, **row.second}, names)} |", flush=True)
+        rows.append(row)
+        write_sheet(arguments.out / "sheets" / f"{job.name}.png", real.images, made.reconstructions, made.samples)
+        _save(arguments, judges, rows)
+    rows.append(row := other_real(judges))
+    print(f"| {row.name} | - | - | {cells({**row.pixels, **row.second}, names)} |")
+    print(f"\nBy {judges[1].extractor.id}, by which settings were chosen:\n{table(rows, _by_first, OF_A_JUDGE)}\n")
+    print(*_remarks(asked, rows), sep="\n")
+    return _verdicts(arguments, judges, rows)
 
 
-def _cell(metric: dict[str, Any]) -> str:
-    return f"{metric['value']:.3g} [{metric['low']:.3g}, {metric['high']:.3g}]"
+def _remarks(asked: list[Job], rows: list[Row]) -> Iterator[str]:
+    """A line on each thing that was set, adapted or left out."""
+    for job in asked:
+        if job.recipe:
+            yield f"{job.name}: {' '.join(('hfgen train', job.recipe, *job.settings))}"
+    for row in rows:
+        yield from (f"{row.name}: {note}" for note in (row.facts.get("note"), *row.notes) if note)
 
 
-def _own(name: str, arguments: argparse.Namespace, originals: Tensor) -> tuple[Tensor, Tensor | None, dict[str, Any]]:
-    """Samples, reconstructions and the training's facts of one of hfgen's recipes."""
-    import hfgen
-    from hfgen.evaluation.passes import generate, reconstruct
-    from hfgen.seeds import derive_seed
-
-    out = arguments.out / name
-    if not (out / "pretrained").is_dir():
-        recipe = f"{name}-{arguments.recipes}"
-        images = _images_in(recipe, arguments.data, 60 * arguments.minutes)
-        _, seconds = _train(recipe, arguments.data, images, out)
-        (out / "facts.json").write_text(json.dumps({"images": images, "seconds": seconds}))
-    pipeline = hfgen.load(out)
-    pipeline.set_progress_bar_config(disable=True)
-    samples = generate(pipeline, [derive_seed("sample", 0, index) for index in range(arguments.n)])
-    reconstructions = reconstruct(pipeline, originals) if pipeline.can_reconstruct else None
-    return samples, reconstructions, json.loads((out / "facts.json").read_text())
+def _by_first(row: Row) -> dict[str, Any]:
+    return row.first
 
 
-def _train(recipe: str, data: str, images: int, out: Path) -> tuple[float, float]:
-    """Seconds of the whole command: of wall-clock, and of each core that it keeps busy."""
-    command = [sys.executable, _TRAIN, recipe, f"--data={data}", f"--out={out}", f"--max_images={images}"]
-    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    before, started = os.times(), time.perf_counter()
-    subprocess.run([*command, "--small_images=pad", "--log_every=500"], check=True, **quiet)
-    took, after = time.perf_counter() - started, os.times()
-    busy = after.children_user + after.children_system - before.children_user - before.children_system
-    return took, busy / torch.get_num_threads()
+def _judges(arguments: argparse.Namespace) -> tuple[HeldOut, HeldOut]:
+    """The real images, seen by the judge that is reported and by hfgen's own."""
+    from benchmarks.second_judge import second_judge
+    from hfgen.data import split_size
+    from hfgen.evaluation.held_out import held_out_images
+
+    config = run_config(arguments)
+    _, there = split_size(arguments.data, "test")
+    if arguments.n > there // 2:
+        print(f"n: {there // 2}, half of the {there} held-out images; the second judge is trained on the others")
+    channels: Any = config.channels if config.channels == "auto" else int(config.channels)
+    first = held_out_images(
+        arguments.data,
+        n=min(arguments.n, there // 2),
+        resolution=config.resolution,
+        channels=channels,
+        small_images="pad",
+    )
+    second = second_judge(first, arguments.out)
+    print(
+        f"{arguments.data}: {len(first.training)} training images, {config.resolution} px, {first.store.channels} ch."
+    )
+    for name, judge in (("second judge", second), ("first judge", first)):
+        print(f"{name}: {judge.extractor.id}; {judge.judge_power}")
+    return second, first
 
 
-def _images_in(recipe: str, data: str, seconds: float) -> int:
-    """How many images the recipe sees in so many seconds, by a short run with the same shares of its phases."""
-    trial = 3000
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "run"
-        took, whole = _train(recipe, data, trial, out)
-        steps = sum(json.loads(line)["seconds"] for line in (out / "speed.jsonl").open()) * whole / took
-    return int(trial * (seconds - (whole - steps)) / steps)
+def _save(
+    arguments: argparse.Namespace, judges: tuple[HeldOut, HeldOut], rows: list[Row], bars: tuple[Any, ...] = ()
+) -> None:
+    from hfgen.files import write_json
+
+    asked = {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()}
+    asked.pop("run", None)
+    facts = {name: judge.extractor.id for name, judge in zip(("second", "first"), judges, strict=True)}
+    models = {row.name: row.as_dict() for row in rows}
+    write_json(arguments.out / "quality.json", {"asked": asked, "judges": facts, "models": models, "bars": bars})
 
 
-def _peer(name: str, arguments: argparse.Namespace, originals: Tensor) -> tuple[Tensor, Tensor | None, dict[str, Any]]:
-    """The same of a peer, whose images are kept instead of its networks."""
-    from safetensors.torch import load_file, save_file
-
-    from benchmarks.peers import QUALITY
-    from hfgen.data import open_store
-
-    folder = arguments.out / name
-    if not (folder / "facts.json").is_file():
-        store = open_store(arguments.data, split="train", resolution=32, channels=1, small_images="pad")
-        folder.mkdir(parents=True, exist_ok=True)
-        made = QUALITY[name](store.images, originals, arguments.n, 60 * arguments.minutes, folder)
-        pictures = {"samples": made.samples, "reconstructions": made.reconstructions}
-        save_file({key: value for key, value in pictures.items() if value is not None}, folder / "images.safetensors")
-        (folder / "facts.json").write_text(json.dumps({"images": made.images, "seconds": made.seconds}))
-    pictures = load_file(folder / "images.safetensors")
-    return pictures["samples"], pictures.get("reconstructions"), json.loads((folder / "facts.json").read_text())
+def _verdicts(arguments: argparse.Namespace, judges: tuple[HeldOut, HeldOut], rows: list[Row]) -> int:
+    """Print each bar by the second judge, with the first one's word, and where the judges disagree."""
+    second, first = ({row.name: {**row.pixels, **getattr(row, of)} for row in rows} for of in ("second", "first"))
+    bars = []
+    for bar in BARS:
+        reported, other = judge_bar(bar, second), judge_bar(bar, first)
+        if reported is None or other is None:
+            continue
+        parts = {
+            name: f"{margin.value:.3g} [{margin.low:.3g}, {margin.high:.3g}]"
+            for name, (_, margin) in reported.parts.items()
+        }
+        said = "; ".join(f"{name} by {value}" for name, value in parts.items())
+        print(f"{reported.verdict}: {bar.text} ({said}; first judge: {other.verdict})")
+        bars.append({"bar": bar.text, "verdict": reported.verdict, "first_judge": other.verdict, "margins": parts})
+    print(*disagreements(second, first), sep="\n")
+    _save(arguments, judges, rows, tuple(bars))
+    return int(arguments.check and any(bar["verdict"] != "held" for bar in bars))

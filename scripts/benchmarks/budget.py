@@ -1,0 +1,64 @@
+"""Processor time that a peer may spend, what it is given, and what it made."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a peer may use.
+
+    Attributes:
+        train: The training images, uint8 (N, C, R, R).
+        originals: Held-out images to reconstruct, uint8 (n, C, R, R).
+        n: How many samples to draw.
+        seconds: Of processor time.
+        folder: For what it writes.
+        numbers: How many numbers a latent vector has: as many as the latent of hfgen's VAE.
+        network: hfgen's own VAE as a config of diffusers' `AutoencoderKL`.
+    """
+
+    train: Tensor
+    originals: Tensor
+    n: int
+    seconds: float
+    folder: Path
+    numbers: int
+    network: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a peer made of so many training images in so many seconds: uint8 (n, C, R, R)."""
+
+    images: int
+    seconds: float
+    samples: Tensor
+    reconstructions: Tensor | None
+    note: str = ""
+
+
+def spend(seconds: float, steps: Callable[[float], int]) -> tuple[int, float]:
+    """Repeat `steps` for so much processor time of this process, all threads together.
+
+    `steps` takes the share of the time that is over, and returns the images that it saw. Returns the images in all,
+    and the seconds.
+    """
+    images, started = 0, time.process_time()
+    while (took := time.process_time() - started) < seconds:
+        images += steps(took / seconds)
+    return images, took
+
+
+@torch.no_grad()
+def in_batches(call: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+    """What `call` makes of inputs (N, ...), 250 at a time."""
+    return torch.cat([call(batch) for batch in inputs.split(250)])

@@ -1,0 +1,125 @@
+"""What a user would otherwise run: a bare loop of diffusers' training script for `AutoencoderKL`, written anew.
+
+The script is examples/research_projects/autoencoderkl/train_autoencoderkl.py, commit e276f0866bb7; its defaults are
+kept: squared error (`rec_loss` l2; l1 is its other choice) and 1e-6 times the KL, both summed over an image; from
+`disc_start` on a hinge PatchGAN of three layers with `disc_factor` 1 and `disc_scale` 1 times the ratio of both
+gradients at the last layer, which takes every other batch; AdamW with betas .9 and .999 and weight decay .01; a norm of
+gradients of at most 1; a constant rate; fp32; no average of the weights. What differs, and why:
+
+- LPIPS is left out: its weights would be fetched. The script computes it without gradients, so nothing else changes.
+- `disc_start` is a fifth of the run instead of step 50,001, which no run of minutes reaches: latent diffusion's own
+  KL-f8 began there, of 246,803 steps in all (model card of stabilityai/sd-vae-ft-mse).
+- The batch is 32 and the rate 32 x 4.5e-6, as `--scale_lr` makes it: by 4.5e-6 new weights would hardly move.
+- The discriminator's gradients of the autoencoder's step aren't kept for its own step, which pull it the wrong way.
+- Grey images stay grey, and the network is the one of hfgen's VAE, newly initialised by diffusers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks.budget import Given, Made, in_batches, spend
+from hfgen.images import to_float, to_uint8
+
+BATCH = 32
+_RATE = 4.5e-6 * BATCH
+_KL_SCALE, _DISC_FACTOR, _DISC_SCALE, _DISC_START = 1e-6, 1.0, 1.0, 0.2
+_MEASURED = 2000
+
+
+def patch_discriminator(channels: int) -> nn.Sequential:
+    """taming-transformers' `NLayerDiscriminator(n_layers=3)` with its `weights_init`: N(0, .02), and N(1, .02)."""
+    widths = (64, 128, 256, 512)
+    layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 4, 2, 1), nn.LeakyReLU(0.2)]
+    for stride, a, b in zip((2, 2, 1), widths, widths[1:], strict=False):
+        layers += [nn.Conv2d(a, b, 4, stride, 1, bias=False), nn.BatchNorm2d(b), nn.LeakyReLU(0.2)]
+    network = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4, 1, 1))
+    for module in network:
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
+            nn.init.normal_(module.weight, float(isinstance(module, nn.BatchNorm2d)), 0.02)
+    return network
+
+
+def autoencoder_loss(images: Tensor, decoded: Tensor, kl: Tensor, fake: Tensor, last: Tensor, factor: float) -> Tensor:
+    """The autoencoder's loss.
+
+    Args:
+        images: (N, C, R, R) in [-1, 1].
+        decoded: Their reconstructions.
+        kl: Of each posterior (N,), in nats.
+        fake: What the discriminator says of the reconstructions.
+        last: Weights of the decoder's last layer, where the gradients are compared.
+        factor: `disc_factor`, 0 before `disc_start`.
+    """
+    nll, adversarial = F.mse_loss(decoded, images, reduction="sum") / len(images), -fake.mean()
+    first, second = (torch.autograd.grad(loss, last, retain_graph=True)[0].norm() for loss in (nll, adversarial))
+    weight = (first / (second + 1e-4)).clamp(0, 1e4).detach() * _DISC_SCALE
+    return nll + _KL_SCALE * kl.sum() / len(images) + weight * factor * adversarial
+
+
+def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Hinge, of what the discriminator says of real images and of reconstructions."""
+    return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
+
+
+class DiffusersLoop:
+    """Both networks and their optimizers; `vae` is what the script saves."""
+
+    def __init__(self, network: dict[str, Any]) -> None:
+        from diffusers import AutoencoderKL
+
+        self.vae: Any = AutoencoderKL.from_config(network)
+        self.discriminator = patch_discriminator(network["in_channels"])
+        self._optimizers = {
+            net: torch.optim.AdamW(net.parameters(), _RATE, (0.9, 0.999), weight_decay=1e-2)
+            for net in (self.vae, self.discriminator)
+        }
+        self._seen = 0
+
+    def step(self, images: Tensor, *, adversarial: bool) -> None:
+        """See a batch (N, C, R, R) in [-1, 1]; `adversarial`: from `disc_start` on."""
+        posterior = self.vae.encode(images).latent_dist
+        decoded = self.vae.decode(posterior.sample()).sample
+        if self._seen % 2 == 0 or not adversarial:
+            factor, last = _DISC_FACTOR if adversarial else 0.0, self.vae.decoder.conv_out.weight
+            fake = self.discriminator(decoded)
+            self._update(self.vae, autoencoder_loss(images, decoded, posterior.kl(), fake, last, factor))
+        else:
+            scores = self.discriminator(images), self.discriminator(decoded.detach())
+            self._update(self.discriminator, _DISC_FACTOR * discriminator_loss(*scores))
+        self._seen += 1
+
+    def _update(self, network: nn.Module, loss: Tensor) -> None:
+        for optimizer in self._optimizers.values():
+            optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        self._optimizers[network].step()
+
+
+def diffusers_recipe(given: Given) -> Made:
+    """Train it; samples are decoded from N(0, I) over the latents' scaling factor.
+
+    The script makes no samples: its autoencoder is for latent diffusion, whose latents have deviation 1 once they are
+    multiplied by `scaling_factor`, one over the deviation of training images' latents. Normal noise in its place is all
+    that a user can decode without training a diffusion model as well.
+    """
+    torch.manual_seed(0)
+    loop = DiffusersLoop(given.network)
+
+    def step(share: float) -> int:
+        images = to_float(given.train[torch.randint(len(given.train), (BATCH,))])
+        loop.step(images, adversarial=share >= _DISC_START)
+        return BATCH
+
+    images, took = spend(given.seconds, step)
+    vae = loop.vae.eval()
+    encoded = in_batches(lambda part: vae.encode(to_float(part)).latent_dist.sample(), given.train[:_MEASURED])
+    noise = torch.randn(given.n, *encoded.shape[1:]) * encoded.std()
+    samples = in_batches(lambda latents: vae.decode(latents).sample, noise)
+    again = in_batches(lambda part: vae.decode(vae.encode(to_float(part)).latent_dist.mode()).sample, given.originals)
+    return Made(images, took, to_uint8(samples), to_uint8(again), f"scaling factor {1 / float(encoded.std()):.3g}")

@@ -1,0 +1,216 @@
+"""The models of the quality table: which there are, by which settings, and what each made in its time."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hfgen.evaluation.held_out import HeldOut
+
+OWN = ("vae", "vaegan", "vqvae", "vqgan", "gan", "gan-r3", "ali", "gan-conditional", "vqvae-conditional")
+PEERS = ("pythae_vae", "pythae_vqvae", "diffusers", "dcgan")
+_TRAIN = str(Path(__file__).parents[1] / "train.py")
+_DIFF_AUGMENT = "model.augment=color,translation,cutout"
+_TRIAL, _SHORT_TRIAL, _SHORT = 3000, 320, 240
+_BATCH = 250
+
+
+class Job(NamedTuple):
+    """A model to train: its recipe and its settings for `hfgen train`; without a recipe it is a peer of that name."""
+
+    name: str
+    recipe: str | None
+    settings: tuple[str, ...] = ()
+
+    def made_by(self, arguments: argparse.Namespace, count: int) -> dict[str, Any]:
+        """What a finished model must have been made by to be used again."""
+        asked = {"recipe": self.recipe, "settings": list(self.settings), "samples": count}
+        return {**asked, "minutes": arguments.minutes, "data": arguments.data}
+
+
+class Pictures(NamedTuple):
+    """What a model made, uint8 (n, C, R, R), with the classes (n,) that were asked of it, and how it was trained."""
+
+    samples: Tensor
+    reconstructions: Tensor | None
+    wanted: Tensor | None
+    facts: dict[str, Any]
+
+
+def _recipe(name: str, recipes: str) -> str:
+    """`gan-conditional` of `fashion` -> `gan-fashion-conditional`."""
+    family, conditional, _ = name.partition("-conditional")
+    return f"{family}-{recipes}{conditional}"
+
+
+def _settings(arguments: argparse.Namespace, name: str) -> tuple[str, ...]:
+    """Those for `hfgen train` beside the data, of one model."""
+    given = {"resolution": arguments.resolution, "channels": arguments.channels}
+    found = [f"--{key}={value}" for key, value in given.items() if value is not None]
+    for setting in arguments.settings:
+        model, colon, rest = setting.partition(":")
+        if not (colon and model in OWN):
+            found.append(f"--{setting}")
+        elif model == name:
+            found.append(f"--{rest}")
+    return tuple(found)
+
+
+def _first(arguments: argparse.Namespace) -> str:
+    """The VAE or, where the set has no recipe of one, the next family."""
+    from hfgen.recipes import recipe_names
+
+    known = [name for name in OWN if _recipe(name, arguments.recipes) in recipe_names()]
+    if not known:
+        raise SystemExit(f"recipes: there is none called vae-{arguments.recipes}; see `hfgen train --help`")
+    return known[0]
+
+
+def run_config(arguments: argparse.Namespace) -> Any:
+    """That of `_first`, which says size, channels and latent of them all."""
+    from hfgen.configs import load_config
+
+    name = _first(arguments)
+    return load_config(_recipe(name, arguments.recipes), _settings(arguments, name))
+
+
+def jobs(arguments: argparse.Namespace) -> Iterator[Job]:
+    """Those that were asked for and that there are; a line on each of the others."""
+    from hfgen.recipes import recipe_names
+
+    for name in arguments.models:
+        recipe = None if name in PEERS else _recipe(name, arguments.recipes)
+        if recipe is None:
+            # By which its size, channels and latent are chosen.
+            yield Job(name, None, _settings(arguments, _first(arguments)))
+        elif recipe in recipe_names():
+            yield Job(name, recipe, _settings(arguments, name))
+        else:
+            print(f"{name}: left out, there is no recipe {recipe}")
+    for count in arguments.train_images:
+        plain = Job(f"gan-first-{count}", f"gan-{arguments.recipes}", _settings(arguments, "gan"))
+        yield plain
+        yield Job(f"{plain.name}-augmented", plain.recipe, (*plain.settings, f"--{_DIFF_AUGMENT}"))
+
+
+def made_of(job: Job, arguments: argparse.Namespace, real: HeldOut) -> Pictures | None:
+    """What the model made, once it is trained; None where its library isn't there."""
+    from safetensors.torch import load_file, save_file
+
+    folder, asked = arguments.out / job.name, job.made_by(arguments, len(real.images))
+    if (folder / "facts.json").is_file():
+        facts = json.loads((folder / "facts.json").read_text())
+        if facts["made_by"] != asked:
+            raise SystemExit(f"out: {folder} was made by {facts['made_by']}, not by {asked}; give another --out")
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            new = _own(job, arguments, real, folder) if job.recipe else _peer(job, arguments, real, folder)
+        except ModuleNotFoundError as error:
+            print(f"{job.name}: left out, {error.name} isn't installed; see scripts/README.md", flush=True)
+            return None
+        pictures = {name: values for name, values in new._asdict().items() if isinstance(values, torch.Tensor)}
+        save_file(pictures, folder / "pictures.safetensors")
+        facts = {**new.facts, "made_by": asked}
+        (folder / "facts.json").write_text(json.dumps(facts))
+    kept = load_file(folder / "pictures.safetensors")
+    return Pictures(kept["samples"], kept.get("reconstructions"), kept.get("wanted"), facts)
+
+
+def _own(job: Job, arguments: argparse.Namespace, real: HeldOut, folder: Path) -> Pictures:
+    import hfgen
+    from hfgen.evaluation.passes import reconstruct
+
+    assert job.recipe is not None, "a peer has none"
+    data, settings, out = arguments.data, list(job.settings), folder / "run"
+    if job.name.startswith("gan-first-"):
+        data, settings = _first_images(real, int(job.name.split("-")[2]), arguments), [*settings, "--split=all"]
+    # What a killed call left hasn't had its whole time.
+    shutil.rmtree(out, ignore_errors=True)
+    images = _images_in(job.recipe, data, settings, 60 * arguments.minutes)
+    _, seconds = _train(job.recipe, data, settings, images, out)
+    pipeline = hfgen.load(out)
+    pipeline.set_progress_barrun_config(disable=True)
+    samples, wanted = _samples(pipeline, len(real.images))
+    again = reconstruct(pipeline, real.images) if pipeline.can_reconstruct else None
+    return Pictures(samples, again, wanted, {"images": images, "seconds": seconds})
+
+
+def _samples(pipeline: Any, count: int) -> tuple[Tensor, Tensor | None]:
+    """An image a seed; of each class in turn, where the model has classes."""
+    from hfgen.evaluation.passes import generate
+    from hfgen.images import unit_to_uint8
+    from hfgen.seeds import derive_seed
+
+    seeds = [derive_seed("sample", 0, index) for index in range(count)]
+    if not (classes := getattr(pipeline, "num_classes", 0)):
+        return generate(pipeline, seeds), None
+    wanted, images = torch.arange(count) % classes, []
+    for rows in torch.arange(count).split(_BATCH):
+        generators = [torch.Generator().manual_seed(seeds[row]) for row in rows.tolist()]
+        options = {"output_type": "pt", "class_labels": wanted[rows].tolist()}
+        images.append(unit_to_uint8(pipeline(len(rows), generators, **options).images))
+    return torch.cat(images), wanted
+
+
+def _first_images(real: HeldOut, count: int, arguments: argparse.Namespace) -> str:
+    """A folder of the first training images."""
+    from hfgen.images import to_pil
+
+    folder = arguments.out / f"first-{count}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for index, image in enumerate(to_pil(real.training.targets[:count])):
+        image.save(folder / f"{index:05d}.png")
+    return str(folder)
+
+
+def _train(recipe: str, data: str, settings: list[str], images: int, out: Path) -> tuple[float, float]:
+    """Seconds of the whole command: of wall-clock, and of processor time."""
+    command = [sys.executable, _TRAIN, recipe, "--small_images=pad", "--log_every=500", *settings]
+    command += [f"--data={data}", f"--out={out}", f"--max_images={images}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    before, started = os.times(), time.perf_counter()
+    done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
+    took, after = time.perf_counter() - started, os.times()
+    if done.returncode:
+        raise SystemExit(f"{recipe}: {done.stderr.decode(errors='replace').strip().rpartition(chr(10))[2]}")
+    return took, after.children_user + after.children_system - before.children_user - before.children_system
+
+
+def _images_in(recipe: str, data: str, settings: list[str], seconds: float) -> int:
+    """How many images the recipe sees in so many seconds, by a short run with the same shares of its phases."""
+    trial = _TRIAL if seconds > _SHORT else _SHORT_TRIAL
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        took, whole = _train(recipe, data, settings, trial, out)
+        steps = sum(json.loads(line)["seconds"] for line in (out / "speed.jsonl").open()) * whole / took
+    # Of runs so short that start-up takes their time, as many as the trial saw.
+    return max(trial, int(trial * (seconds - (whole - steps)) / steps))
+
+
+def _peer(job: Job, arguments: argparse.Namespace, real: HeldOut, folder: Path) -> Pictures:
+    from benchmarks.budget import Given
+    from benchmarks.peers import PEERS as MAKERS
+
+    config, training = run_config(arguments), real.training.targets
+    network = dict(config.model.build(config.resolution, training.shape[1])["vae"].config)
+    numbers = config.model.latent_channels * config.model.latent_size**2
+    count, seconds = len(real.images), 60 * arguments.minutes
+    made = MAKERS[job.name](Given(training, real.images, count, seconds, folder, numbers, network))
+    facts = {"images": made.images, "seconds": made.seconds, "note": made.note}
+    return Pictures(made.samples, made.reconstructions, None, facts)

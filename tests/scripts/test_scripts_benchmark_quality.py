@@ -1,0 +1,256 @@
+"""The quality table: its peers do what they are said to do, its judge sees, and its bars follow the intervals."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from hfgen.data import draw
+from hfgen.files import read_json
+from hfgen.metrics import Estimate, kernel_distance_interval, prdc
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import benchmarks
+
+    return benchmarks
+
+
+def _around(value: float, reach: float) -> Estimate:
+    return Estimate(value, value - reach, value + reach, 100)
+
+
+def test_the_autoencoders_loss_is_that_of_diffusers_script(scripts):
+    from benchmarks import diffusers_recipe
+
+    torch.manual_seed(0)
+    images, features = torch.rand(4, 1, 8, 8) * 2 - 1, torch.rand(4, 3, 8, 8)
+    layer, judge = torch.nn.Conv2d(3, 1, 3, padding=1), torch.nn.Conv2d(1, 1, 4)
+    kl, decoded = torch.rand(4), layer(features)
+    found = diffusers_recipe.autoencoder_loss(images, decoded, kl, judge(decoded), layer.weight, 1.0)
+    # The script's own lines, with its defaults.
+    nll_loss = F.mse_loss(decoded.float(), images.float(), reduction="none")
+    nll_loss = torch.sum(nll_loss) / nll_loss.shape[0]
+    kl_loss = torch.sum(kl) / kl.shape[0]
+    g_loss = -torch.mean(judge(decoded))
+    nll_grads = torch.autograd.grad(nll_loss, layer.weight, retain_graph=True)[0]
+    g_grads = torch.autograd.grad(g_loss, layer.weight, retain_graph=True)[0]
+    disc_weight = torch.clamp(torch.norm(nll_grads) / (torch.norm(g_grads) + 1e-4), 0.0, 1e4).detach() * 1.0
+    torch.testing.assert_close(found, nll_loss + 1e-6 * kl_loss + disc_weight * 1.0 * g_loss)
+    silent = diffusers_recipe.autoencoder_loss(images, decoded, kl, judge(decoded), layer.weight, 0.0)
+    torch.testing.assert_close(silent, nll_loss + 1e-6 * kl_loss)
+    real, fake = torch.tensor([0.5, 2.0]), torch.tensor([-3.0, 0.0])
+    # Hinge: (.5 + 0) / 2 of the real ones and (0 + 1) / 2 of the others, halved.
+    assert float(diffusers_recipe.discriminator_loss(real, fake)) == pytest.approx(0.375)
+
+
+def test_the_patch_discriminator_is_tamings(scripts):
+    from benchmarks.diffusers_recipe import patch_discriminator
+
+    network = patch_discriminator(3)
+    # 2,764,737 of NLayerDiscriminator(input_nc=3, ndf=64, n_layers=3).
+    widths = (64, 128, 256, 512)
+    norms = sum(2 * width for width in widths[1:])
+    kernels = 16 * (3 * 64 + 64 * 128 + 128 * 256 + 256 * 512 + 512)
+    assert sum(weight.numel() for weight in network.parameters()) == kernels + norms + 64 + 1
+    assert network(torch.zeros(2, 3, 256, 256)).shape == (2, 1, 30, 30)
+
+
+def test_diffusers_loop_trains_each_network_in_its_turn(scripts):
+    from benchmarks.diffusers_recipe import DiffusersLoop
+    from tiny import tiny_config
+
+    network = tiny_config("vae", Path()).model.build(16, 1)["vae"].config
+    torch.manual_seed(0)
+    loop, images = DiffusersLoop(dict(network)), torch.rand(4, 1, 32, 32) * 2 - 1
+    nets = {"vae": loop.vae, "discriminator": loop.discriminator}
+    for adversarial, expected in ((False, "vae"), (False, "vae"), (True, "vae"), (True, "discriminator")):
+        before = {name: [weight.detach().clone() for weight in net.parameters()] for name, net in nets.items()}
+        loop.step(images, adversarial=adversarial)
+        moved = {
+            name
+            for name, net in nets.items()
+            if any(not torch.equal(old, new) for old, new in zip(before[name], net.parameters(), strict=True))
+        }
+        assert moved == {expected}
+
+
+@pytest.mark.parametrize(("resolution", "channels"), [(16, 1), (32, 1), (64, 3)])
+def test_a_dcgan_of_each_size(scripts, resolution: int, channels: int):
+    from benchmarks import dcgan
+
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        generator, discriminator = dcgan.networks(resolution, channels)
+        made = generator(torch.zeros(2, 100, 1, 1))
+        assert made.shape == (2, channels, resolution, resolution) and discriminator(made).shape == (2,)
+        with pytest.raises(ValueError, match="resolution: 48"):
+            dcgan.networks(48, 1)
+
+
+def test_processor_time_is_spent_and_images_are_counted(scripts):
+    from benchmarks.budget import spend
+
+    shares = []
+
+    def steps(share: float) -> int:
+        shares.append(share)
+        return sum(range(200)) and 8
+
+    images, took = spend(0.02, steps)
+    assert images == 8 * len(shares) and took >= 0.02 and shares == sorted(shares) and shares[-1] < 1
+
+
+@pytest.mark.parametrize(
+    ("side", "channels", "border", "shape"),
+    [(32, 1, 0, (1, 28, 28)), (32, 1, 7, (3, 32, 32)), (32, 3, 7, (3, 32, 32)), (64, 3, 7, (3, 64, 64))],
+)
+def test_images_go_into_pythaes_networks_and_come_back(scripts, side: int, channels: int, border: int, shape):
+    from benchmarks.peers import _format
+
+    images = torch.full((3, channels, side, side), border, dtype=torch.uint8)
+    images[:, :, 4:-4, 4:-4] = torch.randint(256, (3, channels, side - 8, side - 8), dtype=torch.uint8)
+    form = _format(images)
+    units = form.units(images)
+    assert form.shape == shape == units.shape[1:] and float(units.max()) <= 1
+    assert torch.equal(form.pixels(units), images)
+
+
+def test_the_second_judge_sees_blur_and_noise_and_no_difference_where_there_is_none(scripts, tmp_path: Path):
+    from benchmarks.second_judge import SecondJudge
+
+    from hfgen.metrics.judge_power import blurred, noisy
+
+    drawn = draw("glyphs", "test", 0, 900, 16)
+    seen, reference, others = drawn.images.split(300)
+    judge = SecondJudge(seen, drawn.labels[:300], 36, tmp_path, steps=150)
+    again = SecondJudge(seen, drawn.labels[:300], 36, tmp_path, steps=150)
+    own = judge.features(reference)
+    assert own.shape == (300, 64) and torch.equal(own, again.features(reference)) and judge.sha256 == again.sha256
+
+    def z(images: torch.Tensor) -> float:
+        found = kernel_distance_interval(own, judge.features(images))
+        return found.value / (found.high - found.low) * 2 * 1.96
+
+    # Letters are told in spite of much noise; half of it is cut off at black.
+    assert abs(z(others)) < 3 and z(blurred(others, 1)) > 5 and z(noisy(others, 128, 0)) > 3
+    covered = prdc(own, judge.features(others), 5).coverage
+    assert prdc(own, judge.features(blurred(others, 1)), 5).coverage < covered - 0.1
+    share = float((judge.modes(others) == drawn.labels[600:]).double().mean())
+    assert share > 5 / 36
+
+
+def _values(**changes: Estimate):
+    """A GAN that is clearly ahead of the DCGAN."""
+    gan = {"kid": _around(0.1, 0.02), "coverage": _around(0.8, 0.02), "recall": _around(0.7, 0.02), **changes}
+    dcgan = {"kid": _around(0.3, 0.02), "coverage": _around(0.7, 0.02), "recall": _around(0.6, 0.02)}
+    return {"gan": gan, "dcgan": dcgan}
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({}, "held"),
+        ({"kid": _around(0.2, 0.02)}, "missed"),
+        ({"kid": _around(0.16, 0.02)}, "undecided"),
+        ({"recall": _around(0.61, 0.05)}, "undecided"),
+        ({"coverage": _around(0.6, 0.02), "recall": _around(0.61, 0.05)}, "missed"),
+    ],
+)
+def test_a_bar_is_held_missed_or_undecided(scripts, changes, verdict: str):
+    from benchmarks.quality_bars import BARS, judge_bar
+
+    bar = next(bar for bar in BARS if bar.text.startswith("gan"))
+    assert judge_bar(bar, _values(**changes)).verdict == verdict
+    assert judge_bar(bar, {"gan": {}}) is None
+
+
+@pytest.mark.parametrize(
+    ("power", "reach", "verdict"),
+    [(0.9, 0.1, "held"), (1.0, 0.2, "held"), (0.72, 0.05, "undecided"), (0.5, 0.1, "missed"), (1.5, 0.1, "missed")],
+)
+def test_a_power_within_bounds(scripts, power: float, reach: float, verdict: str):
+    from benchmarks.quality_bars import verdict as decided
+    from benchmarks.quality_bars import within
+
+    inside = within(_around(power, reach), 0.7, 1.3)
+    assert decided(inside) == verdict and inside.low <= inside.value <= inside.high
+
+
+def test_a_difference_has_the_interval_of_both(scripts):
+    from benchmarks.quality_bars import difference
+
+    found = difference(Estimate(5.0, 2.0, 9.0, 10), Estimate(2.0, 0.0, 3.5, 20), factor=2, offset=1)
+    # 5 - 4 + 1; down by 3 and 2 x 1.5, up by 4 and 2 x 2.
+    assert found == Estimate(2.0, 2 - 18**0.5, 2 + 32**0.5, 10)
+
+
+def test_judges_that_disagree_are_named(scripts):
+    from benchmarks.quality_bars import disagreements
+
+    other = _values(coverage=_around(0.5, 0.02))
+    assert list(disagreements(_values(), _values())) == []
+    assert list(disagreements(_values(), other)) == [
+        "the judges disagree: coverage is better of gan by the second, of dcgan by the first"
+    ]
+
+
+def test_settings_are_of_one_model_or_of_all(scripts):
+    from benchmarks.quality_models import jobs
+
+    asked = _asked("--data=x", "--recipes=glyphs", "--out=out", "--models", "vae", "gan-conditional", "dcgan")
+    asked.settings, asked.resolution, asked.train_images = ["batch_size=8", "gan:model.augment=color"], 64, [100]
+    found = {job.name: (job.recipe, job.settings) for job in jobs(asked)}
+    every = ("--resolution=64", "--batch_size=8")
+    assert found == {
+        "vae": ("vae-glyphs", every),
+        "dcgan": (None, every),
+        "gan-first-100": ("gan-glyphs", (*every, "--model.augment=color")),
+        "gan-first-100-augmented": (
+            "gan-glyphs",
+            (*every, "--model.augment=color", "--model.augment=color,translation,cutout"),
+        ),
+    }
+
+
+def _asked(*options: str) -> argparse.Namespace:
+    from benchmarks import quality
+
+    parser = argparse.ArgumentParser()
+    quality.add_arguments(parser)
+    return parser.parse_args(list(options))
+
+
+def test_the_command_judges_what_is_finished_again(
+    scripts, glyph_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    from benchmarks import quality, second_judge
+
+    monkeypatch.setattr(second_judge, "_FEWEST_STEPS", 20)
+    options = [f"--data={glyph_folder}", "--recipes=glyphs", "--minutes=0.002", "--n=60"]
+    asked = _asked(*options, f"--out={tmp_path}", "--models", "diffusers", "dcgan")
+    threads = torch.get_num_threads()
+    try:
+        assert quality.run(asked) == 0
+        first = {name: (tmp_path / name / "pictures.safetensors").stat().st_mtime_ns for name in ("diffusers", "dcgan")}
+        printed = capsys.readouterr().out
+        assert quality.run(asked) == 0
+        asked.minutes = 1
+        with pytest.raises(SystemExit, match="give another --out"):
+            quality.run(asked)
+    finally:
+        torch.set_num_threads(threads)
+    assert first == {name: (tmp_path / name / "pictures.safetensors").stat().st_mtime_ns for name in first}
+    written = read_json(tmp_path / "quality.json")
+    assert list(written["models"]) == ["diffusers", "dcgan", "other real images"]
+    row = written["models"]["diffusers"]
+    assert row["pixels"].keys() == {"psnr", "gain", "coherence", "power", "power_samples"}
+    assert row["second_judge"].keys() >= {"kid", "recall", "coverage", "training_distance"} <= row["first_judge"].keys()
+    assert "n: 50, half of the 100" in printed and printed.count("| dcgan |") == 2
+    assert (tmp_path / "sheets" / "diffusers.png").is_file()

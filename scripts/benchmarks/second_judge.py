@@ -1,8 +1,8 @@
 """The judge by which tables are reported, and by which nothing of hfgen was chosen.
 
 Of another architecture, seed and training split than hfgen's extractors: a plain classifier of three convolution
-stages, whose features are the 64 numbers after its last ReLU, trained for some epochs without shifts or weight decay on
-those held-out images that aren't the reference.
+stages, trained for some epochs without shifts or weight decay on those held-out images that aren't the reference. Its
+features are the 64 numbers after its last ReLU, over the root of their mean square.
 """
 
 from __future__ import annotations
@@ -67,16 +67,19 @@ class SecondJudge(Extractor):
             write_bytes(path, safetensors.torch.save(self._network.state_dict()))
         self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         self._network.eval()
+        # Of no scale of their own: a kernel of the third power depends on it.
+        self._scale = torch.ones(())
+        self._scale = self.features(images).square().mean().sqrt()
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """See `Extractor`."""
-        return in_batches(self._network[:-1], images, torch.device("cpu")).double()
+        return in_batches(self._network[:-1], images, torch.device("cpu")).double() / self._scale
 
     @torch.no_grad()
     def batch_features(self, images: Tensor) -> Tensor:
         """See `Extractor`."""
-        return self._network[:-1](to_float(images)).cpu()
+        return self._network[:-1](to_float(images)).cpu() / self._scale.float()
 
     @torch.no_grad()
     def modes(self, images: Tensor) -> Tensor:

@@ -133,6 +133,7 @@ def test_the_second_judge_sees_blur_and_noise_and_no_difference_where_there_is_n
     again = SecondJudge(seen, drawn.labels[:300], 36, tmp_path, steps=150)
     own = judge.features(reference)
     assert own.shape == (300, 64) and torch.equal(own, again.features(reference)) and judge.sha256 == again.sha256
+    assert float(judge.features(seen).square().mean()) == pytest.approx(1)
 
     def z(images: torch.Tensor) -> float:
         found = kernel_distance_interval(own, judge.features(images))

@@ -144,7 +144,7 @@ def _own(job: Job, arguments: argparse.Namespace, real: HeldOut, folder: Path) -
     images = _images_in(job.recipe, data, settings, 60 * arguments.minutes)
     _, seconds = _train(job.recipe, data, settings, images, out)
     pipeline = hfgen.load(out)
-    pipeline.set_progress_barrun_config(disable=True)
+    pipeline.set_progress_bar_config(disable=True)
     samples, wanted = _samples(pipeline, len(real.images))
     again = reconstruct(pipeline, real.images) if pipeline.can_reconstruct else None
     return Pictures(samples, again, wanted, {"images": images, "seconds": seconds})

@@ -61,7 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
     rows.append(row := other_real(judges))
     print(f"| {row.name} | - | - | {cells({**row.pixels, **row.second}, names)} |")
     print(f"\nBy {judges[1].extractor.id}, by which settings were chosen:\n{table(rows, _by_first, OF_A_JUDGE)}\n")
-    print(*_remarks(asked, rows), sep="\n")
+    for line in _remarks(asked, rows):
+        print(line)
     return _verdicts(arguments, judges, rows)
 
 
@@ -132,6 +133,7 @@ def _verdicts(arguments: argparse.Namespace, judges: tuple[HeldOut, HeldOut], ro
         said = "; ".join(f"{name} by {value}" for name, value in parts.items())
         print(f"{reported.verdict}: {bar.text} ({said}; first judge: {other.verdict})")
         bars.append({"bar": bar.text, "verdict": reported.verdict, "first_judge": other.verdict, "margins": parts})
-    print(*disagreements(second, first), sep="\n")
+    for line in disagreements(second, first):
+        print(line)
     _save(arguments, judges, rows, tuple(bars))
     return int(arguments.check and any(bar["verdict"] != "held" for bar in bars))

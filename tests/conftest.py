@@ -9,7 +9,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from tiny import TINY, tiny_config
+from tiny import TINY, time_costs_once, tiny_config
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -44,6 +44,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """What all the tests import stays: the garbage collector needn't walk it again and again."""
+    if "torch" in sys.modules:
+        time_costs_once()
     gc.freeze()
 
 

@@ -24,15 +24,18 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("fixed")
 
 
-# The files that take a minute and more. They begin first, so that no worker is left with one of them at the end.
+# The files that take the longest. They begin first, so that no worker is left with one of them at the end.
 LONGEST = (
     "test_readme.py",
-    "test_cli.py",
-    "test_publishing_models.py",
     "test_studies.py",
     "test_training_kills.py",
+    "test_publishing_models.py",
+    "test_cli.py",
+    "test_space_browser.py",
+    "test_second_device.py",
     "test_training_processes.py",
-    "test_quickstart.py",
+    "test_training_fsdp.py",
+    "test_diagnosis.py",
 )
 
 

@@ -79,6 +79,14 @@ def same_draws() -> None:
         sys.modules["numpy"].random.seed(0)
 
 
+@pytest.fixture
+def two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flow's decoder in a tenth of its passes."""
+    from hfgen.pipelines import FlowPipeline
+
+    monkeypatch.setattr(FlowPipeline, "steps", 2)
+
+
 @pytest.fixture(scope="session")
 def glyph_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 200 glyphs of 16 px, half of them for testing, in three classes."""

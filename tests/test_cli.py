@@ -185,7 +185,7 @@ def test_sample_and_reconstruct_write_the_grids(trained: Path, family: str, glyp
 
 
 def test_evaluate_and_compare_from_the_command_line(trained: Path, glyph_folder: Path, tmp_path: Path):
-    options = ["--data", glyph_folder, "--n=60"]
+    options = ["--data", glyph_folder, "--n=24"]
     done = here("evaluate", trained, *options, "--out", tmp_path / "evaluation")
     assert done.returncode == 0 and "hf_ratio_sample" in done.stdout, done.stderr
     assert (tmp_path / "evaluation" / "record.json").is_file()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import forks
@@ -20,17 +21,36 @@ def hfgen(*arguments: object, **environment: str) -> subprocess.CompletedProcess
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
 
 
-def forked(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+def _run(arguments: list[str]) -> None:
+    sys.exit(main(arguments))
+
+
+def _benchmark(arguments: list[str]) -> None:
+    sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+    from benchmark import main
+
+    sys.exit(main(arguments))
+
+
+def forked(
+    *arguments: object, work: Callable[[list[str]], None] = _run, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """In a process of its own that has imported everything already."""
     with tempfile.TemporaryDirectory() as folder:
         out, error = Path(folder, "out"), Path(folder, "error")
-        process = forks.start(_run, ([*map(str, arguments)],), {**os.environ, **environment}, out, error)
+        process = forks.start(work, ([*map(str, arguments)],), {**os.environ, **environment}, out, error)
         process.join()
         return subprocess.CompletedProcess(arguments, process.exitcode or 0, out.read_text(), error.read_text())
 
 
-def _run(arguments: list[str]) -> None:
-    sys.exit(main(arguments))
+def begun(*arguments: object, log: Path, **environment: str) -> BaseProcess:
+    """The same, which isn't waited for; what it prints goes into `log`."""
+    return forks.start(_run, ([*map(str, arguments)],), {**os.environ, **environment}, log, log)
+
+
+def benchmark(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """`scripts/benchmark.py` in such a process."""
+    return forked(*arguments, work=_benchmark)
 
 
 def here(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from tiny import TINY, tiny_config
+from tiny import TINY, time_costs_once, tiny_config
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -24,15 +24,18 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("fixed")
 
 
-# The files that take a minute and more. They begin first, so that no worker is left with one of them at the end.
+# The files that take the longest. They begin first, so that no worker is left with one of them at the end.
 LONGEST = (
     "test_readme.py",
-    "test_cli.py",
-    "test_publishing_models.py",
     "test_studies.py",
     "test_training_kills.py",
+    "test_publishing_models.py",
+    "test_cli.py",
+    "test_space_browser.py",
+    "test_second_device.py",
     "test_training_processes.py",
-    "test_quickstart.py",
+    "test_training_fsdp.py",
+    "test_diagnosis.py",
 )
 
 
@@ -44,6 +47,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """What all the tests import stays: the garbage collector needn't walk it again and again."""
+    if "torch" in sys.modules:
+        time_costs_once()
     gc.freeze()
 
 
@@ -72,6 +77,14 @@ def same_draws() -> None:
         sys.modules["torch"].manual_seed(0)
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed(0)
+
+
+@pytest.fixture
+def two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flow's decoder in a tenth of its passes."""
+    from hfgen.pipelines import FlowPipeline
+
+    monkeypatch.setattr(FlowPipeline, "steps", 2)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
-from tiny import TINY
+from tiny import TINY, time_costs_once
 
 # What torch imports asks CUDA for its devices, after which a fork can't use them.
 _FORKS = multiprocessing.get_context("spawn" if torch.cuda.is_available() else "forkserver")
@@ -21,6 +21,7 @@ _FORKS.set_forkserver_preload(
         "hfgen.cli",
         "hfgen.comparison.compare",
         "hfgen.configs",
+        "hfgen.evaluation.timing",
         "hfgen.evaluation.verification",
         "hfgen.training.train",
         *(f"hfgen.families.{family}" for family in TINY),
@@ -48,4 +49,5 @@ def _begin(
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
+    time_costs_once()
     work(*arguments)

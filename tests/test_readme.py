@@ -6,6 +6,7 @@ evaluator of the Python block gets these too, and nothing else changes. The envi
 tests, is left out. The diagnosis, half of the time, is made by the slow test alone; the other only reads its options.
 """
 
+import itertools
 import os
 import re
 import shlex
@@ -72,13 +73,18 @@ def blocks() -> list[tuple[str, str]]:
 def pasted() -> str:
     """The blocks as one session of bash, which ends at the first line that fails."""
     lines = ["set -e -o pipefail"]
-    for language, text in blocks():
+    for language, group in itertools.groupby(blocks(), key=lambda block: block[0]):
+        texts = [text for _, text in group]
         if language == "python":
-            text = text.replace('Evaluator("glyphs"', 'Evaluator(__import__("os").environ["SMALL_DATA"]')
-            lines.append(f"python - <<'END OF BLOCK'\n{text}END OF BLOCK")
+            # Those that follow each other share an interpreter, but no names.
+            small = ('Evaluator("glyphs"', 'Evaluator(__import__("os").environ["SMALL_DATA"]')
+            runs = (f"exec({text.replace(*small)!r}, {{}})" for text in texts)
+            lines += ["python - <<'END OF BLOCKS'", *runs, "END OF BLOCKS"]
         elif language == "bash":
-            lines += [line for line in text.splitlines() if not line.startswith("bash scripts/test.sh")]
-        lines.append(f"echo 'done: block {len(lines)}'")
+            lines += [
+                line for text in texts for line in text.splitlines() if not line.startswith("bash scripts/test.sh")
+            ]
+        lines += [f"echo 'done: block of {language}'" for _ in texts]
     return "\n".join(lines) + "\n"
 
 

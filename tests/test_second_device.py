@@ -24,6 +24,7 @@ from hfgen.pipelines import ImagePipeline, given
 from hfgen.space import knobs
 from hfgen.training.train import train
 
+pytestmark = pytest.mark.usefixtures("two_steps")
 SIZE = 16
 IMAGES = draw("glyphs", "test", 0, 40, SIZE).images
 
@@ -242,8 +243,7 @@ def test_metrics_are_those_of_the_cpu(name: str):
 def _numbers(found: Any) -> list[float]:
     if isinstance(found, metrics.Estimate):
         return [found.value, found.low, found.high]
-    parts = found.values() if isinstance(found, dict) else found
-    return [number for part in parts for number in _numbers(part)]
+    return [number for part in (found.values() if isinstance(found, dict) else found) for number in _numbers(part)]
 
 
 def test_extractors_compute_there_and_answer_on_the_cpu(second: Second, tmp_path: Path):
@@ -271,9 +271,9 @@ def _published(family: str, folder: Path) -> Path:
 @pytest.mark.parametrize(("family", "kind"), [("vae", "mps"), ("vqvae", "mps"), ("gan", "cuda"), ("pix2pix", "cuda")])
 def test_an_evaluation_is_that_of_the_cpu(family: str, kind: str, glyph_folder: Path, tmp_path: Path):
     folder = _published(family, tmp_path / "model")
-    here = evaluation.evaluate(folder, str(glyph_folder), n=40, out=tmp_path / "cpu", device="cpu").record
+    here = evaluation.evaluate(folder, str(glyph_folder), n=24, out=tmp_path / "cpu", device="cpu").record
     with pretended(kind):
-        there = evaluation.evaluate(folder, str(glyph_folder), n=40, out=tmp_path / kind).record
+        there = evaluation.evaluate(folder, str(glyph_folder), n=24, out=tmp_path / kind).record
     assert there["protocol"]["device"] == {"mps": "mps", "cuda": "cuda: a card"}[kind]
     assert {key: there["protocol"][key] for key in ("dtype", "batch")} == {"dtype": "fp32", "batch": 250}
     assert here["protocol"]["device"] == "cpu"

@@ -82,6 +82,13 @@ def make_trainer(family: str, data: Path, *overrides: str) -> Trainer:
     return Trainer(config, open_data(config), Accelerator())
 
 
+def time_costs_once() -> None:
+    """From now on a model's batches of 32 are timed once, not seven times, where `compare` and `quickstart` do it."""
+    from hfgen.evaluation.timing import measure_costs
+
+    measure_costs.__kwdefaults__["repeats"] = 1
+
+
 def backward(trainer: Trainer, phase: Phase, step: Step) -> Loss:
     """A phase's loss, whose gradient is then in the networks that it trains."""
     trainer.train_only(phase)

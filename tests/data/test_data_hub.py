@@ -33,9 +33,10 @@ from hfgen.data import open_store
 from hfgen.errors import UserError
 if sys.argv[1] == "full":  # As if the disk were.
     hfgen.data.tables.free_disk = lambda folder: 0
-for split in sys.argv[2:]:
+for place in sys.argv[2:]:
+    data, split = place.split(":")
     try:
-        store = open_store("org/name", split=split, resolution=8)
+        store = open_store(data, split=split, resolution=8)
         print(len(store), store.channels, store.label_names, store.source, store.fingerprint)
     except UserError as error:
         print("UserError", error)
@@ -44,19 +45,20 @@ for split in sys.argv[2:]:
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Hub]:
-    (tmp_path / "repo").mkdir()
+    (tmp_path / "name").mkdir()
     for index in range(20):
-        Image.new("L", (8, 8), index).save(tmp_path / "repo" / f"{index:02d}.png")
-    with served(tmp_path) as hub:
+        Image.new("L", (8, 8), index).save(tmp_path / "name" / f"{index:02d}.png")
+    with served(tmp_path, "name") as hub:
         yield hub
 
 
 @contextmanager
-def served(tmp_path: Path) -> Iterator[Hub]:
-    """org/name, of the files in `tmp_path`/repo, on the branches main and v1."""
+def served(tmp_path: Path, *names: str) -> Iterator[Hub]:
+    """org/NAME, of the files in `tmp_path`/NAME, on the branches main and v1."""
     with Hub(tmp_path / "hub") as hub:
-        repo = hub.storage.create("dataset", "org/name")
-        repo.refs["v1"] = hub.storage.add_folder(repo, tmp_path / "repo")
+        for name in names:
+            repo = hub.storage.create("dataset", f"org/{name}")
+            repo.refs["v1"] = hub.storage.add_folder(repo, tmp_path / name)
         yield hub
 
 
@@ -91,55 +93,55 @@ def test_a_hub_id_is_opened_at_a_commit_and_then_without_the_hub(hub: Hub, tmp_p
     assert re.match(r"UserError data: org/none can't be loaded \(.*doesn't exist.*\)", lines[3])
 
     other = "a" * 40
-    lines = opened(home, "org/name", f"org/name@{other}", HF_HUB_OFFLINE="1")
+    lines = opened(home, "org/name", f"org/name@{other}", "org/other", HF_HUB_OFFLINE="1")
     assert lines[0] == f"18 org/name@{commit} {commit}"
     assert lines[1] == f"UserError data: org/name@{other} can't be reached, only {commit} is kept here; go online"
+    assert re.match(r"UserError data: org/other can't be loaded \(.*Offline.*\); .*the connection", lines[2])
 
 
-def test_a_hub_id_without_the_hub_is_one_line(tmp_path: Path) -> None:
-    (line,) = opened(tmp_path / "home", "org/name", HF_HUB_OFFLINE="1")
-    assert re.match(r"UserError data: org/name can't be loaded \(.*Offline.*\); .*the connection", line)
-
-
-@pytest.mark.parametrize("splits", [["train"], ["train", "validation"]])
-def test_what_does_not_fit_the_disk_is_streamed_into_the_same_store(tmp_path: Path, splits: list[str]) -> None:
-    write_shards(tmp_path / "repo", *splits)
-    asked = ["train", "test" if splits == ["train"] else "validation"]
-    with served(tmp_path) as hub:
+def test_what_does_not_fit_the_disk_is_streamed_into_the_same_store(tmp_path: Path) -> None:
+    write_shards(tmp_path / "undivided", "train")
+    write_shards(tmp_path / "divided", "train", "validation")
+    asked = ["org/undivided:train", "org/undivided:test", "org/divided:train", "org/divided:validation"]
+    with served(tmp_path, "undivided", "divided") as hub:
         whole = opened(tmp_path / "home", "roomy", *asked, hub=hub, code=STREAM)
         own = {"HFGEN_CACHE": str(tmp_path / "streamed")}
-        streamed = opened(tmp_path / "small", "full", *asked, "v", hub=hub, code=STREAM, **own)
-    assert [line.split()[0] for line in whole] == (["270", "30"] if splits == ["train"] else ["300", "300"])
-    assert streamed[:2] == whole
-    there = "train, test or all" if splits == ["train"] else "train or validation"
-    assert streamed[2] == f"UserError split: org/name has no split 'v'; use {there}"
+        missing = ("org/undivided:v", "org/divided:v")
+        streamed = opened(tmp_path / "small", "full", *asked, *missing, hub=hub, code=STREAM, **own)
+    assert [line.split()[0] for line in whole] == ["270", "30", "300", "300"]
+    assert streamed[:4] == whole
+    for line, name, there in zip(
+        streamed[4:], ("undivided", "divided"), ("train, test or all", "train or validation"), strict=True
+    ):
+        assert line == f"UserError split: org/{name} has no split 'v'; use {there}"
     kept = {name: list((tmp_path / name).rglob("*.arrow")) for name in ("home", "small")}
     assert kept["home"] and not kept["small"]
     assert not [path for path in (tmp_path / "small").rglob("*") if path.is_file() and path.stat().st_size > 9_000]
 
 
 def test_a_stream_that_breaks_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
-    write_shards(tmp_path / "repo", "train")
-    last = tmp_path / "repo" / "train-00001-of-00002.parquet"
+    write_shards(tmp_path / "name", "train")
+    last = tmp_path / "name" / "train-00001-of-00002.parquet"
     content = bytearray(last.read_bytes())
     content[: len(content) // 2] = bytes(len(content) // 2)
     last.write_bytes(content)
-    with served(tmp_path) as hub:
+    with served(tmp_path, "name") as hub:
         own = {"HFGEN_CACHE": str(tmp_path / "streamed")}
-        (line,) = opened(tmp_path / "home", "full", "train", hub=hub, code=STREAM, **own)
+        (line,) = opened(tmp_path / "home", "full", "org/name:train", hub=hub, code=STREAM, **own)
     assert re.match(r"UserError data: org/name can't be loaded \(.*\); check that it is complete, the connection", line)
     assert not list((tmp_path / "streamed").rglob("images.npy"))
 
 
-@pytest.mark.parametrize(("splits", "line"), [(("train", "test"), r"20 org/name@\w+ \w+"), (("Train", "Test"), None)])
-def test_splits_are_no_classes_and_are_not_mixed(splits: tuple[str, str], line: str | None, tmp_path: Path) -> None:
-    for split in splits:
-        (tmp_path / "repo" / split).mkdir(parents=True)
-        for index in range(20):
-            Image.new("L", (8, 8), index).save(tmp_path / "repo" / split / f"{index:02d}.png")
-    with served(tmp_path) as hub:
-        (printed,) = opened(tmp_path / "home", "org/name", hub=hub)
+def test_splits_are_no_classes_and_are_not_mixed(tmp_path: Path) -> None:
+    for name, splits in (("usual", ("train", "test")), ("other", ("Train", "Test"))):
+        for split in splits:
+            (tmp_path / name / split).mkdir(parents=True)
+            for index in range(20):
+                Image.new("L", (8, 8), index).save(tmp_path / name / split / f"{index:02d}.png")
+    with served(tmp_path, "usual", "other") as hub:
+        usual, other = opened(tmp_path / "home", "org/usual", "org/other", hub=hub)
+    assert re.fullmatch(r"20 org/usual@\w+ \w+", usual), usual
     refused = (
-        r"UserError data: org/name has files of train and test by their names, which .*; run `hf download org/name"
+        r"UserError data: org/other has files of train and test by their names, which .*; run `hf download org/other"
     )
-    assert re.fullmatch(line or f"{refused}.*", printed), printed
+    assert re.fullmatch(f"{refused}.*", other), other

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -40,18 +41,26 @@ for place in sys.argv[1:]:
 Client = Callable[..., list[str]]
 
 
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Hub]:
-    with Hub(tmp_path / "hub") as hub:
+class Visited(NamedTuple):
+    """What was `said` in warnings and infos, and the last word `of` each place."""
+
+    said: list[str]
+    of: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    with Hub(tmp_path_factory.mktemp("hub")) as hub:
         yield hub
 
 
-@pytest.fixture
-def opened(hub: Hub, tmp_path: Path) -> Client:
+@pytest.fixture(scope="module")
+def opened(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Client:
     """Open places in a process of its own; what it prints, line by line, warnings and infos first."""
+    home = tmp_path_factory.mktemp("home")
 
     def run(*places: str, **environment: str) -> list[str]:
-        own = client_environment(hub, tmp_path / "home", **environment)
+        own = client_environment(hub, home, **environment)
         own["PYTHONPATH"] = os.environ.get("PYTHONPATH", "")
         done = subprocess.run([sys.executable, "-c", OPEN, *places], env=own, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
@@ -60,12 +69,24 @@ def opened(hub: Hub, tmp_path: Path) -> Client:
     return run
 
 
-def add_repository(hub: Hub, tmp_path: Path) -> None:
-    """A text-to-image pipeline of some megabytes, its autoencoder small beside it."""
+@pytest.fixture(scope="module")
+def visited(hub: Hub, opened: Client, tmp_path_factory: pytest.TempPathFactory) -> Visited:
+    """What one process prints that opens all the places."""
+    add_repositories(hub, tmp_path_factory.mktemp("repository"))
+    add_pipelines(hub, tmp_path_factory.mktemp("pipelines"))
+    hub.fail("GET /api/models/org/sd", 429, times=2)
+    hub.fail("GET .*/resolve/.*/vae/.*safetensors", "reset")
+    places = [*PLACES, *COMPONENTS, *VARIANTS, *REFUSED]
+    lines = opened(*places)
+    return Visited(lines[: -len(places)], dict(zip(places, lines[-len(places) :], strict=True)))
+
+
+def add_repositories(hub: Hub, root: Path) -> None:
+    """Two of the same text-to-image pipeline of some megabytes, its autoencoder small beside it."""
     from diffusers import AutoencoderKL
 
     torch.manual_seed(0)
-    root, network = tmp_path / "repository", AutoencoderKL(**KL)
+    network = AutoencoderKL(**KL)
     network.save_pretrained(root / "vae")
     network.half().save_pretrained(root / "vae", variant="fp16")
     torch.nn.init.zeros_(network.decoder.conv_out.bias)  # else the cache would know the file
@@ -85,24 +106,26 @@ def add_repository(hub: Hub, tmp_path: Path) -> None:
     video = {"_class_name": "WanPipeline", "vae": ["diffusers", "AutoencoderOfTomorrow"]}
     (root / "video").mkdir()
     (root / "video" / "model_index.json").write_text(json.dumps(video))
-    hub.storage.add_folder(hub.storage.create("model", "org/sd"), root)
+    for name in ("org/sd", "org/parts"):
+        hub.storage.add_folder(hub.storage.create("model", name), root)
 
 
-def fetched(hub: Hub) -> set[str]:
+def fetched(hub: Hub, *repositories: str) -> set[str]:
     """Paths that were downloaded, not only asked for."""
-    return {
-        request.split("/resolve/")[1].split("/", 1)[1] for request in hub.requests if request.startswith("GET /org")
-    }
+    starts = tuple(f"GET /{name}/resolve/" for name in repositories)
+    return {request.split("/resolve/")[1].split("/", 1)[1] for request in hub.requests if request.startswith(starts)}
 
 
-def test_of_a_pipelines_repository_its_autoencoder_alone_is_fetched_and_kept(hub: Hub, opened: Client, tmp_path: Path):
-    add_repository(hub, tmp_path)
-    hub.fail("GET /api/models/org/sd", 429, times=2)
-    hub.fail("GET .*/resolve/.*/vae/.*safetensors", "reset")
-    lines = opened("org/sd", "org/sd@main", "org/sd/vae", "https://huggingface.co/org/sd/tree/main/vae")
-    assert lines.count("AutoencoderPipeline torch.float32") == 4
-    assert "org/sd is a StableDiffusionPipeline, of which vae is taken" in lines
-    assert fetched(hub) == {"model_index.json", "vae/config.json", "vae/diffusion_pytorch_model.safetensors"}
+PLACES = ("org/sd", "org/sd@main", "org/sd/vae", "https://huggingface.co/org/sd/tree/main/vae")
+
+
+def test_of_a_pipelines_repository_its_autoencoder_alone_is_fetched_and_kept(
+    hub: Hub, opened: Client, visited: Visited
+):
+    assert not any(fault.times for fault in hub.faults), "the faults were met"
+    assert {visited.of[place] for place in PLACES} == {"AutoencoderPipeline torch.float32"}
+    assert "org/sd is a StableDiffusionPipeline, of which vae is taken" in visited.said
+    assert fetched(hub, "org/sd") == {"model_index.json", "vae/config.json", "vae/diffusion_pytorch_model.safetensors"}
     first = next(index for index, request in enumerate(hub.requests) if "/resolve/" in request)
     assert any(request.startswith("GET /api/models/org/sd") for request in hub.requests[:first])
     asked = len(hub.requests)
@@ -122,7 +145,8 @@ COMPONENTS = {
 }
 
 
-def test_whatever_a_pipeline_calls_its_autoencoder_nothing_larger_is_fetched(hub: Hub, opened: Client, tmp_path: Path):
+def add_pipelines(hub: Hub, folder: Path) -> None:
+    """Of other classes, whose autoencoders have other names."""
     import diffusers
 
     widths = {"encoder_block_out_channels": (8, 8), "decoder_block_out_channels": (8, 8)}
@@ -133,7 +157,7 @@ def test_whatever_a_pipeline_calls_its_autoencoder_nothing_larger_is_fetched(hub
         "AutoencoderKL": diffusers.AutoencoderKL(**KL),
     }
     for repository, parts in COMPONENTS.items():
-        root = tmp_path / repository.replace("/", "-")
+        root = folder / repository.replace("/", "-")
         for part, name in parts.items():
             if name in made:
                 made[name].save_pretrained(root / part)
@@ -144,42 +168,43 @@ def test_whatever_a_pipeline_calls_its_autoencoder_nothing_larger_is_fetched(hub
         index = {part: ["diffusers", name] for part, name in parts.items()}
         (root / "model_index.json").write_text(json.dumps({"_class_name": "SomePipeline", **index}))
         hub.storage.add_folder(hub.storage.create("model", repository), root)
-    lines = opened(*COMPONENTS)
-    assert lines.count("AutoencoderPipeline torch.float32") == len(COMPONENTS)
+
+
+def test_whatever_a_pipeline_calls_its_autoencoder_nothing_larger_is_fetched(hub: Hub, visited: Visited):
+    assert {visited.of[repository] for repository in COMPONENTS} == {"AutoencoderPipeline torch.float32"}
     wanted = {"org/ldm": "vqvae", "org/kandinsky": "movq", "org/distilled": "image_vae", "org/video": "vae"}
     for repository, part in wanted.items():
-        assert f"{repository} is a SomePipeline, of which {part} is taken" in lines
+        assert f"{repository} is a SomePipeline, of which {part} is taken" in visited.said
     files = {f"{part}/{file}" for part in wanted.values() for file in ("config.json", WEIGHTS)}
-    assert fetched(hub) == {"model_index.json", *files}
+    assert fetched(hub, *COMPONENTS) == {"model_index.json", *files}
 
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 REFUSED = {
-    "org/sd/pickled": "has only diffusion_pytorch_model.bin, a pickle, which may run any code",
-    "org/sd/vae bf16": "variant: org/sd/vae has no weights of variant 'bf16'; it has fp16 and plain weights",
-    "org/sd/unet": "holds a UNet2DConditionModel; hfgen opens",
-    "org/sd/video": "the vae of org/sd/video is a AutoencoderOfTomorrow; hfgen opens",
-    "org/sd/text_encoder": "of a single file give its name: org/sd/text_encoder/model.safetensors",
-    "org/sd/half": "it holds vae: name one, org/sd/half/vae",
-    "org/sd/none.safetensors": "has no such file",
-    "org/sd/pickled/diffusion_pytorch_model.bin": "is a pickle",
-    "org/sd@none": "it has no revision none",
+    "org/parts/pickled": "has only diffusion_pytorch_model.bin, a pickle, which may run any code",
+    "org/parts/vae bf16": "variant: org/parts/vae has no weights of variant 'bf16'; it has fp16 and plain weights",
+    "org/parts/unet": "holds a UNet2DConditionModel; hfgen opens",
+    "org/parts/video": "the vae of org/parts/video is a AutoencoderOfTomorrow; hfgen opens",
+    "org/parts/text_encoder": "of a single file give its name: org/parts/text_encoder/model.safetensors",
+    "org/parts/half": "it holds vae: name one, org/parts/half/vae",
+    "org/parts/none.safetensors": "has no such file",
+    "org/parts/pickled/diffusion_pytorch_model.bin": "is a pickle",
+    "org/parts@none": "it has no revision none",
     "org/none": "there is none, or not for your token",
-    "org/sd/vae@": "names no revision after the @",
+    "org/parts/vae@": "names no revision after the @",
 }
 
 
-def test_variants_and_shards_are_found_and_nothing_is_fetched_of_what_is_refused(
-    hub: Hub, opened: Client, tmp_path: Path
-):
-    add_repository(hub, tmp_path)
-    lines = opened("org/sd/half/vae", "org/sd/vae fp16", "org/sd/shards", *REFUSED)
-    assert lines.count("AutoencoderPipeline torch.float32") == 3
-    assert "org/sd/half/vae has only fp16 weights, which are taken" in lines
-    for words, line in zip(REFUSED.values(), lines[-len(REFUSED) :], strict=True):
-        assert words in line and "get the checkpoint again" not in line
-    weights = {path for path in fetched(hub) if not path.endswith(".json")}
+VARIANTS = ("org/parts/half/vae", "org/parts/vae fp16", "org/parts/shards")
+
+
+def test_variants_and_shards_are_found_and_nothing_is_fetched_of_what_is_refused(hub: Hub, visited: Visited):
+    assert {visited.of[place] for place in VARIANTS} == {"AutoencoderPipeline torch.float32"}
+    assert "org/parts/half/vae has only fp16 weights, which are taken" in visited.said
+    for place, words in REFUSED.items():
+        assert words in visited.of[place] and "get the checkpoint again" not in visited.of[place]
+    weights = {path for path in fetched(hub, "org/parts") if not path.endswith(".json")}
     shards = {path for path in weights if path.startswith("shards/")}
     assert weights - shards == {f"{place}/diffusion_pytorch_model.fp16.safetensors" for place in ("vae", "half/vae")}
     assert len(shards) > 1

@@ -28,19 +28,16 @@ for _ in range(int(sys.argv[1])):
 """
 
 
-def test_a_dry_run_prints_the_request(hub: Hub, client: Command):
+def test_a_dry_run_prints_the_request_and_a_job_finds_what_it_needs_on_the_hub(hub: Hub, client: Command):
     planned = client(*JOB, "--dry_run", token=None)
     request = json.loads(planned.stdout)
     assert not hub.requests and request["secrets"] == ["HF_TOKEN"] and request["timeout"] == "6h"
-    assert request == json.loads(client(0, code=SUBMIT).stdout)
-
-
-def test_a_job_finds_what_it_needs_on_the_hub(hub: Hub, client: Command):
     started = client(2, code=SUBMIT)
     assert started.returncode == 0, started.stderr
-    request, *pages = started.stdout.splitlines()
+    submitted, *pages = started.stdout.splitlines()
+    assert request == json.loads(submitted)
     assert pages == [f"{hub.endpoint}/jobs/me/{number}" for number in (1, 2)]
-    sent, request = hub.storage.jobs[0], json.loads(request)
+    sent = hub.storage.jobs[0]
     assert sent["command"] == request["command"] and sent["volumes"] == request["volumes"]
     assert sent["dockerImage"] == request["image"] and sent["flavor"] == "a10g-small"
     assert sent["timeoutSeconds"] == 6 * 3600 and sent["secrets"] == {"HF_TOKEN": TOKEN}

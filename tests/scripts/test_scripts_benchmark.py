@@ -1,12 +1,11 @@
 """The bare loops do the same work as the families: otherwise their ratio would say nothing."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from commands import benchmark
 from tiny import tiny_config
 
 from hfgen.configs import load_config
@@ -100,9 +99,9 @@ def test_what_a_recipe_exchanges_is_what_it_trains(bare):
 
 
 def test_the_command_prints_its_table(glyph_folder: Path):
-    command = [sys.executable, str(SCRIPTS / "benchmark.py"), "train", "--families", "vae", "--resolutions", "16"]
-    command += ["--rounds", "2", "--seconds", "0.05", "--batch_size", "8", f"--data={glyph_folder}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    command = ["train", "--families", "vae", "--resolutions", "16", "--rounds", "2", "--seconds", "0.05"]
+    done = benchmark(*command, "--batch_size", "8", f"--data={glyph_folder}")
+    assert done.returncode == 0, done.stderr
     rows = [line for line in done.stdout.splitlines() if line.startswith("| vae | 16 |")]
     assert len(rows) == 2 and rows[0].count("[") >= 2
 
@@ -111,9 +110,8 @@ def test_the_table_of_steps_has_a_row_for_the_vae_and_for_each_number(tmp_path: 
     model = tiny_config("flow", glyph_folder).model
     torch.manual_seed(0)
     model.pipeline(model.build(16, 1)).save_pretrained(tmp_path / "model")
-    command = [sys.executable, str(SCRIPTS / "benchmark.py"), "flow", str(tmp_path / "model"), "--n=40"]
-    command += [f"--data={glyph_folder}", "--steps", "1", "2", f"--out={tmp_path / 'out'}"]
-    printed = subprocess.run(command, capture_output=True, text=True)
+    command = ["flow", tmp_path / "model", "--n=40", f"--data={glyph_folder}", "--steps", "1", "2"]
+    printed = benchmark(*command, f"--out={tmp_path / 'out'}")
     assert printed.returncode == 0, printed.stderr
     lines = printed.stdout.splitlines()
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| the VAE's", "| flow, 1 step", "| flow, 2 steps"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from commands import benchmark
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -68,7 +69,7 @@ def test_a_call_that_is_ended_ends_its_part(tmp_path: Path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_it_says_so_and_writes_nothing(tmp_path: Path):
-    done = run(tmp_path / "out")
+    done = benchmark("gpu", f"--out={tmp_path / 'out'}")
     assert done.returncode == 2 and "device: cuda isn't available" in done.stderr
     assert "Traceback" not in done.stderr and not (tmp_path / "out").exists()
 

@@ -1,8 +1,5 @@
 """Three tiny models that were never trained, with records, and the Space that shows them in a process of its own."""
 
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from commands import begun
 from ports import answers, free_port
 from tiny import tiny_config
 
@@ -98,28 +96,26 @@ def with_twin(untrained: Path, tmp_path_factory: pytest.TempPathFactory):
 
 
 class Server:
-    """`hfgen space` in a process."""
+    """`hfgen space` in a process; test_readme starts one from nothing."""
 
     def __init__(self, models: list[Path], folder: Path) -> None:
         port = free_port()
         self.url, self.log = f"http://127.0.0.1:{port}", folder / "log.txt"
-        command = [sys.executable, "-m", "hfgen", "space", *map(str, models), "--data=glyphs", f"--port={port}"]
-        environment = {**os.environ, "GRADIO_TEMP_DIR": str(folder / "uploads"), "OMP_NUM_THREADS": "1"}
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+        command = ["space", *models, "--data=glyphs", f"--port={port}"]
+        self.process = begun(*command, log=self.log, GRADIO_TEMP_DIR=str(folder / "uploads"))
 
     def wait(self) -> float:
         """Until the page is served; returns the seconds."""
         start = time.perf_counter()
         while True:
-            assert self.process.poll() is None, self.log.read_text()
+            assert self.process.is_alive(), self.log.read_text()
             if answers(self.url):
                 return time.perf_counter() - start
             time.sleep(0.1)
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(120)
+        self.process.join(120)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from commands import forked
 from ports import answers, free_port
 
 from hfgen.errors import UserError
@@ -130,7 +131,12 @@ def test_variables_that_say_nothing_are_named(variables: dict[str, str], words: 
         app["chosen"]()
 
 
-def test_the_app_says_how_to_make_models_where_there_are_none(tmp_path: Path):
+def _run_app(arguments: list[str]) -> None:
+    runpy.run_path(*arguments, run_name="__main__")
+
+
+def test_the_app_says_how_to_make_models_where_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("gradio")
-    done = subprocess.run([sys.executable, str(SPACE / "app.py")], capture_output=True, text=True, cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    done = forked(str(SPACE / "app.py"), work=_run_app)
     assert done.returncode == 1 and "hfgen quickstart" in done.stderr.splitlines()[-1]

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import forks
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -41,18 +42,26 @@ def runs(glyph_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _runs(glyph_folder: Path, folder: Path) -> Path:
     families = {"one": TINY, "fsdp": TINY, "to_one": RESUMED, "to_fsdp": RESUMED}
     outs = {name: [folder / name / family for family in families[name]] for name in families}
-    _launch([], glyph_folder, outs["one"])
+    _fork(glyph_folder, outs["one"])
     _keep_start(folder / "one", folder / "to_fsdp")
-    _launch(FSDP, glyph_folder, [*outs["fsdp"], *outs["to_fsdp"]])
+    _launch(glyph_folder, [*outs["fsdp"], *outs["to_fsdp"]])
     _keep_start(folder / "fsdp", folder / "to_one")
-    _launch([], glyph_folder, outs["to_one"])
+    _fork(glyph_folder, outs["to_one"])
     return folder
 
 
-def _launch(launcher: list[str], data: Path, outs: list[Path]) -> None:
+def _fork(data: Path, outs: list[Path]) -> None:
+    log = outs[0].with_name("log.txt")
+    log.parent.mkdir(exist_ok=True)
+    process = forks.start(_train, (data, outs), {**os.environ, "ACCELERATE_USE_CPU": "true"}, log, log)
+    process.join()
+    assert process.exitcode == 0, log.read_text()
+
+
+def _launch(data: Path, outs: list[Path]) -> None:
     path = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": ":".join(path)}
-    command = [sys.executable, *launcher, __file__, str(data), *map(str, outs)]
+    command = [sys.executable, *FSDP, __file__, str(data), *map(str, outs)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -65,7 +74,9 @@ def _keep_start(source: Path, copy: Path) -> None:
 
 
 def _train(data: Path, outs: list[Path]) -> None:
-    """What each process of a launch does: train, and write down what it holds in the end."""
+    """What each process does: train, and write down what it holds in the end."""
+    # Threads are fixed, since the order of sums depends on their number.
+    torch.set_num_threads(1)
     with without_collector(freeze=True):
         from hfgen.training.train import train
         from hfgen.training.trainer import Trainer

@@ -26,16 +26,6 @@ def start(arguments: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, *arguments], env=environment, text=True, start_new_session=True, **pipes)
 
 
-def finish(arguments: list[str]) -> None:
-    for _ in range(2):
-        process = start(arguments)
-        _, errors = process.communicate(timeout=300)
-        # Of gloo's own thread; see `Training.finish`.
-        if "(SIGSEGV)" not in errors:
-            break
-    assert process.returncode == 0, errors
-
-
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
     while not path.exists():
         assert process.poll() is None, process.communicate()[1]
@@ -64,26 +54,27 @@ def assert_same(out: Path, whole: Path) -> None:
 
 
 def test_a_killed_command_repeated_equals_one_never_interrupted(glyph_folder: Path, tmp_path: Path):
-    command = [SCRIPT, *tiny_arguments("vqvae", glyph_folder, tmp_path / "killed", *LONGER)]
-    process = start(command)
+    """That the script runs to its end from nothing: test_scripts_benchmark."""
+    arguments = tiny_arguments("vqvae", glyph_folder, tmp_path / "killed", *LONGER)
+    process = start([SCRIPT, *arguments])
     wait_for(tmp_path / "killed" / "checkpoints" / "000000000096", process)
     kill_all(process)
-    finish(command)
+    Training(arguments).finish()
     Training(tiny_arguments("vqvae", glyph_folder, tmp_path / "whole", *LONGER)).finish()
     assert_same(tmp_path / "killed", tmp_path / "whole")
 
 
 def test_a_launcher_stopped_and_repeated_equals_one_never_interrupted(glyph_folder: Path, tmp_path: Path):
-    """Two processes that are killed: test_training_kills."""
+    """Two processes that are killed: test_training_kills. A launcher that resumes a run: test_training_fsdp."""
     out = tmp_path / "stopped"
-    command = [*LAUNCH, *tiny_arguments("vae", glyph_folder, out, *LONGER)]
-    process = start(command)
+    arguments = tiny_arguments("vae", glyph_folder, out, *LONGER)
+    process = start([*LAUNCH, *arguments])
     wait_for(out / "checkpoints" / "000000000032", process)
     os.killpg(process.pid, signal.SIGTERM)  # as a scheduler does; the launcher hands it on and itself exits with 1
     _, errors = process.communicate(timeout=300)
     assert errors.count("repeat the command to go on") == 2, errors
     assert not (out / "pretrained").exists()
-    finish(command)
+    Training(arguments, processes=2).finish()
     Training(tiny_arguments("vae", glyph_folder, tmp_path / "whole", *LONGER), processes=2).finish()
     assert_same(out, tmp_path / "whole")
     assert all(json.loads(line)["processes"] == 2 for line in (out / "speed.jsonl").open())

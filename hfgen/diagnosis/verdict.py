@@ -22,9 +22,9 @@ def conclude(document: Mapping[str, Any]) -> dict[str, Any]:
 
     Faults that a gate found come first, the one with the largest share before the others; then the causes of missing
     power, and after them faults that have less of the power than the largest of these. `verdict` has the one sentence,
-    and `confidence`: of a gate's fault, that its number lies beyond the threshold; of a cause, the share of resamples
-    of the images in which it is the largest; of a healthy model, that no more than `SHARP` of the power is missing or
-    too much.
+    and `confidence`: of a gate's fault, that its number lies beyond the threshold; of the cause that comes first, the
+    share of resamples of the images in which it is the largest, of others, that their share is worth naming; of a
+    healthy model, that no more than `SHARP` of the power is missing or too much.
     """
     faults = _faults(document)
     named = [each["name"] for each in faults]
@@ -36,8 +36,8 @@ def conclude(document: Mapping[str, Any]) -> dict[str, Any]:
     entries = [
         *map(_entry, first),
         *(
-            {**each, "confidence": _confidence(document, each)}
-            for each in causes
+            {**each, "confidence": _confidence(document, each, not (first or place))}
+            for place, each in enumerate(causes)
             if not (faults and each["cause"] in ("sharp", "unknown"))
         ),
         *map(_entry, later),
@@ -91,7 +91,7 @@ def _sentence(found: Mapping[str, Any]) -> str:
     return f"{found['text']} {measured} is the {found['what']}. What to do: {found['remedy']}."
 
 
-def _confidence(document: Mapping[str, Any], entry: Mapping[str, Any]) -> float:
+def _confidence(document: Mapping[str, Any], entry: Mapping[str, Any], leads: bool) -> float:
     cause = entry["cause"]
     if cause == "non_finite":
         return 1.0
@@ -100,7 +100,7 @@ def _confidence(document: Mapping[str, Any], entry: Mapping[str, Any]) -> float:
         return _within(Estimate(**missing), SHARP) if missing else 1.0
     if entry["of"] != _OF_POWER:
         return 0.95  # Named only where 95 % intervals are apart.
-    if cause == "unexplained":
+    if cause == "unexplained" or not leads:
         return round(1 - _within(Estimate(**document["causes"][cause]), WORTH_NAMING), 4)
     return round(float(document["leads"].get(cause, 0.0)), 4)
 

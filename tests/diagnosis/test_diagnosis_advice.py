@@ -143,3 +143,14 @@ def test_a_fault_with_less_of_the_power_than_a_cause_comes_after_it(share: float
     assert [row["cause"] for row in said["ranking"]] == order
     assert said["verdict"]["cause"] == order[0] and any("A pattern." in text for text in said["advice"])
     assert ("A pattern." in said["verdict"]["sentence"]) == (order[0] == "pattern")
+
+
+def test_a_smaller_cause_is_as_sure_as_that_its_share_counts():
+    causes = {"noise": 0.4, "decoder": 0.3, "encoder": 0.105, "missing": 0.805}
+    found = document(causes, [link("mean", 0.195)], gates=[], leads={"noise": 1.0, "decoder": 0.0, "encoder": 0.0})
+    found |= {"model": {"id": "m"}, "data": {"id": "d"}}
+    said = conclude(found)
+    noise, decoder, encoder = (row["confidence"] for row in said["ranking"])
+    assert noise == said["verdict"]["confidence"] == 1.0
+    # None of the resamples has it first, and its interval is far above what is worth naming.
+    assert decoder > 0.99 and 0.6 < encoder < 0.8

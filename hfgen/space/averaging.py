@@ -22,8 +22,8 @@ WORDS = (
     "images' detail they have. Coherence is how much of it can be predicted from them. Gain is the factor by which "
     "their detail would come nearest to the real images'. A decoder that gives the mean of all images that it can't "
     "tell apart has a gain of 1, and a power that equals its coherence. A gain below 1 says that a part of the detail "
-    "is made up, as an adversary demands: crisp, and not the original's. A gain above 1 says that the detail is "
-    "fainter than a mean."
+    "is made up, as a flow's or an adversary's can be: crisp, and not the original's. A gain above 1 says that the "
+    "detail is fainter than a mean."
 )
 _DERIVED = (
     "The averaging identity is derived from them: (1 - power) / (1 + power - 2 x gain x power), the missing power over "

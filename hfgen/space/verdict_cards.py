@@ -31,7 +31,7 @@ def claims(loaded: LoadedModels) -> list[str]:
         return []
     decided = [_claim(*one) for one in found if one[0].get("verdict") in _DECIDED]
     others = [_claim(*one) for one in found if one[0].get("verdict") not in _DECIDED]
-    parts = [markup.heading("The folklore, measured"), *([markup.cards(decided)] if decided else [])]
+    parts = [markup.heading("What people say, measured"), *([markup.cards(decided)] if decided else [])]
     if not others:
         return parts
     return [*parts, markup.details(f"Undecided or not tested: {len(others)}", markup.cards(others))]

@@ -21,6 +21,9 @@ from hfgen.space.verdict_cards import claims, posteriors
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_AVERAGE = (
+    "A decoder trained on squared error shows an average of what it doesn't tell apart, and an average is blurred."
+)
 _VARIETY = {name: name for name in ("precision", "recall", "density", "coverage")}
 _SPECTRA = (
     "Power over that of real images: solid of samples, dotted of reconstructions. What falls below the line of real "
@@ -57,12 +60,10 @@ def _answer(loaded: LoadedModels, records: dict[str, dict[str, Any]]) -> list[st
     kept = {name: value_of(record, "hf_ratio_sample", "hf_ratio_reconstruction") for name, record in records.items()}
     known = {name: value for name, value in kept.items() if value is not None}
     if not known:
-        return [f"Blur is what the latent doesn't tell. {NO_RECORD}"]
+        return [f"{_AVERAGE} {NO_RECORD}"]
     ordered = sorted(known.items(), key=lambda pair: -pair[1])
     listed = ", ".join(f"{name} {share(value)}" for name, value in ordered)
-    return [
-        f"Of the fine detail of real images the models' pictures have: {listed}. Blur is what the latent doesn't tell."
-    ]
+    return [f"Of the fine detail of real images the models' pictures have: {listed}. {_AVERAGE}"]
 
 
 def _spectra(loaded: LoadedModels, records: dict[str, dict[str, Any]]) -> str:

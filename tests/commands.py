@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -26,10 +27,10 @@ def _run(arguments: list[str]) -> None:
 
 
 def _benchmark(arguments: list[str]) -> None:
-    sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-    from benchmark import main
-
-    sys.exit(main(arguments))
+    script = Path(__file__).parents[1] / "scripts" / "benchmark.py"
+    sys.path.insert(0, str(script.parent))
+    sys.argv = [str(script), *arguments]
+    runpy.run_path(str(script), run_name="__main__")
 
 
 def forked(

@@ -58,6 +58,17 @@ def spend(seconds: float, steps: Callable[[float], int]) -> tuple[int, float]:
     return images, took
 
 
+def finite(images: Tensor, what: str) -> Tensor:
+    """The same images.
+
+    Raises:
+        ArithmeticError: one of them isn't finite; as pixels it would look like any other.
+    """
+    if not bool(torch.isfinite(images).all()):
+        raise ArithmeticError(f"{what}: NaN or infinity; the training diverged")
+    return images
+
+
 @torch.no_grad()
 def in_batches(call: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
     """What `call` makes of inputs (N, ...), 250 at a time."""

@@ -1,4 +1,4 @@
-"""A plain DCGAN (Radford et al., 1511.06434), with as many stages as the images need."""
+"""A plain DCGAN (Radford et al., 1511.06434) with its authors' widths and batch, and the stages that images need."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from benchmarks.budget import Given, Made, in_batches, spend
+from benchmarks.budget import Given, Made, finite, in_batches, spend
 from hfgen.images import to_float, to_uint8
 
 _LATENT, _BATCH, _WIDTH = 100, 64, 64
 
 
 def networks(resolution: int, channels: int) -> tuple[nn.Sequential, nn.Sequential]:
-    """Generator (n, 100, 1, 1) -> (n, C, R, R) and discriminator -> (n,); at 64 px they are the published ones."""
+    """Generator (n, 100, 1, 1) -> (n, C, R, R) and discriminator -> (n,); at 64 px as its authors' code."""
     stages = (resolution // 4).bit_length() - 1
     if stages < 1 or 4 * 2**stages != resolution:
         raise ValueError(f"resolution: {resolution} isn't 4 times a power of two; a DCGAN doubles from 4 x 4")
@@ -41,12 +41,12 @@ def dcgan(given: Given) -> Made:
     """Train it with its published rates, in fp32, and draw samples."""
     torch.manual_seed(0)
     generator, discriminator = networks(given.train.shape[-1], given.train.shape[1])
-    judge, maker = (torch.optim.Adam(net.parameters(), 2e-4, (0.5, 0.999)) for net in (discriminator, generator))
+    first, second = (torch.optim.Adam(net.parameters(), 2e-4, (0.5, 0.999)) for net in (discriminator, generator))
 
     def step(_: float) -> int:
         real = to_float(given.train[torch.randint(len(given.train), (_BATCH,))])
         fake = generator(torch.randn(_BATCH, _LATENT, 1, 1))
-        for optimizer, pairs in ((judge, ((real, 1.0), (fake.detach(), 0.0))), (maker, ((fake, 1.0),))):
+        for optimizer, pairs in ((first, ((real, 1.0), (fake.detach(), 0.0))), (second, ((fake, 1.0),))):
             optimizer.zero_grad()
             for images, target in pairs:
                 scores = discriminator(images)
@@ -56,7 +56,8 @@ def dcgan(given: Given) -> Made:
 
     images, took = spend(given.seconds, step)
     generator.eval()
-    return Made(images, took, to_uint8(in_batches(generator, torch.randn(given.n, _LATENT, 1, 1))), None)
+    samples = in_batches(generator, torch.randn(given.n, _LATENT, 1, 1))
+    return Made(images, took, to_uint8(finite(samples, "samples")), None)
 
 
 def _normed(layer: nn.Conv2d | nn.ConvTranspose2d, activation: nn.Module) -> nn.Sequential:

@@ -9,8 +9,10 @@ gradients of at most 1; a constant rate; fp32; no average of the weights. What d
 - LPIPS is left out: its weights would be fetched. The script computes it without gradients, so nothing else changes.
 - `disc_start` is a fifth of the run instead of step 50,001, which no run of minutes reaches: latent diffusion's own
   KL-f8 began there, of 246,803 steps in all (model card of stabilityai/sd-vae-ft-mse).
-- The batch is 32 and the rate 32 x 4.5e-6, as `--scale_lr` makes it: by 4.5e-6 new weights would hardly move.
-- The discriminator's gradients of the autoencoder's step aren't kept for its own step, which pull it the wrong way.
+- The batch is 32 and the autoencoder's rate 32 x 4.5e-6, as `--scale_lr` makes it: by 4.5e-6 new weights would hardly
+  move. The script leaves the discriminator's rate at 4.5e-6 then; here it is the same 32 x 4.5e-6.
+- Gradients that one network's step leaves on the other aren't kept for its own step: of the discriminator they point
+  the wrong way, and the autoencoder's are the discriminator's loss.
 - Grey images stay grey, and the network is the one of hfgen's VAE, newly initialised by diffusers.
 """
 
@@ -22,13 +24,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.budget import Given, Made, in_batches, spend
+from benchmarks.budget import Given, Made, finite, in_batches, spend
+from hfgen.data import batch_indices
+from hfgen.errors import UserError
 from hfgen.images import to_float, to_uint8
+from hfgen.models.hfgen_prior_v1 import LatentPrior
 
 BATCH = 32
 _RATE = 4.5e-6 * BATCH
 _KL_SCALE, _DISC_FACTOR, _DISC_SCALE, _DISC_START = 1e-6, 1.0, 1.0, 0.2
-_MEASURED = 2000
+_FITTED_ON = 10_000
 
 
 def patch_discriminator(channels: int) -> nn.Sequential:
@@ -102,12 +107,13 @@ class DiffusersLoop:
 
 
 def diffusers_recipe(given: Given) -> Made:
-    """Train it; samples are decoded from N(0, I) over the latents' scaling factor.
+    """Train it; samples are decoded from the mixture of ten Gaussians that hfgen's VAE has, fitted to its latents.
 
-    The script makes no samples: its autoencoder is for latent diffusion, whose latents have deviation 1 once they are
-    multiplied by `scaling_factor`, one over the deviation of training images' latents. Normal noise in its place is all
-    that a user can decode without training a diffusion model as well.
+    The script makes no samples: its autoencoder is for latent diffusion. With one prior for both, samples compare the
+    autoencoders and not what their latents are drawn from.
     """
+    if not given.network:
+        raise UserError("diffusers: its network is that of hfgen's VAE, and these recipes have none")
     torch.manual_seed(0)
     loop = DiffusersLoop(given.network)
 
@@ -118,8 +124,13 @@ def diffusers_recipe(given: Given) -> Made:
 
     images, took = spend(given.seconds, step)
     vae = loop.vae.eval()
-    encoded = in_batches(lambda part: vae.encode(to_float(part)).latent_dist.sample(), given.train[:_MEASURED])
-    noise = torch.randn(given.n, *encoded.shape[1:]) * encoded.std()
-    samples = in_batches(lambda latents: vae.decode(latents).sample, noise)
+    rows = batch_indices(len(given.train), 0, min(_FITTED_ON, len(given.train)), seed=0)
+    encoded = in_batches(lambda part: vae.encode(to_float(part)).latent_dist.sample(), given.train[rows])
+    shape = tuple(encoded.shape[1:])
+    prior = LatentPrior(shape, components=10)
+    prior.fit(encoded)
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.rand(given.n, generator=generator), torch.randn(given.n, *shape, generator=generator)
+    samples = in_batches(lambda latents: vae.decode(latents).sample, prior.sample(*drawn))
     again = in_batches(lambda part: vae.decode(vae.encode(to_float(part)).latent_dist.mode()).sample, given.originals)
-    return Made(images, took, to_uint8(samples), to_uint8(again), f"scaling factor {1 / float(encoded.std()):.3g}")
+    return Made(images, took, to_uint8(finite(samples, "samples")), to_uint8(finite(again, "reconstructions")))

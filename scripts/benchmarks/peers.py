@@ -16,6 +16,10 @@ from torch.nn.functional import pad
 from benchmarks.budget import Given, Made, in_batches, spend
 from benchmarks.dcgan import dcgan
 from benchmarks.diffusers_recipe import diffusers_recipe
+from hfgen.data import batch_indices
+
+# Of the time, for pythae's mixture; and the images that it is fitted to.
+_PRIOR, _FITTED_ON = 0.05, 10_000
 
 
 class PythaeTrainer:
@@ -40,7 +44,7 @@ class PythaeTrainer:
 
     def steps(self, count: int) -> None:
         """`count` batches, as one of its epochs."""
-        self.data.visible = count * self.batch
+        self.data.turn(count * self.batch)
         self.trainer.train_loader = self.trainer.get_train_dataloader(self.data)
         self.trainer.train_step(epoch=1)
 
@@ -56,18 +60,23 @@ def pythae_loop(config: Any, images: Tensor, folder: Path) -> PythaeTrainer:
 
 
 class _Images(torch.utils.data.Dataset[Any]):
-    """Items as pythae's own dataset gives them, repeated to any length."""
+    """Items as pythae's own dataset gives them: the next so many of permutations of all images."""
 
     def __init__(self, images: Tensor) -> None:
-        self.images, self.visible = images, len(images)
+        self.images, self.rows, self._seen = images, torch.arange(len(images)), 0
+
+    def turn(self, count: int) -> None:
+        """Go to the next `count` images."""
+        self.rows = batch_indices(len(self.images), self._seen, count, seed=0)
+        self._seen += count
 
     def __len__(self) -> int:
-        return self.visible
+        return len(self.rows)
 
     def __getitem__(self, index: int) -> Any:
         from pythae.data.datasets import DatasetOutput
 
-        return DatasetOutput(data=self.images[index % len(self.images)], labels=0)
+        return DatasetOutput(data=self.images[self.rows[index]], labels=0)
 
 
 def _vae(config: Any, network: Any, shape: tuple[int, ...], encoder: Any, decoder: Any) -> Any:
@@ -196,17 +205,23 @@ def _train_pythae(model: Any, units: Tensor, seconds: float, folder: Path) -> tu
 
 
 def _pythae_vae(given: Given) -> Made:
-    """Pythae's VAE with its own networks and its default sampler."""
+    """Pythae's VAE with its own networks and its sampler of a mixture of ten Gaussians, as hfgen's VAE has."""
     from pythae.models import VAE, VAEConfig
-    from pythae.samplers import NormalSampler
+    from pythae.samplers import GaussianMixtureSampler
 
     torch.manual_seed(0)
     form = _format(given.train)
     config = VAEConfig(input_dim=form.shape, latent_dim=given.numbers)
     model = VAE(config, form.network("Encoder_ResNet_VAE")(config), form.network("Decoder_ResNet_AE")(config))
-    images, took = _train_pythae(model, form.units(given.train), given.seconds, given.folder)
+    images, took = _train_pythae(model, form.units(given.train), (1 - _PRIOR) * given.seconds, given.folder)
+    sampler, started = GaussianMixtureSampler(model), time.process_time()
+    rows = batch_indices(len(given.train), 0, min(_FITTED_ON, len(given.train)), seed=0)
+    sampler.fit(form.units(given.train[rows]))
+    took += time.process_time() - started
     again = in_batches(lambda x: model.decoder(model.encoder(x).embedding).reconstruction, form.units(given.originals))
-    return Made(images, took, form.pixels(NormalSampler(model).sample(given.n)), form.pixels(again), form.note)
+    with torch.no_grad():
+        samples = sampler.sample(given.n)
+    return Made(images, took, form.pixels(samples), form.pixels(again), form.note)
 
 
 def _pythae_vqvae(given: Given) -> Made:
@@ -219,7 +234,8 @@ def _pythae_vqvae(given: Given) -> Made:
     form, half = _format(given.train), given.seconds / 2
     config = VQVAEConfig(input_dim=form.shape, latent_dim=16, num_embeddings=512)
     model = VQVAE(config, form.network("Encoder_ResNet_VQVAE")(config), form.network("Decoder_ResNet_VQVAE")(config))
-    units = form.units(given.train)
+    # The PixelCNN may see fewer than all: those are of all classes.
+    units = form.units(given.train[batch_indices(len(given.train), 0, len(given.train), seed=0)])
     images, took = _train_pythae(model, units, half, given.folder)
     sampler, started = PixelCNNSampler(model), time.process_time()
 

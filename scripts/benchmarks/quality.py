@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.quality_bars import BARS, disagreements, judge_bar
+from benchmarks.quality_bars import BARS, disagreements, judge_bar, of_bar
 from benchmarks.quality_models import OWN, PEERS, Job, jobs, made_of, run_config
 
 if TYPE_CHECKING:
@@ -44,13 +44,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train, judge, print the tables; returns the exit code."""
     from benchmarks.quality_rows import OF_A_JUDGE, OF_PIXELS, cells, header, measure, other_real, table, write_sheet
+    from hfgen.errors import UserError
 
     torch.set_num_threads(1)
     judges, asked, rows = _judges(arguments), list(jobs(arguments)), list[Any]()
     names, real = {**OF_PIXELS, **OF_A_JUDGE}, judges[0]
     print(header(("model", "images seen", "minutes"), names), flush=True)
     for job in asked:
-        if (made := made_of(job, arguments, judges[0])) is None:
+        try:
+            made = made_of(job, arguments, judges[0])
+        except (UserError, ArithmeticError) as error:
+            print(f"{job.name}: left out, {error}", flush=True)
             continue
         row = measure(job.name, made.facts, judges, made.samples, made.reconstructions, made.wanted)
         spent = f"{made.facts['images']:,} | {made.facts['seconds'] / 60:.1f}"
@@ -73,6 +77,8 @@ def _remarks(asked: list[Job], rows: list[Row]) -> Iterator[str]:
             yield f"{job.name}: {' '.join(('hfgen train', job.recipe, *job.settings))}"
     for row in rows:
         yield from (f"{row.name}: {note}" for note in (row.facts.get("note"), *row.notes) if note)
+    known = [f"{row.name} {row.facts['precision']}" for row in rows if "precision" in row.facts]
+    yield from [f"precision: {', '.join(known)}"] if known else []
 
 
 def _by_first(row: Row) -> dict[str, Any]:
@@ -120,20 +126,21 @@ def _save(
 
 def _verdicts(arguments: argparse.Namespace, judges: tuple[HeldOut, HeldOut], rows: list[Row]) -> int:
     """Print each bar by the second judge, with the first one's word, and where the judges disagree."""
+    from benchmarks.quality_rows import cell
+
     second, first = ({row.name: {**row.pixels, **getattr(row, of)} for row in rows} for of in ("second", "first"))
-    bars = []
-    for bar in BARS:
+    bars: list[dict[str, Any]] = []
+    for bar in (bar for bar in BARS if of_bar(bar, arguments.models)):
         reported, other = judge_bar(bar, second), judge_bar(bar, first)
         if reported is None or other is None:
+            print(f"not judged: {bar.text} (a model or a value is lacking)")
+            bars.append({"bar": bar.text, "verdict": "not judged"})
             continue
-        parts = {
-            name: f"{margin.value:.3g} [{margin.low:.3g}, {margin.high:.3g}]"
-            for name, (_, margin) in reported.parts.items()
-        }
+        parts = {name: cell(margin) for name, (_, margin) in reported.parts.items()}
         said = "; ".join(f"{name} by {value}" for name, value in parts.items())
         print(f"{reported.verdict}: {bar.text} ({said}; first judge: {other.verdict})")
         bars.append({"bar": bar.text, "verdict": reported.verdict, "first_judge": other.verdict, "margins": parts})
     for line in disagreements(second, first):
         print(line)
     _save(arguments, judges, rows, tuple(bars))
-    return int(arguments.check and any(bar["verdict"] != "held" for bar in bars))
+    return int(arguments.check and not (bars and all(bar["verdict"] == "held" for bar in bars)))

@@ -6,7 +6,7 @@ had nothing in common; what the shared real images move together makes it rather
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 from hfgen.metrics import Estimate
@@ -31,6 +31,7 @@ _ORDER = ("missed", "undecided", "held")
 class Bar(NamedTuple):
     """Held where all its margins are above 0; missed where one is below."""
 
+    models: frozenset[str]
     text: str
     margins: dict[str, Margin]
 
@@ -71,12 +72,13 @@ def _negative(margin: Estimate) -> Estimate:
 
 def _ahead(family: str, peer: str) -> Bar:
     margins = {"KID": _less(family, peer, "kid"), "coverage": _more(family, peer, "coverage")}
-    return Bar(f"{family}: KID and coverage ahead of {peer}'s", margins)
+    return Bar(frozenset((family, peer)), f"{family}: KID and coverage ahead of {peer}'s", margins)
 
 
 BARS = [
     *(_ahead(*pair) for pair in PAIRS if pair[0] != "gan"),
     Bar(
+        frozenset(("gan", "dcgan")),
         "gan: KID at most half of dcgan's, coverage and recall at least dcgan's",
         {
             "KID": _less("gan", "dcgan", "kid", 0.5),
@@ -84,12 +86,22 @@ BARS = [
             "recall": _more("gan", "dcgan", "recall"),
         },
     ),
-    Bar("vaegan: PSNR within 2 dB of the vae's", {"PSNR": _more("vaegan", "vae", "psnr", offset=2.0)}),
     Bar(
+        frozenset(("vaegan", "vae")),
+        "vaegan: PSNR within 2 dB of the vae's",
+        {"PSNR": _more("vaegan", "vae", "psnr", offset=2.0)},
+    ),
+    Bar(
+        frozenset(("vaegan",)),
         "vaegan: high-frequency power .7 to 1.3 of the real images'",
         {"power": lambda values: within(values["vaegan"]["power"], 0.7, 1.3)},
     ),
 ]
+
+
+def of_bar(bar: Bar, models: Collection[str]) -> bool:
+    """Whether all models that a bar is about are among these."""
+    return bar.models <= set(models)
 
 
 class Judged(NamedTuple):

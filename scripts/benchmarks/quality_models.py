@@ -89,7 +89,8 @@ def run_config(arguments: argparse.Namespace) -> Any:
 
 
 def jobs(arguments: argparse.Namespace) -> Iterator[Job]:
-    """Those that were asked for and that there are; a line on each of the others."""
+    """Those that were asked for and that there are, with settings that exist; a line on each of the others."""
+    from hfgen.configs import load_config
     from hfgen.recipes import recipe_names
 
     for name in arguments.models:
@@ -98,18 +99,30 @@ def jobs(arguments: argparse.Namespace) -> Iterator[Job]:
             # By which its size, channels and latent are chosen.
             yield Job(name, None, _settings(arguments, _first(arguments)))
         elif recipe in recipe_names():
+            load_config(recipe, _settings(arguments, name))
             yield Job(name, recipe, _settings(arguments, name))
         else:
             print(f"{name}: left out, there is no recipe {recipe}")
     for count in arguments.train_images:
-        plain = Job(f"gan-first-{count}", f"gan-{arguments.recipes}", _settings(arguments, "gan"))
+        recipe = f"gan-{arguments.recipes}"
+        plain = Job(f"gan-first-{count}", recipe, _settings(arguments, "gan"))
+        load_config(recipe, plain.settings)
         yield plain
         yield Job(f"{plain.name}-augmented", plain.recipe, (*plain.settings, f"--{_DIFF_AUGMENT}"))
 
 
-def made_of(job: Job, arguments: argparse.Namespace, real: HeldOut) -> Pictures | None:
-    """What the model made, once it is trained; None where its library isn't there."""
+def made_of(job: Job, arguments: argparse.Namespace, real: HeldOut) -> Pictures:
+    """What the model made, once it is trained.
+
+    Raises:
+        UserError: its library isn't there, or its training ended with an error.
+        ArithmeticError: its images aren't finite.
+        SystemExit: its folder is of other settings.
+    """
     from safetensors.torch import load_file, save_file
+
+    from hfgen.errors import UserError
+    from hfgen.files import write_json
 
     folder, asked = arguments.out / job.name, job.made_by(arguments, len(real.images))
     if (folder / "facts.json").is_file():
@@ -121,12 +134,11 @@ def made_of(job: Job, arguments: argparse.Namespace, real: HeldOut) -> Pictures 
         try:
             new = _own(job, arguments, real, folder) if job.recipe else _peer(job, arguments, real, folder)
         except ModuleNotFoundError as error:
-            print(f"{job.name}: left out, {error.name} isn't installed; see scripts/README.md", flush=True)
-            return None
+            raise UserError(f"{error.name} isn't installed; see scripts/README.md") from error
         pictures = {name: values for name, values in new._asdict().items() if isinstance(values, torch.Tensor)}
         save_file(pictures, folder / "pictures.safetensors")
         facts = {**new.facts, "made_by": asked}
-        (folder / "facts.json").write_text(json.dumps(facts))
+        write_json(folder / "facts.json", facts)
     kept = load_file(folder / "pictures.safetensors")
     return Pictures(kept["samples"], kept.get("reconstructions"), kept.get("wanted"), facts)
 
@@ -147,11 +159,13 @@ def _own(job: Job, arguments: argparse.Namespace, real: HeldOut, folder: Path) -
     pipeline.set_progress_bar_config(disable=True)
     samples, wanted = _samples(pipeline, len(real.images))
     again = reconstruct(pipeline, real.images) if pipeline.can_reconstruct else None
-    return Pictures(samples, again, wanted, {"images": images, "seconds": seconds})
+    precision = json.loads((out / "run.json").read_text())["computed"][0]["precision"]
+    return Pictures(samples, again, wanted, {"images": images, "seconds": seconds, "precision": precision})
 
 
 def _samples(pipeline: Any, count: int) -> tuple[Tensor, Tensor | None]:
     """An image a seed; of each class in turn, where the model has classes."""
+    from benchmarks.budget import finite
     from hfgen.evaluation.passes import generate
     from hfgen.images import unit_to_uint8
     from hfgen.seeds import derive_seed
@@ -163,32 +177,38 @@ def _samples(pipeline: Any, count: int) -> tuple[Tensor, Tensor | None]:
     for rows in torch.arange(count).split(_BATCH):
         generators = [torch.Generator().manual_seed(seeds[row]) for row in rows.tolist()]
         options = {"output_type": "pt", "class_labels": wanted[rows].tolist()}
-        images.append(unit_to_uint8(pipeline(len(rows), generators, **options).images))
+        made = finite(pipeline(len(rows), generators, **options).images, "samples")
+        images.append(unit_to_uint8(made))
     return torch.cat(images), wanted
 
 
 def _first_images(real: HeldOut, count: int, arguments: argparse.Namespace) -> str:
-    """A folder of the first training images."""
+    """A folder of the first training images that a run of seed 0 sees, so that all classes are there."""
+    from hfgen.data import batch_indices
     from hfgen.images import to_pil
 
     folder = arguments.out / f"first-{count}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for index, image in enumerate(to_pil(real.training.targets[:count])):
+    rows = batch_indices(len(real.training), 0, count, seed=0)
+    for index, image in enumerate(to_pil(real.training.targets[rows])):
         image.save(folder / f"{index:05d}.png")
     return str(folder)
 
 
 def _train(recipe: str, data: str, settings: list[str], images: int, out: Path) -> tuple[float, float]:
     """Seconds of the whole command: of wall-clock, and of processor time."""
-    command = [sys.executable, _TRAIN, recipe, "--small_images=pad", "--log_every=500", *settings]
+    from hfgen.errors import UserError
+
+    command = [sys.executable, _TRAIN, recipe, "--small_images=pad", "--log_every=500", "--sample_every=0", *settings]
     command += [f"--data={data}", f"--out={out}", f"--max_images={images}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     before, started = os.times(), time.perf_counter()
     done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
     took, after = time.perf_counter() - started, os.times()
     if done.returncode:
-        raise SystemExit(f"{recipe}: {done.stderr.decode(errors='replace').strip().rpartition(chr(10))[2]}")
+        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        raise UserError(f"{recipe} ended with exit code {done.returncode}: {last}")
     return took, after.children_user + after.children_system - before.children_user - before.children_system
 
 
@@ -206,11 +226,15 @@ def _images_in(recipe: str, data: str, settings: list[str], seconds: float) -> i
 def _peer(job: Job, arguments: argparse.Namespace, real: HeldOut, folder: Path) -> Pictures:
     from benchmarks.budget import Given
     from benchmarks.peers import PEERS as MAKERS
+    from hfgen.errors import UserError
 
     config, training = run_config(arguments), real.training.targets
-    network = dict(config.model.build(config.resolution, training.shape[1])["vae"].config)
+    if not hasattr(config.model, "latent_size"):
+        raise UserError(f"recipes: {arguments.recipes} has no VAE, whose latent and network its peers have")
+    network = config.model.build(config.resolution, training.shape[1]).get("vae")
+    network = {} if network is None else dict(network.config)
     numbers = config.model.latent_channels * config.model.latent_size**2
     count, seconds = len(real.images), 60 * arguments.minutes
     made = MAKERS[job.name](Given(training, real.images, count, seconds, folder, numbers, network))
-    facts = {"images": made.images, "seconds": made.seconds, "note": made.note}
+    facts = {"images": made.images, "seconds": made.seconds, "note": made.note, "precision": "fp32"}
     return Pictures(made.samples, made.reconstructions, None, facts)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,8 +111,10 @@ def _by_judge(found: metrics.Collector, judge: HeldOut, samples: Tensor, wanted:
     found.add("kid", lambda: metrics.kernel_distance_interval(judge.features, features))
     found.add("neighbours", lambda: metrics.prdc_intervals(judge.features, features, NEIGHBOURS, seed=0))
     # Against all training images: a copy of any of them is one.
-    distances = partial(judge.training_distances, features)
-    found.add("training_distance", lambda: metrics.copying(judge.own_distances, distances(), seed=0))
+    found.add(
+        "training_distance",
+        lambda: metrics.copying(judge.own_distances, judge.training_distances(features), seed=0),
+    )
     if wanted is not None and (share := class_share(judge, samples, wanted)) is not None:
         found.estimates["class_share"] = share
 

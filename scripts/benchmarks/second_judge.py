@@ -2,8 +2,9 @@
 
 Of another architecture, seed and training split than hfgen's extractors: a plain classifier of three convolution
 stages, trained for some epochs without shifts or weight decay on those held-out images that aren't the reference. Its
-features are the 64 numbers after its last ReLU and the mean of each channel of each stage, since letters are told in
-spite of noise; each has mean 0 and deviation 1 over the images that it was trained on.
+statistics are the 64 numbers after its last ReLU and the mean of each channel of each stage, since letters are told in
+spite of noise; its features are their principal components, of one scale over the images that it was trained on, or
+brightness would decide nearly alone.
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ from hfgen.files import write_bytes
 from hfgen.images import to_float
 from hfgen.metrics import Extractor
 from hfgen.models.classifier import in_batches, one_thread
+from hfgen.models.judge import Whitening
 from hfgen.seeds import derive_seed
 
 if TYPE_CHECKING:
     from hfgen.evaluation.held_out import HeldOut
 
 EMBEDDING = 64
-_EPOCHS, _FEWEST_STEPS, _BATCH, _RATE = 8, 600, 64, 4e-3
+_EPOCHS, _FEWEST_STEPS, _BATCH, _RATE = 8, 600, 64, 1e-3
 _WIDTHS = (16, 32, 64)
-_TURNS, _NEGLIGIBLE = 4, 1e-4
+_TURNS = 4
 
 
 class SecondJudge(Extractor):
@@ -58,7 +60,7 @@ class SecondJudge(Extractor):
         self.mode_counts = None if known is None else torch.bincount(known, minlength=classes)
         seen = images.contiguous().numpy().tobytes() + (b"" if known is None else known.numpy().tobytes())
         digest = hashlib.sha256(seen + repr((steps, _BATCH, _RATE, _WIDTHS)).encode()).hexdigest()[:12]
-        self.id, path = f"three-stages-means/{digest}", folder / f"second-judge-{digest}.safetensors"
+        self.id, path = f"three-stages-whitened/{digest}", folder / f"second-judge-{digest}.safetensors"
         if path.is_file():
             self._network.load_state_dict(safetensors.torch.load_file(path))
         else:
@@ -68,29 +70,31 @@ class SecondJudge(Extractor):
             write_bytes(path, safetensors.torch.save(self._network.state_dict()))
         self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         self._network.eval()
-        self._mean, self._scale = torch.zeros(()), torch.ones(())
-        values = self.features(images).float()
-        # A channel that is never active tells nothing.
-        deviation = values.std(0)
-        self._mean, self._scale = values.mean(0), torch.where(deviation > _NEGLIGIBLE, deviation, 1)
+        self._whitening = Whitening(EMBEDDING + sum(_WIDTHS))
+        with torch.no_grad():
+            self._whitening.fit(in_batches(self._statistics, images, torch.device("cpu")))
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """See `Extractor`."""
-        return in_batches(self._standardised, images, torch.device("cpu")).double()
+        return in_batches(self._whitened, images, torch.device("cpu")).double()
 
     @torch.no_grad()
     def batch_features(self, images: Tensor) -> Tensor:
         """See `Extractor`."""
-        return self._standardised(to_float(images)).cpu()
+        return self._whitened(to_float(images)).cpu()
 
-    def _standardised(self, images: Tensor) -> Tensor:
+    def _whitened(self, images: Tensor) -> Tensor:
+        whitened: Tensor = self._whitening(self._statistics(images))
+        return whitened
+
+    def _statistics(self, images: Tensor) -> Tensor:
         found, values = [], images
         for layer in list(self._network)[:-1]:
             values = layer(values)
             if isinstance(layer, nn.MaxPool2d):
                 found.append(values.mean((2, 3)))
-        return (torch.cat([values, *found], 1) - self._mean) / self._scale
+        return torch.cat([values, *found], 1)
 
     @torch.no_grad()
     def modes(self, images: Tensor) -> Tensor:

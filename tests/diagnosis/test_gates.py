@@ -147,6 +147,9 @@ def test_noise_that_a_decoder_never_saw_is_no_fault_of_its_levels(good: Componen
     posterior = Context(images=held_out, network=codec(Posterior(good), gaussian=True, latent_channels=280))
     assert float(posterior.latents.deviation.mean()) > 2
     assert found(posterior, levels, known_detail) == {}
+    (note,) = posterior.notes
+    assert "are read from means" in note
+    assert found(seen := context(held_out, network=good), levels, known_detail) == {} and not seen.notes
 
 
 def test_samples_are_no_more_alike_than_reconstructions_allow(good: Components, held_out: Tensor):

@@ -122,6 +122,19 @@ def test_images_go_into_pythaes_networks_and_come_back(scripts, side: int, chann
     assert torch.equal(form.pixels(units), images)
 
 
+def test_pythae_sees_all_images_before_one_comes_again(scripts):
+    from benchmarks.peers import _Images
+
+    data = _Images(torch.arange(10))
+    seen = []
+    for _ in range(5):
+        data.turn(4)
+        assert len(data) == 4
+        seen += data.images[data.rows].tolist()
+    assert sorted(seen) == sorted([*range(10), *range(10)])
+    assert sorted(seen[:10]) == list(range(10))
+
+
 def test_the_second_judge_sees_blur_and_noise_and_no_difference_where_there_is_none(scripts, tmp_path: Path):
     from benchmarks.second_judge import SecondJudge
 
@@ -132,13 +145,10 @@ def test_the_second_judge_sees_blur_and_noise_and_no_difference_where_there_is_n
     judge = SecondJudge(seen, drawn.labels[:300], 36, tmp_path, steps=150)
     again = SecondJudge(seen, drawn.labels[:300], 36, tmp_path, steps=150)
     own = judge.features(reference)
-    assert (
-        own.shape == (300, 64 + 16 + 32 + 64)
-        and torch.equal(own, again.features(reference))
-        and judge.sha256 == again.sha256
-    )
+    assert own.shape == (300, 64) and torch.equal(own, again.features(reference)) and judge.sha256 == again.sha256
     known = judge.features(seen)
-    assert float(known.mean(0).abs().max()) < 1e-4 and float(known.std(0).max()) == pytest.approx(1, abs=1e-3)
+    # No component outweighs the others.
+    assert float(known.mean(0).abs().max()) < 0.05 and float(known.std(0).max()) < 1.05
 
     def z(images: torch.Tensor) -> float:
         found = kernel_distance_interval(own, judge.features(images))
@@ -259,3 +269,28 @@ def test_the_command_judges_what_is_finished_again(
     assert row["second_judge"].keys() >= {"kid", "recall", "coverage", "training_distance"} <= row["first_judge"].keys()
     assert "n: 50, half of the 100" in printed and printed.count("| dcgan |") == 2
     assert (tmp_path / "sheets" / "diffusers.png").is_file()
+
+
+def test_a_model_that_diverged_is_left_out_and_its_bars_are_not_held(
+    scripts, glyph_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    from benchmarks import dcgan, quality, second_judge
+
+    def broken(resolution: int, channels: int):
+        generator, discriminator = networks(resolution, channels)
+        torch.nn.init.constant_(generator[-2].bias, float("nan"))
+        return generator, discriminator
+
+    networks = dcgan.networks
+    monkeypatch.setattr(dcgan, "networks", broken)
+    monkeypatch.setattr(second_judge, "_FEWEST_STEPS", 20)
+    options = [f"--data={glyph_folder}", "--recipes=glyphs", "--minutes=0.002", "--n=40"]
+    asked = _asked(*options, f"--out={tmp_path}", "--check", "--models", "dcgan")
+    threads = torch.get_num_threads()
+    try:
+        assert quality.run(asked) == 1
+    finally:
+        torch.set_num_threads(threads)
+    printed = capsys.readouterr().out
+    assert "dcgan: left out, samples: NaN or infinity" in printed and "| other real images |" in printed
+    assert not (tmp_path / "dcgan" / "facts.json").exists()

@@ -147,7 +147,7 @@ def _verdict(facts: _Facts) -> str:
 
 _NAMES = {
     "data": "the data itself",
-    "bottleneck": "the latent's size",
+    "bottleneck": "the latent's size, or more training than was tried",
     "network": "a network that doesn't fill its latent (training, width)",
     "noise": "the posterior's noise (KL weight, decoder variance)",
     "codes": "quantisation",
@@ -174,11 +174,13 @@ def _data(facts: _Facts) -> str:
 def _bottleneck(facts: _Facts) -> str:
     numbers = facts.latent.get("numbers")
     size = f" of {numbers} numbers" if numbers else ""
+    exact = " (of glyphs `hfgen study posterior` tells)" if facts.document.get("data", {}).get("id") == "glyphs" else ""
     return (
         f"At most {facts.cause('bottleneck')} of the high-frequency power is lost in the latent{size}: no intervention "
-        "brings it back, and as many principal components carry less. Raise --model.latent_channels or "
-        "--model.latent_size (recipe vae-spatial-*), or accept invented detail: an adversarial term (recipe vaegan-*). "
-        "A network that learns longer may yet bring a part of it."
+        "brings it back, and as many principal components carry less. That the latent doesn't hold it isn't shown: a "
+        f"decoder that learns much longer may read more of it{exact}. Raise --model.latent_channels or "
+        "--model.latent_size (recipe vae-spatial-*), train longer (--max_images), or accept invented detail: an "
+        "adversarial term (recipe vaegan-*)."
     )
 
 

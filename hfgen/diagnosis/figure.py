@@ -20,7 +20,7 @@ _LOST, _GAINED, _THERE = "#D55E00", "#56B4E9", "#0072B2"
 _ORDER = ("data", "bottleneck", "network", "encoder", "noise", "codes", "decoder", "generator", "unexplained", "prior")
 _LABELS = {
     "data": "data itself blurred",
-    "bottleneck": "bottleneck (latent's size)",
+    "bottleneck": "the latent's size, at most",
     "network": "network (training, width)",
     "encoder": "under-trained encoder",
     "noise": "posterior noise",

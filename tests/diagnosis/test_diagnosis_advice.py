@@ -130,7 +130,10 @@ def test_what_is_unexplained_comes_after_the_causes():
 
 def test_a_bottleneck_is_at_most_so_much():
     found = document({"bottleneck": 0.6, "missing": 0.6}, [link("mean", 0.4)])
-    assert advise(found)[1].startswith("At most 60 %")
+    blurred, lost = advise(found)[:2]
+    assert blurred.endswith("first cause: the latent's size, or more training than was tried.")
+    assert lost.startswith("At most 60 %") and "isn't shown" in lost and "study posterior" not in lost
+    assert "`hfgen study posterior` tells" in advise({**found, "data": {"id": "glyphs"}})[1]
 
 
 @pytest.mark.parametrize(("share", "order"), [(0.02, ["decoder", "pattern"]), (0.8, ["pattern", "decoder"])])

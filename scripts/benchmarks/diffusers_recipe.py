@@ -9,8 +9,8 @@ gradients of at most 1; a constant rate; fp32; no average of the weights. What d
 - LPIPS is left out: its weights would be fetched. The script computes it without gradients, so nothing else changes.
 - `disc_start` is a fifth of the run instead of step 50,001, which no run of minutes reaches: latent diffusion's own
   KL-f8 began there, of 246,803 steps in all (model card of stabilityai/sd-vae-ft-mse).
-- The batch is 32 and the autoencoder's rate 32 x 4.5e-6, as `--scale_lr` makes it: by 4.5e-6 new weights would hardly
-  move. The script leaves the discriminator's rate at 4.5e-6 then; here it is the same 32 x 4.5e-6.
+- The batch is 32 and the autoencoder's rate 32 x 4.5e-6, as `--scale_lr` makes it, which leaves the discriminator's at
+  4.5e-6: by 4.5e-6 the autoencoder's new weights would hardly move.
 - Gradients that one network's step leaves on the other aren't kept for its own step: of the discriminator they point
   the wrong way, and the autoencoder's are the discriminator's loss.
 - Grey images stay grey, and the network is the one of hfgen's VAE, newly initialised by diffusers.
@@ -31,7 +31,7 @@ from hfgen.images import to_float, to_uint8
 from hfgen.models.hfgen_prior_v1 import LatentPrior
 
 BATCH = 32
-_RATE = 4.5e-6 * BATCH
+_RATE, _DISC_RATE = 4.5e-6 * BATCH, 4.5e-6
 _KL_SCALE, _DISC_FACTOR, _DISC_SCALE, _DISC_START = 1e-6, 1.0, 1.0, 0.2
 _FITTED_ON = 10_000
 
@@ -80,8 +80,8 @@ class DiffusersLoop:
         self.vae: Any = AutoencoderKL.from_config(network)
         self.discriminator = patch_discriminator(network["in_channels"])
         self._optimizers = {
-            net: torch.optim.AdamW(net.parameters(), _RATE, (0.9, 0.999), weight_decay=1e-2)
-            for net in (self.vae, self.discriminator)
+            net: torch.optim.AdamW(net.parameters(), rate, (0.9, 0.999), weight_decay=1e-2)
+            for net, rate in ((self.vae, _RATE), (self.discriminator, _DISC_RATE))
         }
         self._seen = 0
 

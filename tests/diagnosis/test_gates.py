@@ -149,7 +149,29 @@ def test_noise_that_a_decoder_never_saw_is_no_fault_of_its_levels(good: Componen
     assert found(posterior, levels, known_detail) == {}
     (note,) = posterior.notes
     assert "are read from means" in note
-    assert found(seen := context(held_out, network=good), levels, known_detail) == {} and not seen.notes
+    without = context(held_out, network=good)
+    assert found(without, levels, known_detail) == {} and not without.notes
+
+
+def test_samples_that_equal_exact_means_are_no_worse(held_out: Tensor):
+    class Exact(nn.Module):
+        """Images are their own latents, with deviations of 0."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.config: dict[str, object] = {}
+            self.weight = nn.Parameter(torch.ones(()), False)
+
+        def encode(self, images: Tensor):
+            noise = SimpleNamespace(mean=images, std=torch.zeros_like(images))
+            return SimpleNamespace(latent_dist=noise)
+
+        def decode(self, latents: Tensor):
+            return SimpleNamespace(sample=latents)
+
+    exact = Context(images=held_out, network=codec(Exact(), gaussian=True))
+    assert float(exact.errors.max()) == 0
+    assert torch.equal(exact.calibrated, exact.outputs) and not exact.notes
 
 
 def test_samples_are_no_more_alike_than_reconstructions_allow(good: Components, held_out: Tensor):

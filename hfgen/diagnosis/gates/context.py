@@ -157,12 +157,12 @@ class Context:
         if self.network is None or self.latents.deviation is None:
             return self.outputs
         sampled = self.decoded(self.drawn("calibrated"))
-        times = float(squared_error(sampled, self.inputs).mean() / self.errors.mean())
-        if times <= _UNSEEN:
+        of_samples, of_means = (float(errors.mean()) for errors in (squared_error(sampled, self.inputs), self.errors))
+        if of_samples <= _UNSEEN * of_means:
             return sampled
         self.notes.append(
-            f"gates: posterior samples have {times:.0f} times the squared error of posterior means, so that levels"
-            " and the strength of detail are read from means: the decoder seems to have been trained on these"
+            f"gates: posterior samples have a squared error of {of_samples:.3g}, posterior means of {of_means:.3g}: "
+            "levels and the strength of detail are read from means: the decoder seems to have been trained on these"
         )
         return self.outputs
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.quality_bars import BARS, disagreements, judge_bar, of_bar
+from benchmarks.quality_bars import BARS, disagreements, judge_bar
 from benchmarks.quality_models import OWN, PEERS, Job, jobs, made_of, run_config
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
     from hfgen.errors import UserError
 
     torch.set_num_threads(1)
-    judges, asked, rows = _judges(arguments), list(jobs(arguments)), list[Any]()
+    judges, asked = _judges(arguments), list(jobs(arguments))
+    rows: list[Row] = []
     names, real = {**OF_PIXELS, **OF_A_JUDGE}, judges[0]
     print(header(("model", "images seen", "minutes"), names), flush=True)
     for job in asked:
@@ -64,7 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
         _save(arguments, judges, rows)
     rows.append(row := other_real(judges))
     print(f"| {row.name} | - | - | {cells({**row.pixels, **row.second}, names)} |")
-    print(f"\nBy {judges[1].extractor.id}, by which settings were chosen:\n{table(rows, _by_first, OF_A_JUDGE)}\n")
+    print(f"\nBy {judges[1].extractor.id}, by which settings were chosen:")
+    print(table(rows, attrgetter("first"), OF_A_JUDGE), end="\n\n")
     for line in _remarks(asked, rows):
         print(line)
     return _verdicts(arguments, judges, rows)
@@ -79,10 +82,6 @@ def _remarks(asked: list[Job], rows: list[Row]) -> Iterator[str]:
         yield from (f"{row.name}: {note}" for note in (row.facts.get("note"), *row.notes) if note)
     known = [f"{row.name} {row.facts['precision']}" for row in rows if "precision" in row.facts]
     yield from [f"precision: {', '.join(known)}"] if known else []
-
-
-def _by_first(row: Row) -> dict[str, Any]:
-    return row.first
 
 
 def _judges(arguments: argparse.Namespace) -> tuple[HeldOut, HeldOut]:
@@ -130,7 +129,7 @@ def _verdicts(arguments: argparse.Namespace, judges: tuple[HeldOut, HeldOut], ro
 
     second, first = ({row.name: {**row.pixels, **getattr(row, of)} for row in rows} for of in ("second", "first"))
     bars: list[dict[str, Any]] = []
-    for bar in (bar for bar in BARS if of_bar(bar, arguments.models)):
+    for bar in (bar for bar in BARS if bar.models <= set(arguments.models)):
         reported, other = judge_bar(bar, second), judge_bar(bar, first)
         if reported is None or other is None:
             print(f"not judged: {bar.text} (a model or a value is lacking)")

@@ -6,7 +6,7 @@ had nothing in common; what the shared real images move together makes it rather
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from hfgen.metrics import Estimate
@@ -29,7 +29,7 @@ _ORDER = ("missed", "undecided", "held")
 
 
 class Bar(NamedTuple):
-    """Held where all its margins are above 0; missed where one is below."""
+    """Of the models that it is about: held where all its margins are above 0; missed where one is below."""
 
     models: frozenset[str]
     text: str
@@ -97,11 +97,6 @@ BARS = [
         {"power": lambda values: within(values["vaegan"]["power"], 0.7, 1.3)},
     ),
 ]
-
-
-def of_bar(bar: Bar, models: Collection[str]) -> bool:
-    """Whether all models that a bar is about are among these."""
-    return bar.models <= set(models)
 
 
 class Judged(NamedTuple):

@@ -1,6 +1,7 @@
 """The quality table: its peers do what they are said to do, its judge sees, and its bars follow the intervals."""
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -242,25 +243,30 @@ def _asked(*options: str) -> argparse.Namespace:
     return parser.parse_args(list(options))
 
 
-def test_the_command_judges_what_is_finished_again(
-    scripts, glyph_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-):
-    from benchmarks import quality, second_judge
+@pytest.fixture
+def quick(scripts, glyph_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Options of the command for seconds; it sets torch's threads, which are as before afterwards."""
+    from benchmarks import second_judge
 
     monkeypatch.setattr(second_judge, "_FEWEST_STEPS", 20)
-    options = [f"--data={glyph_folder}", "--recipes=glyphs", "--minutes=0.002", "--n=60"]
-    asked = _asked(*options, f"--out={tmp_path}", "--models", "diffusers", "dcgan")
     threads = torch.get_num_threads()
-    try:
-        assert quality.run(asked) == 0
-        first = {name: (tmp_path / name / "pictures.safetensors").stat().st_mtime_ns for name in ("diffusers", "dcgan")}
-        printed = capsys.readouterr().out
-        assert quality.run(asked) == 0
-        asked.minutes = 1
-        with pytest.raises(SystemExit, match="give another --out"):
-            quality.run(asked)
-    finally:
-        torch.set_num_threads(threads)
+    yield [f"--data={glyph_folder}", "--recipes=glyphs", "--minutes=0.002"]
+    torch.set_num_threads(threads)
+
+
+def test_the_command_judges_what_is_finished_again(
+    quick: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    from benchmarks import quality
+
+    asked = _asked(*quick, "--n=60", f"--out={tmp_path}", "--models", "diffusers", "dcgan")
+    assert quality.run(asked) == 0
+    first = {name: (tmp_path / name / "pictures.safetensors").stat().st_mtime_ns for name in ("diffusers", "dcgan")}
+    printed = capsys.readouterr().out
+    assert quality.run(asked) == 0
+    asked.minutes = 1
+    with pytest.raises(SystemExit, match="give another --out"):
+        quality.run(asked)
     assert first == {name: (tmp_path / name / "pictures.safetensors").stat().st_mtime_ns for name in first}
     written = read_json(tmp_path / "quality.json")
     assert list(written["models"]) == ["diffusers", "dcgan", "other real images"]
@@ -272,9 +278,9 @@ def test_the_command_judges_what_is_finished_again(
 
 
 def test_a_model_that_diverged_is_left_out_and_its_bars_are_not_held(
-    scripts, glyph_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    quick: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    from benchmarks import dcgan, quality, second_judge
+    from benchmarks import dcgan, quality
 
     def broken(resolution: int, channels: int):
         generator, discriminator = networks(resolution, channels)
@@ -283,14 +289,8 @@ def test_a_model_that_diverged_is_left_out_and_its_bars_are_not_held(
 
     networks = dcgan.networks
     monkeypatch.setattr(dcgan, "networks", broken)
-    monkeypatch.setattr(second_judge, "_FEWEST_STEPS", 20)
-    options = [f"--data={glyph_folder}", "--recipes=glyphs", "--minutes=0.002", "--n=40"]
-    asked = _asked(*options, f"--out={tmp_path}", "--check", "--models", "dcgan")
-    threads = torch.get_num_threads()
-    try:
-        assert quality.run(asked) == 1
-    finally:
-        torch.set_num_threads(threads)
+    asked = _asked(*quick, "--n=40", f"--out={tmp_path}", "--check", "--models", "dcgan")
+    assert quality.run(asked) == 1
     printed = capsys.readouterr().out
     assert "dcgan: left out, samples: NaN or infinity" in printed and "| other real images |" in printed
     assert not (tmp_path / "dcgan" / "facts.json").exists()

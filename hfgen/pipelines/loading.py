@@ -188,7 +188,9 @@ def _alone(name: str | None, folder: Path) -> type[pipelines.ImagePipeline]:
     if cls is None:
         raise ModelError(f"model: {folder / 'config.json'} is of a {name}, which hfgen doesn't open alone")
     is_vae = folder.name == pipelines.VAEPipeline.component_names[0]
-    return pipelines.VAEPipeline if is_vae and _is_part_of_own(folder) else cls
+    # Beside a fitted prior that is left behind, N(0, I) would draw what the model never draws.
+    draws = is_vae and _is_part_of_own(folder) and not (folder.parent / "prior").is_dir()
+    return pipelines.VAEPipeline if draws else cls
 
 
 def _is_part_of_own(folder: Path) -> bool:

@@ -17,6 +17,8 @@ import hfgen
 from hfgen.autoencoders import Autoencoder
 from hfgen.autoencoders.sizes import default_side, pad_to_factor, reconstruct_any_size
 from hfgen.errors import SettingsError
+from hfgen.models.hfgen_prior_v1 import LatentPrior
+from hfgen.pipelines import VAEPipeline
 
 
 @pytest.mark.parametrize(
@@ -156,6 +158,14 @@ def test_a_part_of_hfgens_own_pipeline_keeps_its_size_and_its_sampling(tmp_path:
         vae, vqvae = hfgen.load(tmp_path / "vae"), hfgen.load(tmp_path / "vqvae")
         assert vae.can_sample == own and vae.sample_size == 8
         assert vqvae.sample_size == 32 and not vqvae.can_sample
+
+
+def test_beside_a_fitted_prior_an_autoencoder_that_is_opened_alone_draws_nothing(tmp_path: Path):
+    vae = hfgen.load(save("AutoencoderKL", tmp_path / "vae", sample_size=8)).autoencoder
+    side = 8 // 2 ** (len(vae.config.block_out_channels) - 1)
+    VAEPipeline(vae, LatentPrior((vae.config.latent_channels, side, side), 2)).save_pretrained(tmp_path / "own")
+    assert hfgen.load(tmp_path / "own").can_sample and not hfgen.load(tmp_path / "own" / "vae").can_sample
+    assert hfgen.load(tmp_path / "own" / "vae").sample_size == 8
 
 
 def test_saved_again_it_is_the_stock_network(tmp_path: Path):

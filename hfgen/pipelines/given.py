@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from hfgen.pipelines.autoencoder import AutoencoderPipeline
 from hfgen.pipelines.callables import CallablePipeline, Callables, check_size, find_callables
 from hfgen.pipelines.hfgen_pipelines_v1 import ImagePipeline
 from hfgen.pipelines.loading import open_model
+from hfgen.pipelines.weight_digest import digest_of_networks
 
 _TILES = ("use_tiling", "use_slicing", "tile_")
 
@@ -253,9 +253,4 @@ def weights_state(model: Any) -> str:
     functions = find_callables(unwrapped(model))
     if functions is not None and not functions.is_known:
         return uuid.uuid4().hex
-    digest = hashlib.sha256()
-    for network in networks_of(model):
-        for name, value in network.state_dict().items():
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
+    return digest_of_networks(networks_of(model))

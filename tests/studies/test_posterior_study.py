@@ -10,6 +10,8 @@ from PIL import Image
 
 from hfgen.cli import main
 from hfgen.data import draw, glyph_unknowns, render
+from hfgen.pipelines.loading import load
+from hfgen.pipelines.weight_digest import digest_of_networks
 from hfgen.studies.posterior import study_posterior as study
 from hfgen.studies.posterior.exact_answer import Answer, Size
 from hfgen.studies.posterior.shares import measures, summary
@@ -77,6 +79,9 @@ def test_a_model_is_answered_once_and_shown(trained: Path, small: None, tmp_path
     assert "of 2 images converged" in capsys.readouterr().out
     (model,) = json.loads((tmp_path / "posterior.json").read_text())["models"]
     assert model["n"] == 2 and model["resolution"] == 16 and len(model["images"]) == 2
+    assert model["weights"] == digest_of_networks(load(trained).components.values())
+    powers = {name: sum(one[name] for one in model["images"]) for name in ("power_real", "power_mean")}
+    assert powers["power_mean"] / powers["power_real"] == pytest.approx(model["metrics"]["power_mean"]["value"])
     assert {one["particles"] for one in model["images"]} <= {4.0, 8.0}
     assert Image.open(tmp_path / "figures" / f"{trained.name}.png").size[0] > 100
     assert (tmp_path / "figures" / "shares.png").is_file()

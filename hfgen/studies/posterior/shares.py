@@ -22,14 +22,17 @@ def summary(answers: Sequence[Answer]) -> dict[str, Any]:
     """What posterior.json has of a model, as JSON values.
 
     `metrics`, of all images, and `metrics_converged`, of those that converged, where these are others; `images` lists
-    each image's checks, whether it converged or not.
+    each image's checks, whether it converged or not, and its powers: its own and that of E[x | z].
     """
     good = [one for one in answers if one.numbers["converged"]]
     found: dict[str, Any] = {
         "n": len(answers),
         "converged": len(good),
         "metrics": {name: estimate.as_dict() for name, estimate in measures(answers).items()},
-        "images": [one.numbers for one in answers],
+        "images": [
+            {**one.numbers, "power_real": float(real), "power_mean": float(mean)}
+            for one, (real, mean, *_) in zip(answers, _columns(answers), strict=True)
+        ],
     }
     if 2 <= len(good) < len(answers):
         found["metrics_converged"] = {name: estimate.as_dict() for name, estimate in measures(good).items()}
@@ -48,11 +51,6 @@ def measures(answers: Sequence[Answer]) -> dict[str, Estimate]:
     original = torch.stack([one.original for one in answers])
     decoded, draws = torch.stack([one.decoded for one in answers]), torch.stack([one.draws[0] for one in answers])
     means = torch.stack([one.means for one in answers])
-    x, d, s = (_coefficients(images) for images in (original / 255, decoded, draws / 255))
-    first, second = _coefficients(means[:, :1]), _coefficients(means[:, 1:])
-    real, mean, out, drawn = _power(x, x), _power(first, second), _power(d, d), _power(s, s)
-    error = _power(x - first, x - second)
-    columns = torch.stack([real, mean, out, drawn, error], 1)
     names = ("power_mean", "power_decoder", "power_draw", "identity", "share_latent", "share_decoder")
 
     def ratios(values: Tensor) -> Tensor:
@@ -61,7 +59,7 @@ def measures(answers: Sequence[Answer]) -> dict[str, Estimate]:
         parts = [mean / real, out / real, drawn / real, (real - mean) / error]
         return torch.stack([*parts, (real - mean) / missing, (mean - out) / missing], 1)
 
-    found = dict(zip(names, bootstrap_of_means(columns, ratios, seed=_SEED), strict=True))
+    found = dict(zip(names, bootstrap_of_means(_columns(answers), ratios, seed=_SEED), strict=True))
     pictures = {"mean": unit_to_uint8(means.mean(1, keepdim=True)), "decoder": unit_to_uint8(decoded), "draw": draws}
     for name, images in pictures.items():
         found[f"psnr_{name}"] = bootstrap_mean(capped_psnr(original, images), seed=_SEED)
@@ -70,6 +68,17 @@ def measures(answers: Sequence[Answer]) -> dict[str, Estimate]:
     for name, nats in (("information_bits", information), ("kl_bits", numbers["kl_nats"])):
         found[name] = bootstrap_mean(nats.double() / math.log(2), seed=_SEED)
     return found
+
+
+def _columns(answers: Sequence[Answer]) -> Tensor:
+    """Powers (N, 5) above .25 cycles/pixel: of x, E[x | z], the decoder's output, a draw, and x - E[x | z]."""
+    x = _coefficients(torch.stack([one.original for one in answers]) / 255)
+    decoded = _coefficients(torch.stack([one.decoded for one in answers]))
+    drawn = _coefficients(torch.stack([one.draws[0] for one in answers]) / 255)
+    means = torch.stack([one.means for one in answers])
+    first, second = _coefficients(means[:, :1]), _coefficients(means[:, 1:])
+    errors = _power(x - first, x - second)
+    return torch.stack([_power(x, x), _power(first, second), _power(decoded, decoded), _power(drawn, drawn), errors], 1)
 
 
 def _coefficients(images: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from hfgen.documents import POSTERIOR
 from hfgen.errors import SettingsError
 from hfgen.files import folder_state, write_bytes
 from hfgen.pipelines.loading import open_model
+from hfgen.pipelines.weight_digest import digest_of_folder
 from hfgen.reporting.charts import encode, theme
 from hfgen.seeds import derive_seed
 from hfgen.studies.posterior.answer_figure import draw, sheet_of, slug
@@ -89,19 +90,17 @@ def study_posterior(
     compute = choose(device, dtype)
     found = {}
     for name, model in _models(models, out, images, seed, compute):
-        channel, _, answers = answer_model(name, model, out, budget, n, seed, compute)
-        found[name] = (str(model), channel.resolution, answers)
+        channel, folder, answers = answer_model(name, model, out, budget, n, seed, compute)
+        facts = {"name": name, "id": str(model), "weights": digest_of_folder(folder), "resolution": channel.resolution}
+        found[name] = (facts, answers)
     document: dict[str, Any] = {
         "schema": POSTERIOR.version,
         "budget": {"name": budget, "n": n, **size._asdict()},
         "seed": seed,
         "versions": {name: version(name) for name in ("hfgen", "torch", "diffusers")},
-        "models": [
-            {"name": name, "id": model, "resolution": resolution, **summary(answers)}
-            for name, (model, resolution, answers) in found.items()
-        ],
+        "models": [{**facts, **summary(answers)} for facts, answers in found.values()],
     }
-    for name, (_, _, answers) in found.items():
+    for name, (_, answers) in found.items():
         write_bytes(out / "figures" / f"{slug(name)}.png", sheet_of(answers))
     with theme("light"):
         write_bytes(out / "figures" / "shares.png", encode(draw(document["models"])))

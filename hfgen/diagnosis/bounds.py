@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from hfgen.autoencoders import Autoencoder
 from hfgen.diagnosis.interventions import inputs_of
@@ -15,6 +16,8 @@ from hfgen.metrics import check_components, kl_bits, linear_reconstructions
 from hfgen.seeds import derive_seed
 
 _IMAGES, _MORE, _MOST = 256, 32, 256
+# To find the components of patches by.
+_PATCHES = 2**15
 
 
 class Bound(NamedTuple):
@@ -30,7 +33,8 @@ def bound(network: Autoencoder, training: Tensor, images: Tensor, seed: int) -> 
 
     Of a latent without noise, as many principal components. Of codes, and of posteriors with noise, what a Gaussian
     source of the same covariance has at the same number of bits, in as many components: no source of this covariance
-    needs more bits.
+    needs more bits. A grid of more numbers than whole images have components for is bound by its patches: each place
+    has the numbers and the bits for the pixels below it alone, which is less than it may do.
 
     Raises:
         UserError: too few training images for so many numbers.
@@ -43,11 +47,39 @@ def bound(network: Autoencoder, training: Tensor, images: Tensor, seed: int) -> 
         bits = float(kl_bits(latents.mean.cpu(), latents.log_variance.cpu()).mean())
     else:
         bits = math.inf
+    side = _patch(latents.mean, images)
+    if side is not None and (numbers > _MOST or 2 * numbers > len(training)):
+        return _of_patches(training, images, side, numbers, bits, seed)
+    return _of_whole(training, images, numbers, bits, seed)
+
+
+def _of_whole(training: Tensor, images: Tensor, numbers: int, bits: float, seed: int) -> Bound:
     if bits > _MORE * numbers:
         check_components(training, numbers)
         return Bound(linear_reconstructions(training, images, numbers, seed), f"{numbers} principal components")
     what = f"{bits:.0f} bits of a Gaussian source like the data (its rate-distortion bound)"
     return Bound(at_rate(training, images, bits, numbers, seed), what)
+
+
+def _patch(latents: Tensor, images: Tensor) -> int | None:
+    """The side of the pixels below a place of latents (N, c, h, w); None where there is but one, or they overlap."""
+    if latents.ndim != 4 or latents.shape[2] != latents.shape[3] or latents.shape[2] < 2:
+        return None
+    side, left = divmod(images.shape[-1], latents.shape[2])
+    return None if left or side < 2 else side
+
+
+def _of_patches(training: Tensor, images: Tensor, side: int, numbers: int, bits: float, seed: int) -> Bound:
+    """The bound of each patch (C, side, side) by itself, put together again."""
+    known, wanted = (pixel_unshuffle(part.cpu(), side).permute(0, 2, 3, 1) for part in (training, images))
+    places = wanted.shape[1] * wanted.shape[2]
+    patches = known.reshape(-1, images.shape[1], side, side)
+    generator = torch.Generator().manual_seed(derive_seed("patches", seed))
+    picks = torch.randperm(len(patches), generator=generator)[:_PATCHES]
+    shape = -1, *patches.shape[1:]
+    found = _of_whole(patches[picks], wanted.reshape(shape), numbers // places, bits / places, seed)
+    made = pixel_shuffle(found.images.reshape(wanted.shape).permute(0, 3, 1, 2), side)
+    return Bound(made, f"{found.what} in each patch of {side} x {side} pixels")
 
 
 def _bits_of_codes(codes: Tensor) -> float:

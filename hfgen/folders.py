@@ -1,11 +1,14 @@
-"""What a folder holds: a run, its published part, its newest checkpoint."""
+"""What a folder holds: a run, its published part, its newest checkpoint; and what its run says of it."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from hfgen.errors import ModelError
+
+PRETRAINED, RUN = "pretrained", "run.json"
 
 logger = logging.getLogger("hfgen")
 
@@ -18,10 +21,31 @@ def pretrained_folder(path: Path) -> Path:
     """
     if (path / "model_index.json").is_file() or (path / "config.json").is_file():
         return path
-    if (path / "pretrained").is_dir():
-        return pretrained_folder(path / "pretrained")
-    unfinished = sorted((path / "checkpoints").glob("[0-9]*/pretrained"))
+    if (path / PRETRAINED).is_dir():
+        return pretrained_folder(path / PRETRAINED)
+    unfinished = sorted((path / "checkpoints").glob(f"[0-9]*/{PRETRAINED}"))
     if unfinished:
         logger.warning("%s isn't finished; its newest checkpoint, %s, is used", path, unfinished[-1].parent.name)
         return unfinished[-1]
     raise ModelError(f"model: {path} holds no checkpoint (no model_index.json or config.json); give a run's folder")
+
+
+def run_of(path: Path) -> Path | None:
+    """The run's folder that a `pretrained/` is of, the last one or a checkpoint's; None of other folders."""
+    path = path.resolve()
+    if path.name != PRETRAINED:
+        return None
+    return path.parents[2] if path.parents[1].name == "checkpoints" else path.parent
+
+
+def run_file(path: Path) -> Path | None:
+    """The run.json that says how the model in a folder was trained: beside it, as published, or of its run."""
+    places = (path / RUN, *(run / RUN for run in (run_of(path),) if run is not None))
+    return next((place for place in places if place.is_file()), None)
+
+
+def trained_resolution(run: Any) -> int | None:
+    """Side of the images that a run saw, in pixels, by what its run.json holds; None: that doesn't say."""
+    config = run.get("config") if isinstance(run, dict) else None
+    side = config.get("resolution") if isinstance(config, dict) else None
+    return side if type(side) is int and side > 0 else None

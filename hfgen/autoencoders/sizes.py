@@ -25,20 +25,24 @@ Noise: TypeAlias = Callable[[int, tuple[int, ...]], Tensor]
 def default_side(codec: Autoencoder) -> int:
     """Side of the images that it is measured on where nobody chose one, in pixels.
 
-    It is 256, or what the model was trained at where that is less; of a fixed size the only one. A `sample_size` that
-    is no more than the class's default, and gives next to no latent, says nothing.
+    It is 256, or what the model was trained at where that is less; of a fixed size the only one. See `says_nothing`.
     """
     trained, factor = codec.trained_side, codec.factor
     if not codec.any_size and trained is not None:
         return trained
-    if trained is None or (trained == _class_default(codec) and trained < _SMALLEST_LATENT * factor):
+    if trained is None or says_nothing(codec):
         trained = DEFAULT_SIDE
     return max(1, min(trained, DEFAULT_SIDE) // factor) * factor
 
 
-def _class_default(codec: Autoencoder) -> object:
+def says_nothing(codec: Autoencoder) -> bool:
+    """Whether its `sample_size` is no more than the class's default, and gives next to no latent: nobody set it."""
+    trained = codec.trained_side
+    if not codec.any_size or trained is None:
+        return False
     parameter = inspect.signature(type(codec.network).__init__).parameters.get("sample_size")
-    return None if parameter is None else parameter.default
+    is_default = parameter is not None and parameter.default == trained
+    return is_default and trained < _SMALLEST_LATENT * codec.factor
 
 
 def check_shape(codec: Autoencoder, height: int, width: int) -> None:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
+from hfgen.autoencoders.sizes import says_nothing
 from hfgen.autoencoders.tiles import tile as set_tiles
-from hfgen.errors import SettingsError
+from hfgen.errors import SettingsError, UserError
+from hfgen.files import read_json
+from hfgen.folders import run_file, trained_resolution
 from hfgen.pipelines.autoencoder import AutoencoderPipeline, codec_of
 from hfgen.pipelines.hfgen_pipelines_v1 import ImagePipeline
+
+LARGEST_SIDE = 2**12
 
 logger = logging.getLogger("hfgen")
 
@@ -42,13 +48,56 @@ def _alone(pipeline: ImagePipeline, resolution: int | None) -> str:
     return f", or give its autoencoder alone, which lies in its folder {folder}"
 
 
+def take_trained_size(pipeline: ImagePipeline, folder: Path, *, part_of_own: bool) -> None:
+    """Of networks that take any size, take that of the pipeline of hfgen that they are in, or of their run.
+
+    A stock config can't say the second: fine-tuning leaves it as it was, and 32 pixels are its class's default.
+
+    Args:
+        pipeline: Just opened.
+        folder: Of its files, or its .safetensors file.
+        part_of_own: Whether it is a network of a pipeline of hfgen, whose config holds.
+    """
+    if not pipeline.any_size:
+        return
+    if part_of_own and pipeline.trained_size:
+        pipeline.resize(pipeline.trained_size)
+    elif isinstance(pipeline, AutoencoderPipeline):
+        pipeline.run_size = _run_size(folder if folder.is_dir() else folder.parent, pipeline.codec.factor)
+
+
+def _run_size(folder: Path, factor: int) -> int | None:
+    """Side of the images that the run of a network's folder saw; a run.json that can't be right is left out."""
+    path = run_file(folder) if (folder / "config.json").is_file() else None
+    if path is None:
+        return None
+    try:
+        side = trained_resolution(read_json(path))
+    except UserError as error:
+        logger.warning("%s; the resolution is that of the config", error)
+        return None
+    if side is not None and (side % factor or side > LARGEST_SIDE):
+        logger.warning("%s: resolution %d isn't one that the model takes; that of the config is taken", path, side)
+        return None
+    return side
+
+
 def _resize(pipeline: ImagePipeline, resolution: int | None) -> None:
     """Take images of this side, and say so where the model was trained at another."""
     trained = pipeline.trained_size
     if resolution is not None:
         pipeline.resize(resolution)
-    side = pipeline.sample_size
+    side, own = pipeline.sample_size, isinstance(pipeline, AutoencoderPipeline)
+    run = pipeline.run_size if own else None
     if trained is None:
         logger.info("resolution: %d pixels; its config doesn't say at which size the model was trained", side)
-    elif side != trained:
-        logger.info("resolution: %d pixels; by its config the model was trained at %d", side, trained)
+    elif side == trained:
+        if run is not None and resolution is None:
+            logger.info("resolution: %d pixels, at which the model was trained by its run.json", side)
+    elif run is None and own and says_nothing(pipeline.codec):
+        logger.info(
+            "resolution: %d pixels; sample_size %d is its class's default, and may be nobody's choice", side, trained
+        )
+    else:
+        by = "config" if run is None else "run.json"
+        logger.info("resolution: %d pixels; by its %s the model was trained at %d", side, by, trained)

@@ -34,6 +34,8 @@ class AutoencoderPipeline(ImagePipeline):
     """
 
     component_names = ("autoencoder",)
+    run_size: int | None = None
+    """Side of the images of the run that trained it, in pixels, where one is known: the config needn't mean its own."""
 
     def __init__(self, autoencoder: Any) -> None:
         super().__init__()
@@ -52,11 +54,11 @@ class AutoencoderPipeline(ImagePipeline):
     @property
     def trained_size(self) -> int | None:
         """See `ImagePipeline`."""
-        return self.codec.trained_side
+        return self.run_size or self.codec.trained_side
 
     @property
     def _default_size(self) -> int:
-        return default_side(self.codec)
+        return self.run_size or default_side(self.codec)
 
     @property
     def _factor(self) -> int:

@@ -12,7 +12,7 @@ from hfgen.bars import without_bars
 from hfgen.errors import ModelError, SettingsError
 from hfgen.hub.downloads import LocalFiles
 from hfgen.pipelines import hfgen_pipelines_v1 as pipelines
-from hfgen.pipelines.adjust import adjust
+from hfgen.pipelines.adjust import LARGEST_SIDE, adjust, take_trained_size
 from hfgen.pipelines.autoencoder import AutoencoderPipeline
 from hfgen.pipelines.known import (
     PIPELINES,
@@ -39,7 +39,6 @@ from hfgen.pipelines.weights import (
 
 logger = logging.getLogger("hfgen")
 
-_LARGEST_SIDE = 2**12
 _AGAIN = "the checkpoint is damaged, get it again"
 _HUB_OPTIONS = ("token", "cache_dir", "force_download", "local_files_only")
 
@@ -157,8 +156,7 @@ def _open(
     try:
         pipeline = cls(**{**networks, **given})
         _check_pipeline(pipeline)
-        if _is_part_of_own(folder) and pipeline.any_size and pipeline.trained_size:
-            pipeline.resize(pipeline.trained_size)
+        take_trained_size(pipeline, folder, part_of_own=_is_part_of_own(folder))
     except ModelError as error:
         raise ModelError(str(error).replace("model: ", f"model: {model}: ", 1)) from None
     except ValueError as error:
@@ -214,8 +212,8 @@ def _check_pipeline(pipeline: pipelines.ImagePipeline) -> None:
         ValueError: the config's field is named.
     """
     trained = pipeline.trained_size
-    if trained is not None and (type(trained) is not int or not 1 <= trained <= _LARGEST_SIDE):
-        raise ValueError(f"sample_size: {trained!r} isn't a number of pixels, 1 to {_LARGEST_SIDE}; {_AGAIN}")
+    if trained is not None and (type(trained) is not int or not 1 <= trained <= LARGEST_SIDE):
+        raise ValueError(f"sample_size: {trained!r} isn't a number of pixels, 1 to {LARGEST_SIDE}; {_AGAIN}")
     side, channels = pipeline.sample_size, pipeline.channels
     if channels not in (1, 3):
         raise ValueError(f"out_channels: {channels!r} channels; hfgen takes 1 (grey) or 3 (RGB)")

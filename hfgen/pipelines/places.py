@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from hfgen.errors import ModelError
 from hfgen.files import read_json
-from hfgen.folders import pretrained_folder
+from hfgen.folders import PRETRAINED, RUN, pretrained_folder
 from hfgen.hub.addresses import parse_address
 from hfgen.hub.downloads import Files, LocalFiles, open_files
 from hfgen.pipelines.known import (
@@ -28,7 +28,7 @@ from hfgen.pipelines.weights import CONVERT, PICKLES, has_variant, weight_files
 logger = logging.getLogger("hfgen")
 
 _BESIDE = ("preprocessor_config.json", "generation_config.json")
-_RESULTS = ("run.json", "record.json", "diagnosis.json", "study.json")
+_RESULTS = (RUN, "record.json", "diagnosis.json", "study.json")
 _GIVE = "give a run's or a checkpoint's folder, a .safetensors file, or org/name[/folder][@revision]"
 _MOST_HINTS = 8
 
@@ -98,7 +98,7 @@ def _resolve(model: str | Path, wanted: _Wanted, revision: str | None, options: 
             raise ModelError(f"revision: {text} is on this machine and has none; leave {revision} out")
         if path.is_file():
             return _checked_file(path)
-        is_run = (path / "pretrained").is_dir() or (path / "checkpoints").is_dir()
+        is_run = (path / PRETRAINED).is_dir() or (path / "checkpoints").is_dir()
         return _find(LocalFiles(pretrained_folder(path) if is_run else path), "", wanted)
     if "://" not in text and (text.startswith((".", "/", "~")) or "/" not in text):
         raise ModelError(f"model: {text} isn't a folder; {wanted.remedy}")
@@ -110,7 +110,8 @@ def _resolve(model: str | Path, wanted: _Wanted, revision: str | None, options: 
         if name not in files.names(folder):
             raise ModelError(f"model: {text}: {address.repository} has no such file; check the name")
         _checked_file(Path(name))
-        beside = [_join(folder, "config.json")] if "config.json" in files.names(folder) else []
+        there = files.names(folder)
+        beside = [_join(folder, other) for other in ("config.json", RUN) if other in there and "config.json" in there]
         return files.fetch([address.folder, *beside]) / address.folder
     return _find(files, address.folder, wanted)
 
@@ -144,10 +145,11 @@ def _find(files: Files, folder: str, wanted: _Wanted) -> Path:
     wanted.check(class_name(config.get("_class_name") or config.get("architectures")), wanted.place)
     paths, chosen = weight_files(files, folder, wanted.place, wanted.variant)
     _say_chosen(wanted, chosen)
-    paths += [_join(folder, name) for name in ("config.json", *_BESIDE) if name in names]
+    paths += [_join(folder, name) for name in ("config.json", *_BESIDE, *_RESULTS) if name in names]
     around, _, inside = folder.rpartition("/")
-    if inside and "model_index.json" in files.names(around):
-        paths.append(_join(around, "model_index.json"))
+    if inside:
+        outside = ("model_index.json", *((RUN,) if inside == PRETRAINED else ()))
+        paths += [_join(around, name) for name in outside if name in files.names(around)]
     return files.fetch(paths) / folder
 
 

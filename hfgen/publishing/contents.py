@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from hfgen.documents import DIAGNOSIS, RECORD, STUDY
 from hfgen.errors import UserError
 from hfgen.files import read_json, write_json
-from hfgen.folders import pretrained_folder
+from hfgen.folders import pretrained_folder, run_file, run_of
 
 SAMPLES = "samples.png"
 _OF_MODELS = ("pretrained", "model_index.json", "config.json", "checkpoints")
@@ -115,7 +115,7 @@ def _model(root: Path, to: str, workspace: Path, evidence: Evidence) -> Contents
             f"folder: {root} holds no pipeline (no model_index.json) and no autoencoder (no config.json); load it with "
             "hfgen and save it first"
         )
-    run = _run_of(root.resolve())
+    run = run_of(root)
     contents = Contents("model", root, _files(root), readme=_readme(root, run))
     # What a run holds was measured of its last state, not of a checkpoint on the way.
     homes = [root, *([run] if run is not None and root.resolve().parent == run else [])]
@@ -130,8 +130,7 @@ def _model(root: Path, to: str, workspace: Path, evidence: Evidence) -> Contents
     if (found := _file_at(evidence.study, "study.json", [])) is not None:
         contents.study = portable(STUDY.read(found))
         contents.files["study.json"] = _write(workspace / "study.json", contents.study)
-    settings = next((place / "run.json" for place in (root, run) if place and (place / "run.json").is_file()), None)
-    if settings is not None:
+    if (settings := run_file(root)) is not None:
         contents.run = portable(read_json(settings))
         contents.files["run.json"] = _write(workspace / "run.json", contents.run)
     grids = sorted((run / "samples").glob("*.png")) if run is not None else []
@@ -146,13 +145,6 @@ def _file_at(given: Path | None, name: str, homes: Sequence[Path]) -> Path | Non
     if given is not None:
         return given / name if given.is_dir() else given
     return next((home / name for home in homes if (home / name).is_file()), None)
-
-
-def _run_of(root: Path) -> Path | None:
-    """The run that a `pretrained/` is of, the last one or a checkpoint's."""
-    if root.name != "pretrained":
-        return None
-    return root.parents[2] if root.parents[1].name == "checkpoints" else root.parent
 
 
 def _grid_of(root: Path, grids: list[Path]) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hfgen.errors import UserError
+from hfgen.folders import trained_resolution
 from hfgen.hub.addresses import check_repository
 from hfgen.hub.repository import Repository
 from hfgen.publishing import first_images
@@ -189,6 +190,8 @@ class _Assembled:
             raise UserError(
                 f"folder: {self.contents.root} can't be loaded by diffusers alone ({lines[-1][:300]}); save it again"
             ) from None
+        if self.found.get("bare") and (side := trained_resolution(self.contents.run)) is not None:
+            self.found["resolution"] = side
         if grid and Path(grid).is_file():
             self.contents.files[SAMPLES] = Path(grid)
         self._check_measured()

@@ -16,9 +16,14 @@ from test_classes import shuffled
 import hfgen
 from hfgen.autoencoders import Autoencoder
 from hfgen.autoencoders.sizes import default_side, pad_to_factor, reconstruct_any_size
+from hfgen.devices import choose
 from hfgen.errors import SettingsError
 from hfgen.models.hfgen_prior_v1 import LatentPrior
 from hfgen.pipelines import VAEPipeline
+from hfgen.pipelines.given import opened
+from hfgen.space.loaded_models import open_models
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 @pytest.mark.parametrize(
@@ -142,6 +147,88 @@ def test_of_a_fixed_size_pil_images_are_resized_and_back(tmp_path: Path, caplog:
     assert "images: resized to 16 x 16, the only size that the model takes, and back" in [
         record.message for record in caplog.records
     ]
+
+
+EIGHTH = {
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "block_out_channels": (4,) * 4,
+    "norm_num_groups": 4,
+    "layers_per_block": 1,
+}
+"""Of Stable Diffusion's factor, at which the class's default says nothing."""
+
+
+def a_run(folder: Path, side: int, **changes: int) -> Path:
+    """The folder of a run of this resolution, with a checkpoint on its way."""
+    for place in (folder, folder / "checkpoints" / "000000000008"):
+        save("AutoencoderKL", place / "pretrained", **EIGHTH, **changes)
+    (folder / "run.json").write_text(json.dumps({"schema": 1, "config": {"family": "finetune", "resolution": side}}))
+    return folder
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message for record in caplog.records if "resolution" in record.message]
+
+
+@pytest.mark.parametrize("place", ["", "pretrained", "checkpoints/000000000008", f"pretrained/{WEIGHTS}"])
+def test_a_runs_own_resolution_decides(place: str, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO, "hfgen")
+    run = a_run(tmp_path / "run", 64)
+    pipe = hfgen.load(run / place)
+    assert pipe.sample_size == pipe.trained_size == 64 and pipe.latent_shape == (4, 8, 8)
+    assert said(caplog) == ["resolution: 64 pixels, at which the model was trained by its run.json"]
+    caplog.clear()
+    assert hfgen.load(run / place, resolution=128).sample_size == 128 and hfgen.load(run / place, resolution=64)
+    assert said(caplog) == ["resolution: 128 pixels; by its run.json the model was trained at 64"]
+
+
+@pytest.mark.parametrize(("side", "config"), [(32, 512), (512, 256)])
+def test_it_decides_over_the_config_and_beyond_256(side: int, config: int, tmp_path: Path):
+    assert hfgen.load(a_run(tmp_path / "run", side, sample_size=config)).sample_size == side
+
+
+def test_what_is_measured_and_shown_of_a_run_has_its_resolution(tmp_path: Path):
+    run, compute = a_run(tmp_path / "run", 32), choose("cpu")
+    for given in (str(run), hfgen.load(run)):
+        with opened(given, compute) as (pipeline, _):
+            assert pipeline.sample_size == 32
+        with opened(given, compute, resolution=64) as (pipeline, _):
+            assert pipeline.sample_size == 64
+    (shown,) = open_models([str(run)], "glyphs", device="cpu").models.values()
+    assert shown.size == (32, 3)
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("{", "is damaged"),
+        ('{"config": {"resolution": 33}}', "resolution 33 isn't one that the model takes"),
+        ('{"config": {"resolution": 8192}}', "resolution 8192 isn't one that the model takes"),
+        ('{"config": {"resolution": true}}', ""),
+        ('{"resolution": 32}', ""),
+        ("[]", ""),
+        (None, ""),
+    ],
+)
+def test_without_a_runs_word_the_line_says_why_256_is_taken(
+    written: str | None, words: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO, "hfgen")
+    run = a_run(tmp_path / "run", 32)
+    (run / "run.json").unlink() if written is None else (run / "run.json").write_text(written)
+    assert hfgen.load(run).sample_size == 256
+    warned = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [words in message for message in warned] == [True] * bool(words)
+    assert said(caplog)[-1] == (
+        "resolution: 256 pixels; sample_size 32 is its class's default, and may be nobody's choice"
+    )
+
+
+def test_a_run_json_is_that_of_the_networks_own_folder(tmp_path: Path):
+    run = a_run(tmp_path / "run", 64)
+    save("AutoencoderKL", run / "other", **EIGHTH)
+    assert hfgen.load(run / "other").sample_size == 256
 
 
 def test_a_grey_network_takes_colour_as_grey(tmp_path: Path):

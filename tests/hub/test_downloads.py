@@ -76,7 +76,7 @@ def visited(hub: Hub, opened: Client, tmp_path_factory: pytest.TempPathFactory) 
     add_pipelines(hub, tmp_path_factory.mktemp("pipelines"))
     hub.fail("GET /api/models/org/sd", 429, times=2)
     hub.fail("GET .*/resolve/.*/vae/.*safetensors", "reset")
-    places = [*PLACES, *COMPONENTS, *VARIANTS, *REFUSED]
+    places = [*PLACES, *COMPONENTS, *VARIANTS, *REFUSED, *RUNS]
     lines = opened(*places)
     return Visited(lines[: -len(places)], dict(zip(places, lines[-len(places) :], strict=True)))
 
@@ -108,6 +108,11 @@ def add_repositories(hub: Hub, root: Path) -> None:
     (root / "video" / "model_index.json").write_text(json.dumps(video))
     for name in ("org/sd", "org/parts"):
         hub.storage.add_folder(hub.storage.create("model", name), root)
+    for name, part in (("org/tuned", "."), ("org/run", "pretrained")):
+        run = root.parent / f"{root.name}-{name[4:]}"
+        network.float().save_pretrained(run / part)
+        (run / "run.json").write_text(json.dumps({"schema": 1, "config": {"resolution": 16}}))
+        hub.storage.add_folder(hub.storage.create("model", name), run)
 
 
 def fetched(hub: Hub, *repositories: str) -> set[str]:
@@ -115,6 +120,8 @@ def fetched(hub: Hub, *repositories: str) -> set[str]:
     starts = tuple(f"GET /{name}/resolve/" for name in repositories)
     return {request.split("/resolve/")[1].split("/", 1)[1] for request in hub.requests if request.startswith(starts)}
 
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 PLACES = ("org/sd", "org/sd@main", "org/sd/vae", "https://huggingface.co/org/sd/tree/main/vae")
 
@@ -135,6 +142,16 @@ def test_of_a_pipelines_repository_its_autoencoder_alone_is_fetched_and_kept(
     assert any("the Hub can't be reached" in line and "what the cache holds is used" in line for line in nowhere)
     assert nowhere[-2] == "AutoencoderPipeline torch.float32"
     assert nowhere[-1].startswith("HubError model: org/other isn't a folder here and can't be fetched from the Hub")
+
+
+RUNS = ("org/tuned", "org/run/pretrained", f"org/tuned/{WEIGHTS}")
+
+
+def test_of_a_run_its_json_is_fetched_whose_resolution_decides(hub: Hub, visited: Visited):
+    assert {visited.of[place] for place in RUNS} == {"AutoencoderPipeline torch.float32"}
+    line = "resolution: 16 pixels, at which the model was trained by its run.json"
+    assert visited.said.count(line) == len(RUNS)
+    assert "run.json" in fetched(hub, "org/tuned") and "run.json" in fetched(hub, "org/run")
 
 
 COMPONENTS = {
@@ -178,8 +195,6 @@ def test_whatever_a_pipeline_calls_its_autoencoder_nothing_larger_is_fetched(hub
     files = {f"{part}/{file}" for part in wanted.values() for file in ("config.json", WEIGHTS)}
     assert fetched(hub, *COMPONENTS) == {"model_index.json", *files}
 
-
-WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 REFUSED = {
     "org/parts/pickled": "has only diffusion_pytorch_model.bin, a pickle, which may run any code",

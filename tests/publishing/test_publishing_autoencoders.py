@@ -22,7 +22,7 @@ def tuned(tmp_path: Path) -> Path:
     network = AutoencoderTiny(**widths, num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1))
     network.save_pretrained(tmp_path / "run" / "pretrained")
     settings = {"data": "org/photos", "split": "train", "max_images": 10, "batch_size": 2, "seed": 0}
-    settings |= {"precision": "fp32", "model": {}, "start_from": "org/flux/vae@main"}
+    settings |= {"precision": "fp32", "model": {}, "start_from": "org/flux/vae@main", "resolution": 64}
     (tmp_path / "run" / "run.json").write_text(json.dumps({"config": settings}))
     return tmp_path / "run"
 
@@ -33,7 +33,8 @@ def test_it_is_published_with_a_card_that_loads_its_class(tuned: Path):
     assert "base_model: org/flux\n" in found.card and "pipeline_tag: image-to-image" in found.card
     assert 'autoencoder = AutoencoderTiny.from_pretrained("org/tuned")' in found.card
     assert "trust_remote_code" not in found.card and "pipe.reconstruct(" in found.card
-    assert "reconstructs images: a `AutoencoderTiny` of diffusers" in found.card
+    assert "reconstructs images: a `AutoencoderTiny` of diffusers, 64 px" in found.card
+    assert "It was trained on square images of 64 px." in found.card
 
 
 def test_what_plain_diffusers_cannot_load_is_refused(tuned: Path):

@@ -91,6 +91,7 @@ def test_a_reconstruction_gets_better(photos: Path, tmp_path: Path):
         "--model.lr=0.003",
     ]
     out = train(config_of(start, photos, *settings), tmp_path / "run")
+    assert hfgen.load(out).sample_size == 16, "the run's, not the 32 pixels of the config"
     images = photographs(8, 16)
     before, after = (
         (hfgen.load(place).codec.reconstruct(images) - images).square().mean().item() for place in (start, out)

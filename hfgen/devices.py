@@ -16,12 +16,13 @@ import torch
 from torch import nn
 
 from hfgen.errors import SettingsError
-from hfgen.launch import process_count
+from hfgen.launch import local_process_count, process_count
 from hfgen.limits import busy_cores, usable_cores
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 _USE_CPU = "ACCELERATE_USE_CPU"
+_WAIT = "wait for each other and can be ten times slower"
 
 logger = logging.getLogger("hfgen")
 
@@ -176,19 +177,35 @@ def launched() -> bool:
 
 @cache
 def fit_threads() -> None:
-    """Torch's threads are no more than the cores that this process may use, unless OMP_NUM_THREADS is set.
+    """Torch's threads are no more than this process's part of the cores, unless OMP_NUM_THREADS is set.
 
-    Threads without a core of their own wait for each other at every sum, so that a few cost a factor of ten. What other
-    processes use is said and not followed: it changes, and the number of threads changes the last bits of a run.
+    Threads without a core of their own wait for each other at every sum, so that a few cost a factor of ten. What is
+    set, and what other processes use, is said and not followed: it is a choice, or changes, and the number of threads
+    changes the last bits of a run.
     """
-    if os.environ.get("OMP_NUM_THREADS"):
+    asked, processes = os.environ.get("OMP_NUM_THREADS"), local_process_count()
+    cores, threads = usable_cores() / processes, torch.get_num_threads()
+    fitting = max(1, int(cores))
+    if not asked and threads > fitting:
+        torch.set_num_threads(fitting)
+        logger.info("threads: %d, not %d: this process may use %.3g cores", fitting, threads, cores)
+    elif threads > fitting:
+        said = f"OMP_NUM_THREADS={asked}, and this process may use {cores:.3g} cores: threads {_WAIT}"
+        logger.warning("threads: %s; OMP_NUM_THREADS=%d gives each a core", said, fitting)
         return
-    cores, threads = usable_cores(), torch.get_num_threads()
-    if threads > max(1, int(cores)):
-        torch.set_num_threads(max(1, int(cores)))
-        logger.info("threads: %d, not %d: this process may use %.3g cores", int(cores) or 1, threads, cores)
-    if crowded := _crowded(busy_cores(), torch.get_num_threads(), os.cpu_count() or 1):
+    elif asked == "1" and fitting > 1 and (option := _launcher_option(processes)):
+        logger.info("threads: 1, as launched, of %.3g cores a process; %s=%d uses them", cores, option, fitting)
+    threads = torch.get_num_threads()
+    # One can't wait for another, and processes of the same launch would be taken for others.
+    if threads > 1 and processes == 1 and (crowded := _crowded(busy_cores(), threads, os.cpu_count() or 1)):
         logger.warning("threads: %s", crowded)
+
+
+def _launcher_option(processes: int) -> str | None:
+    """What chooses the threads where a launcher sets 1 if nobody asked; None without one."""
+    if "ACCELERATE_DYNAMO_BACKEND" in os.environ:
+        return "--num_cpu_threads_per_process"
+    return "OMP_NUM_THREADS" if "TORCHELASTIC_RUN_ID" in os.environ and processes > 1 else None
 
 
 def _crowded(busy: float, threads: int, cores: int) -> str | None:
@@ -198,8 +215,8 @@ def _crowded(busy: float, threads: int, cores: int) -> str | None:
         return None
     free = max(1, int(cores - busy + slack))
     return (
-        f"other processes use {busy:.1f} of {cores} cores and torch begins {threads} threads, which then wait for each "
-        f"other and can be ten times slower; OMP_NUM_THREADS={free} gives each a core"
+        f"other processes use {busy:.1f} of {cores} cores and torch begins {threads} threads, which then {_WAIT}; "
+        f"OMP_NUM_THREADS={free} gives each a core"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import platform
@@ -14,7 +15,7 @@ from pathlib import Path
 from hfgen import __version__
 from hfgen.extras import install_command, requirements
 from hfgen.files import cache_dir
-from hfgen.limits import usable_cores
+from hfgen.limits import busy_cores, usable_cores
 
 # What is imported to see whether a package works: diffusers and transformers import little by themselves.
 _PROBES = {
@@ -69,7 +70,10 @@ def _said(finding: Callable[[], str]) -> str:
 
 
 def _cores() -> str:
-    return f"{usable_cores():.3g} usable of {os.cpu_count()}, {platform.machine()}"
+    busy = ""
+    with contextlib.suppress(ImportError):
+        busy = f"; other processes use {busy_cores():.1f}"
+    return f"{usable_cores():.3g} usable of {os.cpu_count()}, {platform.machine()}{busy}"
 
 
 def _memory() -> str:

@@ -7,12 +7,18 @@ import os
 from hfgen.errors import SettingsError
 
 _SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+_LOCAL_SIZES = ("LOCAL_WORLD_SIZE", "MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE", "MV2_COMM_WORLD_LOCAL_SIZE")
 _RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 
 
 def process_count() -> int:
     """Of this launch; 1 without a launcher."""
     return max(_number(name, 1) for name in _SIZES)
+
+
+def local_process_count() -> int:
+    """Of this launch on this machine; 1 without a launcher."""
+    return max(1, *(_number(name, 1) for name in _LOCAL_SIZES))
 
 
 def process_index() -> int:

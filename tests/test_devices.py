@@ -12,6 +12,7 @@ from hfgen import devices
 from hfgen.cli import main
 from hfgen.devices import Compute, choose, choose_device
 from hfgen.errors import SettingsError
+from hfgen.launch import _LOCAL_SIZES
 
 
 @pytest.fixture(autouse=True)
@@ -210,3 +211,78 @@ def test_threads_are_no_more_than_the_cores(monkeypatch: pytest.MonkeyPatch):
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(had)
+
+
+ACCELERATE, TORCHRUN = {"ACCELERATE_DYNAMO_BACKEND": "NO"}, {"TORCHELASTIC_RUN_ID": "1"}
+AS_LAUNCHED = "threads: 1, as launched, of"
+
+
+@pytest.mark.parametrize(
+    ("variables", "began", "threads", "said"),
+    [
+        # Nobody asked: a process's part of the eight cores.
+        ({}, 16, 8, "threads: 8, not 16: this process may use 8 cores"),
+        ({"LOCAL_WORLD_SIZE": "2"}, 8, 4, "threads: 4, not 8: this process may use 4 cores"),
+        ({"OMPI_COMM_WORLD_LOCAL_SIZE": "3"}, 8, 2, "threads: 2, not 8: this process may use 2.67 cores"),
+        ({"LOCAL_WORLD_SIZE": "16"}, 8, 1, "threads: 1, not 8: this process may use 0.5 cores"),
+        ({"LOCAL_WORLD_SIZE": "several"}, 8, 8, None),
+        # Set, and more than there are.
+        ({"OMP_NUM_THREADS": "16"}, 16, 16, "OMP_NUM_THREADS=16, and this process may use 8 cores: threads wait"),
+        ({"OMP_NUM_THREADS": "8", "LOCAL_WORLD_SIZE": "4"}, 8, 8, "OMP_NUM_THREADS=2 gives each a core"),
+        # Set, perhaps by a launcher that nobody told.
+        ({"OMP_NUM_THREADS": "1"}, 1, 1, None),
+        ({"OMP_NUM_THREADS": "1", **ACCELERATE}, 1, 1, f"{AS_LAUNCHED} 8 cores a process; --num_cpu_threads_per_"),
+        (
+            {"OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": "2", **ACCELERATE, **TORCHRUN},
+            1,
+            1,
+            f"{AS_LAUNCHED} 4 cores a process; --num_cpu_threads_per_process=4 uses them",
+        ),
+        (
+            {"OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": "2", **TORCHRUN},
+            1,
+            1,
+            f"{AS_LAUNCHED} 4 cores a process; OMP_NUM_THREADS=4 uses them",
+        ),
+        ({"OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": "1", **TORCHRUN}, 1, 1, None),
+        ({"OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": "8", **ACCELERATE}, 1, 1, None),
+        ({"OMP_NUM_THREADS": "4", **ACCELERATE}, 4, 4, None),
+    ],
+)
+def test_a_process_of_a_launch_has_its_part_of_the_cores(
+    variables: dict[str, str],
+    began: int,
+    threads: int,
+    said: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    caplog.set_level(logging.INFO, "hfgen")
+    for name in ("OMP_NUM_THREADS", *_LOCAL_SIZES, *ACCELERATE, *TORCHRUN):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(devices, "usable_cores", lambda: 8.0)
+    monkeypatch.setattr(devices, "busy_cores", lambda: 0.0)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    chosen = [began]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: chosen[-1])
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    devices.fit_threads.__wrapped__()
+    assert chosen[-1] == threads
+    messages = [record.message for record in caplog.records]
+    assert len(messages) == (said is not None) and (said or "") in "".join(messages)
+
+
+@pytest.mark.parametrize(("processes", "told"), [(1, True), (2, False)])
+def test_a_crowd_is_told_where_threads_were_asked_for_too_but_not_of_the_same_launch(
+    processes: int, told: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(devices, "usable_cores", lambda: 8.0)
+    monkeypatch.setattr(devices, "busy_cores", lambda: 6.0)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    devices.fit_threads.__wrapped__()
+    assert ["other processes use 6.0 of 8 cores" in record.message for record in caplog.records] == [True] * told

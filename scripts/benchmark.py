@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     with without_collector(freeze=True):
         modules = {name: importlib.import_module(f"benchmarks.{name}") for name in COMMANDS}
     for name, module in modules.items():
-        command = commands.add_parser(name, help=COMMANDS[name], description=module.__doc__)
+        command = commands.add_parser(name, help=COMMANDS[name].replace("%", "%%"), description=module.__doc__)
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     parsed = parser.parse_args(arguments)

@@ -23,6 +23,11 @@ def bare(monkeypatch: pytest.MonkeyPatch):
     return bare
 
 
+def test_the_help_names_every_benchmark():
+    done = benchmark("--help")
+    assert done.returncode == 0 and "quality" in done.stdout and " %" in done.stdout, done.stderr
+
+
 def test_every_bare_loop_is_tested(bare):
     assert bare.LOSSES.keys() == set(BARE.args[1])
 

@@ -76,7 +76,7 @@ def claim_folder(out: Path, config: RunConfig, store: ImageStore, resume: str) -
         before = read_json(path)
         _check(out, before, run, resume)
     run["computed"] = _computed(before)
-    if before != _as_json(run):
+    if before != as_json(run):
         write_json(path, run)
     for folder in (out, out / "checkpoints", out / "samples"):
         remove_leftovers(folder)
@@ -115,7 +115,7 @@ def _check(out: Path, before: dict[str, Any], run: dict[str, Any], resume: str) 
         raise SettingsError(f"out: {out / 'run.json'} is damaged: it holds no settings; choose another --out")
     free = {key: settings.get(key) for key in _MAY_CHANGE}
     told = {key: value for key, value in before.items() if key != "computed"}
-    difference = _first_difference(told, _as_json({**run, "config": {**run["config"], **free}}))
+    difference = first_difference(told, as_json({**run, "config": {**run["config"], **free}}))
     if difference is not None:
         raise SettingsError(f"out: {out} holds another run ({difference}); choose another --out")
     if resume == "never":
@@ -139,18 +139,19 @@ def _is_free(out: Path) -> bool:
     )
 
 
-def _as_json(value: Any) -> Any:
+def as_json(value: Any) -> Any:
     """What `value` will be once it was written and read: tuples become lists."""
     if isinstance(value, dict):
-        return {key: _as_json(item) for key, item in value.items()}
-    return [_as_json(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: as_json(item) for key, item in value.items()}
+    return [as_json(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _first_difference(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> str | None:
+def first_difference(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> str | None:
+    """The first value, by its name, that isn't the same in two trees; None: there is none."""
     for key in [*before, *(key for key in now if key not in before)]:
         old, new = before.get(key), now.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
-            inner = _first_difference(old, new, "" if key == "config" else f"{key}.")
+            inner = first_difference(old, new, "" if key == "config" else f"{key}.")
             if inner is not None:
                 return inner
         elif old != new:

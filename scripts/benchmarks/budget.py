@@ -37,13 +37,38 @@ class Given:
 
 @dataclass(frozen=True)
 class Made:
-    """What a peer made of so many training images in so many seconds: uint8 (n, C, R, R)."""
+    """What a model made of so many training images in so many seconds of processor time.
+
+    Attributes:
+        images: Training images that it saw.
+        seconds: That it took.
+        samples: uint8 (n, C, R, R).
+        reconstructions: Of the held-out images, uint8 (n, C, R, R), where it has an encoder.
+        note: What was adapted.
+        wanted: The classes (n,) that were asked of its samples, where it has classes.
+        precision: fp32 or bf16.
+    """
 
     images: int
     seconds: float
     samples: Tensor
     reconstructions: Tensor | None
     note: str = ""
+    wanted: Tensor | None = None
+    precision: str = "fp32"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What isn't pictures, for JSON."""
+        return {name: value for name, value in vars(self).items() if name not in _PICTURES}
+
+    @property
+    def pictures(self) -> dict[str, Tensor]:
+        """The others, where there are such."""
+        return {name: value for name in _PICTURES if (value := getattr(self, name)) is not None}
+
+
+_PICTURES = ("samples", "reconstructions", "wanted")
 
 
 def spend(seconds: float, steps: Callable[[float], int]) -> tuple[int, float]:
@@ -56,17 +81,6 @@ def spend(seconds: float, steps: Callable[[float], int]) -> tuple[int, float]:
     while (took := time.process_time() - started) < seconds:
         images += steps(took / seconds)
     return images, took
-
-
-def finite(images: Tensor, what: str) -> Tensor:
-    """The same images.
-
-    Raises:
-        ArithmeticError: one of them isn't finite; as pixels it would look like any other.
-    """
-    if not bool(torch.isfinite(images).all()):
-        raise ArithmeticError(f"{what}: NaN or infinity; the training diverged")
-    return images
 
 
 @torch.no_grad()

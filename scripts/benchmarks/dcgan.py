@@ -8,8 +8,9 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from benchmarks.budget import Given, Made, finite, in_batches, spend
+from benchmarks.budget import Given, Made, in_batches, spend
 from hfgen.images import to_float, to_uint8
+from hfgen.pipelines.finite import check_images
 
 _LATENT, _BATCH, _WIDTH = 100, 64, 64
 
@@ -57,7 +58,8 @@ def dcgan(given: Given) -> Made:
     images, took = spend(given.seconds, step)
     generator.eval()
     samples = in_batches(generator, torch.randn(given.n, _LATENT, 1, 1))
-    return Made(images, took, to_uint8(finite(samples, "samples")), None)
+    check_images(samples)
+    return Made(images, took, to_uint8(samples), None)
 
 
 def _normed(layer: nn.Conv2d | nn.ConvTranspose2d, activation: nn.Module) -> nn.Sequential:

@@ -24,11 +24,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.budget import Given, Made, finite, in_batches, spend
+from benchmarks.budget import Given, Made, in_batches, spend
 from hfgen.data import batch_indices
 from hfgen.errors import UserError
 from hfgen.images import to_float, to_uint8
 from hfgen.models.hfgen_prior_v1 import LatentPrior
+from hfgen.pipelines.finite import check_images
 
 BATCH = 32
 _RATE, _DISC_RATE = 4.5e-6 * BATCH, 4.5e-6
@@ -133,4 +134,6 @@ def diffusers_recipe(given: Given) -> Made:
     drawn = torch.rand(given.n, generator=generator), torch.randn(given.n, *shape, generator=generator)
     samples = in_batches(lambda latents: vae.decode(latents).sample, prior.sample(*drawn))
     again = in_batches(lambda part: vae.decode(vae.encode(to_float(part)).latent_dist.mode()).sample, given.originals)
-    return Made(images, took, to_uint8(finite(samples, "samples")), to_uint8(finite(again, "reconstructions")))
+    check_images(samples)
+    check_images(again)
+    return Made(images, took, to_uint8(samples), to_uint8(again))

@@ -32,9 +32,11 @@ EMBEDDING = 64
 _EPOCHS, _FEWEST_STEPS, _BATCH, _RATE = 8, 600, 64, 1e-3
 _WIDTHS = (16, 32, 64)
 _TURNS = 4
+# It names the judge of the published tables.
+_SEED = "second judge"
 
 
-class SecondJudge(Extractor):
+class IndependentJudge(Extractor):
     """The classifier, trained; without at least two classes it tells which of four rotations was applied.
 
     Args:
@@ -55,12 +57,12 @@ class SecondJudge(Extractor):
         steps = max(_FEWEST_STEPS, _EPOCHS * len(images) // _BATCH) if steps is None else steps
         known = None if labels is None or classes < 2 else labels
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(derive_seed("second judge", "weights"))
+            torch.default_generator.manual_seed(derive_seed(_SEED, "weights"))
             self._network = _network(images.shape[1:], classes if known is not None else _TURNS)
         self.mode_counts = None if known is None else torch.bincount(known, minlength=classes)
         seen = images.contiguous().numpy().tobytes() + (b"" if known is None else known.numpy().tobytes())
         digest = hashlib.sha256(seen + repr((steps, _BATCH, _RATE, _WIDTHS)).encode()).hexdigest()[:12]
-        self.id, path = f"three-stages-whitened/{digest}", folder / f"second-judge-{digest}.safetensors"
+        self.id, path = f"three-stages-whitened/{digest}", folder / f"independent-judge-{digest}.safetensors"
         if path.is_file():
             self._network.load_state_dict(safetensors.torch.load_file(path))
         else:
@@ -103,7 +105,7 @@ class SecondJudge(Extractor):
             return super().modes(images)
         return in_batches(self._network, images, torch.device("cpu")).argmax(1)
 
-    def to(self, device: torch.device) -> SecondJudge:
+    def to(self, device: torch.device) -> IndependentJudge:
         """It stays on the CPU."""
         return self
 
@@ -111,8 +113,8 @@ class SecondJudge(Extractor):
         """Its weights are kept where it was made."""
 
 
-def second_judge(held: HeldOut, folder: Path, seed: int = 0) -> HeldOut:
-    """The same reference images, seen by the second judge, which is trained on the rest of their split.
+def independent_judge(held: HeldOut, folder: Path, seed: int = 0) -> HeldOut:
+    """The same reference images, seen by the independent judge, which is trained on the rest of their split.
 
     Raises:
         ValueError: the reference is more than half of the split.
@@ -126,7 +128,7 @@ def second_judge(held: HeldOut, folder: Path, seed: int = 0) -> HeldOut:
         raise ValueError(f"n: {n} of {len(store)} held-out images; half of them at most, or the judge has too few")
     rest = batch_indices(len(store), n, len(store) - n, seed)
     labels = None if store.labels is None or not store.classes else store.labels[rest]
-    judge = SecondJudge(store.gather(rest), labels, store.classes, folder)
+    judge = IndependentJudge(store.gather(rest), labels, store.classes, folder)
     seen = real_images(held.images, held.others, held.labels, judge, seed)
     return HeldOut(**vars(seen), store=store, inputs=held.inputs, training=held.training)
 
@@ -142,7 +144,7 @@ def _network(shape: torch.Size, outputs: int) -> nn.Sequential:
 
 def _train(network: nn.Module, images: Tensor, labels: Tensor | None, steps: int) -> None:
     """By Adam, on batches drawn by a seed of its own, the rate falling to 0."""
-    generator = torch.Generator().manual_seed(derive_seed("second judge", "batches"))
+    generator = torch.Generator().manual_seed(derive_seed(_SEED, "batches"))
     optimizer = torch.optim.Adam(network.parameters(), _RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     with torch.enable_grad():

@@ -17,6 +17,7 @@ from benchmarks.budget import Given, Made, in_batches, spend
 from benchmarks.dcgan import dcgan
 from benchmarks.diffusers_recipe import diffusers_recipe
 from hfgen.data import batch_indices
+from hfgen.pipelines.finite import check_images
 
 # Of the time, for pythae's mixture; and the images that it is fitted to.
 _PRIOR, _FITTED_ON = 0.05, 10_000
@@ -164,7 +165,8 @@ class _Format(NamedTuple):
         return inside.repeat(1, 3, 1, 1) if self.repeated else inside
 
     def pixels(self, units: Tensor) -> Tensor:
-        """`units` undone."""
+        """`units` undone; see `check_images`."""
+        check_images(units)
         grey = units.mean(1, keepdim=True) if self.repeated else units
         return pad((grey.clamp(0, 1) * 255).round().byte(), (self.border,) * 4)
 

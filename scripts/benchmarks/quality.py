@@ -2,9 +2,9 @@
 
 Each model trains from nothing for `--minutes` of one core's processor time, so that other work on the machine costs no
 model images: of a recipe the whole command's, start-up included, of a peer its loop's. The table is reported by a judge
-by which nothing of hfgen was chosen (`second_judge`), and by pixels; the second table is by hfgen's own extractor, by
-which its settings were chosen. Powers, gain and coherence are of the high-frequency band. What is finished in `--out`
-is judged again and not trained again; `quality.json` and a sheet of pictures a model are there too.
+by which nothing of hfgen was chosen (`independent_judge`), and by pixels; the second table is by hfgen's own extractor,
+by which its settings were chosen. Powers, gain and coherence are of the high-frequency band. What is finished in
+`--out` is judged again and not trained again; `quality.json` and a sheet of pictures a model are there too.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from benchmarks.quality_bars import BARS, disagreements, judge_bar
 from benchmarks.quality_models import OWN, PEERS, Job, jobs, made_of, run_config
 
 if TYPE_CHECKING:
-    from benchmarks.quality_rows import Row
-    from hfgen.evaluation.held_out import HeldOut
+    from benchmarks.quality_rows import Judges, Row
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,24 +49,24 @@ def run(arguments: argparse.Namespace) -> int:
     torch.set_num_threads(1)
     judges, asked = _judges(arguments), list(jobs(arguments))
     rows: list[Row] = []
-    names, real = {**OF_PIXELS, **OF_A_JUDGE}, judges[0]
+    names, real = {**OF_PIXELS, **OF_A_JUDGE}, judges.independent
     print(header(("model", "images seen", "minutes"), names), flush=True)
     for job in asked:
         try:
-            made = made_of(job, arguments, judges[0])
-        except (UserError, ArithmeticError) as error:
+            made = made_of(job, arguments, real)
+        except UserError as error:
             print(f"{job.name}: left out, {error}", flush=True)
             continue
-        row = measure(job.name, made.facts, judges, made.samples, made.reconstructions, made.wanted)
-        spent = f"{made.facts['images']:,} | {made.facts['seconds'] / 60:.1f}"
-        print(f"| {row.name} | {spent} | {cells({**row.pixels, **row.second}, names)} |", flush=True)
+        row = measure(job.name, made, judges)
+        spent = f"{made.images:,} | {made.seconds / 60:.1f}"
+        print(f"| {row.name} | {spent} | {cells({**row.pixels, **row.independent}, names)} |", flush=True)
         rows.append(row)
-        write_sheet(arguments.out / "sheets" / f"{job.name}.png", real.images, made.reconstructions, made.samples)
+        write_sheet(arguments.out / "sheets" / f"{job.name}.png", real.images, made)
         _save(arguments, judges, rows)
     rows.append(row := other_real(judges))
-    print(f"| {row.name} | - | - | {cells({**row.pixels, **row.second}, names)} |")
-    print(f"\nBy {judges[1].extractor.id}, by which settings were chosen:")
-    print(table(rows, attrgetter("first"), OF_A_JUDGE), end="\n\n")
+    print(f"| {row.name} | - | - | {cells({**row.pixels, **row.independent}, names)} |")
+    print(f"\nBy {judges.own.extractor.id}, by which settings were chosen:")
+    print(table(rows, attrgetter("own"), OF_A_JUDGE), end="\n\n")
     for line in _remarks(asked, rows):
         print(line)
     return _verdicts(arguments, judges, rows)
@@ -84,62 +83,58 @@ def _remarks(asked: list[Job], rows: list[Row]) -> Iterator[str]:
     yield from [f"precision: {', '.join(known)}"] if known else []
 
 
-def _judges(arguments: argparse.Namespace) -> tuple[HeldOut, HeldOut]:
-    """The real images, seen by the judge that is reported and by hfgen's own."""
-    from benchmarks.second_judge import second_judge
+def _judges(arguments: argparse.Namespace) -> Judges:
+    from benchmarks.independent_judge import independent_judge
+    from benchmarks.quality_rows import Judges
     from hfgen.data import split_size
     from hfgen.evaluation.held_out import held_out_images
 
     config = run_config(arguments)
     _, there = split_size(arguments.data, "test")
     if arguments.n > there // 2:
-        print(f"n: {there // 2}, half of the {there} held-out images; the second judge is trained on the others")
+        print(f"n: {there // 2}, half of the {there} held-out images; the independent judge is trained on the others")
     channels: Any = config.channels if config.channels == "auto" else int(config.channels)
-    first = held_out_images(
+    own = held_out_images(
         arguments.data,
         n=min(arguments.n, there // 2),
         resolution=config.resolution,
         channels=channels,
         small_images="pad",
     )
-    second = second_judge(first, arguments.out)
-    print(
-        f"{arguments.data}: {len(first.training)} training images, {config.resolution} px, {first.store.channels} ch."
-    )
-    for name, judge in (("second judge", second), ("first judge", first)):
-        print(f"{name}: {judge.extractor.id}; {judge.judge_power}")
-    return second, first
+    judges = Judges(independent_judge(own, arguments.out), own)
+    print(f"{arguments.data}: {len(own.training)} training images, {config.resolution} px, {own.store.channels} ch.")
+    for name, judge in judges._asdict().items():
+        print(f"{name} judge: {judge.extractor.id}; {judge.judge_power}")
+    return judges
 
 
-def _save(
-    arguments: argparse.Namespace, judges: tuple[HeldOut, HeldOut], rows: list[Row], bars: tuple[Any, ...] = ()
-) -> None:
+def _save(arguments: argparse.Namespace, judges: Judges, rows: list[Row], bars: tuple[Any, ...] = ()) -> None:
     from hfgen.files import write_json
 
     asked = {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()}
     asked.pop("run", None)
-    facts = {name: judge.extractor.id for name, judge in zip(("second", "first"), judges, strict=True)}
+    facts = {name: judge.extractor.id for name, judge in judges._asdict().items()}
     models = {row.name: row.as_dict() for row in rows}
     write_json(arguments.out / "quality.json", {"asked": asked, "judges": facts, "models": models, "bars": bars})
 
 
-def _verdicts(arguments: argparse.Namespace, judges: tuple[HeldOut, HeldOut], rows: list[Row]) -> int:
-    """Print each bar by the second judge, with the first one's word, and where the judges disagree."""
-    from benchmarks.quality_rows import cell
+def _verdicts(arguments: argparse.Namespace, judges: Judges, rows: list[Row]) -> int:
+    """Print each bar by the independent judge, with the word of hfgen's own, and where the two disagree."""
+    from benchmarks.quality_rows import Judges, cell
 
-    second, first = ({row.name: {**row.pixels, **getattr(row, of)} for row in rows} for of in ("second", "first"))
+    independent, own = ({row.name: {**row.pixels, **getattr(row, of)} for row in rows} for of in Judges._fields)
     bars: list[dict[str, Any]] = []
     for bar in (bar for bar in BARS if bar.models <= set(arguments.models)):
-        reported, other = judge_bar(bar, second), judge_bar(bar, first)
+        reported, other = judge_bar(bar, independent), judge_bar(bar, own)
         if reported is None or other is None:
             print(f"not judged: {bar.text} (a model or a value is lacking)")
             bars.append({"bar": bar.text, "verdict": "not judged"})
             continue
         parts = {name: cell(margin) for name, (_, margin) in reported.parts.items()}
         said = "; ".join(f"{name} by {value}" for name, value in parts.items())
-        print(f"{reported.verdict}: {bar.text} ({said}; first judge: {other.verdict})")
-        bars.append({"bar": bar.text, "verdict": reported.verdict, "first_judge": other.verdict, "margins": parts})
-    for line in disagreements(second, first):
+        print(f"{reported.verdict}: {bar.text} ({said}; own judge: {other.verdict})")
+        bars.append({"bar": bar.text, "verdict": reported.verdict, "own_judge": other.verdict, "margins": parts})
+    for line in disagreements(independent, own):
         print(line)
     _save(arguments, judges, rows, tuple(bars))
     return int(arguments.check and not (bars and all(bar["verdict"] == "held" for bar in bars)))

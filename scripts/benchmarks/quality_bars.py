@@ -116,14 +116,14 @@ def judge_bar(bar: Bar, values: Values) -> Judged | None:
     return Judged(min((part[0] for part in parts.values()), key=_ORDER.index), parts)
 
 
-def disagreements(reported: Values, choosing: Values) -> Iterator[str]:
+def disagreements(independent: Values, own: Values) -> Iterator[str]:
     """A line for each pair that the two judges order differently, beyond the intervals of both."""
     for family, peer in PAIRS:
         for name, margin in (("KID", _less(family, peer, "kid")), ("coverage", _more(family, peer, "coverage"))):
             try:
-                found = [verdict(margin(values)) for values in (reported, choosing)]
+                found = [verdict(margin(values)) for values in (independent, own)]
             except KeyError:
                 continue
             if set(found) == {"held", "missed"}:
-                better = [family if each == "held" else peer for each in found]
-                yield f"the judges disagree: {name} is better of {better[0]} by the second, of {better[1]} by the first"
+                mine, theirs = (family if each == "held" else peer for each in found)
+                yield f"the judges disagree: {name} is better of {mine} by the independent, of {theirs} by the own"

@@ -11,10 +11,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+
+from benchmarks.budget import Given, Made
+from hfgen.training.run_folder import as_json, first_difference
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,19 +40,19 @@ class Job(NamedTuple):
     recipe: str | None
     settings: tuple[str, ...] = ()
 
-    def made_by(self, arguments: argparse.Namespace, count: int) -> dict[str, Any]:
-        """What a finished model must have been made by to be used again."""
-        asked = {"recipe": self.recipe, "settings": list(self.settings), "samples": count}
-        return {**asked, "minutes": arguments.minutes, "data": arguments.data}
+    def made_by(self, arguments: argparse.Namespace, real: HeldOut) -> dict[str, Any]:
+        """All that a model depends on: what a finished one must have been made by to be used again.
 
+        Of a peer the config is that of the set's first recipe, which says its size, channels, latent and network.
+        """
+        from hfgen.configs import load_config
 
-class Pictures(NamedTuple):
-    """What a model made, uint8 (n, C, R, R), with the classes (n,) that were asked of it, and how it was trained."""
-
-    samples: Tensor
-    reconstructions: Tensor | None
-    wanted: Tensor | None
-    facts: dict[str, Any]
+        config = run_config(arguments) if self.recipe is None else load_config(self.recipe, self.settings)
+        pixels = {"train": real.training.fingerprint, "test": real.store.fingerprint}
+        versions = {name: version(name) for name in ("hfgen", "torch", "diffusers")}
+        asked = {"recipe": self.recipe, "minutes": arguments.minutes, "samples": len(real.images)}
+        found: dict[str, Any] = as_json({**asked, "config": config.as_dict(), "data": pixels, "versions": versions})
+        return found
 
 
 def _recipe(name: str, recipes: str) -> str:
@@ -111,12 +115,11 @@ def jobs(arguments: argparse.Namespace) -> Iterator[Job]:
         yield Job(f"{plain.name}-augmented", plain.recipe, (*plain.settings, f"--{_DIFF_AUGMENT}"))
 
 
-def made_of(job: Job, arguments: argparse.Namespace, real: HeldOut) -> Pictures:
+def made_of(job: Job, arguments: argparse.Namespace, real: HeldOut) -> Made:
     """What the model made, once it is trained.
 
     Raises:
-        UserError: its library isn't there, or its training ended with an error.
-        ArithmeticError: its images aren't finite.
+        UserError: its library isn't there, its training ended with an error, or its images aren't finite.
         SystemExit: its folder is of other settings.
     """
     from safetensors.torch import load_file, save_file
@@ -124,26 +127,25 @@ def made_of(job: Job, arguments: argparse.Namespace, real: HeldOut) -> Pictures:
     from hfgen.errors import UserError
     from hfgen.files import write_json
 
-    folder, asked = arguments.out / job.name, job.made_by(arguments, len(real.images))
+    folder, asked = arguments.out / job.name, job.made_by(arguments, real)
     if (folder / "facts.json").is_file():
-        facts = json.loads((folder / "facts.json").read_text())
-        if facts["made_by"] != asked:
-            raise SystemExit(f"out: {folder} was made by {facts['made_by']}, not by {asked}; give another --out")
+        written = json.loads((folder / "facts.json").read_text())
+        if (difference := first_difference(written["made_by"], asked)) is not None:
+            raise SystemExit(f"out: {folder} was made by other settings ({difference}); give another --out")
     else:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             new = _own(job, arguments, real, folder) if job.recipe else _peer(job, arguments, real, folder)
         except ModuleNotFoundError as error:
             raise UserError(f"{error.name} isn't installed; see scripts/README.md") from error
-        pictures = {name: values for name, values in new._asdict().items() if isinstance(values, torch.Tensor)}
-        save_file(pictures, folder / "pictures.safetensors")
-        facts = {**new.facts, "made_by": asked}
-        write_json(folder / "facts.json", facts)
-    kept = load_file(folder / "pictures.safetensors")
-    return Pictures(kept["samples"], kept.get("reconstructions"), kept.get("wanted"), facts)
+        save_file(new.pictures, folder / "pictures.safetensors")
+        written = {**new.facts, "made_by": asked}
+        write_json(folder / "facts.json", written)
+    facts = {name: value for name, value in written.items() if name != "made_by"}
+    return Made(**{"reconstructions": None, **load_file(folder / "pictures.safetensors"), **facts})
 
 
-def _own(job: Job, arguments: argparse.Namespace, real: HeldOut, folder: Path) -> Pictures:
+def _own(job: Job, arguments: argparse.Namespace, real: HeldOut, folder: Path) -> Made:
     import hfgen
     from hfgen.evaluation.passes import reconstruct
 
@@ -160,14 +162,14 @@ def _own(job: Job, arguments: argparse.Namespace, real: HeldOut, folder: Path) -
     samples, wanted = _samples(pipeline, len(real.images))
     again = reconstruct(pipeline, real.images) if pipeline.can_reconstruct else None
     precision = json.loads((out / "run.json").read_text())["computed"][0]["precision"]
-    return Pictures(samples, again, wanted, {"images": images, "seconds": seconds, "precision": precision})
+    return Made(images, seconds, samples, again, wanted=wanted, precision=precision)
 
 
 def _samples(pipeline: Any, count: int) -> tuple[Tensor, Tensor | None]:
     """An image a seed; of each class in turn, where the model has classes."""
-    from benchmarks.budget import finite
     from hfgen.evaluation.passes import generate
     from hfgen.images import unit_to_uint8
+    from hfgen.pipelines.finite import check_images
     from hfgen.seeds import derive_seed
 
     seeds = [derive_seed("sample", 0, index) for index in range(count)]
@@ -177,7 +179,8 @@ def _samples(pipeline: Any, count: int) -> tuple[Tensor, Tensor | None]:
     for rows in torch.arange(count).split(_BATCH):
         generators = [torch.Generator().manual_seed(seeds[row]) for row in rows.tolist()]
         options = {"output_type": "pt", "class_labels": wanted[rows].tolist()}
-        made = finite(pipeline(len(rows), generators, **options).images, "samples")
+        made = pipeline(len(rows), generators, **options).images
+        check_images(made)
         images.append(unit_to_uint8(made))
     return torch.cat(images), wanted
 
@@ -223,8 +226,7 @@ def _images_in(recipe: str, data: str, settings: list[str], seconds: float) -> i
     return max(trial, int(trial * (seconds - (whole - steps)) / steps))
 
 
-def _peer(job: Job, arguments: argparse.Namespace, real: HeldOut, folder: Path) -> Pictures:
-    from benchmarks.budget import Given
+def _peer(job: Job, arguments: argparse.Namespace, real: HeldOut, folder: Path) -> Made:
     from benchmarks.peers import PEERS as MAKERS
     from hfgen.errors import UserError
 
@@ -235,6 +237,4 @@ def _peer(job: Job, arguments: argparse.Namespace, real: HeldOut, folder: Path) 
     network = {} if network is None else dict(network.config)
     numbers = config.model.latent_channels * config.model.latent_size**2
     count, seconds = len(real.images), 60 * arguments.minutes
-    made = MAKERS[job.name](Given(training, real.images, count, seconds, folder, numbers, network))
-    facts = {"images": made.images, "seconds": made.seconds, "note": made.note, "precision": "fp32"}
-    return Pictures(made.samples, made.reconstructions, None, facts)
+    return MAKERS[job.name](Given(training, real.images, count, seconds, folder, numbers, network))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from benchmarks.budget import Made
 from hfgen import metrics
 from hfgen.evaluation.real_images import NEIGHBOURS
 from hfgen.images import grid, write_picture
@@ -42,60 +43,55 @@ _COLUMNS, _SHOWN = 16, 64
 
 @dataclass
 class Row:
-    """A model's numbers: of pixels, by the second judge (which is reported) and by the first (by which is chosen)."""
+    """A model's numbers: of pixels, and by each judge."""
 
     name: str
     facts: dict[str, Any]
     pixels: Estimates
-    second: Estimates
-    first: Estimates
+    independent: Estimates
+    own: Estimates
     notes: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        parts = {"pixels": self.pixels, "second_judge": self.second, "first_judge": self.first}
+        parts = {"pixels": self.pixels, "independent_judge": self.independent, "own_judge": self.own}
         values = {part: {name: value.as_dict() for name, value in found.items()} for part, found in parts.items()}
         return {"facts": self.facts, **values, "notes": self.notes}
 
 
-def measure(
-    name: str,
-    facts: dict[str, Any],
-    judges: tuple[HeldOut, HeldOut],
-    samples: Tensor | None,
-    reconstructions: Tensor | None,
-    wanted: Tensor | None,
-) -> Row:
-    """Of uint8 samples (n, C, R, R), whose classes `wanted` (n,) were asked for, and reconstructions.
+class Judges(NamedTuple):
+    """The real images, seen by the judge that is reported, and by hfgen's own, by which its settings were chosen."""
 
-    `judges`: the real images, seen by the second judge and by the first.
-    """
-    found, real = metrics.Collector(), judges[0]
+    independent: HeldOut
+    own: HeldOut
+
+
+def measure(name: str, made: Made, judges: Judges) -> Row:
+    """Of what a model made."""
+    found, real, samples, reconstructions = metrics.Collector(), judges.independent, made.samples, made.reconstructions
     if reconstructions is not None:
         scores = metrics.capped_psnr(real.images, reconstructions).double()
         found.add("psnr", lambda: metrics.bootstrap_mean(scores, seed=0))
         found.add("gain, coherence, power", lambda: _high_band(real, reconstructions))
-    if samples is not None:
-        power = metrics.power_spectrum(samples, real.window).high
-        found.add("power_samples", lambda: metrics.bootstrap_ratio(power, real.spectrum.high, seed=0, paired=False))
+    power = metrics.power_spectrum(samples, real.window).high
+    found.add("power_samples", lambda: metrics.bootstrap_ratio(power, real.spectrum.high, seed=0, paired=False))
     seen = [metrics.Collector(f"{judge.extractor.id}: ") for judge in judges]
     for judge, by in zip(judges, seen, strict=True):
-        if samples is not None:
-            _by_judge(by, judge, samples, wanted)
+        _by_judge(by, judge, samples, made.wanted)
     notes = [note for collector in (found, *seen) for note in collector.notes]
-    return Row(name, facts, found.estimates, seen[0].estimates, seen[1].estimates, notes)
+    return Row(name, made.facts, found.estimates, seen[0].estimates, seen[1].estimates, notes)
 
 
-def other_real(judges: tuple[HeldOut, HeldOut]) -> Row:
+def other_real(judges: Judges) -> Row:
     """Training images in the samples' place, and held-out images that each judge takes for their class."""
-    real = judges[0]
-    row = measure("other real images", {}, judges, real.others, None, None)
-    for judge, found in zip(judges, (row.second, row.first), strict=True):
+    real = judges.independent
+    row = measure("other real images", Made(0, 0, real.others, None), judges)
+    for judge, found in zip(judges, (row.independent, row.own), strict=True):
         # They are the training images.
         found.pop("training_distance", None)
         if (known := real.labels) is not None and (share := class_share(judge, real.images, known)) is not None:
             found["class_share"] = share
-    return row
+    return replace(row, facts={})
 
 
 def class_share(judge: HeldOut, images: Tensor, wanted: Tensor) -> Estimate | None:
@@ -146,9 +142,9 @@ def table(rows: list[Row], of: Callable[[Row], Estimates], names: dict[str, str]
     return "\n".join([header(("model",), names), *lines])
 
 
-def write_sheet(path: Path, originals: Tensor, reconstructions: Tensor | None, samples: Tensor | None) -> None:
+def write_sheet(path: Path, originals: Tensor, made: Made) -> None:
     """A picture: originals above their reconstructions, then samples, 16 a row."""
-    parts = [] if reconstructions is None else [originals[:_COLUMNS], reconstructions[:_COLUMNS]]
-    parts += [] if samples is None else [samples[:_SHOWN]]
-    images = torch.cat(parts)
+    again = made.reconstructions
+    parts = [] if again is None else [originals[:_COLUMNS], again[:_COLUMNS]]
+    images = torch.cat([*parts, made.samples[:_SHOWN]])
     write_picture(path, grid(images, columns=_COLUMNS, zoom=max(1, 64 // images.shape[-1])))

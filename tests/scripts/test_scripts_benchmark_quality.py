@@ -3,12 +3,14 @@
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional as F
 
 from hfgen.data import draw
+from hfgen.errors import UserError
 from hfgen.files import read_json
 from hfgen.metrics import Estimate, kernel_distance_interval, prdc
 
@@ -136,15 +138,15 @@ def test_pythae_sees_all_images_before_one_comes_again(scripts):
     assert sorted(seen[:10]) == list(range(10))
 
 
-def test_the_second_judge_sees_blur_and_noise_and_no_difference_where_there_is_none(scripts, tmp_path: Path):
-    from benchmarks.second_judge import SecondJudge
+def test_the_independent_judge_sees_blur_and_noise_and_no_difference_where_there_is_none(scripts, tmp_path: Path):
+    from benchmarks.independent_judge import IndependentJudge
 
     from hfgen.metrics.judge_power import blurred, noisy
 
     drawn = draw("glyphs", "test", 0, 900, 16)
     seen, reference, others = drawn.images.split(300)
-    judge = SecondJudge(seen, drawn.labels[:300], 36, tmp_path, steps=150)
-    again = SecondJudge(seen, drawn.labels[:300], 36, tmp_path, steps=150)
+    judge = IndependentJudge(seen, drawn.labels[:300], 36, tmp_path, steps=150)
+    again = IndependentJudge(seen, drawn.labels[:300], 36, tmp_path, steps=150)
     own = judge.features(reference)
     assert own.shape == (300, 64) and torch.equal(own, again.features(reference)) and judge.sha256 == again.sha256
     known = judge.features(seen)
@@ -213,7 +215,7 @@ def test_judges_that_disagree_are_named(scripts):
     other = _values(coverage=_around(0.5, 0.02))
     assert list(disagreements(_values(), _values())) == []
     assert list(disagreements(_values(), other)) == [
-        "the judges disagree: coverage is better of gan by the second, of dcgan by the first"
+        "the judges disagree: coverage is better of gan by the independent, of dcgan by the own"
     ]
 
 
@@ -235,6 +237,39 @@ def test_settings_are_of_one_model_or_of_all(scripts):
     }
 
 
+def test_what_a_finished_model_depends_on_is_in_its_key(scripts):
+    from benchmarks.quality_models import jobs
+
+    def key(*options: str, pixels: str = "a", held_out: str = "b", count: int = 40):
+        asked = _asked("--data=x", "--out=out", "--recipes=glyphs", "--models", "dcgan", *options)
+        (job,) = jobs(asked)
+        training, store = (argparse.Namespace(fingerprint=name) for name in (pixels, held_out))
+        real: Any = argparse.Namespace(training=training, store=store, images=range(count))
+        return job.made_by(asked, real)
+
+    assert key() == key()
+    others = [
+        # The recipes say which size, channels and latent a peer has.
+        key("--recipes=fashion"),
+        key("--resolution=64"),
+        key("--channels=3"),
+        key("--settings", "model.latent_channels=3"),
+        key("--minutes=1"),
+        key(count=41),
+        key(pixels="c"),
+        key(held_out="c"),
+    ]
+    assert all(other != key() for other in others)
+
+
+def test_nan_never_becomes_a_pixel_of_pythaes(scripts):
+    from benchmarks.peers import _format
+
+    form = _format(torch.zeros(2, 1, 32, 32, dtype=torch.uint8))
+    with pytest.raises(UserError, match="NaN or infinity, first for image 1"):
+        form.pixels(torch.tensor([0.5, float("nan")]).view(2, 1, 1, 1).expand(2, 1, 28, 28))
+
+
 def _asked(*options: str) -> argparse.Namespace:
     from benchmarks import quality
 
@@ -246,9 +281,9 @@ def _asked(*options: str) -> argparse.Namespace:
 @pytest.fixture
 def quick(scripts, glyph_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Options of the command for seconds; it sets torch's threads, which are as before afterwards."""
-    from benchmarks import second_judge
+    from benchmarks import independent_judge
 
-    monkeypatch.setattr(second_judge, "_FEWEST_STEPS", 20)
+    monkeypatch.setattr(independent_judge, "_FEWEST_STEPS", 20)
     threads = torch.get_num_threads()
     yield [f"--data={glyph_folder}", "--recipes=glyphs", "--minutes=0.002"]
     torch.set_num_threads(threads)
@@ -265,14 +300,21 @@ def test_the_command_judges_what_is_finished_again(
     printed = capsys.readouterr().out
     assert quality.run(asked) == 0
     asked.minutes = 1
-    with pytest.raises(SystemExit, match="give another --out"):
+    with pytest.raises(SystemExit, match=r"\(minutes is 0\.002 there, 1 here\); give another --out"):
         quality.run(asked)
     assert first == {name: (tmp_path / name / "pictures.safetensors").stat().st_mtime_ns for name in first}
     written = read_json(tmp_path / "quality.json")
     assert list(written["models"]) == ["diffusers", "dcgan", "other real images"]
     row = written["models"]["diffusers"]
     assert row["pixels"].keys() == {"psnr", "gain", "coherence", "power", "power_samples"}
-    assert row["second_judge"].keys() >= {"kid", "recall", "coverage", "training_distance"} <= row["first_judge"].keys()
+    assert row["independent_judge"].keys() >= {"kid", "recall", "coverage", "training_distance"}
+    assert row["own_judge"].keys() == row["independent_judge"].keys()
+    # Each by its own name: the independent one is no extractor of hfgen.
+    assert written["judges"]["independent"].startswith("three-stages-whitened/")
+    assert f"independent judge: {written['judges']['independent']}; " in printed
+    assert (
+        f"own judge: {written['judges']['own']}; " in printed and f"By {written['judges']['own']}, by which" in printed
+    )
     assert "n: 50, half of the 100" in printed and printed.count("| dcgan |") == 2
     assert (tmp_path / "sheets" / "diffusers.png").is_file()
 
@@ -292,5 +334,8 @@ def test_a_model_that_diverged_is_left_out_and_its_bars_are_not_held(
     asked = _asked(*quick, "--n=40", f"--out={tmp_path}", "--check", "--models", "dcgan")
     assert quality.run(asked) == 1
     printed = capsys.readouterr().out
-    assert "dcgan: left out, samples: NaN or infinity" in printed and "| other real images |" in printed
+    assert (
+        "dcgan: left out, model: the model gives NaN or infinity, first for image 0" in printed
+        and "| other real images |" in printed
+    )
     assert not (tmp_path / "dcgan" / "facts.json").exists()

@@ -48,10 +48,7 @@ def findings() -> Iterator[tuple[str, str]]:
     yield "offline", ", ".join(f"{name}={os.environ[name]}" for name in _OFFLINE if os.environ.get(name)) or "no"
     yield "accelerate config", _said(_accelerate_config)
     yield "variables", _variables(lambda name: name in _VARIABLES) or "none set"
-    yield (
-        "browser",
-        next(filter(None, map(shutil.which, _BROWSERS)), "none, so the tests of the Space's page are skipped"),
-    )
+    yield "browser", find_browser() or "none, so the tests of the Space's page are skipped"
     for extra, what in (
         ("space", "Space"),
         ("inception", "FID's network"),
@@ -59,6 +56,11 @@ def findings() -> Iterator[tuple[str, str]]:
         ("track", "trackers"),
     ):
         yield what, _extra(extra)
+
+
+def find_browser() -> str | None:
+    """Chromium, which the Space's page is tested and timed in."""
+    return next(filter(None, map(shutil.which, _BROWSERS)), None)
 
 
 def _said(finding: Callable[[], str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,9 @@ from typing import Any
 
 import pytest
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+from hfgen.doctor import find_browser
+
+CHROMIUM = find_browser()
 if CHROMIUM is None:
     pytest.skip("not tested in a browser: `apt-get install chromium`", allow_module_level=True)
 sync_api = pytest.importorskip("playwright.sync_api", reason="not tested in a browser: `pip install playwright`")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
+from hfgen.doctor import find_browser
 
-_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _SECONDS = 3
 
 # Each frame moves the pointer once; what is waited for is the next frame that the browser shows.
@@ -32,8 +31,7 @@ def frames_per_second(url: str) -> float | None:
         from playwright.sync_api import sync_playwright
     except ImportError:
         return None
-    browser = next(filter(None, map(shutil.which, _BROWSERS)), None)
-    if browser is None:
+    if (browser := find_browser()) is None:
         return None
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-gpu"])

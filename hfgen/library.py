@@ -123,6 +123,7 @@ def compare(
     data: Any | None = None,
     out: str | Path = "runs/comparison",
     *,
+    posterior: str | Path | None = None,
     device: str = "auto",
     dtype: str = "auto",
     **settings: Any,
@@ -134,20 +135,25 @@ def compare(
             `hfgen.evaluate` takes it: networks, pipelines, functions; a list, or by the names to show.
         data: DATA, or images, as `hfgen.evaluate` takes them; None where all are folders that it wrote.
         out: Folder for comparison.json, report.html, figures/, dataset/ and each model's own record.
+        posterior: What `hfgen study posterior` wrote, for the report to show: its folder; None: one beside the models.
         device: See `hfgen.evaluate`.
         dtype: See `hfgen.evaluate`.
         settings: What else `hfgen.evaluate` takes, such as `n`, `split`, `seed`, `resolution` and `extractor`.
 
     Raises:
-        UserError: what `hfgen.evaluate` refuses, a model given twice, or models of different sizes or channels.
+        UserError: what `hfgen.evaluate` refuses, a model given twice, models of different sizes or channels, or a
+            `posterior` of others.
     """
     with without_collector():
         from hfgen.comparison.compare import compare as compare_evaluations
-        from hfgen.comparison.measuring import measure_models
+        from hfgen.comparison.exact_posteriors import exact_posteriors
+        from hfgen.comparison.measuring import measure_models, named_models
 
-    folder = Path(out)
-    evaluations, costs = measure_models(models, data, folder, device=device, dtype=dtype, **settings)
-    return Comparison(compare_evaluations(evaluations, folder, costs=costs, device=device), folder)
+    folder, places = Path(out), named_models(models)
+    chosen: dict[str, Any] = {name: settings.get(name) for name in ("variant", "resolution")}
+    exact = exact_posteriors(places, None if posterior is None else Path(posterior), **chosen)
+    evaluations, costs = measure_models(places, data, folder, device=device, dtype=dtype, **settings)
+    return Comparison(compare_evaluations(evaluations, folder, costs=costs, exact=exact, device=device), folder)
 
 
 def diagnose(

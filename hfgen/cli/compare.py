@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from hfgen.cli.options import Verbs, add_measurement, add_out, add_tile, add_verb, add_weights, measurement
 from hfgen.imports import without_collector
@@ -19,6 +20,8 @@ def register(verbs: Verbs) -> None:
         help="runs' folders, checkpoints' or org/name[@revision]; without --data, folders that `hfgen evaluate` wrote",
     )
     add_out(verb, "folder for comparison.json, report.html, dataset/", required=True)
+    help = "folder of `hfgen study posterior`, whose answers the report shows (one beside the models, if there is one)"
+    verb.add_argument("--posterior", type=Path, metavar="DIR", help=help)
     add_weights(verb)
     add_tile(verb)
     add_measurement(verb, data_required=False)
@@ -31,5 +34,6 @@ def run(arguments: argparse.Namespace) -> None:
         from hfgen.library import compare
 
     chosen = {"variant": arguments.variant, "resolution": arguments.resolution, "tile": arguments.tile}
+    chosen["posterior"] = arguments.posterior
     print(compare(arguments.models, arguments.data, arguments.out, **measurement(arguments), **chosen))
     print(f"open {arguments.out / 'report.html'}")

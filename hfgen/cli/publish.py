@@ -26,6 +26,8 @@ def register(verbs: Verbs) -> None:
     verb.add_argument("--record", type=Path, help="a model's record.json, where it isn't in DIR")
     verb.add_argument("--diagnosis", type=Path, help="likewise its diagnosis.json")
     verb.add_argument("--study", type=Path, help="study.json, whose verdicts a model's card tells")
+    help = "folder of `hfgen study posterior`, whose answer of the model its card shows"
+    verb.add_argument("--posterior", type=Path, metavar="DIR", help=help)
     verb.add_argument("--models", nargs="+", metavar="ORG/NAME", help="what a Space shows, each pinned to its commit")
     verb.add_argument("--data", help="where a Space's examples are from (what its first model was measured on)")
     help = "folders of `hfgen compare` and `hfgen study`, for a Space to show as well"
@@ -40,7 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     to = arguments.to
     check_repository(to, "to")
-    said = {name: getattr(arguments, name) for name in ("license", "record", "diagnosis", "study")}
+    said = {name: getattr(arguments, name) for name in ("license", "record", "diagnosis", "study", "posterior")}
     with _published_folder(arguments) as folder:
         if arguments.dry_run:
             would = dry_run(folder, to, **said)

@@ -11,6 +11,7 @@ import torch
 from hfgen import metrics
 from hfgen.comparison.crops import crops
 from hfgen.comparison.differences import Features, differences, features_of, perception_distortion
+from hfgen.comparison.exact_posteriors import ExactPosteriors
 from hfgen.comparison.figures import charts
 from hfgen.comparison.galleries import Gallery, first_images, galleries
 from hfgen.comparison.judges import disagreements, second_judge
@@ -34,12 +35,14 @@ def compare(
     out: Path,
     *,
     costs: dict[str, dict[str, Any]] | None = None,
+    exact: ExactPosteriors | None = None,
     device: str | torch.device = "auto",
 ) -> dict[str, Any]:
     """Write `out`/comparison.json, report.html, grid.png, figures/ and dataset/; return the comparison.
 
     `evaluations` by the names to show, in the order to show; all of the same images and one protocol. `costs`: by the
-    same names, what `hfgen.evaluation.timing.measure_costs` measured of models that are at hand. Beside the records'
+    same names, what `hfgen.evaluation.timing.measure_costs` measured of models that are at hand. `exact`: what their
+    latents say, which the comparison has as `posterior`. Beside the records'
     numbers the comparison holds `differences` (see `hfgen.comparison.differences`), `second_judge` and the two judges'
     `disagreements` (see `hfgen.comparison.judges`), `perception_distortion` (by model that reconstructs), `galleries`
     (which rows are shown as failures), `notes` and `reading`, the numbers in words. The extractor and the metrics
@@ -56,6 +59,10 @@ def compare(
         second = metrics.Collector("second judge: ")
         opinion = second_judge(evaluations, compute.device, second)
         comparison = _compare(evaluations, features, failures, costs or {}, opinion, second.notes)
+    if exact is not None:
+        comparison["posterior"] = exact.found
+        comparison["notes"] += exact.notes
+    sheets = {} if exact is None else exact.sheets
     comparison["reading"] = read(comparison)
     shown = first_images(evaluations)
     for name, draw in charts(comparison).items():
@@ -64,9 +71,11 @@ def compare(
                 write_bytes(out / "figures" / f"{name}.{kind}", encode(draw(comparison), kind))
     for gallery in failures:
         write_bytes(out / "figures" / f"{gallery.name}.png", png(sheet(gallery.strips, MOST_IMAGES)))
+    for model, picture in sheets.items():
+        write_bytes(out / "figures" / f"posterior_{model}.png", picture)
     write_bytes(out / "grid.png", png(sheet([row for group in shown for row in group])))
     write_dataset(_columns(evaluations), out / "dataset")
-    write_text(out / "report.html", render(comparison, shown, failures))
+    write_text(out / "report.html", render(comparison, shown, failures, sheets))
     write_json(out / "comparison.json", comparison)
     return comparison
 

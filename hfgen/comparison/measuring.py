@@ -52,7 +52,7 @@ def measure_models(
     Raises:
         UserError: a model given twice, models of different sizes or channels, or what `evaluate` refuses.
     """
-    places, data = _named(models), None if data is None else as_data(data)
+    places, data = named_models(models), None if data is None else as_data(data)
     check_names(places)
     first = next((place for place in places.values() if is_given(place)), next(iter(places.values()), ""))
     compute = compute_for(first, device, dtype)
@@ -97,8 +97,8 @@ def _sharing(found: Evaluation, others: Mapping[str, Evaluation]) -> Evaluation:
     return dataclasses.replace(found, originals=next(same, found.originals))
 
 
-def _named(models: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
-    """Models by the names to show.
+def named_models(models: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
+    """MODELs, or what is loaded, by the names to show.
 
     Raises:
         SettingsError: one is given twice, or what is given are no models.

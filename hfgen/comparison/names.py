@@ -51,12 +51,17 @@ def _others(parts: Sequence[tuple[str, ...]], names: Sequence[str], index: int) 
     )
 
 
+def home_of(folder: Path) -> Path:
+    """The run's folder of its `pretrained/`; others as they are."""
+    return folder.parent if folder.name == "pretrained" else folder
+
+
 def _place(model: str) -> tuple[tuple[str, ...], str]:
     """A folder's path, or a Hub id, in parts, and its revision; of a run's folder and its `pretrained/` the same."""
     if Path(model).exists():
         path = Path(model).absolute()
         path = path.resolve() if ".." in path.parts else path
-        return (path.parent if path.name == "pretrained" else path).parts[1:], ""
+        return home_of(path).parts[1:], ""
     name, _, revision = model.partition("@")
     parts = tuple(name.strip("/").split("/"))
     return parts[:-1] if parts[-1] == "pretrained" and len(parts) > 1 else parts, revision

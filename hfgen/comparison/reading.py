@@ -8,6 +8,7 @@ from typing import Any
 
 from hfgen.metrics import Estimate, calibration
 from hfgen.reporting.best import Pairs, best, distance_from, tied_with
+from hfgen.reporting.exact_answers import ExactAnswer
 from hfgen.reporting.numbers import Estimates, estimates, number, overlap, percent
 
 # Power ratios up to this far from 1, though measurable, are called slight.
@@ -23,6 +24,7 @@ def read(comparison: dict[str, Any]) -> list[str]:
     differences = comparison["differences"]
     return [
         *chain.from_iterable(_model(name, metrics, baseline) for name, metrics in models.items()),
+        *_exact(comparison),
         *_kernel_distance("kid", "KID", models, baseline, differences.get("kid")),
         *_second_judge(comparison),
         *map(_psnr_pair, differences.get("psnr", [])),
@@ -48,6 +50,13 @@ def _model(name: str, metrics: Estimates, baseline: Estimates) -> list[str]:
     if "coverage" in metrics:
         sentences.append(_against_real(metrics, baseline))
     return [f"{name}: {'; '.join(clauses)}." for clauses in sentences]
+
+
+def _exact(comparison: dict[str, Any]) -> list[str]:
+    """Where each model's missing detail is lost, of those whose latents were asked for it."""
+    found = comparison.get("posterior", {}).get("models", {})
+    answers = {name: ExactAnswer.of(entry) for name, entry in found.items()}
+    return [f"{name}, exactly: {f'{answer.sentence} {answer.doubt}'.strip()}" for name, answer in answers.items()]
 
 
 def _beside_components(metrics: Estimates) -> str:

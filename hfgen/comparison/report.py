@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,10 +14,11 @@ from hfgen.comparison.headline import headline
 from hfgen.metrics import Estimate, JudgePower
 from hfgen.reporting.charts import inline
 from hfgen.reporting.colours import Style, styles
+from hfgen.reporting.exact_answers import HOW, ROWS, TITLE, ExactAnswer
 from hfgen.reporting.glossary import METRICS
 from hfgen.reporting.metric_table import REAL, csv_uri, heads_of, metric_groups
 from hfgen.reporting.numbers import number
-from hfgen.reporting.pages import fill
+from hfgen.reporting.pages import data_uri, fill
 from hfgen.reporting.pictures import PIECE, WHOLE, Shown, Strip, blocks, cut_in_words
 
 
@@ -28,15 +29,19 @@ class _Words(NamedTuple):
 
 
 _CARD_SIDE, _CARD_ROWS = 64, 3
+_NONE: Mapping[str, bytes] = {}
 
 
-def render(comparison: dict[str, Any], shown: list[list[Strip]], failures: list[Gallery]) -> str:
+def render(
+    comparison: dict[str, Any], shown: list[list[Strip]], failures: list[Gallery], sheets: Mapping[str, bytes] = _NONE
+) -> str:
     """The page, in the light or the dark as the reader's system has it.
 
     Args:
         comparison: What comparison.json holds.
         shown: The first images, in groups of rows that belong together.
         failures: Galleries.
+        sheets: By model, the pictures of what its latents say.
     """
     looks = styles(comparison["models"])
     marks = {name: look.swatch() for name, look in looks.items()}
@@ -59,6 +64,7 @@ def render(comparison: dict[str, Any], shown: list[list[Strip]], failures: list[
             }
             for gallery in failures
         ],
+        exact={"title": TITLE, "rows": ROWS, "how": HOW, "models": _exact(comparison, sheets, looks)},
         figures=_figures(comparison),
         heads=heads_of(columns, comparison["models"], looks),
         groups=metric_groups(columns, REAL, comparison["differences"]),
@@ -84,6 +90,21 @@ def _cards(comparison: dict[str, Any], shown: list[list[Strip]], looks: dict[str
         (head,) = heads_of([name], comparison["models"], looks)
         cards.append({**head._asdict(), "facts": facts, "pictures": _pictures(own, shown[0][0]) if own else []})
     return cards
+
+
+def _exact(comparison: dict[str, Any], sheets: Mapping[str, bytes], looks: Mapping[str, Style]) -> list[dict[str, Any]]:
+    """What each model's latents say, where it was asked."""
+    found = comparison.get("posterior", {}).get("models", {})
+    return [
+        {
+            "name": name,
+            "mark": looks[name].swatch(),
+            "answer": (answer := ExactAnswer.of(entry)),
+            "bar": answer.bar(looks[name].colour, "var(--line)"),
+            "sheet": data_uri(sheets[name]) if name in sheets else None,
+        }
+        for name, entry in found.items()
+    ]
 
 
 def _pictures(own: list[Strip], real: Strip) -> list[Shown]:

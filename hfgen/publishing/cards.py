@@ -10,7 +10,8 @@ from typing import Any
 from hfgen.data_options import BUILT_IN
 from hfgen.errors import UserError
 from hfgen.hub.addresses import parse_address
-from hfgen.publishing.contents import SAMPLES, Contents
+from hfgen.publishing.contents import SAMPLES, SHEET, Contents
+from hfgen.reporting.exact_answers import HOW, ROWS, TITLE, ExactAnswer
 
 BEGIN = "<!-- hfgen: begin. Publishing writes this section anew; text outside of it is yours. -->"
 END = "<!-- hfgen: end -->"
@@ -235,6 +236,7 @@ def _render(contents: Contents, to: str, found: dict[str, Any], license: Any) ->
         "record": record,
         "diagnosis": contents.diagnosis,
         "study": contents.study,
+        "exact": _exact(contents),
         "config": contents.run.get("config", {}),
         "found": found,
         "samples": SAMPLES if SAMPLES in contents.files else None,
@@ -245,6 +247,14 @@ def _render(contents: Contents, to: str, found: dict[str, Any], license: Any) ->
         return templates.get_template("data.md").render(**values, features=_features(contents))
     models = record.get("models") or {"model": record}
     return templates.get_template("dataset.md").render(**values, models=models, features=_features(contents))
+
+
+def _exact(contents: Contents) -> dict[str, Any] | None:
+    """What the model's latent says, where it was asked."""
+    if not contents.posterior:
+        return None
+    sheet = SHEET if SHEET in contents.files else None
+    return {"title": TITLE, "answer": ExactAnswer.of(contents.posterior), "how": HOW, "sheet": sheet, "rows": ROWS}
 
 
 def _estimate(estimate: dict[str, Any]) -> str:

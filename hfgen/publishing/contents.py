@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from hfgen.documents import DIAGNOSIS, RECORD, STUDY
+from hfgen.documents import DIAGNOSIS, POSTERIOR, RECORD, STUDY
 from hfgen.errors import UserError
+from hfgen.evaluation.exact_posterior import read_entry
 from hfgen.files import read_json, write_json
 from hfgen.folders import pretrained_folder, run_file, run_of
+from hfgen.reporting.exact_answers import sheet_of_entry
 
-SAMPLES = "samples.png"
+logger = logging.getLogger("hfgen")
+
+SAMPLES, SHEET = "samples.png", "posterior.png"
 _OF_MODELS = ("pretrained", "model_index.json", "config.json", "checkpoints")
 _OF_DATASETS = ("record.json", "comparison.json", "data.json")
-_OWN_NAMES = ("README.md", "record.json", "diagnosis.json", "study.json", "run.json", SAMPLES)
+_OWN_NAMES = ("README.md", "record.json", "diagnosis.json", "study.json", "posterior.json", "run.json", SAMPLES, SHEET)
 _STALE = {
     "model": r"(?:[^/]+/)?(?:[^/]+\.safetensors|hfgen_\w+_v\d+\.py)|[^/]+/(?:generation_)?config\.json"
-    r"|record\.json|diagnosis\.json|study\.json|run\.json|samples\.png|\.eval_results/hfgen\.yaml",
+    r"|record\.json|diagnosis\.json|study\.json|posterior\.(?:json|png)|run\.json|samples\.png|\.eval_results/hfgen\.yaml",
     "dataset": r"data/[^/]+\.parquet|extractor/[^/]+|record\.json|comparison\.json|data\.json",
     "space": r"hfgen-[^/]+\.whl",
 }
@@ -34,11 +39,13 @@ class Evidence(NamedTuple):
         record: record.json, of `hfgen evaluate`.
         diagnosis: diagnosis.json, of `hfgen diagnose`.
         study: study.json, of `hfgen study`, which isn't looked for anywhere else.
+        posterior: posterior.json, of `hfgen study posterior`, likewise; its figures lie beside it.
     """
 
     record: Path | None = None
     diagnosis: Path | None = None
     study: Path | None = None
+    posterior: Path | None = None
 
 
 @dataclasses.dataclass
@@ -52,6 +59,7 @@ class Contents:
         record: A model's record, or a comparison's; {} without one.
         diagnosis: What `hfgen diagnose` found of a model; {} without one.
         study: What `hfgen study` decided on; {} without one.
+        posterior: What `hfgen study posterior` found of a model, its entry; {} without one.
         run: How it was trained (run.json); {} where that isn't known.
         readme: The user's own README.md, if the folder has one.
     """
@@ -62,6 +70,7 @@ class Contents:
     record: dict[str, Any] = dataclasses.field(default_factory=dict)
     diagnosis: dict[str, Any] = dataclasses.field(default_factory=dict)
     study: dict[str, Any] = dataclasses.field(default_factory=dict)
+    posterior: dict[str, Any] = dataclasses.field(default_factory=dict)
     run: dict[str, Any] = dataclasses.field(default_factory=dict)
     readme: str | None = None
 
@@ -130,6 +139,8 @@ def _model(root: Path, to: str, workspace: Path, evidence: Evidence) -> Contents
     if (found := _file_at(evidence.study, "study.json", [])) is not None:
         contents.study = portable(STUDY.read(found))
         contents.files["study.json"] = _write(workspace / "study.json", contents.study)
+    if (found := _file_at(evidence.posterior, "posterior.json", [])) is not None:
+        _add_posterior(contents, found, to, workspace)
     if (settings := run_file(root)) is not None:
         contents.run = portable(read_json(settings))
         contents.files["run.json"] = _write(workspace / "run.json", contents.run)
@@ -138,6 +149,29 @@ def _model(root: Path, to: str, workspace: Path, evidence: Evidence) -> Contents
     if own.is_file() or grids:
         contents.files[SAMPLES] = own if own.is_file() else _grid_of(root, grids)
     return contents
+
+
+def _add_posterior(contents: Contents, path: Path, to: str, workspace: Path) -> None:
+    """The entry of this model alone, and its picture.
+
+    Raises:
+        UserError: the file is none, or isn't of these weights.
+    """
+    # Only here does publishing read weights.
+    from hfgen.pipelines.loading import open_model
+    from hfgen.pipelines.weight_digest import digest_of_folder
+
+    pipeline, folder = open_model(contents.root)
+    called = contents.root.parent if contents.root.name == "pretrained" else contents.root
+    entry = read_entry(path, digest_of_folder(folder), pipeline.sample_size, str(called))
+    document = POSTERIOR.read(path)
+    if (sheet := sheet_of_entry(path.parent, document, entry)) is not None:
+        contents.files[SHEET] = sheet
+    else:
+        logger.warning("posterior: %s has no picture of the model, so the card has none", path.parent / "figures")
+    contents.posterior = {**portable(entry), "name": to.split("/")[-1], "id": to}
+    alone = {**portable(document), "models": [contents.posterior]}
+    contents.files["posterior.json"] = _write(workspace / "posterior.json", alone)
 
 
 def _file_at(given: Path | None, name: str, homes: Sequence[Path]) -> Path | None:

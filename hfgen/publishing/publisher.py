@@ -60,10 +60,11 @@ def dry_run(
     record: Path | None = None,
     diagnosis: Path | None = None,
     study: Path | None = None,
+    posterior: Path | None = None,
 ) -> DryRun:
     """What `publish` would do, without the network: the Hub's own README, whose text is kept, isn't looked at."""
     with tempfile.TemporaryDirectory() as temporary:
-        assembled = _Assembled(folder, to, Path(temporary), license, Evidence(record, diagnosis, study))
+        assembled = _Assembled(folder, to, Path(temporary), license, Evidence(record, diagnosis, study, posterior))
         files = assembled.complete(None)
         sizes = {name: path.stat().st_size for name, path in sorted(files.items())}
         return DryRun(assembled.contents.kind, sizes, files["README.md"].read_text(encoding="utf-8"))
@@ -81,6 +82,7 @@ def publish(
     record: Path | None = None,
     diagnosis: Path | None = None,
     study: Path | None = None,
+    posterior: Path | None = None,
     message: str | None = None,
     wait: float = 1.0,
 ) -> Published:
@@ -99,6 +101,7 @@ def publish(
         record: A model's record.json, where it isn't beside it.
         diagnosis: Likewise its diagnosis.json.
         study: The study.json whose verdicts a model's card tells.
+        posterior: The posterior.json that answers the model; its picture, too, is told by the card.
         message: Of the commit.
         wait: Seconds before the first retry.
 
@@ -106,7 +109,7 @@ def publish(
         UserError: the folder can't be published, or the Hub refuses or fails; the message says what to do.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        assembled = _Assembled(folder, to, Path(temporary), license, Evidence(record, diagnosis, study))
+        assembled = _Assembled(folder, to, Path(temporary), license, Evidence(record, diagnosis, study, posterior))
         kind = assembled.contents.kind
         repository = Repository(to, kind, revision=revision, pull_request=create_pr, wait=wait)
         sdk = split_card(assembled.contents.readme or "")[0].get("sdk") if kind == "space" else None

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from hfgen.errors import UserError
 from hfgen.files import read_json
-from hfgen.publishing.contents import SAMPLES, Contents
+from hfgen.publishing.contents import SAMPLES, SHEET, Contents
 
 LARGEST = 50_000_000_000
 """Bytes of a file; the Hub asks for smaller ones."""
 _MOST_TEXT = 10_000_000
+_MOST_SHEET = 5_000_000
 _TEXT = (".json", ".md", ".py", ".txt", ".yaml", ".yml", ".toml", ".cfg", ".js", ".css", ".html")
 _SUFFIXES = {
     "model": (".safetensors", ".json", ".py", ".md", ".png"),
@@ -61,14 +62,16 @@ def machine_paths(folder: Path) -> list[str]:
 def _check_kinds(contents: Contents) -> None:
     allowed = _SUFFIXES[contents.kind]
     code = _code_files(contents.root) if contents.kind == "model" else None
-    for name in contents.files:
+    for name, path in contents.files.items():
         suffix = Path(name).suffix
         if suffix not in allowed and not _is_licence(name):
             raise UserError(f"{name}: a {contents.kind} holds {', '.join(allowed)} files only; remove it")
         if suffix == ".py" and code is not None and name not in code:
             raise UserError(f"{name}: model_index.json doesn't name this code; remove it")
-        if suffix == ".png" and contents.kind == "model" and name != SAMPLES:
+        if suffix == ".png" and contents.kind == "model" and name not in (SAMPLES, SHEET):
             raise UserError(f"{name}: no other image than {SAMPLES} is published with a model; remove it")
+        if name == SHEET and (size := path.stat().st_size) > _MOST_SHEET:
+            raise UserError(f"{name}: {path} has {size / 1e6:.0f} MB, too many for a sheet; study posterior again")
     if contents.kind == "model" and not any(name.endswith(".safetensors") for name in contents.files):
         raise UserError(f"folder: {contents.root} holds no safetensors; save the model again")
 

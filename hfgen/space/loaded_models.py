@@ -22,6 +22,7 @@ from hfgen.errors import UserError
 from hfgen.files import read_json
 from hfgen.pipelines import ImagePipeline
 from hfgen.pipelines.loading import open_model
+from hfgen.pipelines.weight_digest import digest_of_folder
 from hfgen.reporting.colours import Style, styles
 from hfgen.space import RESULTS, photographs
 from hfgen.space.knobs import Components, components, decoder_inputs, same_encoder
@@ -44,6 +45,7 @@ class Model:
         pipeline: It, ready to use.
         folder: Where its record and its diagnosis lie.
         record: Its measurements, or None where it wasn't evaluated.
+        weights_at: The folder of its weights, or their file; None where that isn't known.
         lock: Held by who runs it: of two requests that run at once, one draws and the other reconstructs.
     """
 
@@ -51,6 +53,7 @@ class Model:
     pipeline: ImagePipeline
     folder: Path
     record: dict[str, Any] | None
+    weights_at: Path | None = None
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
 
     @property
@@ -78,6 +81,7 @@ class LoadedModels:
     state: str = ""
     _components: dict[str, Components | None] = field(default_factory=dict, repr=False)
     _decoder_inputs: dict[str, Tensor | None] = field(default_factory=dict, repr=False)
+    _weights: dict[str, str | None] = field(default_factory=dict, repr=False)
 
     @property
     def encoders(self) -> list[Model]:
@@ -112,6 +116,14 @@ class LoadedModels:
             if model.name not in self._decoder_inputs:
                 self._decoder_inputs[model.name] = decoder_inputs(model.pipeline, self.images(model.size)[:2])
             return self._decoder_inputs[model.name]
+
+    def weights(self, model: Model) -> str | None:
+        """A hash of the model's weights, found once; None where it isn't known where they lie."""
+        with model.lock:
+            if model.name not in self._weights:
+                place = model.weights_at
+                self._weights[model.name] = None if place is None else digest_of_folder(place)
+            return self._weights[model.name]
 
     def next_decoder(self, model: Model) -> str | None:
         """The next of the models that have this one's encoder, the first after the last; None where there is none."""
@@ -206,7 +218,7 @@ def _open_model(name: str, place: str, resolution: int | None, compute: Compute)
     pipeline = compute.place(pipeline)
     pipeline.set_progress_bar_config(disable=True)
     home = folder if (folder / "record.json").is_file() or folder.name != "pretrained" else folder.parent
-    return Model(name, pipeline, home, _record(home))
+    return Model(name, pipeline, home, _record(home), folder)
 
 
 def _bring_together(models: dict[str, Model]) -> None:

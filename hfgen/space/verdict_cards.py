@@ -6,14 +6,12 @@ from typing import Any
 
 from hfgen.documents import POSTERIOR, STUDY
 from hfgen.errors import UserError
-from hfgen.metrics import Estimate
-from hfgen.reporting.numbers import number, percent
+from hfgen.reporting.exact_answers import HOW, ROWS, TITLE, ExactAnswer, sheet_of_entry, slug
 from hfgen.space import markup
 from hfgen.space.interval_chart import interval_chart
 from hfgen.space.loaded_models import LoadedModels, folders_of, logger, results_of
 from hfgen.space.markup import text
 from hfgen.studies.effects import in_words
-from hfgen.studies.posterior.answer_figure import slug
 
 _VERDICTS = {"supported": "✓", "opposite": "✗", "negligible": "≈", "not tested": "-", "undecided": "?"}
 _DECIDED = ("supported", "opposite", "negligible")
@@ -69,12 +67,6 @@ def _chart(decided: dict[str, Any]) -> str:
     return f'<figure class="hf-interval">{svg}<figcaption>{text(what)}: <b>{text(said)}</b></figcaption></figure>'
 
 
-_PARTS = {
-    "share_latent": "isn't in the latent",
-    "share_decoder": "is in the latent, but the decoder doesn't show it",
-}
-
-
 def posteriors(loaded: LoadedModels) -> list[str]:
     """What `hfgen study posterior` found of each of its models: where the missing detail is lost, exactly."""
     parts = []
@@ -85,43 +77,25 @@ def posteriors(loaded: LoadedModels) -> list[str]:
             logger.warning("%s", error)
             continue
         for model in found["models"]:
-            sheet = folder / "figures" / f"{slug(model['name'])}.png"
-            parts.append(_posterior(loaded, model, sheet.read_bytes() if sheet.is_file() else None))
-    return [markup.heading("What the latent says, exactly"), *parts] if parts else []
+            sheet = sheet_of_entry(folder, found, model)
+            parts.append(_posterior(loaded, model, None if sheet is None else sheet.read_bytes()))
+    return [markup.heading(TITLE), *parts] if parts else []
 
 
 def _posterior(loaded: LoadedModels, model: dict[str, Any], sheet: bytes | None) -> str:
-    name = slug(model["name"])
-    look = next((style for known, style in loaded.styles.items() if slug(known) == name), None)
+    answer = ExactAnswer.of(model)
+    # A model that is only called alike, such as one that was trained anew, isn't the one that was answered.
+    weights = model.get("weights")
+    shown = (each.name for each in loaded.models.values() if weights and loaded.weights(each) == weights)
+    known = next(shown, None)
+    name, look = known or slug(model["name"]), loaded.styles.get(known or "")
     mark = f"{look.swatch()} " if look else ""
-    shares = {kind: Estimate(**model["metrics"][kind]) for kind in _PARTS if kind in model["metrics"]}
-    said = "; ".join(f"{percent(one)} {_PARTS[kind]}" for kind, one in shares.items())
-    lost = model["n"] - model["converged"]
-    doubt = f" For {lost} of the {model['n']} images the exact answer didn't converge." if lost else ""
-    rows = [(kind, number(Estimate(**entry))) for kind, entry in model["metrics"].items()]
+    bar = answer.bar(look.colour if look else "currentColor", "var(--border-color-primary)")
+    table = markup.table(("number", "value"), answer.rows, f"{name}, exactly")
     words = (
-        f"<div><h3>{mark}{text(name)}</h3>{_bar(shares, look.colour if look else 'currentColor', said)}"
-        f'<p class="hf-claim">Of the fine detail that the decoder lacks: {text(said)}.{text(doubt)}</p>'
-        f"{markup.details('How we know', markup.table(('number', 'value'), rows, f'{name}, exactly'))}</div>"
+        f'<div><h3>{mark}{text(name)}</h3>{bar}<p class="hf-claim">{text(answer.sentence)} {text(answer.doubt)}</p>'
+        f"{markup.details('How we know', markup.paragraphs(HOW), table)}</div>"
     )
-    shown = "" if sheet is None else markup.figure(markup.chart(sheet, f"{name}: {_ROWS}"), f"From above: {_ROWS}.")
+    picture = "" if sheet is None else markup.figure(markup.chart(sheet, f"{name}: {ROWS}"), f"From above: {ROWS}.")
     colour = f' style="--mark:{look.colour}"' if look else ""
-    return f'<article class="hf-card hf-exact"{colour}>{words}{shown}</article>'
-
-
-_ROWS = (
-    "the real image; the exact mean of all images that its latent may stand for, which no decoder can beat in squared "
-    "error; the decoder's image; one of the images that it may stand for"
-)
-
-
-def _bar(shares: dict[str, Estimate], colour: str, alt: str) -> str:
-    """Both parts on one bar; filled is what the decoder loses."""
-    if len(shares) < len(_PARTS):
-        return ""
-    latent = 100 * min(1.0, max(0.0, shares["share_latent"].value))
-    return (
-        f'<svg class="hf-parts" viewBox="0 0 100 6" preserveAspectRatio="none" role="img" aria-label="{text(alt)}">'
-        f'<rect width="100" height="6" fill="{colour}"/>'
-        f'<rect width="{latent:.1f}" height="6" fill="var(--border-color-primary)"/></svg>'
-    )
+    return f'<article class="hf-card hf-exact"{colour}>{words}{picture}</article>'

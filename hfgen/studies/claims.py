@@ -251,6 +251,7 @@ class Study:
         cells: The models by label.
         claims: Sentences and what decides on them.
         panels: Its figure.
+        again: By label, other cells of the panels' ticks, which stand beside each panel's first series.
         measure: What else is measured of a trained cell, beyond its record.
     """
 
@@ -261,7 +262,16 @@ class Study:
     cells: Mapping[str, Cell]
     claims: tuple[Claim, ...]
     panels: tuple[Panel, ...]
+    again: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
     measure: Callable[[Trained], dict[str, Estimate]] | None = None
+
+    @property
+    def charts(self) -> tuple[Panel, ...]:
+        """The panels with what stands beside their first series."""
+        return tuple(panel._replace(series=(*panel.series, *self._beside(panel.series[0]))) for panel in self.panels)
+
+    def _beside(self, series: Series) -> list[Series]:
+        return [Series(f"{series.label}, {label}", series.metric, cells) for label, cells in self.again.items()]
 
     @property
     def deciding(self) -> set[str]:

@@ -24,8 +24,8 @@ _FEW_SEEDS = 2
 def draw(study: Study, document: dict[str, Any]) -> Figure:
     """A study's panels, side by side; points are means over seeds, of three or more with their 95 % intervals."""
     cells = _find(study, document)["cells"]
-    figure, row = new_axes(len(study.panels))
-    for axes, panel in zip(row, study.panels, strict=True):
+    figure, row = new_axes(len(study.charts))
+    for axes, panel in zip(row, study.charts, strict=True):
         _panel(axes, panel, cells)
     return figure
 
@@ -82,7 +82,7 @@ def render(studies: Sequence[Study], document: dict[str, Any]) -> str:
 def _section(study: Study, document: dict[str, Any]) -> dict[str, Any]:
     found = _find(study, document)
     charts = []
-    for place, panel in enumerate(study.panels):
+    for place, panel in enumerate(study.charts):
         alt = _alt(panel, found["cells"])
         charts.append(inline(partial(_draw_alone, panel, found["cells"]), f"{study.name}-{place}", alt))
     return {**found, "charts": charts}

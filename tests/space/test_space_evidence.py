@@ -13,6 +13,7 @@ from PIL import Image
 from hfgen.documents import POSTERIOR
 from hfgen.errors import UserError
 from hfgen.files import write_json
+from hfgen.pipelines.weight_digest import digest_of_folder
 from hfgen.space import averaging, evidence
 from hfgen.space.assemble import Pinned, assemble
 from hfgen.space.loaded_models import LoadedModels, open_models
@@ -116,6 +117,7 @@ def test_an_exact_posterior_is_shown_with_its_picture(loaded: LoadedModels, tmp_
     rest = {"value": 0.75, "low": 0.7, "high": 0.8, "n": 4}
     metrics = {"share_latent": share, "share_decoder": rest}
     one = {"name": "runs/vae", "id": "runs/vae", "resolution": 16, "n": 4, "converged": 3, "metrics": metrics}
+    one["weights"] = digest_of_folder(loaded.models["vae"].folder / "pretrained")
     schema = json.loads(files("hfgen").joinpath("schemas/posterior.schema.json").read_text(encoding="utf-8"))
     budget = {**dict.fromkeys(schema["properties"]["budget"]["required"], 4), "name": "full"}
     document = {"schema": POSTERIOR.version, "budget": budget, "seed": 0, "versions": {}}
@@ -123,9 +125,18 @@ def test_an_exact_posterior_is_shown_with_its_picture(loaded: LoadedModels, tmp_
     (tmp_path / "figures").mkdir()
     Image.new("L", (8, 8)).save(tmp_path / "figures" / "vae.png")
     page = why(dataclasses.replace(loaded, results=[tmp_path]))
-    assert "25 % [20, 30] isn&#x27;t in the latent" in page and "For 1 of the 4 images" in page
+    assert (
+        "25 % [20, 30] isn&#x27;t in the latent; 75 % [70, 80] is in the latent" in page
+        and "For 1 of the 4 images" in page
+    )
     assert f'<rect width="100" height="6" fill="{loaded.styles["vae"].colour}"/><rect width="25.0"' in page
     assert page.count('alt="vae: the real image; the exact mean') == 1
+    anew = {**one, "weights": "0" * 64, "images": []}
+    write_json(tmp_path / "posterior.json", {**document, "models": [anew]})
+    page = why(dataclasses.replace(loaded, results=[tmp_path]))
+    assert '<rect width="100" height="6" fill="currentColor"/>' in page, (
+        "it is only called like the model that is shown"
+    )
     write_json(tmp_path / "posterior.json", {"models": []})
     assert "exactly" not in why(dataclasses.replace(loaded, results=[tmp_path])) and "posterior.json" in caplog.text
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,11 +19,6 @@ if TYPE_CHECKING:
 
 _SHARES = {"share_latent": "the latent doesn't say it", "share_decoder": "the decoder doesn't read it"}
 _POWERS = {"power_mean": "E[x | z]", "power_decoder": "decoder", "power_draw": "posterior draw"}
-
-
-def slug(model: str) -> str:
-    """What a model's files are called."""
-    return re.sub(r"\W+", "-", Path(model).name).strip("-").lower()
 
 
 def sheet_of(answers: Sequence[Answer]) -> bytes:

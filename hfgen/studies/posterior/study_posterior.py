@@ -23,8 +23,9 @@ from hfgen.files import folder_state, write_bytes
 from hfgen.pipelines.loading import open_model
 from hfgen.pipelines.weight_digest import digest_of_folder
 from hfgen.reporting.charts import encode, theme
+from hfgen.reporting.exact_answers import figure_name, slug
 from hfgen.seeds import derive_seed
-from hfgen.studies.posterior.answer_figure import draw, sheet_of, slug
+from hfgen.studies.posterior.answer_figure import draw, sheet_of
 from hfgen.studies.posterior.exact_answer import Answer, Guess, Size, answer, guess_of
 from hfgen.studies.posterior.glyph_channel import COUNTS, GlyphChannel
 from hfgen.studies.posterior.latent_regression import LatentRegression
@@ -101,7 +102,7 @@ def study_posterior(
         "models": [{**facts, **summary(answers)} for facts, answers in found.values()],
     }
     for name, (_, answers) in found.items():
-        write_bytes(out / "figures" / f"{slug(name)}.png", sheet_of(answers))
+        write_bytes(out / "figures" / f"{figure_name(name, found)}.png", sheet_of(answers))
     with theme("light"):
         write_bytes(out / "figures" / "shares.png", encode(draw(document["models"])))
     POSTERIOR.write(out / "posterior.json", document)

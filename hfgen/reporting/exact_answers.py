@@ -1,0 +1,121 @@
+"""What `hfgen study posterior` found of one model, in words, numbers and one bar, as every page shows it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hfgen.metrics import Estimate
+from hfgen.reporting.numbers import number, percent
+
+TITLE = "What the latent says, exactly"
+
+ROWS = (
+    "the real image; the exact mean of all images that its latent may stand for, which no decoder can beat in squared "
+    "error; the decoder's image; one of the images that it may stand for"
+)
+"""Of the sheet of pictures, from above."""
+
+HOW = (
+    "The letters are drawn from known factors, so all images that a latent may stand for can be drawn as well, without "
+    "any training (`hfgen study posterior`). Power is that above .25 cycles per pixel; 95 % intervals over images."
+)
+
+_PARTS = {
+    "share_latent": "isn't in the latent",
+    "share_decoder": "is in the latent, but the decoder doesn't show it",
+}
+_NUMBERS = {
+    "share_latent": "missing power that isn't in the latent",
+    "share_decoder": "missing power that is in the latent and not in the decoder's image",
+    "power_mean": "power of the exact mean, over real",
+    "power_decoder": "power of the decoder's image, over real",
+    "power_draw": "power of an exact draw, over real",
+    "identity": "check of the exact mean, 1 where it is exact",
+    "psnr_mean": "PSNR of the exact mean, dB",
+    "psnr_decoder": "PSNR of the decoder's image, dB",
+    "psnr_draw": "PSNR of an exact draw, dB",
+    "information_bits": "information in the latent, bits",
+    "kl_bits": "what the latent costs, bits",
+}
+
+
+def slug(model: str) -> str:
+    """What a model's files are called."""
+    return re.sub(r"\W+", "-", Path(model).name).strip("-").lower()
+
+
+def figure_name(model: str, models: Iterable[str]) -> str:
+    """What the files of one of several models are called: by its whole place where another has the same last part."""
+    short = slug(model)
+    alike = sum(slug(other) == short for other in models)
+    return short if alike < 2 else re.sub(r"\W+", "-", model).strip("-").lower()
+
+
+def sheet_of_entry(folder: Path, document: Mapping[str, Any], entry: Mapping[str, Any]) -> Path | None:
+    """Beside a posterior.json in `folder`, the picture of one of its entries; None where it isn't there."""
+    name = figure_name(entry["name"], [each["name"] for each in document["models"]])
+    path = folder / "figures" / f"{name}.png"
+    return path if path.is_file() else None
+
+
+class ExactAnswer(NamedTuple):
+    """An entry of a posterior.json as a page shows it.
+
+    Attributes:
+        n: Images.
+        converged: Those of them whose answer is known to be exact.
+        metrics: Of all of them.
+    """
+
+    n: int
+    converged: int
+    metrics: dict[str, Estimate]
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> ExactAnswer:
+        """Of the entry's JSON values."""
+        metrics = {name: Estimate(**fields) for name, fields in entry["metrics"].items()}
+        return cls(entry["n"], entry["converged"], metrics)
+
+    @property
+    def shares(self) -> dict[str, Estimate]:
+        """Of the power above .25 cycles per pixel that the decoder's images lack; none where that isn't defined."""
+        found = {name: self.metrics[name] for name in _PARTS if name in self.metrics}
+        return found if len(found) == len(_PARTS) else {}
+
+    @property
+    def sentence(self) -> str:
+        """Where the missing detail is lost."""
+        if not self.shares:
+            return "Which part of the fine detail is lost where isn't defined on these images."
+        parts = "; ".join(f"{percent(share)} {_PARTS[name]}" for name, share in self.shares.items())
+        return f"Of the fine detail that the decoder lacks: {parts}."
+
+    @property
+    def doubt(self) -> str:
+        """How many images' answers didn't converge; empty where all did."""
+        lost = self.n - self.converged
+        return f"For {lost} of the {self.n} images the exact answer didn't converge; they stay in." if lost else ""
+
+    @property
+    def rows(self) -> list[tuple[str, str]]:
+        """All numbers, each with its 95 % interval over images."""
+        return [(_NUMBERS.get(name, name), number(found)) for name, found in self.metrics.items()]
+
+    def bar(self, colour: str, ground: str) -> str:
+        """Both shares as inline SVG, filled with `colour` where the decoder loses; empty without shares.
+
+        `colour`, `ground`: as CSS has them.
+        """
+        if not self.shares:
+            return ""
+        latent = 100 * min(1.0, max(0.0, self.shares["share_latent"].value))
+        return (
+            '<svg class="parts" viewBox="0 0 100 6" preserveAspectRatio="none" role="img" '
+            f'aria-label="{escape(self.sentence)}"><rect width="100" height="6" fill="{colour}"/>'
+            f'<rect width="{latent:.1f}" height="6" fill="{ground}"/></svg>'
+        )

@@ -172,7 +172,8 @@ def diagnose(
         out: Folder for diagnosis.json, report.html and waterfall.png.
         budget: Of the interventions: `small` or `full`.
         settings: `n`, `split`, `seed`, `resolution`, `tile`, `extractor`, `refits`, `against` (another model),
-            `device`, `dtype` and what else `hfgen.evaluate` takes of the data.
+            `posterior` (the folder of a posterior.json), `device`, `dtype` and what else `hfgen.evaluate` takes of the
+            data.
 
     Raises:
         UserError: what `hfgen.evaluate` refuses, an unknown budget, too few images, or images without detail.

@@ -1,81 +1,13 @@
-"""From the numbers of a diagnosis to an order of causes and to sentences: every rule is here."""
+"""From the numbers of a diagnosis and the order of its causes to sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
+from hfgen.diagnosis.ranking import SHARP, WORTH_NAMING
 from hfgen.metrics import Estimate, calibration
 from hfgen.reporting.numbers import number, overlap, percent
-
-SHARP = 0.3
-"""Images that lack, or have too much of, less than this share of the high-frequency power are called sharp."""
-
-WORTH_NAMING = 0.1
-"""A cause of a smaller share isn't advised on."""
-
-_VARIETY, _TELLING = 0.15, 0.5
-
-
-def rank(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The causes, the first one first, each with its `score`, a share `of` something; `sharp` where there is none.
-
-    Causes of blur by the share of the high-frequency power that is missing by them. After them, or before them where
-    images are sharp, what needn't be smooth: the `prior` by the share of the samples' KID that a fitted density saves,
-    where their intervals are apart, and `modes` by the share of the real images whose class or cluster is left out,
-    unless half of the power is missing: what blurred images show can't be told. What no cause was found for comes last,
-    as `unexplained`.
-    """
-    if document.get("non_finite"):
-        return [_Cause("non_finite", 1.0, "images")._asdict()]
-    causes = {name: Estimate(**entry) for name, entry in document["causes"].items()}
-    missing = causes.pop("missing").value
-    unexplained = causes.pop("unexplained", None)
-    scores = {name: estimate.value for name, estimate in causes.items() if estimate.low > 0}
-    blurred = missing > SHARP
-    if not blurred:
-        # What little is missing of sharp images has no cause worth a name.
-        scores = {name: score for name, score in scores.items() if score > SHARP}
-    left_out = (document["variety"] or {}).get("missing_share", 0.0)
-    of_blur = [_Cause(name, score, "high-frequency power") for name, score in scores.items()]
-    others = [
-        _Cause("prior", _saved_by_density(document), "samples' KID"),
-        _Cause("modes", left_out if left_out > _VARIETY and missing <= _TELLING else 0.0, "real images"),
-    ]
-    named: dict[str, _Cause] = {}
-    for group in (of_blur, others) if blurred else (others, of_blur):
-        for cause in sorted(group, key=lambda cause: -cause.score):
-            if cause.score > WORTH_NAMING:
-                named.setdefault(cause.cause, cause)
-    if blurred and unexplained is not None and unexplained.low > 0 and unexplained.value > WORTH_NAMING:
-        named["unexplained"] = _Cause("unexplained", unexplained.value, "high-frequency power")
-    found = list(named.values()) or [_Cause("sharp" if abs(missing) <= SHARP else "unknown", 1.0, "images")]
-    return [cause._asdict() for cause in found]
-
-
-class _Cause(NamedTuple):
-    """An entry of the ranking."""
-
-    cause: str
-    score: float
-    of: str
-
-
-def _saved_by_density(document: Mapping[str, Any]) -> float:
-    """Share of the samples' KID beyond that of real images that the fitted density doesn't have, where it counts.
-
-    It does where the intervals are apart and the KID saved is at least what a slight blur of real images adds
-    (`kid_of_blur`): KIDs are on another scale for each judge and for each data set.
-    """
-    links = {link["stage"]: Estimate(**link["kid"]) for link in document["chain"] if "kid" in link}
-    if "fitted_density" not in links or "prior_sample" not in links:
-        return 0.0
-    fitted, own = links["fitted_density"], links["prior_sample"]
-    real = max(document.get("baseline", {}).get("kid", {}).get("value", 0.0), 0.0)
-    saved = own.value - max(fitted.value, real)
-    if overlap(fitted, own) or saved <= 0 or saved < document.get("kid_of_blur", 0.0):
-        return 0.0
-    return saved / (own.value - real)
 
 
 def advise(document: Mapping[str, Any]) -> list[str]:
@@ -136,18 +68,31 @@ def _verdict(facts: _Facts) -> str:
     power = f"{percent(facts.power(stage))} of real images' high-frequency power"
     what = "samples" if stage == "prior_sample" else "reconstructions"
     missing = facts.causes["missing"].value
+    if missing > SHARP and facts.first == "unread":
+        there = percent(Estimate(**facts.document["exact"]["share_decoder"]))
+        return (
+            f"The {what} are blurred: they have {power}; {there} of the detail that decoded latents lack is in the "
+            "latent, and the decoder doesn't read it: more training or a better decoder helps, not a larger latent."
+        )
     if missing > SHARP:
-        why = f"first cause: {_NAMES[facts.first]}" if facts.tried or facts.first != "unexplained" else "why, is open"
+        why = f"first cause: {_name(facts)}" if facts.tried or facts.first != "unexplained" else "why, is open"
         return f"The {what} are blurred: they have {power}; {why}."
     if missing < -SHARP:
         return f"The {what} have too much detail, noise or artefacts: {power}."
-    rest = "" if facts.first == "sharp" else f" What is wrong is another thing: {_NAMES[facts.first]}."
+    rest = "" if facts.first == "sharp" else f" What is wrong is another thing: {_name(facts)}."
     return f"The {what} are sharp: they have {power}.{rest}"
+
+
+def _name(facts: _Facts) -> str:
+    """The first cause in words."""
+    known = facts.first == "bottleneck" and "exact" in facts.document
+    return "what the latent doesn't say" if known else _NAMES[facts.first]
 
 
 _NAMES = {
     "data": "the data itself",
     "bottleneck": "the latent's size, or more training than was tried",
+    "unread": "a decoder that doesn't read its latent",
     "network": "a network that doesn't fill its latent (training, width)",
     "noise": "the posterior's noise (KL weight, decoder variance)",
     "codes": "quantisation",
@@ -172,15 +117,39 @@ def _data(facts: _Facts) -> str:
 
 
 def _bottleneck(facts: _Facts) -> str:
+    if "exact" in facts.document:
+        return (
+            f"{facts.cause('bottleneck')} of the high-frequency power isn't in the latent: all that it says of an "
+            f"image {_exactly(facts)}. {_MORE_LATENT}"
+        )
     numbers = facts.latent.get("numbers")
     size = f" of {numbers} numbers" if numbers else ""
     exact = " (of glyphs `hfgen study posterior` tells)" if facts.document.get("data", {}).get("id") == "glyphs" else ""
     return (
         f"At most {facts.cause('bottleneck')} of the high-frequency power is lost in the latent{size}: no intervention "
         "brings it back, and as many principal components carry less. That the latent doesn't hold it isn't shown: a "
-        f"decoder that learns much longer may read more of it{exact}. Raise --model.latent_channels or "
-        "--model.latent_size (recipe vae-spatial-*), train longer (--max_images), or accept invented detail: an "
-        "adversarial term (recipe vaegan-*)."
+        f"decoder that learns much longer may read more of it{exact}. {_MORE_LATENT}"
+    )
+
+
+_MORE_LATENT = (
+    "Raise --model.latent_channels or --model.latent_size (recipe vae-spatial-*), train longer (--max_images), or "
+    "accept invented detail: an adversarial term (recipe vaegan-*)."
+)
+
+
+def _exactly(facts: _Facts) -> str:
+    """What E[x | z] has."""
+    images = facts.document["exact"]["n"]
+    return f"(E[x | z], exactly, of {images} images) has {percent(facts.power('exact'))} of real power"
+
+
+def _unread(facts: _Facts) -> str:
+    tried = f"nothing that was tried for {facts.steps} steps reads it" if facts.tried else "the decoder doesn't show it"
+    return (
+        f"{facts.cause('unread')} of the high-frequency power is in the latent, and {tried}: all that the latent says "
+        f"of an image {_exactly(facts)}. A larger latent isn't needed: train longer (--max_images, --start_from MODEL) "
+        "or a better decoder (--model.width); `hfgen study decoders MODEL` shows how far images and width go."
     )
 
 
@@ -293,6 +262,7 @@ def _modes(facts: _Facts) -> str:
 _ADVICE: dict[str, Callable[[_Facts], str]] = {
     "data": _data,
     "bottleneck": _bottleneck,
+    "unread": _unread,
     "network": _network,
     "noise": _noise,
     "codes": _codes,

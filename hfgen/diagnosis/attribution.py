@@ -16,9 +16,10 @@ no decoder's. All shares are signed: what a step makes worse is negative.
 What the refits don't reach and as many principal components carry (of codes: their bits, of a Gaussian source) is the
 network's. Beyond both, what optimised latents reach is `unexplained`, since no refit found it, and the rest is the
 bottleneck: at most so much. Of a network that is below that bound in squared error all of it is unexplained, since
-nothing says that its latent is full. The causes sum to 1 - the last power by construction. That the missing power *is*
-averaging isn't one of them: an L2 decoder answers each lack of information with it, whatever the cause; gain and
-coherence by band say whether it does.
+nothing says that its latent is full. Where E[x | z] is known exactly, it takes the bound's place: what it has beyond
+all that learns is in the latent and `unread`, whatever the network does. The causes sum to 1 - the last power by
+construction. That the missing power *is* averaging isn't one of them: an L2 decoder answers each lack of information
+with it, whatever the cause; gain and coherence by band say whether it does.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ _REACHED = ("linear", "best", "inferred", "unquantised", "adversarial", "perfect
 PAIRED = ("real", *_REACHED, "mean", "posterior_sample")
 """Stages whose images are those of `real`, in its order; the others are draws."""
 
+EXACT = "exact"
+"""The power of E[x | z], of images of its own, over their power."""
+
 _RESAMPLES = 1000
 
 
@@ -52,7 +56,7 @@ def attribute(
     """Each cause's share of the high-frequency power, with its 95 % interval by resampling images; signed.
 
     Args:
-        powers: Of the stages that were made. Without any intervention on a latent it is a generator, whose
+        powers: Of the stages that were made, and `EXACT`. Without any intervention on a latent it is a generator, whose
             `prior_sample` or `mean` is all there is.
         kept: Power of the real images over that of images as sharp as their pixels allow; 1 where DATA isn't blurred.
         seed: Of the resampling.
@@ -60,8 +64,8 @@ def attribute(
         intervened: Whether what isn't there was looked for; of an autoencoder that wasn't, all is unexplained.
 
     Returns:
-        `data`, `bottleneck`, `network`, `encoder`, `noise` or `codes`, `decoder`, `generator`, `prior`, `unexplained`,
-        each where it applies; of the power that sharp images would have. They sum to `missing`.
+        `data`, `bottleneck`, `unread`, `network`, `encoder`, `noise` or `codes`, `decoder`, `generator`, `prior`,
+        `unexplained`, each where it applies; of the power that sharp images would have. They sum to `missing`.
 
     Raises:
         UserError: no real power, or stages of different lengths.
@@ -90,6 +94,8 @@ def _split(
 
     def causes(means: Mapping[str, float]) -> dict[str, float]:
         relative = {name: mean / means["real"] for name, mean in means.items()}
+        if EXACT in means:
+            relative[EXACT] = means[EXACT]
         return _causes(relative, kept, bounded, intervened)
 
     return causes, paired, {name: v for name, v in powers.items() if name not in PAIRED}
@@ -159,7 +165,11 @@ def _causes(power: Mapping[str, float], kept: float, bounded: bool, intervened: 
 def _as_it_is(power: Mapping[str, float], last: float) -> dict[str, float]:
     """Of an autoencoder on which nothing was tried: what its prior loses is known all the same."""
     mean = power.get("mean", last)
-    return {"unexplained": 1 - mean, **({"prior": mean - last} if "prior_sample" in power else {})}
+    found = {"unexplained": 1 - mean}
+    if EXACT in power:
+        there = max(min(1.0, mean), min(1.0, power[EXACT]))
+        found = {"bottleneck": 1 - there, "unread": there - mean}
+    return {**found, **({"prior": mean - last} if "prior_sample" in power else {})}
 
 
 def _of_autoencoder(power: Mapping[str, float], bounded: bool) -> dict[str, float]:
@@ -168,10 +178,13 @@ def _of_autoencoder(power: Mapping[str, float], bounded: bool) -> dict[str, floa
     reached = mean + sum(parts.values())
     # More than the real power is made up, not carried.
     carried = max(reached, min(1.0, power.get("linear", 0.0)))
-    optimised = max(carried, min(1.0, power.get("best", 0.0)))
+    there = max(carried, min(1.0, power.get(EXACT, 0.0)))
+    optimised = max(there, min(1.0, power.get("best", 0.0)))
     found = {"network": carried - reached, **parts}
-    if bounded:
-        found |= {"bottleneck": 1 - optimised, "unexplained": optimised - carried}
+    if EXACT in power:
+        found["unread"] = there - carried
+    if bounded or EXACT in power:
+        found |= {"bottleneck": 1 - optimised, "unexplained": optimised - there}
     else:
         found["unexplained"] = 1 - carried
     if "prior_sample" in power:

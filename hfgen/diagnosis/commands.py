@@ -29,6 +29,7 @@ class Times:
 
 CHANGES: dict[str, dict[str, Any]] = {
     "under_trained": {"max_images": Times(4), "start_from": True},
+    "unread": {"max_images": Times(4), "start_from": True},
     "network": {"max_images": Times(4), "start_from": True},
     "encoder": {"max_images": Times(4), "start_from": True},
     "decoder": {"max_images": Times(2), "start_from": True, "model.freeze_encoder": "true"},

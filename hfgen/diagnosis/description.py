@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from hfgen import metrics
-from hfgen.diagnosis.attribution import PAIRED, attribute, leads
+from hfgen.diagnosis.attribution import EXACT, PAIRED, attribute, leads
 from hfgen.diagnosis.chain import Chain, Stages
 from hfgen.diagnosis.commands import address
 from hfgen.diagnosis.currencies import BANDS, shares
 from hfgen.diagnosis.data_quality import data_quality
+from hfgen.diagnosis.exact import Exact
 from hfgen.diagnosis.gates.context import Context
 from hfgen.diagnosis.gates.inspection import inspect
 from hfgen.diagnosis.variety import Variety, variety
@@ -35,10 +36,12 @@ def describe(
     chain: Chain,
     training: Callable[[], Tensor],
     facts: dict[str, Any],
+    exact: Exact | None = None,
 ) -> dict[str, Any]:
     """Everything that diagnosis.json says beyond `facts`, from the images of the chain's stages.
 
-    Of a model that gives NaN or infinity as it is, that is the finding, and no cause of blur is looked for.
+    `exact`: what the latents say, where it is known. Of a model that gives NaN or infinity as it is, that is the
+    finding, and no cause of blur is looked for.
     """
     found, stages, seed = metrics.Collector(), chain.stages, facts["protocol"]["seed"]
     codec, known = codec_of(pipeline), baseline(real).estimates
@@ -70,12 +73,14 @@ def describe(
         # Smooth subjects are no fault of the data; traces of enlarging are.
         kept, bounded = quality.kept if "data" in faults else 1.0, "under_trained" not in faults
         intervened = chain.intervened or codec is None
-        powers = {"real": real.spectrum.high, **powers}
+        powers = {"real": real.spectrum.high, **powers, **({EXACT: exact.powers} if exact else {})}
         causes = attribute(powers, kept, seed=seed, bounded=bounded, intervened=intervened)
         first = leads(powers, kept, seed=seed, bounded=bounded, intervened=intervened)
     document: dict[str, Any] = {
         "gates": [each.as_dict() for each in passed.findings],
-        "chain": [_link(real, name, stages[name], spectra[name], seed, found) for name in stages],
+        "chain": [_link(real, name, stages[name], spectra[name], seed, found) for name in stages]
+        + ([exact.link] if exact else []),
+        **({"exact": exact.facts} if exact else {}),
         "causes": {name: estimate.as_dict() for name, estimate in causes.items()},
         "leads": first,
         "shares": {
@@ -100,7 +105,7 @@ def describe(
         for name, error in chain.failed.items()
         if name not in chain.broken
     ]
-    document["notes"] = [*real.notes, *failed, *passed.notes, *found.notes]
+    document["notes"] = [*real.notes, *(exact.notes if exact else []), *failed, *passed.notes, *found.notes]
     return {**document, **conclude({**facts, **document})}
 
 

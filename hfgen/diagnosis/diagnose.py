@@ -17,6 +17,7 @@ from hfgen.diagnosis.against import compare
 from hfgen.diagnosis.budgets import BUDGETS
 from hfgen.diagnosis.chain import Chain, make_stages
 from hfgen.diagnosis.description import describe
+from hfgen.diagnosis.exact import find_exact
 from hfgen.diagnosis.figure import missing_gallery, waterfall
 from hfgen.diagnosis.plan import announce, make_plan
 from hfgen.diagnosis.verdict_page import render
@@ -57,6 +58,7 @@ def diagnose(
     tile: int | None = None,
     refits: bool | None = None,
     against: Any | None = None,
+    posterior: str | Path | None = None,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
 ) -> dict[str, Any]:
@@ -86,17 +88,21 @@ def diagnose(
         refits: Whether copies of the network are trained and latents optimised; None: of a model below 20 million
             parameters and 256 pixels. Of a larger one, at most 32 images are looked at by default.
         against: Another model, diagnosed on the same images into `out`/against: `against` says why they differ.
+        posterior: Folder of the posterior.json that `hfgen study posterior` wrote of the model, and of `against`: what
+            the latents of glyphs say exactly bounds what is put down to the latent.
         device: See `evaluate`.
         dtype: See `evaluate`; refits are fp32, and one stage is bf16 anyway.
 
     Raises:
-        UserError: the model, the data or the extractor can't be loaded, an unknown budget, too few images, or images
-            without detail.
+        UserError: the model, the data or the extractor can't be loaded, an unknown budget, too few images, images
+            without detail, or a posterior of another model.
     """
     out, data = Path(out), as_data(data)
     if budget not in BUDGETS:
         raise SettingsError(f"budget: {budget!r} is unknown; choose {' or '.join(BUDGETS)}")
-    other = None
+    compute, exact, other = compute_for(model, device, dtype), None, None
+    if posterior is not None:
+        exact = find_exact(posterior, model, str(data), compute, variant=variant, resolution=resolution)
     if against is not None:
         other = diagnose(
             against,
@@ -117,10 +123,10 @@ def diagnose(
             variant=variant,
             tile=tile,
             refits=refits,
+            posterior=posterior,
             device=device,
             dtype=dtype,
         )
-    compute = compute_for(model, device, dtype)
     choose_n(data, split, n, fewest=_FEWEST, extractor=extractor, config_name=config_name)
     opening = opened(model, compute, variant=variant, resolution=resolution, tile=tile)
     with opening as (pipeline, origin), metrics.measuring(compute):
@@ -179,7 +185,7 @@ def diagnose(
         with workspace(out, {**facts, "weights": origin.state}) as partial_results:
             work = pipeline, real.inputs, training, BUDGETS[budget], seed, partial_results
             chain = make_stages(*work, refits=plan.refits, clock=clock)
-            document = {**facts, **describe(pipeline, real, chain, training, facts)}
+            document = {**facts, **describe(pipeline, real, chain, training, facts, exact)}
             if other is not None:
                 document["against"] = compare(document, other)
             _write(document, real, chain, out)

@@ -17,10 +17,23 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours: power that is lost, power that comes back, and power that is there.
 _LOST, _GAINED, _THERE = "#D55E00", "#56B4E9", "#0072B2"
-_ORDER = ("data", "bottleneck", "network", "encoder", "noise", "codes", "decoder", "generator", "unexplained", "prior")
+_ORDER = (
+    "data",
+    "bottleneck",
+    "unread",
+    "network",
+    "encoder",
+    "noise",
+    "codes",
+    "decoder",
+    "generator",
+    "unexplained",
+    "prior",
+)
 _LABELS = {
     "data": "data itself blurred",
     "bottleneck": "the latent's size, at most",
+    "unread": "in the latent, not read",
     "network": "network (training, width)",
     "encoder": "under-trained encoder",
     "noise": "posterior noise",

@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from hfgen.diagnosis.advice import SHARP, WORTH_NAMING, advise, rank
+from hfgen.diagnosis.advice import advise
 from hfgen.diagnosis.commands import command, look_closer
+from hfgen.diagnosis.ranking import SHARP, WORTH_NAMING, rank
 from hfgen.metrics import Estimate
 from hfgen.reporting.numbers import number
 

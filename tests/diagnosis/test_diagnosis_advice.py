@@ -2,8 +2,9 @@
 
 import pytest
 
-from hfgen.diagnosis.advice import advise, rank
+from hfgen.diagnosis.advice import advise
 from hfgen.diagnosis.data_quality import DataQuality
+from hfgen.diagnosis.ranking import rank
 from hfgen.diagnosis.verdict import conclude
 from hfgen.metrics import Estimate
 
@@ -126,6 +127,21 @@ def test_much_missing_power_without_a_cause_is_called_unexplained():
 def test_what_is_unexplained_comes_after_the_causes():
     found = document({"noise": 0.2, "unexplained": 0.5, "missing": 0.7}, [link("prior_sample", 0.3)])
     assert [row["cause"] for row in found["ranking"]] == ["noise", "unexplained"]
+
+
+@pytest.mark.parametrize(
+    ("unread", "bottleneck", "first"),
+    [(0.6, 0.03, "the detail that decoded latents lack is in the latent"), (0.03, 0.6, "what the latent doesn't say")],
+)
+def test_where_the_latent_is_known_exactly_the_headline_says_what_is_in_it(
+    unread: float, bottleneck: float, first: str
+):
+    exact = {"n": 24, "converged": 24, "share_decoder": entry(0.95)}
+    causes = {"unread": unread, "bottleneck": bottleneck, "missing": 0.63}
+    found = document(causes, [link("mean", 0.37), link("exact", 1 - bottleneck)], exact=exact)
+    sentences = advise(found)
+    assert first in sentences[0] and "exactly, of 24 images" in sentences[1]
+    assert ("not a larger latent" in sentences[0]) == ("A larger latent isn't needed" in sentences[1]) == (unread > 0.5)
 
 
 def test_a_bottleneck_is_at_most_so_much():

@@ -274,6 +274,26 @@ def test_without_interventions_all_is_unexplained():
     assert found == pytest.approx({"data": 0, "unexplained": 0.6, "prior": 0.3, "missing": 0.9})
 
 
+def test_what_the_latent_says_exactly_and_no_refit_reads_is_unread_and_the_rest_the_bottleneck():
+    stages = powers(linear=0.5, best=0.55, **refits(decoder=0.1), prior_sample=0.3)
+    exact = 0.9 + 0.2 * torch.linspace(-1, 1, 30, dtype=torch.float64)
+    found = attribute({**stages, "exact": exact}, 1.0, seed=0, bounded=False)
+    expected = {"data": 0, "encoder": 0, "decoder": 0.1, "noise": 0, "network": 0, "unexplained": 0, "prior": 0.1}
+    assert values(found) == pytest.approx({**expected, "unread": 0.4, "bottleneck": 0.1, "missing": 0.7}, abs=1e-9)
+    # Its own images alone make it uncertain: those of the diagnosis have one ratio to their originals.
+    error = 0.2 * float(torch.linspace(-1, 1, 30).std(correction=0)) / 30**0.5
+    assert (found["unread"].high - found["unread"].low) / 3.92 == pytest.approx(error, rel=0.15)
+    assert found["decoder"].high - found["decoder"].low < 1e-9
+
+
+@pytest.mark.parametrize(("exact", "unread", "bottleneck"), [(0.96, 0.56, 0.04), (0.3, 0.0, 0.6), (1.2, 0.6, 0.0)])
+def test_without_refits_what_the_latent_says_exactly_is_known_all_the_same(exact, unread, bottleneck):
+    known = torch.full((30,), exact).double()
+    found = values(attribute({**powers(mean=0.4, prior_sample=0.1), "exact": known}, 1.0, seed=0, intervened=False))
+    expected = {"data": 0, "unread": unread, "bottleneck": bottleneck, "prior": 0.3, "missing": 0.9}
+    assert found == pytest.approx(expected)
+
+
 def test_the_largest_cause_leads_in_most_resamples_and_a_tie_in_half():
     clear = leads(powers(**refits(encoder=0.4, decoder=0.1)), 1.0, seed=0)
     assert clear["encoder"] == 1.0

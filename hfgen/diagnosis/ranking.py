@@ -1,0 +1,78 @@
+"""The order of the causes of missing detail, and of what is wrong with samples that aren't smooth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from hfgen.metrics import Estimate
+from hfgen.reporting.numbers import overlap
+
+SHARP = 0.3
+"""Images that lack, or have too much of, less than this share of the high-frequency power are called sharp."""
+
+WORTH_NAMING = 0.1
+"""A cause of a smaller share isn't advised on."""
+
+_VARIETY, _TELLING = 0.15, 0.5
+
+
+def rank(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The causes, the first one first, each with its `score`, a share `of` something; `sharp` where there is none.
+
+    Causes of blur by the share of the high-frequency power that is missing by them. After them, or before them where
+    images are sharp, what needn't be smooth: the `prior` by the share of the samples' KID that a fitted density saves,
+    where their intervals are apart, and `modes` by the share of the real images whose class or cluster is left out,
+    unless half of the power is missing: what blurred images show can't be told. What no cause was found for comes last,
+    as `unexplained`.
+    """
+    if document.get("non_finite"):
+        return [_Cause("non_finite", 1.0, "images")._asdict()]
+    causes = {name: Estimate(**entry) for name, entry in document["causes"].items()}
+    missing = causes.pop("missing").value
+    unexplained = causes.pop("unexplained", None)
+    scores = {name: estimate.value for name, estimate in causes.items() if estimate.low > 0}
+    blurred = missing > SHARP
+    if not blurred:
+        # What little is missing of sharp images has no cause worth a name.
+        scores = {name: score for name, score in scores.items() if score > SHARP}
+    left_out = (document["variety"] or {}).get("missing_share", 0.0)
+    of_blur = [_Cause(name, score, "high-frequency power") for name, score in scores.items()]
+    others = [
+        _Cause("prior", _saved_by_density(document), "samples' KID"),
+        _Cause("modes", left_out if left_out > _VARIETY and missing <= _TELLING else 0.0, "real images"),
+    ]
+    named: dict[str, _Cause] = {}
+    for group in (of_blur, others) if blurred else (others, of_blur):
+        for cause in sorted(group, key=lambda cause: -cause.score):
+            if cause.score > WORTH_NAMING:
+                named.setdefault(cause.cause, cause)
+    if blurred and unexplained is not None and unexplained.low > 0 and unexplained.value > WORTH_NAMING:
+        named["unexplained"] = _Cause("unexplained", unexplained.value, "high-frequency power")
+    found = list(named.values()) or [_Cause("sharp" if abs(missing) <= SHARP else "unknown", 1.0, "images")]
+    return [cause._asdict() for cause in found]
+
+
+class _Cause(NamedTuple):
+    """An entry of the ranking."""
+
+    cause: str
+    score: float
+    of: str
+
+
+def _saved_by_density(document: Mapping[str, Any]) -> float:
+    """Share of the samples' KID beyond that of real images that the fitted density doesn't have, where it counts.
+
+    It does where the intervals are apart and the KID saved is at least what a slight blur of real images adds
+    (`kid_of_blur`): KIDs are on another scale for each judge and for each data set.
+    """
+    links = {link["stage"]: Estimate(**link["kid"]) for link in document["chain"] if "kid" in link}
+    if "fitted_density" not in links or "prior_sample" not in links:
+        return 0.0
+    fitted, own = links["fitted_density"], links["prior_sample"]
+    real = max(document.get("baseline", {}).get("kid", {}).get("value", 0.0), 0.0)
+    saved = own.value - max(fitted.value, real)
+    if overlap(fitted, own) or saved <= 0 or saved < document.get("kid_of_blur", 0.0):
+        return 0.0
+    return saved / (own.value - real)

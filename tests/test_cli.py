@@ -1,6 +1,7 @@
 """The command as a user meets it: real processes, real files, one-line errors."""
 
 import gc
+import json
 import shlex
 import subprocess
 import sys
@@ -189,8 +190,10 @@ def test_evaluate_and_compare_from_the_command_line(trained: Path, glyph_folder:
     done = here("evaluate", trained, *options, "--out", tmp_path / "evaluation")
     assert done.returncode == 0 and "hf_ratio_sample" in done.stdout, done.stderr
     assert (tmp_path / "evaluation" / "record.json").is_file()
-    done = here("compare", trained, *options, "--out", tmp_path / "comparison")
+    done = here("compare", f"my model={trained}", *options, "--out", tmp_path / "comparison")
     assert done.returncode == 0 and "report.html" in done.stdout, done.stderr
+    assert list(json.loads((tmp_path / "comparison" / "comparison.json").read_text())["models"]) == ["my model"]
+    assert (tmp_path / "comparison" / "my model" / "record.json").is_file()
     assert (tmp_path / "comparison" / "report.html").is_file()
     assert "give 12 to 100" in refused(
         "evaluate", trained, "--data", glyph_folder, "--n=101", "--out", tmp_path / "x", run=here

@@ -185,6 +185,42 @@ def test_compared_models_are_told_apart(
     assert distinct_names(models) == names
 
 
+@pytest.mark.parametrize(
+    ("models", "named"),
+    [
+        (["mine=org/vae", "other/vae"], {"mine": "org/vae", "vae": "other/vae"}),
+        (["a=org/vae@v1", "b=org/vae@v2"], {"a": "org/vae@v1", "b": "org/vae@v2"}),
+        (["x=./kl=1", "kl=0.5"], {"x": "./kl=1", "kl=0.5": "kl=0.5"}),
+        (["runs/kl=1", "KL of 2=runs/kl=2"], {"kl=1": "runs/kl=1", "KL of 2": "runs/kl=2"}),
+    ],
+)
+def test_a_compared_model_may_be_given_a_name(
+    models: list[str], named: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from hfgen.cli.compare import _named
+
+    monkeypatch.chdir(tmp_path)
+    Path("kl=0.5").mkdir()
+    assert _named(models) == named
+
+
+@pytest.mark.parametrize(
+    ("models", "words"),
+    [
+        ("mine=x/a mine=x/b", "x/a and x/b are both called mine; give another NAME=MODEL"),
+        ("b=x/a x/b", "x/a and x/b are both called b; give another NAME=MODEL"),
+        ("a=x/vae b=x/vae", "x/vae is given twice"),
+        ("real=x/vae", "real can't be a model's name"),
+        ("=x/vae", "'' can't be a model's name"),
+        ("..=x/vae", "'..' can't be a model's name"),
+        ("a\\b=x/vae", "can't be a model's name"),
+    ],
+)
+def test_names_that_cannot_be_are_refused_before_any_work(models: str, words: str, tmp_path: Path):
+    assert words in refused("compare", *models.split(), "--data=glyphs", f"--out={tmp_path / 'out'}", run=here)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_model_that_is_given_twice_is_refused(tmp_path: Path):
     (tmp_path / "vae" / "pretrained").mkdir(parents=True)
     again = [tmp_path / "vae", tmp_path / "vae" / "pretrained", "--data=glyphs", f"--out={tmp_path / 'out'}"]

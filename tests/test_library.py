@@ -327,6 +327,8 @@ def test_models_to_compare_are_several_and_differ(glyph_folder: Path, tmp_path: 
         ({"before": model}, None, SettingsError, "data: none given"),
         ([model, "no/such/model/here"], str(glyph_folder), UserError, "no/such/model/here"),
         ({"real": model}, str(glyph_folder), SettingsError, "real can't be a model's name"),
+        ({"../beside": model}, str(glyph_folder), SettingsError, "'../beside' can't be a model's name"),
+        ({1: model}, str(glyph_folder), SettingsError, "1 can't be a model's name"),
         ([model], str(tmp_path / "none"), DataError, "data: "),
     ]
     for models, data, error, words in refused:

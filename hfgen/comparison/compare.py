@@ -81,14 +81,16 @@ def compare(
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Refuse names that a comparison's files need for other things.
+    """Refuse names that a comparison's files need for other things, and those that can't be a folder's.
 
     Raises:
         SettingsError: one of them is such.
     """
     for name in names:
         if name in RESERVED:
-            raise SettingsError(f"models: {name} can't be a model's name here; rename its folder")
+            raise SettingsError(f"models: {name} can't be a model's name here; rename its folder, or give NAME=MODEL")
+        if not isinstance(name, str) or not name.strip(" .") or set(name) & set("/\\\0\n"):
+            raise SettingsError(f"models: {name!r} can't be a model's name; give a word that can be a folder's")
 
 
 def _check(evaluations: dict[str, Evaluation]) -> None:

@@ -11,7 +11,7 @@ from hfgen.errors import SettingsError
 # The first difference is reported, so causes come before what they change. What isn't named here comes last.
 _REMEDIES = {
     "schema": "evaluate both again with this version of hfgen",
-    "data.resolution": "compare models of one resolution",
+    "data.resolution": "compare models of one resolution, or give --resolution, where both take any",
     "data.channels": "compare models of grey images with such, and those of colour with such",
     "data.split": "evaluate both with one --split",
     "data.small_images": "evaluate both with one --small_images",

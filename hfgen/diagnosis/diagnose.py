@@ -13,6 +13,7 @@ from torch import Tensor
 from hfgen import metrics
 from hfgen.data import as_data, batch_indices, open_store
 from hfgen.data_options import SmallImages
+from hfgen.devices import Compute
 from hfgen.diagnosis.against import compare
 from hfgen.diagnosis.budgets import BUDGETS
 from hfgen.diagnosis.chain import Chain, make_stages
@@ -87,7 +88,8 @@ def diagnose(
         tile: See `hfgen.load`; `tiles` of the document has the error along the seams.
         refits: Whether copies of the network are trained and latents optimised; None: of a model below 20 million
             parameters and 256 pixels. Of a larger one, at most 32 images are looked at by default.
-        against: Another model, diagnosed on the same images into `out`/against: `against` says why they differ.
+        against: Another model, diagnosed on the same images into `out`/against: `against` says why they differ. Without
+            a `resolution` it takes this model's.
         posterior: Folder of the posterior.json that `hfgen study posterior` wrote of the model, and of `against`: what
             the latents of glyphs say exactly bounds what is put down to the latent.
         device: See `evaluate`.
@@ -118,7 +120,7 @@ def diagnose(
             label_column=label_column,
             config_name=config_name,
             extractor=extractor,
-            resolution=resolution,
+            resolution=resolution or _side(model, compute, variant),
             channels=channels,
             variant=variant,
             tile=tile,
@@ -203,3 +205,9 @@ def _write(document: dict[str, Any], real: HeldOut, chain: Chain, out: Path) -> 
         write_png(out / "missing.png", missing_gallery(document, real.images))
     write_text(out / "report.html", render(document, real.images, chain.stages, real.window))
     DIAGNOSIS.write(out / "diagnosis.json", document)
+
+
+def _side(model: Any, compute: Compute, variant: str | None) -> int:
+    """Of the images of a model that nobody chose a size for."""
+    with opened(model, compute, variant=variant) as (pipeline, _):
+        return pipeline.sample_size

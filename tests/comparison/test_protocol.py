@@ -46,7 +46,7 @@ def message(*records: dict[str, Any]) -> str:
     ("field", "value", "remedy"),
     [
         ("schema", 1, "this version of hfgen"),
-        ("data__resolution", 32, "one resolution"),
+        ("data__resolution", 32, "one resolution, or give --resolution"),
         ("data__split", "validation", "one --split"),
         ("data__fingerprint", "0" * 64, "same --data"),
         ("data__n", 61, "one --n"),

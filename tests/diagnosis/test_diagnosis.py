@@ -155,7 +155,9 @@ def test_without_refits_two_checkpoints_are_held_against_each_other(
 
     pipeline = hfgen.load(vae)
     pipeline.vae.decoder.conv_out.weight.data.zero_()
-    pipeline.save_pretrained(tmp_path / "flat")
+    # Of another size by its config, which takes any.
+    pipeline.vae.register_to_config(sample_size=64)
+    pipeline.vae.save_pretrained(tmp_path / "flat")
     out, words = tmp_path / "out", ["--no-refits", "--json", "--n=24", f"--against={tmp_path / 'flat'}"]
     assert main(["diagnose", str(vae), f"--data={glyph_folder}", f"--out={out}", *words]) == 0
     document = json.loads(capsys.readouterr().out)
@@ -169,6 +171,7 @@ def test_without_refits_two_checkpoints_are_held_against_each_other(
     assert document["against"]["model"].endswith("flat")
     assert any("Only the other has this" in text for text in document["against"]["sentences"])
     other = DIAGNOSIS.read(out / "against" / "diagnosis.json")
+    assert other["data"]["resolution"] == document["data"]["resolution"] == 16
     assert other["verdict"]["cause"] == "constant" and "no number depends on the image" in other["verdict"]["sentence"]
     page = (out / "report.html").read_text()
     assert "Only the other has this" in page and "http" not in without_pictures(page).replace("http-equiv", "")

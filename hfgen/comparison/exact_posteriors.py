@@ -119,7 +119,7 @@ def _entries(
 def _shown(path: Path, document: dict[str, Any], entries: dict[str, Any], names: list[str]) -> ExactPosteriors:
     facts = {name: document[name] for name in ("budget", "seed", "versions")}
     models = {name: {key: fact for key, fact in one.items() if key != "images"} for name, one in entries.items()}
-    sheets = {name: sheet_of_entry(path.parent, document, one) for name, one in entries.items()}
+    sheets = {name: sheet_of_entry(path.parent, one) for name, one in entries.items()}
     left = [name for name in names if name not in entries]
     # Not as they were typed, which may be paths of this machine.
     others = [slug(one["name"]) for one in document["models"] if one not in entries.values()]

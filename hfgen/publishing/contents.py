@@ -165,7 +165,7 @@ def _add_posterior(contents: Contents, path: Path, to: str, workspace: Path) -> 
     called = contents.root.parent if contents.root.name == "pretrained" else contents.root
     entry = read_entry(path, digest_of_folder(folder), pipeline.sample_size, str(called))
     document = POSTERIOR.read(path)
-    if (sheet := sheet_of_entry(path.parent, document, entry)) is not None:
+    if (sheet := sheet_of_entry(path.parent, entry)) is not None:
         contents.files[SHEET] = sheet
     else:
         logger.warning("posterior: %s has no picture of the model, so the card has none", path.parent / "figures")

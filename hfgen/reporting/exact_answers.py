@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +24,8 @@ HOW = (
     "any training (`hfgen study posterior`). Power is that above .25 cycles per pixel; 95 % intervals over images."
 )
 
+# Of a hash.
+_DIGITS = 8
 _PARTS = {
     "share_latent": "isn't in the latent",
     "share_decoder": "is in the latent, but the decoder doesn't show it",
@@ -48,17 +50,14 @@ def slug(model: str) -> str:
     return re.sub(r"\W+", "-", Path(model).name).strip("-").lower()
 
 
-def figure_name(model: str, models: Iterable[str]) -> str:
-    """What the files of one of several models are called: by its whole place where another has the same last part."""
-    short = slug(model)
-    alike = sum(slug(other) == short for other in models)
-    return short if alike < 2 else re.sub(r"\W+", "-", model).strip("-").lower()
+def sheet_name(entry: Mapping[str, Any]) -> str:
+    """The picture of an entry of a posterior.json, in figures/: a model that was trained anew has another."""
+    return f"{slug(entry['name'])}-{entry['weights'][:_DIGITS]}.png"
 
 
-def sheet_of_entry(folder: Path, document: Mapping[str, Any], entry: Mapping[str, Any]) -> Path | None:
-    """Beside a posterior.json in `folder`, the picture of one of its entries; None where it isn't there."""
-    name = figure_name(entry["name"], [each["name"] for each in document["models"]])
-    path = folder / "figures" / f"{name}.png"
+def sheet_of_entry(folder: Path, entry: Mapping[str, Any]) -> Path | None:
+    """The same beside the posterior.json in `folder`; None where it isn't there."""
+    path = folder / "figures" / sheet_name(entry)
     return path if path.is_file() else None
 
 

@@ -77,7 +77,7 @@ def posteriors(loaded: LoadedModels) -> list[str]:
             logger.warning("%s", error)
             continue
         for model in found["models"]:
-            sheet = sheet_of_entry(folder, found, model)
+            sheet = sheet_of_entry(folder, model) if "weights" in model else None
             parts.append(_posterior(loaded, model, None if sheet is None else sheet.read_bytes()))
     return [markup.heading(TITLE), *parts] if parts else []
 

@@ -48,7 +48,7 @@ def test_an_answer_is_found_by_the_weights_whatever_the_model_is_called(vae: Pat
         unanswered, unshown = found.notes
         assert unanswered == "posterior: without an answer of record"
         assert unshown == "posterior: answers of vae, which aren't compared, are left out"
-    (folder / "figures" / "elsewhere-vae.png").unlink()
+    (folder / "figures" / f"vae-{weights[:8]}.png").unlink()
     assert exact_posteriors(places, folder).sheets == {}
 
 

@@ -24,6 +24,7 @@ HOW = (
     "any training (`hfgen study posterior`). Power is that above .25 cycles per pixel; 95 % intervals over images."
 )
 
+_TRIAL = "smoke"
 # Of a hash.
 _DIGITS = 8
 _PARTS = {
@@ -65,20 +66,22 @@ class ExactAnswer(NamedTuple):
     """An entry of a posterior.json as a page shows it.
 
     Attributes:
+        budget: Of the study, by name.
         n: Images.
         converged: Those of them whose answer is known to be exact.
         metrics: Of all of them.
     """
 
+    budget: str
     n: int
     converged: int
     metrics: dict[str, Estimate]
 
     @classmethod
-    def of(cls, entry: Mapping[str, Any]) -> ExactAnswer:
-        """Of the entry's JSON values."""
+    def of(cls, document: Mapping[str, Any], entry: Mapping[str, Any]) -> ExactAnswer:
+        """Of the JSON values of the entry and of its document's budget."""
         metrics = {name: Estimate(**fields) for name, fields in entry["metrics"].items()}
-        return cls(entry["n"], entry["converged"], metrics)
+        return cls(document["budget"]["name"], entry["n"], entry["converged"], metrics)
 
     @property
     def shares(self) -> dict[str, Estimate]:
@@ -96,9 +99,13 @@ class ExactAnswer(NamedTuple):
 
     @property
     def doubt(self) -> str:
-        """How many images' answers didn't converge; empty where all did."""
-        lost = self.n - self.converged
-        return f"For {lost} of the {self.n} images the exact answer didn't converge; they stay in." if lost else ""
+        """How many images' answers didn't converge, and that of a trial nothing follows; empty where all is well."""
+        lost, said = self.n - self.converged, []
+        if lost:
+            said.append(f"For {lost} of the {self.n} images the exact answer didn't converge; they stay in.")
+        if self.budget == _TRIAL:
+            said.append(f"It was a trial (`--budget {_TRIAL}`), of which nothing follows.")
+        return " ".join(said)
 
     @property
     def rows(self) -> list[tuple[str, str]]:

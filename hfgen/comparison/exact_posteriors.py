@@ -25,7 +25,7 @@ class ExactPosteriors(NamedTuple):
     Attributes:
         found: As comparison.json keeps it: budget, seed, versions, and `models`, by name, without single images.
         sheets: The picture of each, as PNG, where there is one.
-        notes: Which models have no answer, and which answers aren't shown.
+        notes: Which models have no answer, or no picture, and which answers aren't shown.
     """
 
     found: dict[str, Any]
@@ -125,5 +125,7 @@ def _shown(path: Path, document: dict[str, Any], entries: dict[str, Any], names:
     others = [slug(one["name"]) for one in document["models"] if one not in entries.values()]
     notes = [f"posterior: without an answer of {', '.join(left)}"] if left else []
     notes += [f"posterior: answers of {', '.join(others)}, which aren't compared, are left out"] if others else []
+    bare = [name for name, sheet in sheets.items() if sheet is None]
+    notes += [f"posterior: without a picture of {', '.join(bare)}; study posterior again draws it"] if bare else []
     pictures = {name: sheet.read_bytes() for name, sheet in sheets.items() if sheet is not None}
     return ExactPosteriors({**facts, "models": models}, pictures, notes)

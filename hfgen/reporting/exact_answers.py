@@ -21,7 +21,7 @@ ROWS = (
 
 HOW = (
     "The letters are drawn from known factors, so all images that a latent may stand for can be drawn as well, without "
-    "any training (`hfgen study posterior`). Power is that above .25 cycles per pixel; 95 % intervals over images."
+    "any training (hfgen study posterior). Power is that above .25 cycles per pixel; 95 % intervals over images."
 )
 
 _TRIAL = "smoke"
@@ -104,7 +104,7 @@ class ExactAnswer(NamedTuple):
         if lost:
             said.append(f"For {lost} of the {self.n} images the exact answer didn't converge; they stay in.")
         if self.budget == _TRIAL:
-            said.append(f"It was a trial (`--budget {_TRIAL}`), of which nothing follows.")
+            said.append(f"It was a trial (--budget {_TRIAL}), of which nothing follows.")
         return " ".join(said)
 
     @property

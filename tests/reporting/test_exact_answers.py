@@ -9,7 +9,7 @@ from hfgen.reporting.exact_answers import ExactAnswer
 
 ALL = {"n": 4, "converged": 4, "metrics": METRICS}
 LOST = "For 3 of the 4 images the exact answer didn't converge; they stay in."
-TRIAL = "It was a trial (`--budget smoke`), of which nothing follows."
+TRIAL = "It was a trial (--budget smoke), of which nothing follows."
 
 
 @pytest.mark.parametrize(

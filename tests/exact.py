@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from hfgen.documents import POSTERIOR
-from hfgen.reporting.exact_answers import figure_name
+from hfgen.reporting.exact_answers import sheet_name
 
 BUDGET = {"name": "full", "n": 4, "points": 1, "particles": 1, "sweeps": 1, "attempts": 1}
 METRICS = {
@@ -32,6 +32,6 @@ def write_posterior(folder: Path, models: Mapping[str, str], *, resolution: int 
     document = {"schema": POSTERIOR.version, "budget": BUDGET, "seed": 0, "versions": {}, "models": entries}
     POSTERIOR.write(folder / "posterior.json", document)
     (folder / "figures").mkdir()
-    for name in models:
-        Image.new("L", (len(name), 8)).save(folder / "figures" / f"{figure_name(name, models)}.png")
+    for entry in entries:
+        Image.new("L", (len(entry["name"]), 8)).save(folder / "figures" / sheet_name(entry))
     return folder

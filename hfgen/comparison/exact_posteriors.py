@@ -25,7 +25,7 @@ class ExactPosteriors(NamedTuple):
     Attributes:
         found: As comparison.json keeps it: budget, seed, versions, and `models`, by name, without single images.
         sheets: The picture of each, as PNG, where there is one.
-        notes: Which models have no answer, and which answers aren't shown.
+        notes: Which models have no answer, or no picture, and which answers aren't shown.
     """
 
     found: dict[str, Any]
@@ -119,11 +119,13 @@ def _entries(
 def _shown(path: Path, document: dict[str, Any], entries: dict[str, Any], names: list[str]) -> ExactPosteriors:
     facts = {name: document[name] for name in ("budget", "seed", "versions")}
     models = {name: {key: fact for key, fact in one.items() if key != "images"} for name, one in entries.items()}
-    sheets = {name: sheet_of_entry(path.parent, document, one) for name, one in entries.items()}
+    sheets = {name: sheet_of_entry(path.parent, one) for name, one in entries.items()}
     left = [name for name in names if name not in entries]
     # Not as they were typed, which may be paths of this machine.
     others = [slug(one["name"]) for one in document["models"] if one not in entries.values()]
     notes = [f"posterior: without an answer of {', '.join(left)}"] if left else []
     notes += [f"posterior: answers of {', '.join(others)}, which aren't compared, are left out"] if others else []
+    bare = [name for name, sheet in sheets.items() if sheet is None]
+    notes += [f"posterior: without a picture of {', '.join(bare)}; study posterior again draws it"] if bare else []
     pictures = {name: sheet.read_bytes() for name, sheet in sheets.items() if sheet is not None}
     return ExactPosteriors({**facts, "models": models}, pictures, notes)

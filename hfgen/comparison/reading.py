@@ -54,8 +54,8 @@ def _model(name: str, metrics: Estimates, baseline: Estimates) -> list[str]:
 
 def _exact(comparison: dict[str, Any]) -> list[str]:
     """Where each model's missing detail is lost, of those whose latents were asked for it."""
-    found = comparison.get("posterior", {}).get("models", {})
-    answers = {name: ExactAnswer.of(entry) for name, entry in found.items()}
+    found = comparison.get("posterior", {"models": {}})
+    answers = {name: ExactAnswer.of(found, entry) for name, entry in found["models"].items()}
     return [f"{name}, exactly: {f'{answer.sentence} {answer.doubt}'.strip()}" for name, answer in answers.items()]
 
 

@@ -94,16 +94,16 @@ def _cards(comparison: dict[str, Any], shown: list[list[Strip]], looks: dict[str
 
 def _exact(comparison: dict[str, Any], sheets: Mapping[str, bytes], looks: Mapping[str, Style]) -> list[dict[str, Any]]:
     """What each model's latents say, where it was asked."""
-    found = comparison.get("posterior", {}).get("models", {})
+    found = comparison.get("posterior", {"models": {}})
     return [
         {
             "name": name,
             "mark": looks[name].swatch(),
-            "answer": (answer := ExactAnswer.of(entry)),
+            "answer": (answer := ExactAnswer.of(found, entry)),
             "bar": answer.bar(looks[name].colour, "var(--line)"),
             "sheet": data_uri(sheets[name]) if name in sheets else None,
         }
-        for name, entry in found.items()
+        for name, entry in found["models"].items()
     ]
 
 

@@ -253,8 +253,9 @@ def _exact(contents: Contents) -> dict[str, Any] | None:
     """What the model's latent says, where it was asked."""
     if not contents.posterior:
         return None
-    sheet = SHEET if SHEET in contents.files else None
-    return {"title": TITLE, "answer": ExactAnswer.of(contents.posterior), "how": HOW, "sheet": sheet, "rows": ROWS}
+    (entry,) = contents.posterior["models"]
+    answer, sheet = ExactAnswer.of(contents.posterior, entry), SHEET if SHEET in contents.files else None
+    return {"title": TITLE, "answer": answer, "how": HOW, "sheet": sheet, "rows": ROWS}
 
 
 def _estimate(estimate: dict[str, Any]) -> str:

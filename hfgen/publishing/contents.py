@@ -59,7 +59,7 @@ class Contents:
         record: A model's record, or a comparison's; {} without one.
         diagnosis: What `hfgen diagnose` found of a model; {} without one.
         study: What `hfgen study` decided on; {} without one.
-        posterior: What `hfgen study posterior` found of a model, its entry; {} without one.
+        posterior: What `hfgen study posterior` found of this model alone; {} without one.
         run: How it was trained (run.json); {} where that isn't known.
         readme: The user's own README.md, if the folder has one.
     """
@@ -165,13 +165,13 @@ def _add_posterior(contents: Contents, path: Path, to: str, workspace: Path) -> 
     called = contents.root.parent if contents.root.name == "pretrained" else contents.root
     entry = read_entry(path, digest_of_folder(folder), pipeline.sample_size, str(called))
     document = POSTERIOR.read(path)
-    if (sheet := sheet_of_entry(path.parent, document, entry)) is not None:
+    if (sheet := sheet_of_entry(path.parent, entry)) is not None:
         contents.files[SHEET] = sheet
     else:
         logger.warning("posterior: %s has no picture of the model, so the card has none", path.parent / "figures")
-    contents.posterior = {**portable(entry), "name": to.split("/")[-1], "id": to}
-    alone = {**portable(document), "models": [contents.posterior]}
-    contents.files["posterior.json"] = _write(workspace / "posterior.json", alone)
+    own = {**portable(entry), "name": to.split("/")[-1], "id": to}
+    contents.posterior = {**portable(document), "models": [own]}
+    contents.files["posterior.json"] = _write(workspace / "posterior.json", contents.posterior)
 
 
 def _file_at(given: Path | None, name: str, homes: Sequence[Path]) -> Path | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,9 +21,12 @@ ROWS = (
 
 HOW = (
     "The letters are drawn from known factors, so all images that a latent may stand for can be drawn as well, without "
-    "any training (`hfgen study posterior`). Power is that above .25 cycles per pixel; 95 % intervals over images."
+    "any training (hfgen study posterior). Power is that above .25 cycles per pixel; 95 % intervals over images."
 )
 
+_TRIAL = "smoke"
+# Of a hash.
+_DIGITS = 8
 _PARTS = {
     "share_latent": "isn't in the latent",
     "share_decoder": "is in the latent, but the decoder doesn't show it",
@@ -48,17 +51,14 @@ def slug(model: str) -> str:
     return re.sub(r"\W+", "-", Path(model).name).strip("-").lower()
 
 
-def figure_name(model: str, models: Iterable[str]) -> str:
-    """What the files of one of several models are called: by its whole place where another has the same last part."""
-    short = slug(model)
-    alike = sum(slug(other) == short for other in models)
-    return short if alike < 2 else re.sub(r"\W+", "-", model).strip("-").lower()
+def sheet_name(entry: Mapping[str, Any]) -> str:
+    """The picture of an entry of a posterior.json, in figures/: a model that was trained anew has another."""
+    return f"{slug(entry['name'])}-{entry['weights'][:_DIGITS]}.png"
 
 
-def sheet_of_entry(folder: Path, document: Mapping[str, Any], entry: Mapping[str, Any]) -> Path | None:
-    """Beside a posterior.json in `folder`, the picture of one of its entries; None where it isn't there."""
-    name = figure_name(entry["name"], [each["name"] for each in document["models"]])
-    path = folder / "figures" / f"{name}.png"
+def sheet_of_entry(folder: Path, entry: Mapping[str, Any]) -> Path | None:
+    """The same beside the posterior.json in `folder`; None where it isn't there."""
+    path = folder / "figures" / sheet_name(entry)
     return path if path.is_file() else None
 
 
@@ -66,20 +66,22 @@ class ExactAnswer(NamedTuple):
     """An entry of a posterior.json as a page shows it.
 
     Attributes:
+        budget: Of the study, by name.
         n: Images.
         converged: Those of them whose answer is known to be exact.
         metrics: Of all of them.
     """
 
+    budget: str
     n: int
     converged: int
     metrics: dict[str, Estimate]
 
     @classmethod
-    def of(cls, entry: Mapping[str, Any]) -> ExactAnswer:
-        """Of the entry's JSON values."""
+    def of(cls, document: Mapping[str, Any], entry: Mapping[str, Any]) -> ExactAnswer:
+        """Of the JSON values of the entry and of its document's budget."""
         metrics = {name: Estimate(**fields) for name, fields in entry["metrics"].items()}
-        return cls(entry["n"], entry["converged"], metrics)
+        return cls(document["budget"]["name"], entry["n"], entry["converged"], metrics)
 
     @property
     def shares(self) -> dict[str, Estimate]:
@@ -97,9 +99,13 @@ class ExactAnswer(NamedTuple):
 
     @property
     def doubt(self) -> str:
-        """How many images' answers didn't converge; empty where all did."""
-        lost = self.n - self.converged
-        return f"For {lost} of the {self.n} images the exact answer didn't converge; they stay in." if lost else ""
+        """How many images' answers didn't converge, and that of a trial nothing follows; empty where all is well."""
+        lost, said = self.n - self.converged, []
+        if lost:
+            said.append(f"For {lost} of the {self.n} images the exact answer didn't converge; they stay in.")
+        if self.budget == _TRIAL:
+            said.append(f"It was a trial (--budget {_TRIAL}), of which nothing follows.")
+        return " ".join(said)
 
     @property
     def rows(self) -> list[tuple[str, str]]:

@@ -77,13 +77,13 @@ def posteriors(loaded: LoadedModels) -> list[str]:
             logger.warning("%s", error)
             continue
         for model in found["models"]:
-            sheet = sheet_of_entry(folder, found, model)
-            parts.append(_posterior(loaded, model, None if sheet is None else sheet.read_bytes()))
+            sheet = sheet_of_entry(folder, model) if "weights" in model else None
+            parts.append(_posterior(loaded, found, model, None if sheet is None else sheet.read_bytes()))
     return [markup.heading(TITLE), *parts] if parts else []
 
 
-def _posterior(loaded: LoadedModels, model: dict[str, Any], sheet: bytes | None) -> str:
-    answer = ExactAnswer.of(model)
+def _posterior(loaded: LoadedModels, found: dict[str, Any], model: dict[str, Any], sheet: bytes | None) -> str:
+    answer = ExactAnswer.of(found, model)
     # A model that is only called alike, such as one that was trained anew, isn't the one that was answered.
     weights = model.get("weights")
     shown = (each.name for each in loaded.models.values() if weights and loaded.weights(each) == weights)

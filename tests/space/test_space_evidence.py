@@ -123,7 +123,7 @@ def test_an_exact_posterior_is_shown_with_its_picture(loaded: LoadedModels, tmp_
     document = {"schema": POSTERIOR.version, "budget": budget, "seed": 0, "versions": {}}
     write_json(tmp_path / "posterior.json", {**document, "models": [{**one, "images": []}]})
     (tmp_path / "figures").mkdir()
-    Image.new("L", (8, 8)).save(tmp_path / "figures" / "vae.png")
+    Image.new("L", (8, 8)).save(tmp_path / "figures" / f"vae-{one['weights'][:8]}.png")
     page = why(dataclasses.replace(loaded, results=[tmp_path]))
     assert (
         "25 % [20, 30] isn&#x27;t in the latent; 75 % [70, 80] is in the latent" in page

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from exact import write_posterior
 from PIL import Image
 
 from hfgen.cli import main
@@ -83,7 +84,7 @@ def test_a_model_is_answered_once_and_shown(trained: Path, small: None, tmp_path
     powers = {name: sum(one[name] for one in model["images"]) for name in ("power_real", "power_mean")}
     assert powers["power_mean"] / powers["power_real"] == pytest.approx(model["metrics"]["power_mean"]["value"])
     assert {one["particles"] for one in model["images"]} <= {4.0, 8.0}
-    assert Image.open(tmp_path / "figures" / f"{trained.name}.png").size[0] > 100
+    assert Image.open(tmp_path / "figures" / f"{trained.name}-{model['weights'][:8]}.png").size[0] > 100
     assert (tmp_path / "figures" / "shares.png").is_file()
     files = sorted((tmp_path / "answers").rglob("*.safetensors"))
     times = [path.stat().st_mtime_ns for path in files]
@@ -91,6 +92,21 @@ def test_a_model_is_answered_once_and_shown(trained: Path, small: None, tmp_path
     files[1].unlink()
     assert main(command) == 0
     assert (tmp_path / "posterior.json").read_bytes() == first and files[0].stat().st_mtime_ns == times[0]
+
+
+def test_answers_of_other_models_stay_unless_they_were_found_otherwise(tmp_path: Path, caplog):
+    path = write_posterior(tmp_path, {"a": "a" * 64, "b": "b" * 64, "c": "c" * 64}) / "posterior.json"
+    before = json.loads(path.read_text())
+    of = {one["name"]: one for one in before["models"]}
+    # One that was trained anew, and one that was moved.
+    now = {**before, "models": [{**of["a"], "weights": "d" * 64}, {**of["b"], "name": "moved"}]}
+    now["budget"] = {**before["budget"], "n": 48}
+    assert study._kept(path, now) == [of["c"]] and not caplog.text
+    assert study._kept(path, {**now, "seed": 1}) == []
+    assert "c left out, answered by another version or budget; study again" in caplog.text
+    path.write_text("{}")
+    assert study._kept(path, now) == [] and "it is replaced" in caplog.text
+    assert study._kept(tmp_path / "none.json", now) == []
 
 
 @pytest.mark.parametrize("family", ["gan", "pix2pix"], indirect=True, scope="session")

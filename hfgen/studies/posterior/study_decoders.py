@@ -18,7 +18,7 @@ from hfgen.errors import SettingsError
 from hfgen.files import folder_state, write_bytes
 from hfgen.metrics import Estimate, bootstrap_mean
 from hfgen.reporting.charts import encode, ink, new_axes, palette, theme
-from hfgen.reporting.exact_answers import figure_name
+from hfgen.reporting.exact_answers import slug
 from hfgen.studies.posterior.answer_figure import sheet_of_decoders
 from hfgen.studies.posterior.decoder_training import BATCH, train_decoder
 from hfgen.studies.posterior.encoders import GaussianEncoder
@@ -114,11 +114,10 @@ def study_decoders(
                     # What was found stays, whatever ends the call.
                     DECODERS.write(out / "decoders.json", document)
             pictures[f"width {width}, {seen:,} fresh images"] = decoded
-        sheet = out / "figures" / f"{figure_name(model, models)}-decoders-images.png"
-        write_bytes(sheet, sheet_of_decoders(answers, pictures))
+        write_bytes(out / "figures" / f"{slug(model)}-decoders-images.png", sheet_of_decoders(answers, pictures))
     for entry in document["models"]:
         with theme("light"):
-            write_bytes(out / "figures" / f"{figure_name(entry['name'], models)}-decoders.png", encode(draw(entry)))
+            write_bytes(out / "figures" / f"{slug(entry['name'])}-decoders.png", encode(draw(entry)))
     return document
 
 

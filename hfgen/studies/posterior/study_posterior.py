@@ -18,12 +18,12 @@ from hfgen.configs import load_config
 from hfgen.data import SPLIT_SIZES
 from hfgen.devices import Compute, choose
 from hfgen.documents import POSTERIOR
-from hfgen.errors import SettingsError
+from hfgen.errors import SettingsError, UserError
 from hfgen.files import folder_state, write_bytes
 from hfgen.pipelines.loading import open_model
 from hfgen.pipelines.weight_digest import digest_of_folder
 from hfgen.reporting.charts import encode, theme
-from hfgen.reporting.exact_answers import figure_name, slug
+from hfgen.reporting.exact_answers import sheet_name, slug
 from hfgen.seeds import derive_seed
 from hfgen.studies.posterior.answer_figure import draw, sheet_of
 from hfgen.studies.posterior.exact_answer import Answer, Guess, Size, answer, guess_of
@@ -77,8 +77,9 @@ def study_posterior(
     """Answer `n` held-out glyphs for each model, or for `CELLS`, and write posterior.json and figures/ into `out`.
 
     One draw z of the encoder's posterior of each image; then x given z exactly, by sampling the glyph's known factors.
-    Every image's answer is a file in `out`/answers, named by a hash of all that it depends on: a repeated call makes
-    what is missing, and several processes with the same arguments share the images.
+    Entries of other models that posterior.json has stay. Every image's answer is a file in `out`/answers, named by a
+    hash of all that it depends on: a repeated call makes what is missing, and several processes with the same arguments
+    share the images.
 
     Raises:
         UserError: a model can't be loaded, has no Gaussian posterior or colour; an unknown budget, or too few images.
@@ -88,8 +89,7 @@ def study_posterior(
     size, images = BUDGETS[budget].size, BUDGETS[budget].images
     n = BUDGETS[budget].n if n is None else n
     _check_n(n)
-    compute = choose(device, dtype)
-    found = {}
+    compute, found = choose(device, dtype), {}
     for name, model in _models(models, out, images, seed, compute):
         channel, folder, answers = answer_model(name, model, out, budget, n, seed, compute)
         facts = {"name": name, "id": str(model), "weights": digest_of_folder(folder), "resolution": channel.resolution}
@@ -101,12 +101,41 @@ def study_posterior(
         "versions": {name: version(name) for name in ("hfgen", "torch", "diffusers")},
         "models": [{**facts, **summary(answers)} for facts, answers in found.values()],
     }
-    for name, (_, answers) in found.items():
-        write_bytes(out / "figures" / f"{figure_name(name, found)}.png", sheet_of(answers))
-    with theme("light"):
+    for facts, answers in found.values():
+        write_bytes(out / "figures" / sheet_name(facts), sheet_of(answers))
+    with FileLock(out / ".posterior.lock"), theme("light"):
+        document["models"] = [*_kept(out / "posterior.json", document), *document["models"]]
         write_bytes(out / "figures" / "shares.png", encode(draw(document["models"])))
-    POSTERIOR.write(out / "posterior.json", document)
+        POSTERIOR.write(out / "posterior.json", document)
     return document
+
+
+def _kept(path: Path, document: dict[str, Any]) -> list[dict[str, Any]]:
+    """The entries of other models in the posterior.json that is there, of those that were answered in the same way."""
+    if not path.is_file():
+        return []
+    try:
+        before = POSTERIOR.read(path)
+    except UserError as error:
+        logger.warning("%s; it is replaced", error)
+        return []
+    names = {one["name"] for one in document["models"]}
+    weights = {(one["weights"], one["resolution"]) for one in document["models"]}
+    others = [
+        one
+        for one in before["models"]
+        if one["name"] not in names and (one.get("weights"), one["resolution"]) not in weights
+    ]
+    kept = [one for one in others if "weights" in one and _way(before) == _way(document)]
+    if left := [one["name"] for one in others if one not in kept]:
+        logger.warning("%s: %s left out, answered by another version or budget; study again", path, ", ".join(left))
+    return kept
+
+
+def _way(document: dict[str, Any]) -> tuple[Any, ...]:
+    """How images are answered, however many."""
+    size = {name: number for name, number in document["budget"].items() if name not in ("name", "n")}
+    return size, document["seed"], document["versions"]
 
 
 def answer_model(

@@ -98,7 +98,9 @@ _NAMES = {
     "codes": "quantisation",
     "encoder": "an under-trained encoder",
     "decoder": "an under-trained decoder",
+    "generator_training": "an under-trained generator",
     "generator": "the generator",
+    "prior_training": "an under-trained prior",
     "prior": "the prior that latents are drawn from",
     "modes": "missing kinds of images",
     "unexplained": "not found by these interventions",
@@ -221,8 +223,35 @@ def _generator(facts: _Facts) -> str:
     )
 
 
+def _generator_training(facts: _Facts) -> str:
+    return f"{_learnt(facts, 'generator')}: it is under-trained. Train longer (--max_images)."
+
+
+def _prior_training(facts: _Facts) -> str:
+    return (
+        f"{_learnt(facts, 'prior')}, on the codes of training images: it is under-trained. Train it longer "
+        "(--max_images, or --start_from MODEL with a small --model.prior_begin)."
+    )
+
+
+def _learnt(facts: _Facts, part: str) -> str:
+    """What comes back where a part that draws learns on."""
+    own, better = (Estimate(**facts.chain[name]["kid"]) for name in ("prior_sample", f"{part}_refit"))
+    share = facts.cause(f"{part}_training")
+    return (
+        f"{share} of the high-frequency power comes back where the {part} alone learns for {facts.steps} more steps; "
+        f"samples have a KID of {number(better)} then, and of {number(own)} as it is"
+    )
+
+
 def _prior(facts: _Facts) -> str:
     share = f"{facts.cause('prior')} of the high-frequency power is lost in drawing latents. " if _lost(facts) else ""
+    if "prior_refit" in facts.chain:
+        return (
+            f"{share}Learning on for {facts.steps} steps doesn't bring it back to the prior of codes: take a larger "
+            "one (--model.prior_width, --model.prior_layers), train it much longer (--max_images), or take fewer codes "
+            "an image (--model.latent_size)."
+        )
     if not {"prior_sample", "fitted_density"} <= facts.chain.keys():
         return (
             f"{share}The latents that are drawn aren't those that the decoder was trained on: train the prior longer."
@@ -268,7 +297,9 @@ _ADVICE: dict[str, Callable[[_Facts], str]] = {
     "codes": _codes,
     "encoder": _encoder,
     "decoder": _decoder,
+    "generator_training": _generator_training,
     "generator": _generator,
+    "prior_training": _prior_training,
     "prior": _prior,
     "modes": _modes,
     "unexplained": _unexplained,

@@ -16,7 +16,8 @@ no decoder's. All shares are signed: what a step makes worse is negative.
 What the refits don't reach and as many principal components carry (of codes: their bits, of a Gaussian source) is the
 network's. Beyond both, what optimised latents reach is `unexplained`, since no refit found it, and the rest is the
 bottleneck: at most so much. Of a network that is below that bound in squared error all of it is unexplained, since
-nothing says that its latent is full. Where E[x | z] is known exactly, it takes the bound's place: what it has beyond
+nothing says that its latent is full. What samples gain where the prior, or a GAN's generator, learns on is its
+training's, and the rest its own. Where E[x | z] is known exactly, it takes the bound's place: what it has beyond
 all that learns is in the latent and `unread`, whatever the network does. The causes sum to 1 - the last power by
 construction. That the missing power *is* averaging isn't one of them: an L2 decoder answers each lack of information
 with it, whatever the cause; gain and coherence by band say whether it does.
@@ -47,6 +48,11 @@ PAIRED = ("real", *_REACHED, "mean", "posterior_sample")
 EXACT = "exact"
 """The power of E[x | z], of images of its own, over their power."""
 
+PRIOR, GENERATOR = "prior_refit", "generator_refit"
+"""Samples by a prior, or of a generator, that has learnt on."""
+
+_DRAWN = ("prior_sample", PRIOR, GENERATOR)
+
 _RESAMPLES = 1000
 
 
@@ -64,8 +70,9 @@ def attribute(
         intervened: Whether what isn't there was looked for; of an autoencoder that wasn't, all is unexplained.
 
     Returns:
-        `data`, `bottleneck`, `unread`, `network`, `encoder`, `noise` or `codes`, `decoder`, `generator`, `prior`,
-        `unexplained`, each where it applies; of the power that sharp images would have. They sum to `missing`.
+        `data`, `bottleneck`, `unread`, `network`, `encoder`, `noise` or `codes`, `decoder`, `generator_training`,
+        `generator`, `prior_training`, `prior`, `unexplained`, each where it applies; of the power that sharp images
+        would have. They sum to `missing`.
 
     Raises:
         UserError: no real power, or stages of different lengths.
@@ -114,10 +121,13 @@ def _resampled(
     statistic: Callable[[Mapping[str, float]], dict[str, float]], paired: Powers, drawn: Powers, seed: int
 ) -> tuple[dict[str, float], list[dict[str, float]], int]:
     """The statistic, that of each resample, and the images of the smallest stage."""
-    groups = [paired, *({name: values} for name, values in drawn.items())]
+    # Draws by the same seeds are alike, as pairs are.
+    alike = {name: values for name, values in drawn.items() if name in _DRAWN}
+    groups = [paired, alike, *({name: values} for name, values in drawn.items() if name not in alike)]
+    groups = [group for group in groups if group]
     generator = torch.Generator().manual_seed(seed)
     resampled: dict[str, Tensor] = {}
-    for group in filter(None, groups):
+    for group in groups:
         resampled |= resampled_means(group, generator)
     value = statistic({name: float(values.mean()) for group in groups for name, values in group.items()})
     rows = [statistic({name: float(means[i]) for name, means in resampled.items()}) for i in range(_RESAMPLES)]
@@ -157,7 +167,7 @@ def _causes(power: Mapping[str, float], kept: float, bounded: bool, intervened: 
     if power.keys() & set(_REACHED):
         found = _of_autoencoder(power, bounded)
     else:
-        found = {"generator": 1 - last} if intervened else _as_it_is(power, last)
+        found = _learnt("generator", 1.0, power, GENERATOR) if intervened else _as_it_is(power, last)
     scaled = {name: kept * share for name, share in found.items()}
     return {"data": 1 - kept, **scaled, "missing": 1 - kept * last}
 
@@ -189,8 +199,18 @@ def _of_autoencoder(power: Mapping[str, float], bounded: bool) -> dict[str, floa
         found["unexplained"] = 1 - carried
     if "prior_sample" in power:
         # Reconstructions and draws differ in how their latents are distributed, and in nothing else.
-        found["prior"] = mean - power["prior_sample"]
+        found |= _learnt("prior", mean, power, PRIOR)
     return found
+
+
+def _learnt(cause: str, best: float, power: Mapping[str, float], stage: str) -> dict[str, float]:
+    """What samples lack: a part that comes back by learning on is training's, the rest the `cause`'s own."""
+    drawn = power.get("prior_sample", power.get("mean", 1.0))
+    if stage not in power:
+        return {cause: best - drawn}
+    # What is beyond the best is made up, and no gain.
+    reached = min(power[stage], max(best, drawn))
+    return {f"{cause}_training": reached - drawn, cause: best - reached}
 
 
 def factors(value: Mapping[str, Value]) -> dict[str, Value]:

@@ -14,6 +14,7 @@ from hfgen.autoencoders import Autoencoder
 from hfgen.diagnosis import interventions as intervene
 from hfgen.diagnosis.bounds import bound
 from hfgen.diagnosis.budgets import Budget
+from hfgen.diagnosis.learning_on import Learner, learn_on, learner_of
 from hfgen.diagnosis.plan import STARTS, Clock
 from hfgen.diagnosis.refits import CELLS, POSTERIORS, adversarial, cells_of, refit
 from hfgen.evaluation.passes import generate, reconstruct
@@ -35,7 +36,7 @@ Make = Callable[[slice], dict[str, Tensor]]
 class Chain(NamedTuple):
     """What could be made, by stage why what is missing couldn't, and whether it was intervened on at all.
 
-    `repeats`: the images of every refit of a cell, the first of which is its stage.
+    `repeats`: the images of every refit of a part, the first of which is its stage.
     """
 
     stages: Stages
@@ -49,8 +50,9 @@ class Chain(NamedTuple):
         Inferred image by image at the model's own objective; where nothing is between encoder and decoder, the best
         latents. Which is nearer is told by the squared error. A network that is free has at least these.
         """
-        is_freed = any(CELLS[name].free for name in self.repeats)
-        perfect, found = self.stages.get("inferred" if is_freed else "best"), dict(self.repeats)
+        found = {name: made for name, made in self.repeats.items() if name in CELLS}
+        is_freed = any(CELLS[name].free for name in found)
+        perfect = self.stages.get("inferred" if is_freed else "best")
         if perfect is None or "control" not in found:
             return found
         least = _error([perfect], originals)
@@ -59,6 +61,11 @@ class Chain(NamedTuple):
             if "free" in found and least < _error(found["free"], originals):
                 found["free"] = [perfect]
         return found
+
+    @property
+    def draws(self) -> dict[str, list[Tensor]]:
+        """`repeats` of parts that draw."""
+        return {name: made for name, made in self.repeats.items() if name not in CELLS}
 
     @property
     def broken(self) -> dict[str, NonFinite]:
@@ -76,6 +83,7 @@ def make_stages(
     *,
     refits: bool = True,
     clock: Clock | None = None,
+    model: str = "",
 ) -> Chain:
     """Every intervention that the pipeline allows; what `folder` holds already isn't made again.
 
@@ -90,6 +98,7 @@ def make_stages(
         folder: For the results of single steps.
         refits: Whether copies of the network learn and latents are optimised, which takes hours of a large one.
         clock: Is told what is done.
+        model: The pipeline's address: a GAN's run has its discriminator.
     """
     count, batch = len(inputs), budget.batch_of(inputs.shape[-1])
     chain, network = Chain({}, {}, {}, refits), codec_of(pipeline)
@@ -104,7 +113,7 @@ def make_stages(
                 chain.failed[name] = error
                 return
         chain.stages[name] = found.pop("images")
-        if name in CELLS:
+        if name in CELLS or found:
             chain.repeats[name] = [chain.stages[name], *(found[key] for key in sorted(found))]
 
     def step(name: str, make: Render, size: int) -> None:
@@ -123,6 +132,8 @@ def make_stages(
         step("prior_sample", lambda rows: generate(pipeline, seeds[rows], rows.start), batch)
     if chain.failed:
         return chain
+    if refits and (learner := learner_of(pipeline, model, seed)) is not None:
+        parts(learner.stage, _learnt(pipeline, learner, training, seeds, budget, seed), count)
     if network is not None and not refits:
         for name, make in _as_they_are(network, inputs, seed).items():
             step(name, make, batch)
@@ -190,6 +201,23 @@ def _refitted(
     def make(_: slice) -> dict[str, Tensor]:
         batch, free = budget.batch_of(inputs.shape[-1]), CELLS[name].free
         made = [_decoded(each, inputs, batch, free) for each in refit(network, training(), name, budget, seed)]
+        return {"images": made[0], **{f"repeat_{index}": images for index, images in enumerate(made[1:], 1)}}
+
+    return make
+
+
+def _learnt(
+    pipeline: ImagePipeline,
+    learner: Learner,
+    training: Callable[[], Tensor],
+    seeds: list[int],
+    budget: Budget,
+    seed: int,
+) -> Make:
+    """Samples by the same seeds as the pipeline's own."""
+
+    def make(_: slice) -> dict[str, Tensor]:
+        made = [generate(student, seeds) for student in learn_on(pipeline, learner, training(), budget, seed)]
         return {"images": made[0], **{f"repeat_{index}": images for index, images in enumerate(made[1:], 1)}}
 
     return make

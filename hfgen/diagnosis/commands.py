@@ -34,6 +34,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "encoder": {"max_images": Times(4), "start_from": True},
     "decoder": {"max_images": Times(2), "start_from": True, "model.freeze_encoder": "true"},
     "generator": {"max_images": Times(4)},
+    "generator_training": {"max_images": Times(4)},
     "coverage": {"max_images": Times(4)},
     "bottleneck": {"model.latent_channels": Times(2)},
     "invented_detail": {"model.latent_channels": Times(2)},
@@ -41,6 +42,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "inactive_units": {"model.kl_weight": Times(0.1)},
     "codes": {"model.codes": Times(4)},
     "dead_codes": {"model.codebook_decay": 0.9},
+    "prior_training": {"max_images": Times(1), "start_from": True, "model.prior_begin": 0.01},
     "prior": {"model.prior": "mixture", "start_from": True},
     "modes": {"model.penalty": Times(4)},
     "collapsed": {"model.penalty": Times(4)},
@@ -66,7 +68,7 @@ def command(cause: str, model: str, data: str, family: str, images: Mapping[str,
     model, data, changes = address(model, "MODEL"), address(data, "DATA"), CHANGES.get(cause)
     if changes is None:
         return None
-    own, recipe = _own_settings(model), f"{family}-glyphs"
+    own, recipe = own_settings(model), f"{family}-glyphs"
     if recipe not in recipe_names():
         recipe, own, changes = (
             _FINETUNE,
@@ -118,16 +120,22 @@ def _changed(value: Any, change: Any) -> Any:
     return max(1, round(scaled)) if isinstance(value, int) else float(f"{scaled:.3g}")
 
 
-def _own_settings(model: str) -> dict[str, Any]:
-    """What the run's folder says that it was trained with; nothing where there is none."""
-    for folder in (Path(model), *Path(model).parents[:2]) if Path(model).is_dir() else ():
-        if (folder / "run.json").is_file():
-            try:
-                found = read_json(folder / "run.json")
-            except (UserError, OSError):
-                return {}
-            return _flat(found.get("config", {})) if isinstance(found, dict) else {}
-    return {}
+def own_settings(model: str) -> dict[str, Any]:
+    """What the run's folder says that it was trained with, as `model.width` and the like; {} where there is none."""
+    run = run_folder(model)
+    if run is None:
+        return {}
+    try:
+        found = read_json(run / "run.json")
+    except (UserError, OSError):
+        return {}
+    return _flat(found.get("config", {})) if isinstance(found, dict) else {}
+
+
+def run_folder(model: str) -> Path | None:
+    """The folder of the run that a local MODEL is of: it, or one that it lies in."""
+    folders = (Path(model), *Path(model).parents[:2]) if Path(model).is_dir() else ()
+    return next((folder for folder in folders if (folder / "run.json").is_file()), None)
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -69,7 +69,9 @@ def describe(
     first: dict[str, float] = {}
     if not chain.broken:
         powers = {name: spectrum.high for name, spectrum in spectra.items() if name not in ("inversion", _LOW)}
-        powers |= {name: _high_of(parts, real) for name, parts in chain.cells(real.images).items()}
+        powers |= {
+            name: _high_of(parts, real) for name, parts in [*chain.cells(real.images).items(), *chain.draws.items()]
+        }
         # Smooth subjects are no fault of the data; traces of enlarging are.
         kept, bounded = quality.kept if "data" in faults else 1.0, "under_trained" not in faults
         intervened = chain.intervened or codec is None

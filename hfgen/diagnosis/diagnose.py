@@ -186,7 +186,7 @@ def diagnose(
             facts["tiles"] = seams
         with workspace(out, {**facts, "weights": origin.state}) as partial_results:
             work = pipeline, real.inputs, training, BUDGETS[budget], seed, partial_results
-            chain = make_stages(*work, refits=plan.refits, clock=clock)
+            chain = make_stages(*work, refits=plan.refits, clock=clock, model=given_id(model))
             document = {**facts, **describe(pipeline, real, chain, training, facts, exact)}
             if other is not None:
                 document["against"] = compare(document, other)

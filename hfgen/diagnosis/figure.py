@@ -26,8 +26,10 @@ _ORDER = (
     "noise",
     "codes",
     "decoder",
+    "generator_training",
     "generator",
     "unexplained",
+    "prior_training",
     "prior",
 )
 _LABELS = {
@@ -39,8 +41,10 @@ _LABELS = {
     "noise": "posterior noise",
     "codes": "quantisation",
     "decoder": "under-trained decoder",
+    "generator_training": "generator's training",
     "generator": "generator",
     "unexplained": "unexplained",
+    "prior_training": "prior's training",
     "prior": "prior mismatch",
 }
 

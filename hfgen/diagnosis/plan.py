@@ -13,7 +13,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from hfgen.diagnosis.attribution import PRIOR
 from hfgen.diagnosis.budgets import Budget
+from hfgen.diagnosis.learning_on import can_learn_on
 from hfgen.diagnosis.refits import CELLS, REPEATS, SHARED, cells_of
 from hfgen.errors import SettingsError
 from hfgen.evaluation.passes import generate, reconstruct
@@ -33,6 +35,8 @@ STARTS = 2
 # Passes of an image through encoder and decoder: a step of a latent through the decoder and back, one of a generator,
 # of a network in low precision, and of a refit with an adversary.
 _LATENT_STEP, _GENERATOR_STEP, _LOW_PRECISION, _ADVERSARIAL_STEP = 1.5, 3.0, 3.0, 3.0
+# Of a prior in a step, and of a generator and its discriminator, which is the wider one.
+_PRIOR_STEP, _ADVERSARY_STEP = 1.0, 4.0
 _GATES_PASSES, _GATES_IMAGES = 2.0, 192
 _CALLS, _SECONDS = 3, 3.0
 _DIFFERS, _WORTH_SAYING = 1.5, 60.0
@@ -51,8 +55,9 @@ def make_plan(pipeline: ImagePipeline, budget: Budget, refits: bool | None) -> P
     """By the model's size, unless `refits` says so; what a caller's functions compute isn't refit."""
     large, is_known = _is_large(pipeline), has_networks(pipeline)
     chosen = is_known and not large if refits is None else refits
-    if refits and (codec_of(pipeline) is None or not is_known):
-        raise SettingsError("refits: this model has no autoencoder that could be refit; leave it out")
+    if refits and not (is_known and (codec_of(pipeline) is not None or can_learn_on(pipeline))):
+        rest = "and no prior or generator that learns on"
+        raise SettingsError(f"refits: this model has no autoencoder that could be refit, {rest}; leave it out")
     return Plan(chosen, budget.images if not large else LARGE_IMAGES)
 
 
@@ -70,6 +75,9 @@ def announce(pipeline: ImagePipeline, plan: Plan, budget: Budget, inputs: Tensor
         ]
     elif codec_of(pipeline) is not None:
         work.append("no refits (a large model: --refits asks for them)" if _is_large(pipeline) else "no refits")
+    if plan.refits and (stage := can_learn_on(pipeline)) is not None:
+        part = "prior" if stage == PRIOR else "generator and discriminator"
+        work.append(f"{budget.refit_steps} more steps of the {part}")
     clock = Clock(_parts(pipeline, plan, budget, count), seconds_of_a_pass(pipeline, inputs, budget))
     logger.info("diagnose: %s; about %s here, beside the judge's own training", ", ".join(work), clock.said)
     return clock
@@ -91,6 +99,9 @@ def _parts(pipeline: ImagePipeline, plan: Plan, budget: Budget, count: int) -> d
         parts |= dict.fromkeys(optimised, _LATENT_STEP * budget.latent_steps * count)
         parts |= {name: CELLS[name].cost * repeated + REPEATS * count for name in cells_of(network)}
         parts["adversarial"] = _ADVERSARIAL_STEP * steps + count
+    if plan.refits and (stage := can_learn_on(pipeline)) is not None:
+        learnt = (SHARED + REPEATS * (1 - SHARED)) * budget.refit_steps * budget.refit_batch
+        parts[stage] = (_PRIOR_STEP if stage == PRIOR else _ADVERSARY_STEP) * learnt + REPEATS * count
     if pipeline.generator_network is not None and not pipeline.num_classes and (network is None or plan.refits):
         parts["inversion"] = _GENERATOR_STEP * STARTS * budget.latent_steps * count
     return {**parts, "gates": _GATES_PASSES * min(count, _GATES_IMAGES)}

@@ -21,10 +21,10 @@ def rank(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The causes, the first one first, each with its `score`, a share `of` something; `sharp` where there is none.
 
     Causes of blur by the share of the high-frequency power that is missing by them. After them, or before them where
-    images are sharp, what needn't be smooth: the `prior` by the share of the samples' KID that a fitted density saves,
-    where their intervals are apart, and `modes` by the share of the real images whose class or cluster is left out,
-    unless half of the power is missing: what blurred images show can't be told. What no cause was found for comes last,
-    as `unexplained`.
+    images are sharp, what needn't be smooth: by the share of the samples' KID that is saved, where the intervals are
+    apart, `prior_training` and `generator_training` by learning on and the `prior` by a fitted density; and `modes` by
+    the share of the real images whose class or cluster is left out, unless half of the power is missing: what blurred
+    images show can't be told. What no cause was found for comes last, as `unexplained`.
     """
     if document.get("non_finite"):
         return [_Cause("non_finite", 1.0, "images")._asdict()]
@@ -32,6 +32,13 @@ def rank(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     missing = causes.pop("missing").value
     unexplained = causes.pop("unexplained", None)
     scores = {name: estimate.value for name, estimate in causes.items() if estimate.low > 0}
+    for part in ("prior", "generator"):
+        training = causes.get(f"{part}_training")
+        if training is not None and part in scores:
+            # What learning on makes worse isn't missing as it is.
+            scores[part] += min(0.0, training.value)
+        if _is_worse(document, f"{part}_refit"):
+            scores.pop(f"{part}_training", None)
     blurred = missing > SHARP
     if not blurred:
         # What little is missing of sharp images has no cause worth a name.
@@ -39,7 +46,9 @@ def rank(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     left_out = (document["variety"] or {}).get("missing_share", 0.0)
     of_blur = [_Cause(name, score, "high-frequency power") for name, score in scores.items()]
     others = [
-        _Cause("prior", _saved_by_density(document), "samples' KID"),
+        _Cause("prior_training", _saved(document, "prior_refit"), "samples' KID"),
+        _Cause("generator_training", _saved(document, "generator_refit"), "samples' KID"),
+        _Cause("prior", _saved(document, "fitted_density"), "samples' KID"),
         _Cause("modes", left_out if left_out > _VARIETY and missing <= _TELLING else 0.0, "real images"),
     ]
     named: dict[str, _Cause] = {}
@@ -61,18 +70,27 @@ class _Cause(NamedTuple):
     of: str
 
 
-def _saved_by_density(document: Mapping[str, Any]) -> float:
-    """Share of the samples' KID beyond that of real images that the fitted density doesn't have, where it counts.
+def _is_worse(document: Mapping[str, Any], stage: str) -> bool:
+    """Whether samples are farther from real images there: what they gain in power is then no detail."""
+    links = {link["stage"]: Estimate(**link["kid"]) for link in document["chain"] if "kid" in link}
+    if stage not in links or "prior_sample" not in links:
+        return False
+    changed, own = links[stage], links["prior_sample"]
+    return changed.value > own.value and not overlap(changed, own)
+
+
+def _saved(document: Mapping[str, Any], stage: str) -> float:
+    """Share of the samples' KID beyond that of real images that a better prior or generator saves, where it counts.
 
     It does where the intervals are apart and the KID saved is at least what a slight blur of real images adds
     (`kid_of_blur`): KIDs are on another scale for each judge and for each data set.
     """
     links = {link["stage"]: Estimate(**link["kid"]) for link in document["chain"] if "kid" in link}
-    if "fitted_density" not in links or "prior_sample" not in links:
+    if stage not in links or "prior_sample" not in links:
         return 0.0
-    fitted, own = links["fitted_density"], links["prior_sample"]
+    better, own = links[stage], links["prior_sample"]
     real = max(document.get("baseline", {}).get("kid", {}).get("value", 0.0), 0.0)
-    saved = own.value - max(fitted.value, real)
-    if overlap(fitted, own) or saved <= 0 or saved < document.get("kid_of_blur", 0.0):
+    saved = own.value - max(better.value, real)
+    if overlap(better, own) or saved <= 0 or saved < document.get("kid_of_blur", 0.0):
         return 0.0
     return saved / (own.value - real)

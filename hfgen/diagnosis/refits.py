@@ -73,11 +73,11 @@ def refit(
         known = posterior(network, images[:POSTERIORS], _POSTERIOR_BATCH, seed)
     training = _Training(network, images, cell, budget, known)
     shared = round(SHARED * budget.refit_steps)
-    with _bar(name, shared + repeats * (budget.refit_steps - shared)) as progress:
-        training.run(shared, _generator(name, seed, "shared"), progress)
+    with bar(name, shared + repeats * (budget.refit_steps - shared)) as progress:
+        training.run(shared, random_source(name, seed, "shared"), progress)
         for index in range(repeats):
             branch = copy.deepcopy(training) if index < repeats - 1 else training
-            branch.run(budget.refit_steps - shared, _generator(name, seed, str(index)), progress)
+            branch.run(budget.refit_steps - shared, random_source(name, seed, str(index)), progress)
             yield branch.student.requires_grad_(False)
 
 
@@ -91,16 +91,18 @@ def adversarial(network: Autoencoder, images: Tensor, budget: Budget, seed: int)
     """As the cell `decoder`, once, with a PatchGAN: what it gains comes without any new information on the image."""
     training = _Training(network, images, CELLS["decoder"], budget, None)
     training.critic = _Critic(images.shape[1], seed, weight_of(network).device)
-    with _bar("adversarial", budget.refit_steps) as progress:
-        training.run(budget.refit_steps, _generator("adversarial", seed, "whole"), progress)
+    with bar("adversarial", budget.refit_steps) as progress:
+        training.run(budget.refit_steps, random_source("adversarial", seed, "whole"), progress)
     return training.student.requires_grad_(False)
 
 
-def _bar(name: str, steps: int) -> Any:
+def bar(name: str, steps: int) -> Any:
+    """Of a refit."""
     return tqdm(total=steps, unit="step", leave=False, disable=quiet(), desc=f"refit: {name.replace('_', ' ')}")
 
 
-def _generator(name: str, seed: int, part: str) -> torch.Generator:
+def random_source(name: str, seed: int, part: str) -> torch.Generator:
+    """Of a part of a refit's steps."""
     return torch.Generator().manual_seed(derive_seed("refit", name, seed, part))
 
 
@@ -153,7 +155,7 @@ class _Training:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.trained, _CLIP)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * _decay(self.step, self.budget.refit_steps)
+            group["lr"] = self.rate * decay(self.step, self.budget.refit_steps)
         self.optimizer.step()
 
     def _latents(self, batch: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -180,7 +182,7 @@ def _means(student: Autoencoder, images: Tensor) -> Tensor:
     return student.encode(inputs_of(student, images[:1])).mean
 
 
-def _decay(step: int, steps: int) -> float:
+def decay(step: int, steps: int) -> float:
     """A short rise, then half a cosine to 0."""
     rise = max(1, steps // 20)
     return min(1.0, (step + 1) / rise) * 0.5 * (1 + math.cos(math.pi * step / steps))

@@ -21,14 +21,14 @@ TINY = Budget(images=24, latent_steps=2, refit_steps=2, batch=12)
 RECONSTRUCTED = {"mean"}
 LATENT = {"best", "linear", "mean", "low_precision", "adversarial", *CELLS}
 NOISY = LATENT | {"inferred", "posterior_sample", "fitted_density", "prior_sample"}
-CODED = LATENT | {"unquantised", "fitted_density", "prior_sample"}
+CODED = LATENT | {"unquantised", "fitted_density", "prior_sample", "prior_refit"}
 STAGES = {
     "vae": NOISY,
     "vaegan": NOISY,
     "ali": NOISY,
     "vqvae": CODED,
     "vqgan": CODED,
-    "gan": {"inversion", "prior_sample"},
+    "gan": {"inversion", "prior_sample", "generator_refit"},
     "flow": {"mean", "prior_sample"},
     "pix2pix": RECONSTRUCTED,
 }

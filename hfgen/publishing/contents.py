@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from hfgen.documents import DIAGNOSIS, POSTERIOR, RECORD, STUDY
-from hfgen.errors import UserError
+from hfgen.errors import SettingsError, UserError
 from hfgen.evaluation.exact_posterior import read_entry
 from hfgen.files import read_json, write_json
 from hfgen.folders import pretrained_folder, run_file, run_of
@@ -100,15 +100,18 @@ def collect(folder: Path, to: str, workspace: Path, evidence: Evidence = _NONE) 
         evidence: Of a model.
 
     Raises:
-        UserError: `folder` is none of them, or a file of the evidence isn't what it should be.
+        UserError: `folder` is none of them, a file of the evidence isn't what it should be, or there is evidence and
+            no model.
     """
     if not folder.is_dir():
         raise UserError(f"folder: {folder} isn't a folder; give a run's, an evaluation's or a Space's")
     if (folder / "app.py").is_file():
+        _refuse(evidence, folder, "a Space")
         return Contents("space", folder, _files(folder), readme=_readme(folder))
     results = next((folder / name for name in _OF_DATASETS if (folder / name).is_file()), None)
     is_model = any((folder / name).exists() for name in _OF_MODELS)
     if not is_model and results is not None and (folder / "dataset").is_dir():
+        _refuse(evidence, folder, "a dataset")
         return _dataset(folder, results, workspace)
     if not is_model:
         raise UserError(
@@ -116,6 +119,12 @@ def collect(folder: Path, to: str, workspace: Path, evidence: Evidence = _NONE) 
             "dataset/) or a Space (app.py)"
         )
     return _model(pretrained_folder(folder), to, workspace, evidence)
+
+
+def _refuse(evidence: Evidence, folder: Path, kind: str) -> None:
+    for field, given in evidence._asdict().items():
+        if given is not None:
+            raise SettingsError(f"{field}: a model's card tells it, and {folder} is {kind}; leave --{field} out")
 
 
 def _model(root: Path, to: str, workspace: Path, evidence: Evidence) -> Contents:

@@ -17,12 +17,8 @@ from hub import Hub
 from hub.accounts import RECORD, Command
 from tiny import TINY
 
-from hfgen.errors import UserError
 from hfgen.metrics import Estimate
 from hfgen.pipelines.weight_digest import digest_of_folder
-from hfgen.publishing.cards import write_card
-from hfgen.publishing.contents import Evidence, collect
-from hfgen.publishing.safety import check
 from hfgen.studies.claims import Claim, Contrast, correct
 from hfgen.studies.effects import Measured, value
 from hfgen.studies.verdicts import GAIN
@@ -217,27 +213,6 @@ def test_a_record_fills_the_card_and_its_index(vae: Path, hub: Hub, client: Comm
     refused = client("publish", run, "--to", "org/model", *evidence[2:])
     assert refused.returncode == 2 and "study: [] is not of type 'object'" in refused.stderr
     assert "study again with this version of hfgen" in refused.stderr
-
-
-def test_another_models_answer_and_a_huge_picture_of_one_are_refused(vae: Path, tmp_path: Path):
-    answers = write_posterior(tmp_path / "answers", {"vae": "0" * 64}, resolution=8)
-    with pytest.raises(UserError, match=r"none has the weights of .* at 8 px; run `hfgen study posterior"):
-        collect(vae, "org/model", tmp_path / "out", Evidence(posterior=answers))
-    shutil.rmtree(answers)
-    write_posterior(answers, {"vae": digest_of_folder(vae)}, resolution=8, converged=3)
-    found = collect(vae, "org/model", tmp_path / "out", Evidence(posterior=answers / "posterior.json"))
-    check(found, vae, None)
-    about: dict[str, Any] = {"family": "vae", "parameters": 1, "resolution": 8, "channels": 1, "components": {}}
-    about |= {"samples": False, "reconstructs": True, "bare": True, "class": "AutoencoderKL"}
-    card = write_card(found, "org/model", about, None, None)
-    assert f"{SENTENCE} For 1 of the 4 images the exact answer didn't converge; they stay in.\n" in card
-    (sheet,) = (answers / "figures").iterdir()
-    with sheet.open("r+b") as picture:
-        picture.truncate(6_000_000)
-    with pytest.raises(UserError, match=r"posterior\.png: .*vae-.*\.png has 6 MB, too many for a sheet"):
-        check(found, vae, None)
-    sheet.unlink()
-    assert "posterior.png" not in collect(vae, "org/model", tmp_path / "o", Evidence(posterior=answers)).files
 
 
 def break_class(run: Path) -> None:

@@ -1,0 +1,56 @@
+"""What is known of a model goes along where it is of this model's weights, and with models alone."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from exact import SENTENCE, write_posterior
+from tiny import tiny_config
+
+from hfgen.errors import UserError
+from hfgen.pipelines.weight_digest import digest_of_folder
+from hfgen.publishing.cards import write_card
+from hfgen.publishing.contents import Evidence, collect
+from hfgen.publishing.safety import check
+
+
+@pytest.fixture
+def vae(tmp_path: Path) -> Path:
+    """An untrained one, as a run leaves it."""
+    run = tmp_path / "vae"
+    model = tiny_config("vae", run).model
+    model.pipeline(model.build(8, 1, 2)).save_pretrained(run / "pretrained")
+    return run
+
+
+def test_another_models_answer_and_a_huge_picture_of_one_are_refused(vae: Path, tmp_path: Path):
+    answers = write_posterior(tmp_path / "answers", {"vae": "0" * 64}, resolution=8)
+    with pytest.raises(UserError, match=r"none has the weights of .* at 8 px; run `hfgen study posterior"):
+        collect(vae, "org/model", tmp_path / "out", Evidence(posterior=answers))
+    shutil.rmtree(answers)
+    write_posterior(answers, {"vae": digest_of_folder(vae)}, resolution=8, converged=3)
+    found = collect(vae, "org/model", tmp_path / "out", Evidence(posterior=answers / "posterior.json"))
+    check(found, vae, None)
+    about: dict[str, Any] = {"family": "vae", "parameters": 1, "resolution": 8, "channels": 1, "components": {}}
+    about |= {"samples": False, "reconstructs": True, "bare": True, "class": "AutoencoderKL"}
+    card = write_card(found, "org/model", about, None, None)
+    assert f"{SENTENCE} For 1 of the 4 images the exact answer didn't converge; they stay in.\n" in card
+    (sheet,) = (answers / "figures").iterdir()
+    with sheet.open("r+b") as picture:
+        picture.truncate(6_000_000)
+    with pytest.raises(UserError, match=r"posterior\.png: .*vae-.*\.png has 6 MB, too many for a sheet"):
+        check(found, vae, None)
+    sheet.unlink()
+    assert "posterior.png" not in collect(vae, "org/model", tmp_path / "o", Evidence(posterior=answers)).files
+
+
+@pytest.mark.parametrize("field", Evidence._fields)
+def test_what_only_a_models_card_tells_is_refused_for_others(field: str, evaluation: Path, tmp_path: Path):
+    (tmp_path / "space").mkdir()
+    (tmp_path / "space" / "app.py").touch()
+    for folder, kind in ((evaluation, "a dataset"), (tmp_path / "space", "a Space")):
+        with pytest.raises(UserError, match=f"{field}: a model's card tells it, and .* is {kind}; leave --{field} out"):
+            collect(folder, "org/it", tmp_path / "out", Evidence(**{field: tmp_path}))

@@ -11,7 +11,6 @@ from hfgen.data_options import BUILT_IN
 from hfgen.errors import UserError
 from hfgen.hub.addresses import parse_address
 from hfgen.publishing.contents import SAMPLES, SHEET, Contents
-from hfgen.reporting.exact_answers import HOW, ROWS, TITLE, ExactAnswer
 
 BEGIN = "<!-- hfgen: begin. Publishing writes this section anew; text outside of it is yours. -->"
 END = "<!-- hfgen: end -->"
@@ -254,6 +253,9 @@ def _exact(contents: Contents) -> dict[str, Any] | None:
     if not contents.posterior:
         return None
     (entry,) = contents.posterior["models"]
+    # Of evidence alone: it needs torch.
+    from hfgen.reporting.exact_answers import HOW, ROWS, TITLE, ExactAnswer
+
     answer, sheet = ExactAnswer.of(contents.posterior, entry), SHEET if SHEET in contents.files else None
     return {"title": TITLE, "answer": answer, "how": HOW, "sheet": sheet, "rows": ROWS}
 

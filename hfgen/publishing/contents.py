@@ -15,7 +15,6 @@ from hfgen.errors import SettingsError, UserError
 from hfgen.evaluation.exact_posterior import read_entry
 from hfgen.files import read_json, write_json
 from hfgen.folders import pretrained_folder, run_file, run_of
-from hfgen.reporting.exact_answers import sheet_of_entry
 
 logger = logging.getLogger("hfgen")
 
@@ -169,6 +168,7 @@ def _add_posterior(contents: Contents, path: Path, to: str, workspace: Path) -> 
     # Only here does publishing read weights.
     from hfgen.pipelines.loading import open_model
     from hfgen.pipelines.weight_digest import digest_of_folder
+    from hfgen.reporting.exact_answers import sheet_of_entry
 
     pipeline, folder = open_model(contents.root)
     called = contents.root.parent if contents.root.name == "pretrained" else contents.root

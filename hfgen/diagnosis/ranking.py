@@ -22,9 +22,9 @@ def rank(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     Causes of blur by the share of the high-frequency power that is missing by them. After them, or before them where
     images are sharp, what needn't be smooth: by the share of the samples' KID that is saved, where the intervals are
-    apart, `prior_training` and `generator_training` by learning on and the `prior` by a fitted density; and `modes` by
-    the share of the real images whose class or cluster is left out, unless half of the power is missing: what blurred
-    images show can't be told. What no cause was found for comes last, as `unexplained`.
+    apart, `prior_training` by learning on and the `prior` by a fitted density; `modes` by the share of the real images
+    whose class or cluster is left out, unless half of the power is missing: what blurred images show can't be told; and
+    `generator_training` by the KID that learning on saves. What no cause was found for comes last, as `unexplained`.
     """
     if document.get("non_finite"):
         return [_Cause("non_finite", 1.0, "images")._asdict()]
@@ -47,12 +47,13 @@ def rank(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     of_blur = [_Cause(name, score, "high-frequency power") for name, score in scores.items()]
     others = [
         _Cause("prior_training", _saved(document, "prior_refit"), "samples' KID"),
-        _Cause("generator_training", _saved(document, "generator_refit"), "samples' KID"),
         _Cause("prior", _saved(document, "fitted_density"), "samples' KID"),
         _Cause("modes", left_out if left_out > _VARIETY and missing <= _TELLING else 0.0, "real images"),
     ]
+    # After kinds of images that are left out, which say more.
+    later = [_Cause("generator_training", _saved(document, "generator_refit"), "samples' KID")]
     named: dict[str, _Cause] = {}
-    for group in (of_blur, others) if blurred else (others, of_blur):
+    for group in (of_blur, others, later) if blurred else (others, of_blur, later):
         for cause in sorted(group, key=lambda cause: -cause.score):
             if cause.score > WORTH_NAMING:
                 named.setdefault(cause.cause, cause)

@@ -174,5 +174,13 @@ def test_training_is_named_where_it_helps_and_what_it_makes_worse_is_not_missing
     assert named(0.4, 0.4, 0.2) == [(part, 0.2)]
 
 
+def test_samples_that_come_nearer_to_real_ones_by_learning_on_name_it_after_kinds_that_are_left_out():
+    found = document(0.05, generator_training=0.02, generator=0.03)
+    assert [each["cause"] for each in rank(found)] == ["prior_training", "generator_training"]
+    left_out = {**found, "variety": {"missing_share": 0.3}}
+    assert [each["cause"] for each in rank(left_out)] == ["prior_training", "modes", "generator_training"]
+    assert [each["cause"] for each in rank(document(0.19, generator_training=0.02, generator=0.03))] == ["sharp"]
+
+
 def _width(estimate: Estimate) -> float:
     return estimate.high - estimate.low

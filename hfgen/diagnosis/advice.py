@@ -216,8 +216,12 @@ def _decoder(facts: _Facts) -> str:
 
 
 def _generator(facts: _Facts) -> str:
+    training = facts.causes.get("generator_training")
+    worse = training is not None and training.high < 0
+    share = facts.cause("missing" if worse else "generator")
+    tried = f" ({facts.steps} more steps made it worse, which says nothing about its training)" if worse else ""
     return (
-        f"The generator leaves out {facts.cause('generator')} of the high-frequency power: train longer "
+        f"The generator leaves out {share} of the high-frequency power{tried}: train longer "
         "(--max_images), give the adversary more weight (of a GAN: lower --model.penalty), or take a stronger network "
         "(recipe gan-r3-*)."
     )

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hfgen.data import draw
+from hfgen.diagnosis.advice import advise
 from hfgen.diagnosis.attribution import attribute, leads
 from hfgen.diagnosis.budgets import Budget
 from hfgen.diagnosis.learning_on import can_learn_on, learn_on, learner_of
@@ -172,6 +173,15 @@ def test_training_is_named_where_it_helps_and_what_it_makes_worse_is_not_missing
     assert named(0.4, -0.3, 0.8) == [(part, 0.5)]
     # More power and samples that are farther from real ones: no detail.
     assert named(0.4, 0.4, 0.2) == [(part, 0.2)]
+
+
+def test_a_share_that_a_short_training_adds_is_not_told_as_missing():
+    made = {**document(0.3, generator_training=-0.2, generator=0.7), "bands": None, "latent": {}, "non_finite": []}
+    made["chain"][0]["power"] = {"high": Estimate(0.5, 0.4, 0.6, 100).as_dict()}
+    made["ranking"] = rank(made)
+    assert made["ranking"][0] == {"cause": "generator", "score": pytest.approx(0.5), "of": "high-frequency power"}
+    said = advise(made)[1]
+    assert "leaves out 50 %" in said and "made it worse" in said and "70 %" not in said
 
 
 def test_samples_that_come_nearer_to_real_ones_by_learning_on_name_it_after_kinds_that_are_left_out():

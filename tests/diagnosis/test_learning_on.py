@@ -14,6 +14,7 @@ from hfgen.diagnosis.advice import advise
 from hfgen.diagnosis.attribution import attribute, leads
 from hfgen.diagnosis.budgets import Budget
 from hfgen.diagnosis.learning_on import can_learn_on, learn_on, learner_of
+from hfgen.diagnosis.plan import Plan, _parts, make_plan
 from hfgen.diagnosis.ranking import rank
 from hfgen.evaluation.passes import generate
 from hfgen.families.gan import GAN
@@ -121,6 +122,13 @@ def test_the_discriminator_is_the_runs_own_where_there_is_one(trained_of: Callab
     assert all(
         torch.equal(value, stored[name]) for name, value in learner.networks["discriminator"].state_dict().items()
     )
+
+
+def test_the_work_is_announced_and_may_be_asked_for(trained_of: Callable[[str], Path]):
+    pipeline = load(trained_of("gan"))
+    assert make_plan(pipeline, BUDGET, True).refits and make_plan(pipeline, BUDGET, None).refits
+    planned, without = (_parts(pipeline, Plan(refits, 10), BUDGET, 10) for refits in (True, False))
+    assert planned.keys() - without.keys() == {"generator_refit"} and planned["generator_refit"] > BUDGET.refit_steps
 
 
 def test_what_draws_otherwise_does_not_learn_on(trained_of: Callable[[str], Path]):

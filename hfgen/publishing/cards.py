@@ -11,7 +11,6 @@ from hfgen.data_options import BUILT_IN
 from hfgen.errors import UserError
 from hfgen.hub.addresses import parse_address
 from hfgen.publishing.contents import SAMPLES, SHEET, Contents
-from hfgen.reporting.exact_answers import HOW, ROWS, TITLE, ExactAnswer
 
 BEGIN = "<!-- hfgen: begin. Publishing writes this section anew; text outside of it is yours. -->"
 END = "<!-- hfgen: end -->"
@@ -253,6 +252,8 @@ def _exact(contents: Contents) -> dict[str, Any] | None:
     """What the model's latent says, where it was asked."""
     if not contents.posterior:
         return None
+    from hfgen.reporting.exact_answers import HOW, ROWS, TITLE, ExactAnswer
+
     (entry,) = contents.posterior["models"]
     answer, sheet = ExactAnswer.of(contents.posterior, entry), SHEET if SHEET in contents.files else None
     return {"title": TITLE, "answer": answer, "how": HOW, "sheet": sheet, "rows": ROWS}

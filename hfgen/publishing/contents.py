@@ -15,7 +15,6 @@ from hfgen.errors import SettingsError, UserError
 from hfgen.evaluation.exact_posterior import read_entry
 from hfgen.files import read_json, write_json
 from hfgen.folders import pretrained_folder, run_file, run_of
-from hfgen.reporting.exact_answers import sheet_of_entry
 
 logger = logging.getLogger("hfgen")
 
@@ -166,9 +165,10 @@ def _add_posterior(contents: Contents, path: Path, to: str, workspace: Path) -> 
     Raises:
         UserError: the file is none, or isn't of these weights.
     """
-    # Only here does publishing read weights.
+    # Only for this does publishing need torch.
     from hfgen.pipelines.loading import open_model
     from hfgen.pipelines.weight_digest import digest_of_folder
+    from hfgen.reporting.exact_answers import sheet_of_entry
 
     pipeline, folder = open_model(contents.root)
     called = contents.root.parent if contents.root.name == "pretrained" else contents.root

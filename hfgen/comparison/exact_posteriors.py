@@ -76,7 +76,8 @@ def _beside(places: Mapping[str, Any]) -> list[Path]:
 
 
 def _called(name: str, place: Any) -> str:
-    return name if is_given(place) else str(place)
+    """By the user: not by the part of a run's folder that is looked at."""
+    return name if is_given(place) else str(home_of(Path(place)))
 
 
 def _known(place: Any, variant: str | None, resolution: int | None) -> _Known | None:
@@ -103,11 +104,12 @@ def _entries(
     found = {name: entry for name, of in known.items() if of is not None and (entry := entry_of(document, *of))}
     alike = {slug(entry["name"]) for entry in document["models"]}
     for name, of in known.items():
-        if name in found or (found and slug(name) not in alike):
+        is_alike = not alike.isdisjoint({slug(name), slug(called[name])})
+        if name in found or (found and not is_alike):
             continue
         if of is not None:
             read_entry(path, *of, called[name])
-        elif slug(name) in alike:
+        elif is_alike:
             raise SettingsError(
                 f"posterior: {called[name]} holds no weights that could be those of {path}; compare the model's folder"
             )

@@ -53,7 +53,6 @@ def measure_models(
         UserError: a model given twice, models of different sizes or channels, or what `evaluate` refuses.
     """
     places, data = named_models(models), None if data is None else as_data(data)
-    check_names(places)
     first = next((place for place in places.values() if is_given(place)), next(iter(places.values()), ""))
     compute = compute_for(first, device, dtype)
     for place in places.values():
@@ -101,9 +100,10 @@ def named_models(models: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
     """MODELs, or what is loaded, by the names to show.
 
     Raises:
-        SettingsError: one is given twice, or what is given are no models.
+        SettingsError: one is given twice, what is given are no models, or a name can't be one here.
     """
     if isinstance(models, Mapping):
+        check_names(models)
         return dict(models)
     if isinstance(models, str) or not isinstance(models, Sequence):
         raise SettingsError(f"models: {type(models).__name__} isn't several models; give [A, B] or {{name: A, ...}}")
@@ -113,6 +113,7 @@ def named_models(models: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
         alike = sum(other.partition("-")[0] == name for other in seen.values())
         seen.setdefault(id(model), f"{name}-{alike + 1}" if alike else name)
     names = distinct_names([seen[id(model)] if is_given(model) else str(model) for model in models])
+    check_names(names)
     return dict(zip(names, models, strict=True))
 
 

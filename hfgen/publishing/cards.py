@@ -252,6 +252,8 @@ def _exact(contents: Contents) -> dict[str, Any] | None:
     """What the model's latent says, where it was asked."""
     if not contents.posterior:
         return None
+    from hfgen.reporting.exact_answers import HOW, ROWS, TITLE, ExactAnswer
+
     (entry,) = contents.posterior["models"]
     # Of evidence alone: it needs torch.
     from hfgen.reporting.exact_answers import HOW, ROWS, TITLE, ExactAnswer

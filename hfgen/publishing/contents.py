@@ -165,7 +165,7 @@ def _add_posterior(contents: Contents, path: Path, to: str, workspace: Path) -> 
     Raises:
         UserError: the file is none, or isn't of these weights.
     """
-    # Only here does publishing read weights.
+    # Only for this does publishing need torch.
     from hfgen.pipelines.loading import open_model
     from hfgen.pipelines.weight_digest import digest_of_folder
     from hfgen.reporting.exact_answers import sheet_of_entry

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import yaml
 
 from hfgen.errors import HubError, UserError
-from hfgen.files import atomic_folder, write_json, write_text
+from hfgen.files import atomic_folder, read_json, write_json, write_text
 from hfgen.hub.addresses import parse_address
 from hfgen.hub.downloads import HubFiles
+from hfgen.publishing.contents import portable
 from hfgen.publishing.wheel import write_wheel
 from hfgen.space import RESULTS
 
@@ -79,7 +80,8 @@ def _copy_results(results: Sequence[Path], folder: Path) -> None:
         for name in found:
             if (folder / name).exists():
                 raise UserError(f"results: {source} has {name}, and another folder as well; give one of them")
-            shutil.copyfile(source / name, folder / name)
+            # Models are named as they were typed: publishing refuses paths of this machine.
+            write_json(folder / name, portable(read_json(source / name)))
         if "posterior.json" in found and (source / "figures").is_dir():
             shutil.copytree(source / "figures", folder / "figures", dirs_exist_ok=True)
 

@@ -99,6 +99,8 @@ def test_one_name_with_other_weights_is_refused_though_another_model_is_answered
     weights.write_bytes(content)
     with pytest.raises(UserError, match=r"none has the weights of .*second at 16 px"):
         exact_posteriors({"first": str(vae), "second": str(tmp_path / "second")}, folder)
+    with pytest.raises(UserError, match=r"none has the weights of .*second at 16 px"):
+        exact_posteriors({"first": str(vae), "b": str(tmp_path / "second" / "pretrained")}, folder)
 
 
 def test_the_report_shows_the_sentence_the_bar_and_the_picture_in_the_models_colour(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,11 @@ def vae(tmp_path: Path) -> Path:
     model = tiny_config("vae", run).model
     model.pipeline(model.build(8, 1, 2)).save_pretrained(run / "pretrained")
     return run
+
+
+def test_publishing_begins_without_torch():
+    code = "import hfgen.publishing.publisher, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_another_models_answer_and_a_huge_picture_of_one_are_refused(vae: Path, tmp_path: Path):

@@ -193,7 +193,7 @@ def test_published_results_travel_with_the_figures_of_a_posterior(tmp_path: Path
         (space / name).touch()
     (space / "README.md").write_text("---\nsdk: gradio\n---\n")
     write_json(study / "study.json", {})
-    write_json(posterior / "posterior.json", {})
+    write_json(posterior / "posterior.json", {"models": [{"name": "/home/me/runs/vae"}]})
     (posterior / "figures" / "vae.png").write_bytes(b"picture")
 
     def publish(*results: Path) -> None:
@@ -203,6 +203,7 @@ def test_published_results_travel_with_the_figures_of_a_posterior(tmp_path: Path
     publish(study, posterior)
     found = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*")}
     assert found >= {"study.json", "posterior.json", "figures/vae.png"}
+    assert json.loads((tmp_path / "out" / "posterior.json").read_text()) == {"models": [{"name": "vae"}]}
     with pytest.raises(UserError, match=r"results: .* has study\.json, and another folder as well"):
         publish(study, study)
     with pytest.raises(UserError, match=r"results: .* has none of"):

@@ -255,9 +255,6 @@ def _exact(contents: Contents) -> dict[str, Any] | None:
     from hfgen.reporting.exact_answers import HOW, ROWS, TITLE, ExactAnswer
 
     (entry,) = contents.posterior["models"]
-    # Of evidence alone: it needs torch.
-    from hfgen.reporting.exact_answers import HOW, ROWS, TITLE, ExactAnswer
-
     answer, sheet = ExactAnswer.of(contents.posterior, entry), SHEET if SHEET in contents.files else None
     return {"title": TITLE, "answer": answer, "how": HOW, "sheet": sheet, "rows": ROWS}
 

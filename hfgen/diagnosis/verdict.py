@@ -46,6 +46,8 @@ def conclude(document: Mapping[str, Any]) -> dict[str, Any]:
     sentences = advise({**document, "ranking": rank(document)})
     found = [_sentence(each) for each in [*first, *later, *_warnings(document)]]
     advice = [*found, *sentences] if first else [*sentences[:1], *found, *sentences[1:]]
+    if any(each["cause"] == "unexplained" for each in causes):
+        advice += _used(document)
     return {"ranking": entries, "advice": advice, "verdict": _verdict(document, first, entries, advice)}
 
 
@@ -90,6 +92,18 @@ def _warnings(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _sentence(found: Mapping[str, Any]) -> str:
     measured = number(Estimate(**found["measured"]))
     return f"{found['text']} {measured} is the {found['what']}. What to do: {found['remedy']}."
+
+
+def _used(document: Mapping[str, Any]) -> list[str]:
+    """Where nothing was tried: that the network isn't behind the bound of its latent, if that is clear."""
+    found = [each for each in document["gates"] if each["name"] == "under_trained" and each["measured"]["high"] < 0]
+    if not found or document.get("protocol", {}).get("refits", True):
+        return []
+    measured = number(Estimate(**found[0]["measured"]))
+    return [
+        f"The network does use its latent: {measured} is the {found[0]['what']}, and below 0 it is better than these. "
+        "A larger latent (--model.latent_channels, --model.latent_size) or a lower KL weight would be the next to try."
+    ]
 
 
 def _confidence(document: Mapping[str, Any], entry: Mapping[str, Any], leads: bool) -> float:

@@ -173,3 +173,18 @@ def test_a_smaller_cause_is_as_sure_as_that_its_share_counts():
     assert noise == said["verdict"]["confidence"] == 1.0
     # None of the resamples has it first, and its interval is far above what is worth naming.
     assert decoder > 0.99 and 0.6 < encoder < 0.8
+
+
+@pytest.mark.parametrize(
+    ("behind", "refits", "is_said"), [(-0.1, False, True), (0.01, False, False), (-0.1, True, False)]
+)
+def test_where_nothing_was_tried_a_latent_that_is_used_is_said_to_be(behind: float, refits: bool, is_said: bool):
+    floor = {
+        "name": "under_trained",
+        "severity": "passed",
+        "measured": entry(behind),
+        "what": "share beyond 4 components",
+    }
+    found = document({"unexplained": 0.9, "missing": 0.9}, [link("mean", 0.1)], gates=[floor], leads={})
+    found |= {"model": {"id": "m"}, "data": {"id": "d"}, "protocol": {"refits": refits, "budget": {"refit_steps": 9}}}
+    assert any("does use its latent: -0.1" in text for text in conclude(found)["advice"]) == is_said

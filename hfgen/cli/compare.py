@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
-from hfgen.cli.options import Verbs, add_measurement, add_out, add_tile, add_verb, add_weights, measurement
-from hfgen.errors import SettingsError
+from hfgen.cli.options import Verbs, add_measurement, add_out, add_tile, add_verb, add_weights, by_name, measurement
 from hfgen.imports import without_collector
 
 
@@ -38,32 +36,5 @@ def run(arguments: argparse.Namespace) -> None:
 
     chosen = {"variant": arguments.variant, "resolution": arguments.resolution, "tile": arguments.tile}
     chosen["posterior"] = arguments.posterior
-    print(compare(_named(arguments.models), arguments.data, arguments.out, **measurement(arguments), **chosen))
+    print(compare(by_name(arguments.models), arguments.data, arguments.out, **measurement(arguments), **chosen))
     print(f"open {arguments.out / 'report.html'}")
-
-
-def _named(models: Sequence[str]) -> dict[str, str]:
-    """MODELs by the names to show: NAME of NAME=MODEL, else what tells their addresses apart.
-
-    No name is what has a `/`, or belongs to a folder that is there.
-
-    Raises:
-        SettingsError: a model or a name is given twice.
-    """
-    from hfgen.comparison.names import distinct_names
-
-    parts = [_split(text) for text in models]
-    distinct_names([place for _, place in parts])  # Refuses what is given twice.
-    short = iter(distinct_names([place for given, place in parts if given is None]))
-    found: dict[str, str] = {}
-    for given, place in parts:
-        name = next(short) if given is None else given
-        if name in found:
-            raise SettingsError(f"models: {found[name]} and {place} are both called {name}; give another NAME=MODEL")
-        found[name] = place
-    return found
-
-
-def _split(text: str) -> tuple[str | None, str]:
-    name, equals, place = text.partition("=")
-    return (name, place) if equals and "/" not in name and not Path(text).exists() else (None, text)

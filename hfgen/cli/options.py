@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, get_args
@@ -129,6 +129,34 @@ def add_measurement(verb: argparse.ArgumentParser, *, data_required: bool = True
     help = "embedded (trained on the data), pixels, inception, or an image network of transformers: a folder or Hub id"
     verb.add_argument("--extractor", default="embedded", help=help)
     add_compute(verb)
+
+
+def by_name(models: Sequence[str]) -> dict[str, str]:
+    """MODELs by the names to show: NAME of NAME=MODEL, else what tells their addresses apart.
+
+    No name is what has a `/`, or belongs to a folder that is there.
+
+    Raises:
+        SettingsError: a model or a name is given twice.
+    """
+    from hfgen.comparison.names import distinct_names
+
+    parts = [_split(text) for text in models]
+    distinct_names([place for _, place in parts])  # Refuses what is given twice.
+    short = iter(distinct_names([place for given, place in parts if given is None]))
+    found: dict[str, str] = {}
+    for given, place in parts:
+        name = next(short) if given is None else given
+        if name in found:
+            raise SettingsError(f"models: {found[name]} and {place} are both called {name}; give another NAME=MODEL")
+        found[name] = place
+    return found
+
+
+def _split(text: str) -> tuple[str | None, str]:
+    name, equals, place = text.partition("=")
+    is_name = equals and name.strip() and "/" not in name and not Path(text).exists()
+    return (name, place) if is_name else (None, text)
 
 
 def columns(arguments: argparse.Namespace) -> dict[str, str | None]:

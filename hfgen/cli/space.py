@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hfgen.cli.options import Verbs, add_compute, add_verb, compute_options
+from hfgen.cli.options import Verbs, add_compute, add_verb, by_name, compute_options
 from hfgen.errors import SettingsError, UserError
 from hfgen.extras import install_command
 from hfgen.imports import without_collector
@@ -17,8 +17,8 @@ def register(verbs: Verbs) -> None:
         verbs, "space", run, "show models in the browser: reconstruct, generate, why they are blurred, compare"
     )
     verb.set_defaults(takes="models")
-    help = "runs' folders, checkpoints' or org/name[@revision]; by default those of `hfgen quickstart`"
-    verb.add_argument("models", metavar="MODEL", nargs="*", help=help)
+    help = "runs' folders, checkpoints' or org/name[@revision], and their names; by default those of `hfgen quickstart`"
+    verb.add_argument("models", metavar="[NAME=]MODEL", nargs="*", help=help)
     verb.add_argument("--data", help="where examples are from (what the models were measured on, or glyphs)")
     help = "folders of `hfgen compare` and `hfgen study`, to show as well (beside those next to the models)"
     verb.add_argument("--results", metavar="DIR", nargs="+", type=Path, default=(), help=help)
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
         from hfgen.space.interface import launch
 
     options = {"results": arguments.results, "resolution": arguments.resolution, **compute_options(arguments)}
-    loaded = open_models(models, arguments.data, **options)
+    loaded = open_models(by_name(models), arguments.data, **options)
     launch(loaded, server_name=arguments.host, server_port=arguments.port)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -167,7 +167,7 @@ def quickstart_models(folder: Path = QUICKSTART) -> list[str]:
 
 
 def open_models(
-    models: Sequence[str],
+    models: Sequence[str] | Mapping[str, str],
     data: str | None = None,
     *,
     results: Sequence[Path] = (),
@@ -178,7 +178,7 @@ def open_models(
     """Open the models, each a run's folder, a checkpoint's or `org/name[@revision]`.
 
     Args:
-        models: Their places.
+        models: Their places, or these by the names to show.
         data: Where examples, real images and training neighbours are from; by default what the first record names,
             if it is there; else `glyphs`, or photographs where all models are large autoencoders of colour.
         results: Folders of comparison.json, study.json and posterior.json, beside those that lie next to the models.
@@ -193,16 +193,16 @@ def open_models(
         if not any((folder / name).is_file() for name in RESULTS):
             raise UserError(f"results: {folder} has none of {', '.join(RESULTS)}; give a folder that has")
     compute = choose(device, dtype)
-    names = distinct_names(models)
+    places = models if isinstance(models, Mapping) else dict(zip(distinct_names(models), models, strict=True))
     opened, failed = {}, {}
-    for name, model in zip(names, models, strict=True):
+    for name, model in places.items():
         try:
             opened[name] = _open_model(name, model, resolution, compute)
         except Exception as error:  # Whatever is wrong with one, the others are shown.
             failed[name] = (str(error) or type(error).__name__).splitlines()[0]
             logger.warning("%s is left out: %s", name, failed[name])
     if not opened:
-        raise UserError(f"models: none of {', '.join(names)} can be opened; the lines above say why")
+        raise UserError(f"models: none of {', '.join(places)} can be opened; the lines above say why")
     if resolution is None:
         _bring_together(opened)
     examples = data or _data_of(opened)

@@ -195,8 +195,8 @@ def test_what_is_measured_and_shown_of_a_run_has_its_resolution(tmp_path: Path):
             assert pipeline.sample_size == 32
         with opened(given, compute, resolution=64) as (pipeline, _):
             assert pipeline.sample_size == 64
-    (shown,) = open_models([str(run)], "glyphs", device="cpu").models.values()
-    assert shown.size == (32, 3)
+    shown = open_models({"mine": str(run)}, "glyphs", device="cpu").models["mine"]
+    assert shown.name == "mine" and shown.size == (32, 3)
 
 
 @pytest.mark.parametrize(

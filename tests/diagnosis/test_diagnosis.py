@@ -193,6 +193,17 @@ def test_advice_that_is_followed_twice_names_another_folder(vae: Path, tmp_path:
     assert command("noise", str(vae), "glyphs", "vae").endswith("--out runs/vae-glyphs-noise-2")
 
 
+@pytest.mark.parametrize("place", [".", "pretrained", "pretrained/vae", "checkpoints/00000096/pretrained/vae"])
+def test_the_run_of_a_model_is_found_from_wherever_its_weights_lie(place: str, tmp_path: Path):
+    from hfgen.diagnosis.commands import own_settings, run_folder
+
+    (tmp_path / "run" / place).mkdir(parents=True)
+    (tmp_path / "run.json").write_text("{}")
+    assert run_folder(str(tmp_path / "run" / place)) is None
+    (tmp_path / "run" / "run.json").write_text(json.dumps({"config": {"resolution": 16, "model": {"width": 4}}}))
+    assert own_settings(str(tmp_path / "run" / place)) == {"resolution": 16, "model.width": 4}
+
+
 def test_what_to_change_is_a_command_with_the_runs_own_settings(vae: Path, tmp_path: Path):
     from hfgen.configs import load_config
     from hfgen.diagnosis.commands import command

@@ -43,3 +43,9 @@ def test_what_plain_diffusers_cannot_load_is_refused(tuned: Path):
     config.write_text(json.dumps({**written, "num_decoder_blocks": [1, 2]}))
     with pytest.raises(UserError, match="weights and config don't fit: missing_keys"):
         dry_run(tuned, "org/tuned")
+
+
+def test_without_a_run_nothing_is_said_of_its_size(tuned: Path):
+    (tuned / "run.json").unlink()
+    card = dry_run(tuned, "org/tuned").card
+    assert "None px" not in card and "square images" not in card and "a `AutoencoderTiny` of diffusers" in card

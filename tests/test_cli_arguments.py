@@ -192,6 +192,8 @@ def test_compared_models_are_told_apart(
         (["a=org/vae@v1", "b=org/vae@v2"], {"a": "org/vae@v1", "b": "org/vae@v2"}),
         (["x=./kl=1", "kl=0.5"], {"x": "./kl=1", "kl=0.5": "kl=0.5"}),
         (["runs/kl=1", "KL of 2=runs/kl=2"], {"kl=1": "runs/kl=1", "KL of 2": "runs/kl=2"}),
+        (["KL=4=org/vae", "mine=kl=0.5"], {"KL=4": "org/vae", "mine": "kl=0.5"}),
+        (["=org/vae", "hf://org/gan@a=b"], {"vae": "=org/vae", "gan": "hf://org/gan@a=b"}),
     ],
 )
 def test_a_compared_model_may_be_given_a_name(
@@ -211,7 +213,9 @@ def test_a_compared_model_may_be_given_a_name(
         ("b=x/a x/b", "x/a and x/b are both called b; give another NAME=MODEL"),
         ("a=x/vae b=x/vae", "x/vae is given twice"),
         ("real=x/vae", "real can't be a model's name"),
+        ("report.html=x/vae", "report.html can't be a model's name"),
         ("..=x/vae", "'..' can't be a model's name"),
+        ("mine= x/vae", "mine= names no model; give NAME=MODEL"),
         ("a\\b=x/vae", "can't be a model's name"),
     ],
 )

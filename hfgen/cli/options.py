@@ -134,10 +134,10 @@ def add_measurement(verb: argparse.ArgumentParser, *, data_required: bool = True
 def by_name(models: Sequence[str]) -> dict[str, str]:
     """MODELs by the names to show: NAME of NAME=MODEL, else what tells their addresses apart.
 
-    No name is what has a `/`, or belongs to a folder that is there.
+    No name is what has a `/`, or belongs to a folder that is there; it may have a `=` of its own.
 
     Raises:
-        SettingsError: a model or a name is given twice.
+        SettingsError: a model or a name is given twice, or a name without a model.
     """
     from hfgen.comparison.names import distinct_names
 
@@ -154,9 +154,14 @@ def by_name(models: Sequence[str]) -> dict[str, str]:
 
 
 def _split(text: str) -> tuple[str | None, str]:
-    name, equals, place = text.partition("=")
-    is_name = equals and name.strip() and "/" not in name and not Path(text).exists()
-    return (name, place) if is_name else (None, text)
+    signs = [place for place, letter in enumerate(text.partition("/")[0]) if letter == "=" and text[:place].strip()]
+    if not signs or Path(text).exists():
+        return None, text
+    if not text[signs[-1] + 1 :].strip():
+        raise SettingsError(f"models: {text} names no model; give NAME=MODEL")
+    # A folder may have one in its name, an address hasn't.
+    sign = next((place for place in signs if Path(text[place + 1 :]).exists()), signs[-1])
+    return text[:sign], text[sign + 1 :]
 
 
 def columns(arguments: argparse.Namespace) -> dict[str, str | None]:

@@ -77,7 +77,9 @@ def _beside(places: Mapping[str, Any]) -> list[Path]:
 
 def _called(name: str, place: Any) -> str:
     """By the user: not by the part of a run's folder that is looked at."""
-    return name if is_given(place) else str(home_of(Path(place)))
+    if is_given(place):
+        return name
+    return str(home_of(Path(place))) if Path(place).exists() else str(place)
 
 
 def _known(place: Any, variant: str | None, resolution: int | None) -> _Known | None:

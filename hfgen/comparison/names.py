@@ -7,8 +7,8 @@ from pathlib import Path
 
 from hfgen.errors import SettingsError
 
-RESERVED = ("frequencies", "real", "dataset", "figures")
-"""Names in comparison.json's `spectrum`, and folders beside those of the models."""
+RESERVED = ("frequencies", "real", "dataset", "figures", "comparison.json", "report.html", "grid.png")
+"""Names in comparison.json's `spectrum`, and what lies beside the folders of the models."""
 
 
 def distinct_names(models: Sequence[str]) -> list[str]:

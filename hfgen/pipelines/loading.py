@@ -185,10 +185,13 @@ def _alone(name: str | None, folder: Path) -> type[pipelines.ImagePipeline]:
     cls = wrapper(name)
     if cls is None:
         raise ModelError(f"model: {folder / 'config.json'} is of a {name}, which hfgen doesn't open alone")
-    is_vae = folder.name == pipelines.VAEPipeline.component_names[0]
-    # Beside a fitted prior that is left behind, N(0, I) would draw what the model never draws.
-    draws = is_vae and _is_part_of_own(folder) and not (folder.parent / "prior").is_dir()
-    return pipelines.VAEPipeline if draws else cls
+    vae, prior = pipelines.VAEPipeline.component_names
+    if folder.name != vae or not _is_part_of_own(folder):
+        return cls
+    # Beside a fitted prior that is left behind, N(0, I) would draw what the model never draws. Of a part that is
+    # fetched from the Hub its folder isn't there.
+    has_prior = class_name(read_object(folder.parent / "model_index.json").get(prior)) is not None
+    return cls if has_prior else pipelines.VAEPipeline
 
 
 def _is_part_of_own(folder: Path) -> bool:

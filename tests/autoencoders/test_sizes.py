@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -253,6 +254,11 @@ def test_beside_a_fitted_prior_an_autoencoder_that_is_opened_alone_draws_nothing
     VAEPipeline(vae, LatentPrior((vae.config.latent_channels, side, side), 2)).save_pretrained(tmp_path / "own")
     assert hfgen.load(tmp_path / "own").can_sample and not hfgen.load(tmp_path / "own" / "vae").can_sample
     assert hfgen.load(tmp_path / "own" / "vae").sample_size == 8
+    # Of org/name/vae nothing else is fetched.
+    shutil.rmtree(tmp_path / "own" / "prior")
+    assert not hfgen.load(tmp_path / "own" / "vae").can_sample
+    VAEPipeline(vae).save_pretrained(tmp_path / "plain")
+    assert hfgen.load(tmp_path / "plain" / "vae").can_sample
 
 
 def test_saved_again_it_is_the_stock_network(tmp_path: Path):

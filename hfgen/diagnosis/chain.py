@@ -36,13 +36,14 @@ Make = Callable[[slice], dict[str, Tensor]]
 class Chain(NamedTuple):
     """What could be made, by stage why what is missing couldn't, and whether it was intervened on at all.
 
-    `repeats`: the images of every refit of a part, the first of which is its stage.
+    `repeats`: the images of every refit of a part, the first of which is its stage. `notes`: what is to be known.
     """
 
     stages: Stages
     failed: dict[str, NonFinite]
     repeats: dict[str, list[Tensor]]
-    intervened: bool = True
+    intervened: bool
+    notes: list[str]
 
     def cells(self, originals: Tensor) -> dict[str, list[Tensor]]:
         """`repeats`, and as `perfect` what a perfect encoder would give, where learning on doesn't come as far.
@@ -101,7 +102,7 @@ def make_stages(
         model: The pipeline's address: a GAN's run has its discriminator.
     """
     count, batch = len(inputs), budget.batch_of(inputs.shape[-1])
-    chain, network = Chain({}, {}, {}, refits), codec_of(pipeline)
+    chain, network = Chain({}, {}, {}, refits, []), codec_of(pipeline)
 
     def parts(name: str, make: Make, size: int) -> None:
         with clock.part(name, folder) if clock else contextlib.nullcontext():
@@ -133,6 +134,7 @@ def make_stages(
     if chain.failed:
         return chain
     if refits and (learner := learner_of(pipeline, model, seed)) is not None:
+        chain.notes.extend(learner.notes)
         parts(learner.stage, _learnt(pipeline, learner, training, seeds, budget, seed), count)
     if network is not None and not refits:
         for name, make in _as_they_are(network, inputs, seed).items():

@@ -13,7 +13,7 @@ from hfgen.configs import load_config
 from hfgen.data.held import AS_OBJECT
 from hfgen.errors import UserError
 from hfgen.files import read_json
-from hfgen.folders import RUN, run_of
+from hfgen.folders import PRETRAINED, RUN, run_of
 from hfgen.recipes import recipe_names
 
 _OF_THE_RUN = ("log_every", "sample_every", "checkpoint_every", "keep_checkpoints")
@@ -136,7 +136,7 @@ def own_settings(model: str) -> dict[str, Any]:
 def run_folder(model: str) -> Path | None:
     """The folder of the run that a local MODEL is of: it, or one that it lies in."""
     path = Path(model)
-    folders = (path, run_of(path), run_of(path.parent)) if path.is_dir() else ()
+    folders = (path, *map(run_of, (path / PRETRAINED, path, path.parent))) if path.is_dir() else ()
     return next((folder for folder in folders if folder is not None and (folder / RUN).is_file()), None)
 
 

@@ -107,7 +107,14 @@ def describe(
         for name, error in chain.failed.items()
         if name not in chain.broken
     ]
-    document["notes"] = [*real.notes, *(exact.notes if exact else []), *failed, *passed.notes, *found.notes]
+    document["notes"] = [
+        *real.notes,
+        *(exact.notes if exact else []),
+        *chain.notes,
+        *failed,
+        *passed.notes,
+        *found.notes,
+    ]
     return {**document, **conclude({**facts, **document})}
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -15,12 +17,15 @@ from hfgen.diagnosis.budgets import Budget
 from hfgen.diagnosis.commands import own_settings, run_folder
 from hfgen.diagnosis.interventions import inputs_of
 from hfgen.diagnosis.refits import REPEATS, SHARED, bar, decay, random_source
+from hfgen.errors import UserError
 from hfgen.families.gan import GAN
 from hfgen.families.vqvae import VQVAE
 from hfgen.pipelines import GANPipeline, ImagePipeline, VQVAEPipeline
 from hfgen.seeds import derive_seed
-from hfgen.training.checkpoints import newest_checkpoint
+from hfgen.training.checkpoints import checkpoint_folders, load_checkpoint
 from hfgen.training.phases import Draws, Phase, Step
+
+logger = logging.getLogger("hfgen")
 
 # As at the end of a run: what follows a schedule has reached its last value.
 _PROGRESS = 1 - 1e-6
@@ -45,12 +50,17 @@ class Learner(NamedTuple):
     phases: list[Phase]
     ahead: tuple[str, ...] = ()
 
+    @property
+    def notes(self) -> list[str]:
+        """What is to be known of it."""
+        return [f"{self.stage}: against a new {name}, as the run's own isn't at hand" for name in self.ahead]
+
 
 def learner_of(pipeline: ImagePipeline, model: str, seed: int) -> Learner | None:
     """A prior of codes, or a GAN's generator against its discriminator; None of what draws otherwise, or by class.
 
-    The discriminator is that of the run, where the folder `model` has its checkpoint, else a random one that learns
-    ahead. The images that are learnt from have no classes here.
+    The discriminator is that of the checkpoint that `model` is, or of its run's last one, else a random one that
+    learns ahead. The images that are learnt from have no classes here.
     """
     if can_learn_on(pipeline) is None:
         return None
@@ -86,15 +96,23 @@ def _discriminator(family: GAN, pipeline: GANPipeline, model: str, seed: int) ->
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed("discriminator", seed))
         judge = family.build(pipeline.sample_size, pipeline.channels)["discriminator"]
-    run = run_folder(model)
-    checkpoint = newest_checkpoint(run / "checkpoints") if run is not None else None
+    checkpoint = _checkpoint(model)
     try:
         if checkpoint is not None:
-            judge.load_state_dict(checkpoint[1]["network.discriminator"])
+            judge.load_state_dict(load_checkpoint(checkpoint)[1]["network.discriminator"])
             return judge, True
-    except (KeyError, RuntimeError):
-        pass
+    except (UserError, KeyError, RuntimeError) as error:
+        logger.warning("checkpoint %s has no discriminator to use: %s", checkpoint, " ".join(str(error).split())[:300])
     return judge, False
+
+
+def _checkpoint(model: str) -> Path | None:
+    """The one whose weights the model has: that which it lies in, else the run's last one."""
+    run, path = run_folder(model), Path(model).resolve()
+    if run is None:
+        return None
+    known = checkpoint_folders(run.resolve() / "checkpoints")
+    return next((folder for folder in (path, *path.parents) if folder in known), known[-1] if known else None)
 
 
 def learn_on(

@@ -193,7 +193,9 @@ def test_advice_that_is_followed_twice_names_another_folder(vae: Path, tmp_path:
     assert command("noise", str(vae), "glyphs", "vae").endswith("--out runs/vae-glyphs-noise-2")
 
 
-@pytest.mark.parametrize("place", [".", "pretrained", "pretrained/vae", "checkpoints/00000096/pretrained/vae"])
+@pytest.mark.parametrize(
+    "place", [".", "pretrained", "pretrained/vae", "checkpoints/00000096", "checkpoints/00000096/pretrained/vae"]
+)
 def test_the_run_of_a_model_is_found_from_wherever_its_weights_lie(place: str, tmp_path: Path):
     from hfgen.diagnosis.commands import own_settings, run_folder
 

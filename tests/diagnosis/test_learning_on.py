@@ -1,5 +1,6 @@
 """A prior or a generator that learns on gets back what was taken from it, and gains nothing where it is at its best."""
 
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,8 @@ from hfgen.data import draw
 from hfgen.diagnosis.advice import advise
 from hfgen.diagnosis.attribution import attribute, leads
 from hfgen.diagnosis.budgets import Budget
-from hfgen.diagnosis.learning_on import can_learn_on, learn_on, learner_of
+from hfgen.diagnosis.chain import make_stages
+from hfgen.diagnosis.learning_on import Learner, can_learn_on, learn_on, learner_of
 from hfgen.diagnosis.plan import Plan, _parts, make_plan
 from hfgen.diagnosis.ranking import rank
 from hfgen.evaluation.passes import generate
@@ -23,6 +25,7 @@ from hfgen.files import write_json
 from hfgen.images import to_float
 from hfgen.metrics import Estimate
 from hfgen.pipelines import GANPipeline, VQVAEPipeline, load
+from hfgen.training.checkpoints import save_checkpoint
 from hfgen.training.phases import Draws, Step
 
 SIDE = 16
@@ -122,6 +125,35 @@ def test_the_discriminator_is_the_runs_own_where_there_is_one(trained_of: Callab
     assert all(
         torch.equal(value, stored[name]) for name, value in learner.networks["discriminator"].state_dict().items()
     )
+
+
+def test_of_a_checkpoint_on_the_way_it_is_the_checkpoints_and_of_a_damaged_one_a_new_one(
+    trained_of: Callable[[str], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    run = shutil.copytree(trained_of("gan"), tmp_path / "gan")
+    first = sorted((run / "checkpoints").iterdir())[-1]
+    own = load_file(first / "training_state" / "network.discriminator.safetensors")
+    zeros = {name: torch.zeros_like(value) for name, value in own.items()}
+    last = run / "checkpoints" / f"{10**6:012d}"
+    save_checkpoint(last, load(run), {"network.discriminator": zeros}, 10**6)
+
+    def learner(place: Path) -> Learner:
+        found = learner_of(load(place), str(place), 0)
+        assert found is not None
+        return found
+
+    for place, wanted in ((first, own), (first / "pretrained", own), (last / "pretrained", zeros), (run, zeros)):
+        found = learner(place)
+        state = found.networks["discriminator"].state_dict()
+        assert found.notes == [] and all(torch.equal(state[name], value) for name, value in wanted.items())
+    # A pickle in its place is never opened.
+    file = last / "training_state" / "network.discriminator.safetensors"
+    file.rename(file.with_suffix(".pt"))
+    images = draw("glyphs", "train", 0, 8, SIDE).images
+    tiny = Budget(images=4, latent_steps=1, refit_steps=2, refit_batch=4)
+    chain = make_stages(load(run), images[:4], lambda: images, tiny, 0, tmp_path, model=str(run))
+    assert chain.notes == ["generator_refit: against a new discriminator, as the run's own isn't at hand"]
+    assert f"{file} is missing" in caplog.text and "the run starts again" not in caplog.text
 
 
 def test_the_work_is_announced_and_may_be_asked_for(trained_of: Callable[[str], Path]):

@@ -35,7 +35,8 @@ def run_of(path: Path) -> Path | None:
     path = path.resolve()
     if path.name != PRETRAINED:
         return None
-    return path.parents[2] if path.parents[1].name == "checkpoints" else path.parent
+    around = path.parent.parent
+    return around.parent if around.name == "checkpoints" else path.parent
 
 
 def run_file(path: Path) -> Path | None:

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 import hfgen
 from hfgen.errors import ModelError, SettingsError, UserError
+from hfgen.folders import run_of
 from hfgen.publishing.isolation import run_without_hfgen
 
 TYPES = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
@@ -325,3 +326,16 @@ pipe = DiffusionPipeline.from_pretrained(sys.argv[1], trust_remote_code=True, va
 print(pipe.vae.dtype)
 """
     assert run_without_hfgen(program, tmp_path / "fp16", home=tmp_path).splitlines()[-1] == "torch.float16"
+
+
+@pytest.mark.parametrize(
+    ("folder", "run"),
+    [
+        ("/pretrained", "/"),
+        ("/runs/a/pretrained", "/runs/a"),
+        ("/runs/a/checkpoints/000000000008/pretrained", "/runs/a"),
+        ("/runs/a", None),
+    ],
+)
+def test_a_pretrained_folder_is_of_the_run_around_it(folder: str, run: str | None):
+    assert run_of(Path(folder)) == (None if run is None else Path(run))

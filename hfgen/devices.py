@@ -184,7 +184,7 @@ def fit_threads() -> None:
     changes the last bits of a run.
     """
     asked, processes = os.environ.get("OMP_NUM_THREADS"), local_process_count()
-    cores, threads = usable_cores() / processes, torch.get_num_threads()
+    cores, threads = usable_cores(processes=processes), torch.get_num_threads()
     fitting = max(1, int(cores))
     if not asked and threads > fitting:
         torch.set_num_threads(fitting)

@@ -25,10 +25,14 @@ def free_disk(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def usable_cores(root: Path = Path("/")) -> float:
-    """CPU cores: the least of those that the system lets this process run on, and the quotas of control groups."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min([float(count), *_group_quotas(root)])
+def usable_cores(root: Path = Path("/"), processes: int = 1) -> float:
+    """CPU cores: the least of those that the system lets this process run on, and the quotas of control groups.
+
+    Where a launcher started several `processes` here, these share its cores and the quotas; to each of them it may have
+    bound cores of its own.
+    """
+    own = _allowed_cores(0)
+    return min([own, *(cores / processes for cores in (max(own, _allowed_cores(os.getppid())), *_group_quotas(root)))])
 
 
 def busy_cores(seconds: float = 0.1) -> float:
@@ -36,6 +40,14 @@ def busy_cores(seconds: float = 0.1) -> float:
     import psutil
 
     return psutil.cpu_percent(seconds) / 100 * (os.cpu_count() or 1)
+
+
+def _allowed_cores(process: int) -> float:
+    """Those that a process may run on, by its number; 0: this one."""
+    with contextlib.suppress(OSError):
+        if hasattr(os, "sched_getaffinity"):
+            return float(len(os.sched_getaffinity(process)))
+    return float(os.cpu_count() or 1)
 
 
 def _group_limits(root: Path) -> Iterator[int]:

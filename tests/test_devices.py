@@ -200,7 +200,7 @@ def test_threads_without_a_core_of_their_own_are_told(busy: float, threads: int,
 def test_threads_are_no_more_than_the_cores(monkeypatch: pytest.MonkeyPatch):
     had = torch.get_num_threads()
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(devices, "usable_cores", lambda: 1.5)
+    monkeypatch.setattr(devices, "usable_cores", lambda processes: 1.5)
     torch.set_num_threads(2)
     try:
         devices.fit_threads.__wrapped__()
@@ -262,7 +262,7 @@ def test_a_process_of_a_launch_has_its_part_of_the_cores(
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(devices, "usable_cores", lambda: 8.0)
+    monkeypatch.setattr(devices, "usable_cores", lambda processes: 8.0 / processes)
     monkeypatch.setattr(devices, "busy_cores", lambda: 0.0)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     chosen = [began]
@@ -281,7 +281,7 @@ def test_a_crowd_is_told_where_threads_were_asked_for_too_but_not_of_the_same_la
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    monkeypatch.setattr(devices, "usable_cores", lambda: 8.0)
+    monkeypatch.setattr(devices, "usable_cores", lambda processes: 8.0 / processes)
     monkeypatch.setattr(devices, "busy_cores", lambda: 6.0)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     devices.fit_threads.__wrapped__()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +89,28 @@ def test_a_control_group_limits_the_cores(
 ) -> None:
     whole = usable_cores(tmp_path / "another system")
     assert whole >= 1 and usable_cores(machine(tmp_path, groups, quotas)) == (cores or whole)
+
+
+@pytest.mark.parametrize(
+    ("own", "launchers", "processes", "cores"),
+    [
+        (8, 8, 1, 8),
+        (4, 8, 1, 4),
+        (8, 8, 2, 4),
+        # Bound to cores of their own, one by one or two to a socket.
+        (4, 8, 2, 4),
+        (1, 8, 2, 1),
+        (8, 16, 4, 4),
+    ],
+)
+def test_processes_of_a_launch_share_its_cores_unless_each_is_bound_to_its_own(
+    own: int, launchers: int, processes: int, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {0: own, os.getppid(): launchers}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(known[process])), raising=False)
+    assert usable_cores(tmp_path, processes) == cores
+    quota = machine(tmp_path, "0::/", {"cpu.max": "100000 100000"})
+    assert usable_cores(quota, processes) == 1 / processes
 
 
 def test_what_other_processes_use_is_seen() -> None:

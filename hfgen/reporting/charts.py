@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # Of `page`, two colours that nothing else has: they become the page's own, light or dark.
 _PAPER = {"light": "#ffffff", "dark": "#15161a", "page": "#fdfcfb"}
 _INK = {"light": "#1b1b1f", "dark": "#ececf1", "page": "#010203"}
+# Labels that nobody gave.
+_AUTOMATIC = re.compile(r"_(child|container)\d+|_nolegend_")
 
 
 @contextmanager
@@ -94,7 +96,13 @@ def new_axes(count: int, width: float = 3.6, height: float = 3.2) -> tuple[Figur
 
 def legend(figure: Figure) -> None:
     """Of the first axes, above all of them: in as many columns, up to three, as the longest label leaves room for."""
-    _, labels = figure.axes[0].get_legend_handles_labels()
+    axes = figure.axes[0]
+    drawn: list[Any] = [*axes.lines, *axes.containers]
+    for artist in drawn:
+        # Matplotlib leaves out what begins so; a model may be called so.
+        if artist.get_label().startswith("_") and not _AUTOMATIC.fullmatch(artist.get_label()):
+            artist.set_label(f"\N{ZERO WIDTH SPACE}{artist.get_label()}")
+    _, labels = axes.get_legend_handles_labels()
     # Inches of a letter of this size, and of what stands before it: the sample of a line, with gaps.
     column = 0.08 * max(map(len, labels), default=0) + 0.55
     columns = max(1, min(3, int(figure.get_figwidth() / column)))

@@ -150,3 +150,15 @@ def test_the_planes_error_is_that_of_white_and_copies_have_no_kernel_distance(
     assert plane["up"]["mse"]["value"] == pytest.approx(float(errors.square().mean()))
     assert plane["up"]["kid"]["value"] == pytest.approx(0, abs=1e-12)
     assert plane["down"]["kid"]["low"] > 0
+
+
+def test_a_model_whose_name_begins_with_a_line_is_in_the_legend():
+    figure, (axes,) = new_axes(1)
+    axes.axhline(1)
+    axes.plot([0, 1], [0, 1], label="_own, samples")
+    axes.errorbar(0, 1, yerr=1, label="_own")
+    legend(figure)
+    assert [text.get_text().lstrip("\N{ZERO WIDTH SPACE}") for text in figure.legends[0].get_texts()] == [
+        "_own, samples",
+        "_own",
+    ]

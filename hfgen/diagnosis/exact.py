@@ -17,6 +17,7 @@ from hfgen.pipelines.places import resolve_folder
 from hfgen.pipelines.weight_digest import digest_of_folder, digest_of_networks
 
 _DATA = "glyphs"
+_METRICS, _POWERS = {"power_mean", "psnr_mean", "share_decoder"}, {"power_real", "power_mean"}
 
 
 class Exact(NamedTuple):
@@ -63,6 +64,8 @@ def find_exact(
         side = pipeline.sample_size
     weights = digest_of_networks(networks_of(model)) if is_given(model) else digest_of_folder(resolve_folder(model))
     entry = read_entry(Path(place), weights, side, given_id(model))
+    if not entry["metrics"].keys() >= _METRICS or not all(image.keys() >= _POWERS for image in entry["images"]):
+        raise SettingsError(f"posterior: {place} lacks powers of {given_id(model)}; run `hfgen study posterior` again")
     return Exact(entry, _relative(entry["images"]))
 
 

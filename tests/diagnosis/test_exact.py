@@ -1,5 +1,6 @@
 """What `hfgen study posterior` found of a model bounds its diagnosis, and no other model's."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,6 +77,12 @@ def test_the_posterior_of_another_model_size_or_data_is_refused_before_the_work(
     assert "posterior: it is of glyphs" in refused(known, str(glyph_folder))
     assert "the variant is fp16" in refused(known, "glyphs", "--variant=fp16")
     assert "there is no " in refused(tmp_path / "nowhere")
+    document = json.loads((known / "posterior.json").read_text())
+    for part in (document["models"][0]["images"][-1], document["models"][0]["metrics"]):
+        lost = part.pop("power_mean")
+        write_json(known / "posterior.json", document)
+        assert "lacks powers of" in refused(known)
+        part["power_mean"] = lost
 
 
 def test_the_spread_of_a_ratio_is_that_of_its_resamples():

@@ -120,7 +120,7 @@ def diagnose(
             label_column=label_column,
             config_name=config_name,
             extractor=extractor,
-            resolution=resolution or _side(model, compute, variant),
+            resolution=resolution or _side(model, against, compute, variant),
             channels=channels,
             variant=variant,
             tile=tile,
@@ -207,7 +207,17 @@ def _write(document: dict[str, Any], real: HeldOut, chain: Chain, out: Path) -> 
     DIAGNOSIS.write(out / "diagnosis.json", document)
 
 
-def _side(model: Any, compute: Compute, variant: str | None) -> int:
-    """Of the images of a model that nobody chose a size for."""
+def _side(model: Any, against: Any, compute: Compute, variant: str | None) -> int:
+    """Of the images of a model that nobody chose a size for.
+
+    Raises:
+        SettingsError: the other model doesn't take it.
+    """
     with opened(model, compute, variant=variant) as (pipeline, _):
-        return pipeline.sample_size
+        side, any_size = pipeline.sample_size, pipeline.any_size
+    with opened(against, compute, variant=variant) as (pipeline, _):
+        other = pipeline.sample_size
+        if other != side and not pipeline.any_size:
+            remedy = f"give --resolution {other}" if any_size else "compare models of one size"
+            raise SettingsError(f"against: its images have {other} pixels, and this model's {side}; {remedy}")
+    return side

@@ -15,7 +15,10 @@ from hfgen.diagnosis.budgets import BUDGETS, Budget
 from hfgen.diagnosis.diagnose import diagnose
 from hfgen.diagnosis.refits import CELLS
 from hfgen.documents import DIAGNOSIS
-from hfgen.errors import UserError
+from hfgen.errors import SettingsError, UserError
+from hfgen.families.gan import GAN
+from hfgen.pipelines import GANPipeline, load
+from hfgen.pipelines.autoencoder import AutoencoderPipeline
 
 TINY = Budget(images=24, latent_steps=2, refit_steps=2, batch=12)
 RECONSTRUCTED = {"mean"}
@@ -145,6 +148,16 @@ def test_images_without_detail_are_refused_before_the_work(vae: Path, tmp_path: 
             Image.new("L", (16, 16), index).save(tmp_path / "flat" / split / f"{index}.png")
     with pytest.raises(UserError, match=r"data: 0 of the 24 images have power above .25 cycles/pixel"):
         diagnose(vae, str(tmp_path / "flat"), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_model_of_another_size_is_refused_with_both_before_the_work(vae: Path, tmp_path: Path):
+    GANPipeline(GAN(width=16, max_width=16).build(32, 1)["gan"]).save_pretrained(tmp_path / "gan")
+    AutoencoderPipeline(load(vae).vae).save_pretrained(tmp_path / "free")
+    words = "against: its images have 32 pixels, and this model's 16; "
+    for model, remedy in ((vae, "compare models of one size"), (tmp_path / "free", "give --resolution 32")):
+        with pytest.raises(SettingsError, match=words + remedy):
+            diagnose(str(model), "glyphs", out=tmp_path / "out", against=str(tmp_path / "gan"))
     assert not (tmp_path / "out").exists()
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from hfgen.comparison.names import home_of
 from hfgen.documents import POSTERIOR
 from hfgen.errors import ModelError, SettingsError, UserError
-from hfgen.evaluation.exact_posterior import FILE, entry_of, read_entry
+from hfgen.evaluation.exact_posterior import FILE, entry_of, file_at, read_entry
 from hfgen.pipelines.given import compute_for, is_given, networks_of, opened
 from hfgen.pipelines.loading import open_model
 from hfgen.pipelines.weight_digest import digest_of_folder, digest_of_networks
@@ -55,7 +55,7 @@ def exact_posteriors(
         UserError: `posterior` is none, answers none of the models, or has one's name and other weights.
     """
     for path in [posterior] if posterior is not None else _beside(places):
-        path = path if path.suffix == ".json" else path / FILE
+        path = file_at(path)
         try:
             document = POSTERIOR.read(path)
             known = {name: _known(place, variant, resolution) for name, place in places.items()}

@@ -23,13 +23,18 @@ def entry_of(document: Mapping[str, Any], weights: str, resolution: int) -> dict
     return max(found, key=lambda entry: entry["n"], default=None)
 
 
+def file_at(place: Path) -> Path:
+    """The posterior.json that is given by itself, or by its folder."""
+    return place if place.suffix == ".json" and not place.is_dir() else place / FILE
+
+
 def read_entry(place: Path, weights: str, resolution: int, called: str) -> dict[str, Any]:
     """The same of a posterior.json, or of the folder that holds one; `called`: the model's name, for errors.
 
     Raises:
         UserError: there is none, or none of its entries is of this model at this resolution.
     """
-    path = place / FILE if place.is_dir() or place.suffix != ".json" else place
+    path = file_at(place)
     document = POSTERIOR.read(path)
     entry = entry_of(document, weights, resolution)
     if entry is not None:

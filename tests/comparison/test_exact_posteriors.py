@@ -36,7 +36,7 @@ def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_answer_is_found_by_the_weights_whatever_the_model_is_called(vae: Path, tmp_path: Path):
     shutil.copytree(vae, tmp_path / "copy")
     weights = digest_of_folder(vae / "pretrained")
-    folder = write_posterior(tmp_path / "answers", {"a/vae": OTHER, "/elsewhere/vae": weights})
+    folder = write_posterior(tmp_path / "answers.json", {"a/vae": OTHER, "/elsewhere/vae": weights})
     places = {"mine": str(tmp_path / "copy"), "loaded": hfgen.load(vae), "record": str(tmp_path)}
     for posterior in (folder, folder / "posterior.json"):
         found = exact_posteriors(places, posterior)

@@ -16,8 +16,8 @@ from hfgen.metrics import check_components, kl_bits, linear_reconstructions
 from hfgen.seeds import derive_seed
 
 _IMAGES, _MORE, _MOST = 256, 32, 256
-# To find the components of patches by.
-_PATCHES = 2**15
+# To find the components of patches by, and of whole images.
+_PATCHES, _MOST_VALUES = 2**15, 2**27
 
 
 class Bound(NamedTuple):
@@ -34,7 +34,8 @@ def bound(network: Autoencoder, training: Tensor, images: Tensor, seed: int) -> 
     Of a latent without noise, as many principal components. Of codes, and of posteriors with noise, what a Gaussian
     source of the same covariance has at the same number of bits, in as many components: no source of this covariance
     needs more bits. A grid of more numbers than whole images have components for is bound by its patches: each place
-    has the numbers and the bits for the pixels below it alone, which is less than it may do.
+    has the numbers and the bits for the pixels below it alone, which is less than it may do. Of a rate, whichever of
+    both is nearer to the images counts.
 
     Raises:
         UserError: too few training images for so many numbers.
@@ -48,9 +49,17 @@ def bound(network: Autoencoder, training: Tensor, images: Tensor, seed: int) -> 
     else:
         bits = math.inf
     side = _patch(latents.mean, images)
-    if side is not None and (numbers > _MOST or 2 * numbers > len(training)):
-        return _of_patches(training, images, side, numbers, bits, seed)
-    return _of_whole(training, images, numbers, bits, seed)
+    if side is None or (numbers <= _MOST and 2 * numbers <= len(training)):
+        return _of_whole(training, images, numbers, bits, seed)
+    found = _of_patches(training, images, side, numbers, bits, seed)
+    if bits > _MORE * numbers or training.numel() > _MOST_VALUES:
+        return found
+    # Few bits take few components, however many numbers they are in.
+    return min(found, _of_whole(training, images, numbers, bits, seed), key=lambda one: _error(one.images, images))
+
+
+def _error(made: Tensor, images: Tensor) -> float:
+    return float((made.cpu().float() - images.cpu().float()).square().mean())
 
 
 def _of_whole(training: Tensor, images: Tensor, numbers: int, bits: float, seed: int) -> Bound:

@@ -10,9 +10,13 @@ from plants import codec
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d
 
-from hfgen.diagnosis.bounds import bound
+from hfgen.data import draw
+from hfgen.diagnosis.bounds import _of_patches, bound
 from hfgen.errors import UserError
+from hfgen.families.vqvae import VQVAE
 from hfgen.images import to_uint8
+from hfgen.pipelines import VQVAEPipeline
+from hfgen.pipelines.autoencoder import codec_of
 
 SIDE, PATCH, NUMBERS = 48, 8, 4
 
@@ -58,3 +62,19 @@ def test_a_latent_at_one_place_has_no_patches():
     network = Whole()
     with pytest.raises(UserError, match="144 numbers are too many for 60 training images"):
         bound(codec(network), network.draw(60, 1), network.draw(12, 2), 0)
+
+
+def test_codes_of_many_channels_and_few_bits_are_bound_as_whole_images():
+    """Of 16 codes of 32 numbers, which are 512, no more than 128 bits."""
+    torch.manual_seed(0)
+    family = VQVAE(code_channels=32, width=16, max_width=16, prior_width=32, prior_layers=1, prior_heads=2)
+    networks = family.build(32, 1)
+    network = codec_of(VQVAEPipeline(networks["vqvae"].eval(), networks["prior"].eval()))
+    assert network is not None
+    training, images = (draw("glyphs", split, 0, count, 32).images for split, count in (("train", 600), ("test", 50)))
+    found = bound(network, training, images, 0)
+    bits = float(found.what.split()[0])
+    assert bits <= 128 and found.what.endswith("(its rate-distortion bound)")
+    patches = _of_patches(training, images, 8, 512, bits, 0).images
+    errors = [(made.float() - images.float()).square().mean() for made in (found.images, patches)]
+    assert errors[0] < 0.8 * errors[1]

@@ -18,6 +18,8 @@ from hfgen.seeds import derive_seed
 _IMAGES, _MORE, _MOST = 256, 32, 256
 # To find the components of patches by, and of whole images.
 _PATCHES, _MOST_VALUES = 2**15, 2**27
+# Of fewer pixels a number a linear map of patches is nearly lossless, and a good network needn't reach it.
+_FEWEST_VALUES = 8
 
 
 class Bound(NamedTuple):
@@ -71,11 +73,14 @@ def _of_whole(training: Tensor, images: Tensor, numbers: int, bits: float, seed:
 
 
 def _patch(latents: Tensor, images: Tensor) -> int | None:
-    """The side of the pixels below a place of latents (N, c, h, w); None where there is but one, or they overlap."""
+    """The side of the pixels below a place of latents (N, c, h, w).
+
+    None where there is but one place, they overlap, or it has more than an eighth as many numbers as they have values.
+    """
     if latents.ndim != 4 or latents.shape[2] != latents.shape[3] or latents.shape[2] < 2:
         return None
     side, left = divmod(images.shape[-1], latents.shape[2])
-    return None if left or side < 2 else side
+    return None if left or images.shape[1] * side**2 < _FEWEST_VALUES * latents.shape[1] else side
 
 
 def _of_patches(training: Tensor, images: Tensor, side: int, numbers: int, bits: float, seed: int) -> Bound:

@@ -64,6 +64,16 @@ def test_a_latent_at_one_place_has_no_patches():
         bound(codec(network), network.draw(60, 1), network.draw(12, 2), 0)
 
 
+def test_patches_of_few_pixels_a_number_bound_nothing():
+    class Fine(Patches):
+        def encode(self, images: Tensor) -> SimpleNamespace:
+            return SimpleNamespace(latents=images.unfold(2, 2, 2).unfold(3, 2, 2).mean((4, 5)))
+
+    network = Fine()
+    with pytest.raises(UserError, match="1728 numbers are too many for 60 training images"):
+        bound(codec(network), network.draw(60, 1), network.draw(12, 2), 0)
+
+
 def test_codes_of_many_channels_and_few_bits_are_bound_as_whole_images():
     """Of 16 codes of 32 numbers, which are 512, no more than 128 bits."""
     torch.manual_seed(0)

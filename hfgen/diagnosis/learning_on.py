@@ -83,12 +83,21 @@ def _prior(pipeline: VQVAEPipeline, model: str) -> Learner:
 
 
 def _generator(pipeline: GANPipeline, model: str, seed: int) -> Learner:
-    own = own_settings(model)
-    known = {field.name: own.get(f"model.{field.name}", field.default) for field in dataclasses.fields(GAN)}
-    family = GAN(**known) if own.get("family") == "gan" else GAN()
+    family = _family(model)
     judge, is_trained = _discriminator(family, pipeline, model, seed)
     networks = {"gan": copy.deepcopy(pipeline.gan).float(), "discriminator": judge.to(pipeline.device)}
     return Learner(GENERATOR, "gan", networks, {}, family.phases(), () if is_trained else ("discriminator",))
+
+
+def _family(model: str) -> GAN:
+    """By its run's settings, where there are such; those that another version wrote may be refused today."""
+    own = own_settings(model)
+    known = {f.name: own[f"model.{f.name}"] for f in dataclasses.fields(GAN) if f"model.{f.name}" in own}
+    try:
+        return GAN(**known) if own.get("family") == "gan" else GAN()
+    except (UserError, TypeError, ValueError) as error:
+        logger.warning("%s: its run's settings aren't used to learn on: %s", model, error)
+        return GAN()
 
 
 def _discriminator(family: GAN, pipeline: GANPipeline, model: str, seed: int) -> tuple[nn.Module, bool]:

@@ -156,6 +156,13 @@ def test_of_a_checkpoint_on_the_way_it_is_the_checkpoints_and_of_a_damaged_one_a
     assert f"{file} is missing" in caplog.text and "the run starts again" not in caplog.text
 
 
+def test_settings_that_are_refused_today_are_said_and_not_used(trained_of: Callable[[str], Path], tmp_path, caplog):
+    write_json(tmp_path / "run.json", {"config": {"family": "gan", "model": {"penalty_every": 0}}})
+    shutil.copytree(trained_of("gan") / "pretrained", tmp_path / "pretrained")
+    learner = learner_of(load(tmp_path), str(tmp_path), 0)
+    assert learner is not None and "its run's settings aren't used" in caplog.text
+
+
 def test_the_work_is_announced_and_may_be_asked_for(trained_of: Callable[[str], Path]):
     pipeline = load(trained_of("gan"))
     assert make_plan(pipeline, BUDGET, True).refits and make_plan(pipeline, BUDGET, None).refits

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hfgen.diagnosis.ranking import SHARP, WORTH_NAMING
+from hfgen.diagnosis.ranking import SHARP, WORTH_NAMING, has_too_much, is_blurred
 from hfgen.metrics import Estimate, calibration
 from hfgen.reporting.numbers import number, overlap, percent
 
@@ -67,19 +67,22 @@ def _verdict(facts: _Facts) -> str:
     stage = "prior_sample" if "prior_sample" in facts.chain else "mean"
     power = f"{percent(facts.power(stage))} of real images' high-frequency power"
     what = "samples" if stage == "prior_sample" else "reconstructions"
-    missing = facts.causes["missing"].value
-    if missing > SHARP and facts.first == "unread":
+    missing = facts.causes["missing"]
+    blurred = is_blurred(missing)
+    if blurred and facts.first == "unread":
         there = percent(Estimate(**facts.document["exact"]["share_decoder"]))
         return (
             f"The {what} are blurred: they have {power}; {there} of the detail that decoded latents lack is in the "
             "latent, and the decoder doesn't read it: more training or a better decoder helps, not a larger latent."
         )
-    if missing > SHARP:
+    if blurred:
         why = f"first cause: {_name(facts)}" if facts.tried or facts.first != "unexplained" else "why, is open"
         return f"The {what} are blurred: they have {power}; {why}."
-    if missing < -SHARP:
+    if has_too_much(missing):
         return f"The {what} have too much detail, noise or artefacts: {power}."
     rest = "" if facts.first == "sharp" else f" What is wrong is another thing: {_name(facts)}."
+    if abs(missing.value) > SHARP:
+        return f"Whether the {what} are sharp isn't clear on so few images: they have {power}.{rest}"
     return f"The {what} are sharp: they have {power}.{rest}"
 
 

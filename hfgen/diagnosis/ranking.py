@@ -29,7 +29,8 @@ def rank(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     if document.get("non_finite"):
         return [_Cause("non_finite", 1.0, "images")._asdict()]
     causes = {name: Estimate(**entry) for name, entry in document["causes"].items()}
-    missing = causes.pop("missing").value
+    lack = causes.pop("missing")
+    missing = lack.value
     unexplained = causes.pop("unexplained", None)
     scores = {name: estimate.value for name, estimate in causes.items() if estimate.low > 0}
     for part in ("prior", "generator"):
@@ -39,7 +40,7 @@ def rank(document: Mapping[str, Any]) -> list[dict[str, Any]]:
             scores[part] += min(0.0, training.value)
         if _is_worse(document, f"{part}_refit"):
             scores.pop(f"{part}_training", None)
-    blurred = missing > SHARP
+    blurred = is_blurred(lack)
     if not blurred:
         # What little is missing of sharp images has no cause worth a name.
         scores = {name: score for name, score in scores.items() if score > SHARP}
@@ -59,8 +60,18 @@ def rank(document: Mapping[str, Any]) -> list[dict[str, Any]]:
                 named.setdefault(cause.cause, cause)
     if blurred and unexplained is not None and unexplained.low > 0 and unexplained.value > WORTH_NAMING:
         named["unexplained"] = _Cause("unexplained", unexplained.value, "high-frequency power")
-    found = list(named.values()) or [_Cause("sharp" if abs(missing) <= SHARP else "unknown", 1.0, "images")]
+    found = list(named.values()) or [_Cause("unknown" if blurred or has_too_much(lack) else "sharp", 1.0, "images")]
     return [cause._asdict() for cause in found]
+
+
+def is_blurred(missing: Estimate) -> bool:
+    """Whether more than `SHARP` of the power is missing by the whole interval, as gates ask of a fault."""
+    return missing.low > SHARP
+
+
+def has_too_much(missing: Estimate) -> bool:
+    """Likewise of power that real images don't have."""
+    return missing.high < -SHARP
 
 
 class _Cause(NamedTuple):

@@ -188,3 +188,11 @@ def test_where_nothing_was_tried_a_latent_that_is_used_is_said_to_be(behind: flo
     found = document({"unexplained": 0.9, "missing": 0.9}, [link("mean", 0.1)], gates=[floor], leads={})
     found |= {"model": {"id": "m"}, "data": {"id": "d"}, "protocol": {"refits": refits, "budget": {"refit_steps": 9}}}
     assert any("does use its latent: -0.1" in text for text in conclude(found)["advice"]) == is_said
+
+
+@pytest.mark.parametrize(("width", "first", "words"), [(0.02, "prior", "are blurred"), (0.1, "sharp", "isn't clear")])
+def test_images_are_called_blurred_only_where_their_whole_interval_says_so(width: float, first: str, words: str):
+    found = document({"prior": 0.2, "unexplained": 0.14, "missing": 0.34}, [link("prior_sample", 0.66)])
+    found["causes"]["missing"] = entry(0.34, width)
+    found["ranking"] = rank(found)
+    assert found["ranking"][0]["cause"] == first and words in advise(found)[0]

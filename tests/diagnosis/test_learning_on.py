@@ -202,7 +202,8 @@ def test_what_a_prior_loses_is_divided_into_its_training_and_its_kind():
 def document(kid: float, **causes: float) -> dict:
     """Of samples whose KID is .2, and `kid` where they are drawn by what has learnt on."""
     known = {name: Estimate(value, value - 0.02, value + 0.02, 100).as_dict() for name, value in causes.items()}
-    missing = Estimate(sum(causes.values()), 0, 1, 100).as_dict()
+    total = sum(causes.values())
+    missing = Estimate(total, total - 0.04, total + 0.04, 100).as_dict()
     links = {"prior_sample": 0.2, "generator_refit": kid, "prior_refit": kid}
     chain = [{"stage": name, "kid": Estimate(v, v - 0.02, v + 0.02, 100).as_dict()} for name, v in links.items()]
     return {"causes": {**known, "missing": missing}, "chain": chain, "variety": None}

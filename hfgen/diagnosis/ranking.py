@@ -14,7 +14,7 @@ SHARP = 0.3
 WORTH_NAMING = 0.1
 """A cause of a smaller share isn't advised on."""
 
-_VARIETY, _TELLING = 0.15, 0.5
+_TELLING = 0.5
 
 
 def rank(document: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -49,7 +49,7 @@ def rank(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     others = [
         _Cause("prior_training", _saved(document, "prior_refit"), "samples' KID"),
         _Cause("prior", _saved(document, "fitted_density"), "samples' KID"),
-        _Cause("modes", left_out if left_out > _VARIETY and missing <= _TELLING else 0.0, "real images"),
+        _Cause("modes", left_out if missing <= _TELLING else 0.0, "real images"),
     ]
     # After kinds of images that are left out, which say more.
     later = [_Cause("generator_training", _saved(document, "generator_refit"), "samples' KID")]

@@ -66,6 +66,20 @@ def prdc_of_subsets(real: Tensor, fake: Tensor, real_members: Tensor, fake_membe
     return torch.stack(columns, dim=1).cpu()
 
 
+def covered(real: Tensor, fake: Tensor, k: int = 5) -> Tensor:
+    """Which of the real images (N, D) have one of the generated ones (M, D) nearer than their k-th neighbour, (N,).
+
+    The mean is the coverage (Naeem 2020).
+
+    Raises:
+        UserError: see `prdc`.
+    """
+    real, fake = check_feature_pair(real, fake, at_least=k + 1)
+    whole_real, whole_fake = (torch.ones(len(x), 1, dtype=torch.bool, device=x.device) for x in (real, fake))
+    found, _ = _hits(real, _radii(real, whole_real, k), fake, whole_fake)
+    return (found[:, 0] > 0).cpu()
+
+
 def expected_coverage(n: int, m: int, k: int) -> float:
     """The mean coverage of `n` real by `m` generated images of the same distribution (Naeem 2020)."""
     missed = 1.0

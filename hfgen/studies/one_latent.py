@@ -2,8 +2,8 @@
 
 A conditional GAN with noise isn't among them: no family trains one of a latent. Decoders with L2 and PatchGAN begin
 with the weights of the VAE's own; the flow's U-Net, another network, with random ones. Of training, an image costs the
-flow 4.8 ms of one core, L2 1.8 and L2 + PatchGAN 2.7 (`time.process_time` of 2,560 images on a CPU, medians of three):
-at equal compute these see 2.7 and 1.75 times as many images.
+flow 4.8 ms of one core, L2 1.8 and L2 + PatchGAN 2.7 (`time.process_time` of 2,560 images on a CPU, medians of three
+rounds, of L2 the mean of two warm ones): at equal compute these see 2.7 and 1.75 times as many images.
 """
 
 from __future__ import annotations

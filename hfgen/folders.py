@@ -30,6 +30,11 @@ def pretrained_folder(path: Path) -> Path:
     raise ModelError(f"model: {path} holds no checkpoint (no model_index.json or config.json); give a run's folder")
 
 
+def home_of(folder: Path) -> Path:
+    """The run's folder of its `pretrained/`; others as they are."""
+    return folder.parent if folder.name == PRETRAINED else folder
+
+
 def run_of(path: Path) -> Path | None:
     """The run's folder that a `pretrained/` is of, the last one or a checkpoint's; None of other folders."""
     path = path.resolve()

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hfgen.comparison.names import home_of
 from hfgen.documents import POSTERIOR
 from hfgen.errors import ModelError, SettingsError, UserError
 from hfgen.evaluation.exact_posterior import FILE, entry_of, file_at, read_entry
+from hfgen.folders import home_of
 from hfgen.pipelines.given import compute_for, is_given, networks_of, opened
 from hfgen.pipelines.loading import open_model
 from hfgen.pipelines.weight_digest import digest_of_folder, digest_of_networks

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hfgen.errors import SettingsError
+from hfgen.folders import home_of
 
 RESERVED = ("frequencies", "real", "dataset", "figures", "comparison.json", "report.html", "grid.png")
 """Names in comparison.json's `spectrum`, and what lies beside the folders of the models."""
@@ -49,11 +50,6 @@ def _others(parts: Sequence[tuple[str, ...]], names: Sequence[str], index: int) 
     return names[index] in RESERVED or any(
         name == names[index] and part != parts[index] for name, part in zip(names, parts, strict=True)
     )
-
-
-def home_of(folder: Path) -> Path:
-    """The run's folder of its `pretrained/`; others as they are."""
-    return folder.parent if folder.name == "pretrained" else folder
 
 
 def _place(model: str) -> tuple[tuple[str, ...], str]:

@@ -14,7 +14,7 @@ from hfgen.documents import DIAGNOSIS, POSTERIOR, RECORD, STUDY
 from hfgen.errors import SettingsError, UserError
 from hfgen.evaluation.exact_posterior import read_entry
 from hfgen.files import read_json, write_json
-from hfgen.folders import pretrained_folder, run_file, run_of
+from hfgen.folders import home_of, pretrained_folder, run_file, run_of
 
 logger = logging.getLogger("hfgen")
 
@@ -171,8 +171,7 @@ def _add_posterior(contents: Contents, path: Path, to: str, workspace: Path) -> 
     from hfgen.reporting.exact_answers import sheet_of_entry
 
     pipeline, folder = open_model(contents.root)
-    called = contents.root.parent if contents.root.name == "pretrained" else contents.root
-    entry = read_entry(path, digest_of_folder(folder), pipeline.sample_size, str(called))
+    entry = read_entry(path, digest_of_folder(folder), pipeline.sample_size, str(home_of(contents.root)))
     document = POSTERIOR.read(path)
     if (sheet := sheet_of_entry(path.parent, entry)) is not None:
         contents.files[SHEET] = sheet

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from benchmarks.budget import Given, Made, in_batches, spend
+from hfgen.errors import UserError
 from hfgen.images import to_float, to_uint8
 from hfgen.pipelines.finite import check_images
 
@@ -16,10 +17,14 @@ _LATENT, _BATCH, _WIDTH = 100, 64, 64
 
 
 def networks(resolution: int, channels: int) -> tuple[nn.Sequential, nn.Sequential]:
-    """Generator (n, 100, 1, 1) -> (n, C, R, R) and discriminator -> (n,); at 64 px as its authors' code."""
+    """Generator (n, 100, 1, 1) -> (n, C, R, R) and discriminator -> (n,); at 64 px as its authors' code.
+
+    Raises:
+        UserError: the resolution isn't 4 times a power of two.
+    """
     stages = (resolution // 4).bit_length() - 1
     if stages < 1 or 4 * 2**stages != resolution:
-        raise ValueError(f"resolution: {resolution} isn't 4 times a power of two; a DCGAN doubles from 4 x 4")
+        raise UserError(f"resolution: a DCGAN doubles from 4 px, and can't reach {resolution}; choose 16, 32, 64, ...")
     widths = [_WIDTH * 2**stage for stage in reversed(range(stages))]
     up = [_normed(nn.ConvTranspose2d(_LATENT, widths[0], 4, bias=False), nn.ReLU())]
     up += [_normed(nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False), nn.ReLU()) for a, b in itertools.pairwise(widths)]

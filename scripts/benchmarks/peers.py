@@ -17,6 +17,7 @@ from benchmarks.budget import Given, Made, in_batches, spend
 from benchmarks.dcgan import dcgan
 from benchmarks.diffusers_recipe import diffusers_recipe
 from hfgen.data import batch_indices
+from hfgen.errors import UserError
 from hfgen.pipelines.finite import check_images
 
 # Of the time, for pythae's mixture; and the images that it is fitted to.
@@ -180,7 +181,7 @@ def _format(images: Tensor) -> _Format:
     """For images of 32 px, of 28 in a black border, or of 64 px in colour.
 
     Raises:
-        ValueError: others.
+        UserError: others.
     """
     _, channels, side, _ = images.shape
     if side == 32 and channels == 1:
@@ -191,7 +192,9 @@ def _format(images: Tensor) -> _Format:
         return _Format("cifar", (3, 32, 32), repeated=True, note="grey as 3 equal channels, their mean taken")
     if channels == 3 and side in (32, 64):
         return _Format("cifar" if side == 32 else "celeba", (3, side, side))
-    raise ValueError(f"pythae: no networks for {channels} channels of {side} px; it has them for 28, 32 and 64 px")
+    raise UserError(
+        f"resolution: pythae has no networks for {channels} channels of {side} px; choose 32, or 64 in colour"
+    )
 
 
 def _train_pythae(model: Any, units: Tensor, seconds: float, folder: Path) -> tuple[int, float]:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 OWN = ("vae", "vaegan", "vqvae", "vqgan", "gan", "gan-r3", "ali", "gan-conditional", "vqvae-conditional")
 PEERS = ("pythae_vae", "pythae_vqvae", "diffusers", "dcgan")
+# What a peer needs beside hfgen's own.
+_PACKAGES = {"pythae_vae": ("pythae",), "pythae_vqvae": ("pythae",)}
 _TRAIN = str(Path(__file__).parents[1] / "train.py")
 _DIFF_AUGMENT = "model.augment=color,translation,cutout"
 _TRIAL, _SHORT_TRIAL, _SHORT = 3000, 320, 240
@@ -49,7 +51,7 @@ class Job(NamedTuple):
 
         config = run_config(arguments) if self.recipe is None else load_config(self.recipe, self.settings)
         pixels = {"train": real.training.fingerprint, "test": real.store.fingerprint}
-        versions = {name: version(name) for name in ("hfgen", "torch", "diffusers")}
+        versions = {name: version(name) for name in ("hfgen", "torch", "diffusers", *_PACKAGES.get(self.name, ()))}
         asked = {"recipe": self.recipe, "minutes": arguments.minutes, "samples": len(real.images)}
         found: dict[str, Any] = as_json({**asked, "config": config.as_dict(), "data": pixels, "versions": versions})
         return found
@@ -127,17 +129,18 @@ def made_of(job: Job, arguments: argparse.Namespace, real: HeldOut) -> Made:
     from hfgen.errors import UserError
     from hfgen.files import write_json
 
-    folder, asked = arguments.out / job.name, job.made_by(arguments, real)
+    folder = arguments.out / job.name
+    try:
+        asked = job.made_by(arguments, real)
+    except ModuleNotFoundError as error:
+        raise UserError(f"{error.name} isn't installed; see scripts/README.md") from error
     if (folder / "facts.json").is_file():
         written = json.loads((folder / "facts.json").read_text())
         if (difference := first_difference(written["made_by"], asked)) is not None:
             raise SystemExit(f"out: {folder} was made by other settings ({difference}); give another --out")
     else:
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            new = _own(job, arguments, real, folder) if job.recipe else _peer(job, arguments, real, folder)
-        except ModuleNotFoundError as error:
-            raise UserError(f"{error.name} isn't installed; see scripts/README.md") from error
+        new = _own(job, arguments, real, folder) if job.recipe else _peer(job, arguments, real, folder)
         save_file(new.pictures, folder / "pictures.safetensors")
         written = {**new.facts, "made_by": asked}
         write_json(folder / "facts.json", written)

@@ -93,7 +93,7 @@ def test_a_dcgan_of_each_size(scripts, resolution: int, channels: int):
         generator, discriminator = dcgan.networks(resolution, channels)
         made = generator(torch.zeros(2, 100, 1, 1))
         assert made.shape == (2, channels, resolution, resolution) and discriminator(made).shape == (2,)
-        with pytest.raises(ValueError, match="resolution: 48"):
+        with pytest.raises(UserError, match="can't reach 48"):
             dcgan.networks(48, 1)
 
 
@@ -123,6 +123,13 @@ def test_images_go_into_pythaes_networks_and_come_back(scripts, side: int, chann
     units = form.units(images)
     assert form.shape == shape == units.shape[1:] and float(units.max()) <= 1
     assert torch.equal(form.pixels(units), images)
+
+
+def test_a_size_that_pythae_has_no_network_for(scripts):
+    from benchmarks.peers import _format
+
+    with pytest.raises(UserError, match="no networks for 1 channels of 48 px"):
+        _format(torch.zeros(1, 1, 48, 48, dtype=torch.uint8))
 
 
 def test_pythae_sees_all_images_before_one_comes_again(scripts):
@@ -260,6 +267,18 @@ def test_what_a_finished_model_depends_on_is_in_its_key(scripts):
         key(held_out="c"),
     ]
     assert all(other != key() for other in others)
+
+
+def test_a_peer_that_isnt_installed_is_left_out(scripts, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    from benchmarks import quality_models
+
+    monkeypatch.setitem(quality_models._PACKAGES, "dcgan", ("no-such-package",))
+    asked = _asked("--data=x", f"--out={tmp_path}", "--recipes=glyphs", "--models", "dcgan")
+    (job,) = quality_models.jobs(asked)
+    split = argparse.Namespace(fingerprint="a")
+    real: Any = argparse.Namespace(training=split, store=split, images=range(40))
+    with pytest.raises(UserError, match="no-such-package isn't installed"):
+        quality_models.made_of(job, asked, real)
 
 
 def test_nan_never_becomes_a_pixel_of_pythaes(scripts):

@@ -115,6 +115,25 @@ def test_float32_is_not_rounded_within(monkeypatch: pytest.MonkeyPatch):
     assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic) == before
 
 
+@pytest.mark.parametrize(("slow", "chosen"), [(torch.float32, "bf16"), (torch.bfloat16, "fp32")])
+def test_auto_takes_bf16_where_a_product_is_faster(monkeypatch: pytest.MonkeyPatch, slow: torch.dtype, chosen: str):
+    multiply = torch.mm
+
+    def repeated(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        for _ in range(20 if a.dtype == slow else 1):
+            product = multiply(a, b)
+        return product
+
+    monkeypatch.setattr(torch, "mm", repeated)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    devices._cpu_gains_by_bf16.cache_clear()
+    try:
+        assert devices.choose_kernels(torch.device("cpu")).precision == chosen
+        assert devices.choose_kernels(torch.device("cpu"), "bf16").precision == "bf16"
+    finally:
+        devices._cpu_gains_by_bf16.cache_clear()
+
+
 def test_every_verb_refuses_a_device_before_its_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")

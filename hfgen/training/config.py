@@ -32,7 +32,7 @@ class RunConfig:
         max_images: Images seen, in all, by the end of the run.
         batch_size: Images in a step, over all processes.
         seed: Seed of weights, order and noise.
-        precision: auto takes bf16 where the machine computes in it.
+        precision: auto takes bf16 where the machine computes faster in it.
         compiled: Mode of torch.compile; auto compiles on a GPU, reduce-overhead adds CUDA graphs.
         on_nonfinite: stop, or skip the update and count it, where a gradient is non-finite.
         log_with: Trackers beside log.jsonl; all takes every one that is installed.

@@ -79,6 +79,7 @@ SHORTER = {
     "scripts/train.py": "the target of `accelerate launch`",
     "tests/data/conftest.py": "fixtures lie in a conftest",
     "tests/metrics/conftest.py": "fixtures lie in a conftest",
+    "tests/scripts/conftest.py": "fixtures lie in a conftest",
     "tests/pairs.py": "tests of four folders need it",
     "tests/ports.py": "tests of three folders need it",
     "tests/sizes.py": "tests of two folders need it",

@@ -65,7 +65,7 @@ class Made:
     @property
     def pictures(self) -> dict[str, Tensor]:
         """The others, where there are such."""
-        return {name: value for name in _PICTURES if (value := getattr(self, name)) is not None}
+        return {name: value.contiguous() for name in _PICTURES if (value := getattr(self, name)) is not None}
 
 
 _PICTURES = ("samples", "reconstructions", "wanted")

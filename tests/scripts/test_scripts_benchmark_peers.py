@@ -125,6 +125,16 @@ def test_pythae_sees_all_images_before_one_comes_again(scripts):
     assert sorted(seen[:10]) == list(range(10))
 
 
+def test_pictures_in_any_layout_are_kept(scripts, tmp_path: Path):
+    from benchmarks.budget import Made
+    from safetensors.torch import load_file, save_file
+
+    # As pythae's PixelCNN gives them in colour.
+    samples = torch.randint(256, (2, 8, 8, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+    save_file(Made(0, 0.0, samples, None).pictures, tmp_path / "pictures.safetensors")
+    assert torch.equal(load_file(tmp_path / "pictures.safetensors")["samples"], samples)
+
+
 def test_nan_never_becomes_a_pixel_of_pythaes(scripts):
     from benchmarks.peers import _format
 

@@ -27,7 +27,7 @@ def shrunk(name: str, data: Path, *overrides: str):
         small.append("--model.discriminator_layers=2")
     if settings.get("perceptual", "none") not in ("none", "embedded"):
         small.append("--model.perceptual=embedded")
-    if settings.get("network") == "r3":
+    if settings.get("network") in ("dcgan", "r3"):
         small += ["--model.discriminator_width=16"]
     return load_config(name, [*small, *overrides])
 

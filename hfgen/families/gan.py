@@ -10,8 +10,10 @@ from typing import Literal
 from torch import Tensor, nn
 
 from hfgen.errors import UserError
+from hfgen.models.dcgan_discriminator import DCGANDiscriminator
 from hfgen.models.decoder import decoder_arguments
 from hfgen.models.discriminator import ImageDiscriminator
+from hfgen.models.hfgen_dcgan_v1 import DCGANGenerator
 from hfgen.models.hfgen_gan_v1 import GANGenerator
 from hfgen.models.hfgen_r3gan_v1 import R3Generator
 from hfgen.models.initialise import initialise
@@ -28,25 +30,27 @@ class GAN(Family):
     """Settings of a GAN; by default relativistic, with R1 and R2 (R3GAN; Huang et al., 2501.05441).
 
     Args:
-        network: shared (the autoencoders' decoder, for controlled comparisons) or r3 (stronger: nothing is normalised).
+        network: shared (the autoencoders' decoder, for controlled comparisons), dcgan (many images a second) or r3
+            (stronger and slower: nothing is normalised).
         loss: What the discriminator and, against it, the generator minimise.
         conditional: Draw images of the data's classes, and judge them as such.
         augment: What both see of reals and fakes: some of color,translation,cutout, for small data; empty: themselves.
         latent_channels: Channels of the latent.
-        latent_size: Side of the latent grid; 1 is a vector. r3 takes as many numbers as a vector.
-        width: Channels of the generator's blocks at full resolution.
+        latent_size: Side of the latent grid; 1 is a vector. dcgan and r3 take as many numbers as a vector.
+        width: Channels of the generator's blocks at full resolution; dcgan: at half.
         max_width: Most channels of any generator block.
         discriminator_width: Channels of the discriminator at half the resolution; r3: at full.
         discriminator_max_width: Most channels of any discriminator block.
         penalty: Gamma, the weight of R1 + R2, which are of images before their augmentation; 0 for none.
         penalty_end: Gamma at the end, as a fraction of `penalty`; between them a cosine.
         penalty_every: Steps between two penalties, each then counted as often.
+        beta1: AdamW's momentum, of both.
         lr_generator: Peak learning rate of the generator.
         lr_discriminator: Peak learning rate of the discriminator.
         lr_end: Both at the end, as a fraction of the peak.
     """
 
-    network: Literal["shared", "r3"] = "shared"
+    network: Literal["shared", "dcgan", "r3"] = "shared"
     loss: Literal["relativistic", "hinge", "nonsaturating"] = "relativistic"
     conditional: bool = False
     augment: str = ""
@@ -59,6 +63,7 @@ class GAN(Family):
     penalty: float = 1.0
     penalty_end: float = 1.0
     penalty_every: int = 8
+    beta1: float = 0.0
     lr_generator: float = 4e-4
     lr_discriminator: float = 4e-4
     lr_end: float = 0.1
@@ -71,8 +76,14 @@ class GAN(Family):
         for name in ("penalty", "penalty_end", "lr_end"):
             if getattr(self, name) < 0:
                 raise UserError(f"model.{name}: {getattr(self, name)} is negative; give 0 or more")
+        if not 0 <= self.beta1 < 1:
+            raise UserError(f"model.beta1: {self.beta1} isn't in [0, 1); give 0 or, of DCGAN, 0.5")
         if self.penalty_every < 1:
             raise UserError(f"model.penalty_every: {self.penalty_every} is too small; give 1 or more")
+        if self.network == "dcgan" and self.penalty:
+            raise UserError(
+                f"model.penalty: {self.penalty} is of each image alone, and network dcgan judges batches; set it to 0"
+            )
 
     def build(self, resolution: int, channels: int, classes: int = 0) -> dict[str, nn.Module]:
         """Two networks, `gan` (the generator) and `discriminator`."""
@@ -81,7 +92,7 @@ class GAN(Family):
                 "model.conditional: the data has no labels, or not for every image; "
                 "choose labelled data, or set model.conditional to false"
             )
-        make = self._r3 if self.network == "r3" else self._shared
+        make = {"shared": self._shared, "dcgan": self._dcgan, "r3": self._r3}[self.network]
         generator, discriminator = make(resolution, channels, classes if self.conditional else 0)
         return {"gan": generator, "discriminator": discriminator}
 
@@ -98,34 +109,44 @@ class GAN(Family):
             channels, resolution, self.discriminator_width, self.discriminator_max_width, classes
         )
 
+    def _dcgan(self, resolution: int, channels: int, classes: int) -> tuple[nn.Module, nn.Module]:
+        # From half the resolution on.
+        widths, judging = (found[:-1] for found in self._widths_to_side(4, resolution, channels))
+        generator = DCGANGenerator(channels, widths, self._numbers, sample_size=resolution, num_classes=classes)
+        return generator, DCGANDiscriminator(channels, resolution, judging, classes)
+
     def _r3(self, resolution: int, channels: int, classes: int) -> tuple[nn.Module, nn.Module]:
         side = 4
-        widths, judging = (
-            decoder_arguments(resolution, channels, self.latent_channels, side, *pair)["block_out_channels"]
-            for pair in (
-                (self.width, self.max_width),
-                (self.discriminator_width, self.discriminator_max_width),
-            )
-        )
+        widths, judging = self._widths_to_side(side, resolution, channels)
         generator = R3Generator(
-            channels,
-            widths,
-            latent_channels=self.latent_channels * self.latent_size**2,
-            sample_size=resolution,
-            num_classes=classes,
+            channels, widths, latent_channels=self._numbers, sample_size=resolution, num_classes=classes
         )
         return generator, R3Discriminator(channels, judging, side, classes=classes)
 
+    @property
+    def _numbers(self) -> int:
+        return self.latent_channels * self.latent_size**2
+
+    def _widths_to_side(self, side: int, resolution: int, channels: int) -> tuple[list[int], list[int]]:
+        """The generator's and the discriminator's widths at each size from the resolution down to `side`."""
+        pairs = (self.width, self.max_width), (self.discriminator_width, self.discriminator_max_width)
+        first, second = (
+            decoder_arguments(resolution, channels, self.latent_channels, side, *pair)["block_out_channels"]
+            for pair in pairs
+        )
+        return first, second
+
     def phases(self) -> list[Phase]:
         """The generator's update, then the discriminator's on the same fakes."""
+        betas = (self.beta1, 0.99)
         return [
-            Phase("generator", ("gan",), self._generator_loss, self.lr_generator, (0.0, 0.99), lr_end=self.lr_end),
+            Phase("generator", ("gan",), self._generator_loss, self.lr_generator, betas, lr_end=self.lr_end),
             Phase(
                 "discriminator",
                 ("discriminator",),
                 self._discriminator_loss,
                 self.lr_discriminator,
-                (0.0, 0.99),
+                betas,
                 lr_end=self.lr_end,
                 watch=lambda means: discriminator_warning(means["loss"], means["margin"]),
                 unsharded=True,
@@ -152,7 +173,7 @@ class GAN(Family):
 
     def _judge(self, networks: Networks, step: Step) -> Callable[[Tensor], Tensor]:
         discriminator = networks["discriminator"]
-        if self.network == "shared":
+        if self.network != "r3":
             discriminator = partial(discriminator, join=step.join)
         return partial(discriminator, class_labels=step.labels) if self.conditional else discriminator
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from hfgen.autoencoders import class_fits
+from hfgen.models.hfgen_dcgan_v1 import DCGANGenerator
 from hfgen.models.hfgen_gan_v1 import GANGenerator
 from hfgen.models.hfgen_prior_v1 import LatentPrior
 from hfgen.models.hfgen_r3gan_v1 import R3Generator
@@ -30,11 +31,12 @@ PIPELINES: dict[str | None, type[pipelines.ImagePipeline]] = {
     )
 }
 _WRAPPERS: dict[str | None, type[pipelines.ImagePipeline]] = {
+    "DCGANGenerator": pipelines.GANPipeline,
     "GANGenerator": pipelines.GANPipeline,
     "R3Generator": pipelines.GANPipeline,
     "Translator": pipelines.TranslationPipeline,
 }
-_OWN = {cls.__name__: cls for cls in (GANGenerator, LatentPrior, R3Generator, Translator)}
+_OWN = {cls.__name__: cls for cls in (DCGANGenerator, GANGenerator, LatentPrior, R3Generator, Translator)}
 
 
 def class_name(reference: Any) -> str | None:

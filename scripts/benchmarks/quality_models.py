@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from hfgen.evaluation.held_out import HeldOut
 
-OWN = ("vae", "vaegan", "vqvae", "vqgan", "gan", "gan-r3", "ali", "gan-conditional", "vqvae-conditional")
+OWN = ("vae", "vaegan", "vqvae", "vqgan", "gan", "gan-dcgan", "gan-r3", "ali", "gan-conditional", "vqvae-conditional")
 PEERS = ("pythae_vae", "pythae_vqvae", "diffusers", "dcgan")
 # What a peer needs beside hfgen's own.
 _PACKAGES = {"pythae_vae": ("pythae",), "pythae_vqvae": ("pythae",)}

@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from hfgen.errors import UserError
+from hfgen.models.dcgan_discriminator import DCGANDiscriminator
 from hfgen.models.decoder import decoder_arguments
 from hfgen.models.discriminator import ImageDiscriminator
+from hfgen.models.hfgen_dcgan_v1 import DCGANGenerator
 from hfgen.models.hfgen_gan_v1 import GANGenerator
 from hfgen.models.hfgen_r3gan_v1 import InvertedBottleneck, R3Generator
 from hfgen.models.patch_discriminator import PatchDiscriminator, receptive_field
@@ -95,6 +97,46 @@ def test_the_patch_discriminator_judges_each_image_alone():
     network = PatchDiscriminator(1, 8, 16, 2)
     images = torch.randn(6, 1, 16, 16)
     torch.testing.assert_close(network(images)[2:3], network(images[2:3]))
+
+
+@pytest.mark.parametrize("resolution", [8, 32, 64])
+@pytest.mark.parametrize("classes", [0, 3])
+def test_dcgan_generates_and_judges_every_size(resolution: int, classes: int):
+    from hfgen.families.gan import GAN
+
+    torch.manual_seed(0)
+    family = GAN(network="dcgan", penalty=0, max_width=32, discriminator_width=16, discriminator_max_width=32)
+    generator, discriminator = family._dcgan(resolution, 3, classes)
+    labels = (torch.arange(4) % 3,) if classes else ()
+    images = generator(torch.randn(4, *generator.latent_shape), *labels)
+    assert images.shape == (4, 3, resolution, resolution) and images.abs().max() <= 1
+    assert discriminator(images, *labels).shape == (4,)
+
+
+def test_dcgans_networks_have_their_authors_layers():
+    """At 64 px their code's generator has 3,576,704 weights, and their discriminator 2,765,568."""
+    generator = DCGANGenerator(3, (64, 128, 256, 512), 100, 64)
+    discriminator = DCGANDiscriminator(3, 64, (64, 128, 256, 512))
+    sizes = [sum(weight.numel() for weight in network.parameters()) for network in (generator, discriminator)]
+    # Our first and last convolutions have a bias: 3 and 64 + 1.
+    assert sizes == [3_576_704 + 3, 2_765_568 + 65]
+
+
+def test_a_dcgans_image_doesnt_depend_on_its_batch_and_its_score_does():
+    torch.manual_seed(0)
+    generator, discriminator = DCGANGenerator(1, (16, 16), 8, 16), DCGANDiscriminator(1, 16, (16, 16))
+    latents = torch.randn(6, 8, 1, 1)
+    images = generator(latents)
+    torch.testing.assert_close(generator(latents[2:3]), images[2:3])
+    assert not torch.allclose(discriminator(images[:2]), discriminator(images)[:2], atol=1e-4)
+    # A process that knows the others' features scores its own as one process scores them all.
+    taps: list[torch.Tensor] = []
+    hooks = [layer.register_forward_hook(lambda _, __, found: taps.append(found)) for layer in discriminator.layers]
+    whole = discriminator(images)
+    for hook in hooks:
+        hook.remove()
+    rows, rest = slice(2, 4), iter(taps)
+    torch.testing.assert_close(discriminator(images[rows], join=lambda part: (next(rest), rows)), whole[rows])
 
 
 @pytest.mark.parametrize("resolution", [8, 32, 64, 256])

@@ -39,6 +39,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     from hfgen.families.pix2pix import Pix2Pix
     from hfgen.families.vae import VAE
     from hfgen.families.vqvae import VQVAE
+    from hfgen.models.hfgen_dcgan_v1 import DCGANGenerator
     from hfgen.models.hfgen_r3gan_v1 import R3Generator
     from hfgen.pipelines import GANPipeline
 
@@ -56,6 +57,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         family.pipeline(family.build(16 if name == "pix2pix" else 8, 1)).save_pretrained(root / name)
     generator = R3Generator(1, (16, 16), layers_per_block=1, latent_channels=4, sample_size=8)
     GANPipeline(generator).save_pretrained(root / "r3")
+    GANPipeline(DCGANGenerator(1, (16,), 4, 8)).save_pretrained(root / "dcgan")
     blocks = {"block_out_channels": (8, 8), "norm_num_groups": 4, "latent_channels": 4, "sample_size": 8}
     types = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
     kl = AutoencoderKL(**blocks, **types)

@@ -33,6 +33,7 @@ VARIANTS = [
     ["--model.loss=nonsaturating", "--model.augment=color,translation,cutout"],
     ["--model.conditional=true"],
     ["--model.network=r3", "--model.conditional=true", "--model.discriminator_width=16"],
+    ["--model.network=dcgan", "--model.conditional=true", "--model.discriminator_width=16", "--model.penalty=0"],
 ]
 
 
@@ -102,9 +103,11 @@ def test_classes_change_images_and_scores():
     assert not torch.allclose(scores, networks["discriminator"](images, one), atol=1e-3)
 
 
-@pytest.mark.parametrize("network", ["shared", "r3"])
+@pytest.mark.parametrize("network", ["shared", "dcgan", "r3"])
 def test_a_conditional_run_is_published_with_its_classes(network: str, glyph_folder: Path, tmp_path: Path):
     overrides = ["--model.conditional=true", f"--model.network={network}", "--model.discriminator_width=16"]
+    if network == "dcgan":
+        overrides.append("--model.penalty=0")
     trainer = make_trainer("gan", glyph_folder, *overrides)
     trainer.step()
     published = averaged_pipeline(trainer)
@@ -131,8 +134,9 @@ def test_gamma_falls_by_a_cosine():
     assert weights == pytest.approx([2.0, 1.1, 0.2], rel=1e-3)
 
 
-def test_r3_takes_the_grids_numbers_as_a_vector():
-    _, networks = small(network="r3", latent_size=2, discriminator_width=16)
+@pytest.mark.parametrize("network", [{"network": "r3"}, {"network": "dcgan", "penalty": 0.0}])
+def test_a_grids_numbers_are_taken_as_a_vector(network: dict):
+    _, networks = small(latent_size=2, discriminator_width=16, **network)
     assert networks["gan"].latent_shape == (16, 1, 1)
 
 
@@ -143,6 +147,8 @@ def test_r3_takes_the_grids_numbers_as_a_vector():
         ({"augment": "color,flip"}, r"model\.augment: flip is unknown; choose some of color,translation,cutout"),
         ({"penalty": -1.0}, r"model\.penalty: -1\.0 is negative"),
         ({"penalty_every": 0}, r"model\.penalty_every: 0 is too small"),
+        ({"beta1": 1.0}, r"model\.beta1: 1\.0 isn't in \[0, 1\)"),
+        ({"network": "dcgan"}, r"model\.penalty: 1\.0 is of each image alone, and network dcgan judges batches"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_in_one_line(settings: dict, message: str):

@@ -17,11 +17,10 @@ from hfgen.errors import UserError
 from hfgen.files import atomic_folder, cache_dir, read_json, write_bytes, write_json
 from hfgen.images import to_float
 from hfgen.metrics.checks import check_images
-from hfgen.metrics.placement import features_of_batches
+from hfgen.metrics.placement import at_once, features_of_batches
 from hfgen.models.classifier import (
     FEWEST_IMAGES,
     ClassHead,
-    batch_size,
     class_numbers,
     in_batches,
     one_thread,
@@ -35,6 +34,7 @@ from hfgen.seeds import derive_seed
 PIXEL_JUDGE = "hfgen-pixels"
 """Begins the ids of what `pixel_extractor` makes."""
 
+_NUMBERS = 2**20
 _WEIGHTS, FACTS = "extractor.safetensors", "extractor.json"
 _AS_IT_IS = {"size": "as it is", "antialias": True, "mean": [0.5], "std": [0.5]}
 _PREPROCESSING = {
@@ -132,7 +132,7 @@ class EmbeddedExtractor(Extractor):
             UserError: not an image set, an empty one, or of another shape than the training images.
         """
         self._check(images)
-        return features_of_batches(self, images.split(batch_size(images))).double()
+        return features_of_batches(self, images.split(at_once(images, _NUMBERS))).double()
 
     @torch.no_grad()
     def batch_features(self, images: Tensor) -> Tensor:

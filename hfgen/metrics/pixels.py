@@ -12,12 +12,12 @@ from torch.nn.functional import avg_pool2d
 
 from hfgen.errors import UserError
 from hfgen.metrics.checks import check_finite
-from hfgen.metrics.placement import back, in_parts, moved
+from hfgen.metrics.placement import at_once, back, in_parts, moved
 
 _WINDOW, _SIGMA = 11, 1.5
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _SMALLEST_MULTISCALE = _WINDOW * 2 ** (len(_SCALE_WEIGHTS) - 1)
-_NUMBERS = 2**20
+_NUMBERS = 2**18
 _BLOCK, _REACH = 32, _WINDOW - 1
 
 
@@ -118,41 +118,31 @@ def _blur(images: Tensor) -> Tensor:
 
     In products of blocks, since most of a line is beyond a window.
     """
-    height, width = images.shape[-2:]
-    down = images[..., _mirrored(height).to(images.device), :]
-    parts = [_weights(n).to(images.device).T @ down[..., at : at + n + _REACH, :] for at, n in _blocks(height)]
-    across = torch.cat(parts, -2)[..., _mirrored(width).to(images.device)]
-    return torch.cat(
-        [across[..., at : at + n + _REACH] @ _weights(n).to(images.device) for at, n in _blocks(width)], -1
-    )
+    down, across = (_blocks(size, images.device) for size in images.shape[-2:])
+    lines = torch.cat([weights.T @ images[..., pixels, :] for pixels, weights in down], -2)
+    return torch.cat([lines[..., pixels] @ weights for pixels, weights in across], -1)
 
 
-def _blocks(size: int) -> list[tuple[int, int]]:
-    """Beginnings and lengths of the blocks of a line."""
-    return [(at, min(_BLOCK, size - at)) for at in range(0, size, _BLOCK)]
-
-
-@lru_cache(maxsize=16)
-def _mirrored(size: int) -> Tensor:
-    """Which pixels stand in for those of a line and for as many on both sides as a window needs."""
-    places = torch.arange(size + _REACH) - _REACH // 2
-    return (size - 1) - ((size - 1) - places.abs()).abs()
-
-
-@lru_cache(maxsize=16)
-def _weights(block: int) -> Tensor:
-    """(block + 10, block): a column's entries weight the pixels around its own."""
+@lru_cache(maxsize=32)
+def _blocks(size: int, device: torch.device) -> list[tuple[slice, Tensor]]:
+    """Which pixels of a line the windows of 32 others see, block by block, and their weights (pixels, 32 or less)."""
     steps = torch.arange(_WINDOW) - _REACH // 2
-    weights = torch.exp(-(steps.double() ** 2) / (2 * _SIGMA**2))
-    places = torch.arange(block) + torch.arange(_WINDOW)[:, None]
-    window = torch.zeros(block + _REACH, block, dtype=torch.float64)
-    return window.scatter_(0, places, (weights / weights.sum())[:, None].expand(-1, block))
+    window = torch.exp(-(steps.double() ** 2) / (2 * _SIGMA**2))
+    places = torch.arange(size)[:, None] + steps
+    mirrored = (size - 1) - ((size - 1) - places.abs()).abs()
+    weights = torch.zeros(size, size, dtype=torch.float64)
+    weights.scatter_add_(1, mirrored, (window / window.sum()).expand(size, -1))
+    blocks = []
+    for first in range(0, size, _BLOCK):
+        seen = slice(max(0, first - _REACH // 2), min(size, first + _BLOCK + _REACH // 2))
+        blocks.append((seen, weights[first : first + _BLOCK, seen].T.contiguous().to(device)))
+    return blocks
 
 
 def _in_batches(score: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
     """A score per image, in float64; what it takes in memory doesn't grow with the set."""
     first, second = (images if images.ndim == 4 else images[None, None] for images in (x, y))
-    batch = max(1, _NUMBERS // first[0].numel())
+    batch = at_once(first, _NUMBERS)
     pairs = in_parts(batch, first, second)
     scores = torch.cat([back(score(moved(a).double(), moved(b).double())) for a, b in pairs])
     return scores if x.ndim == 4 else scores.squeeze(0)

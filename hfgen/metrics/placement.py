@@ -14,6 +14,7 @@ from hfgen.devices import Compute, return_free_memory
 
 # Numbers of images whose temporaries take some hundred megabytes.
 _MANY = 2**23
+_ON_GPU = 2**23
 _device: ContextVar[torch.device | None] = ContextVar("device", default=None)
 
 Share = Callable[[Any, Sequence[Tensor]], list[Tensor]]
@@ -69,6 +70,16 @@ def moved(values: Tensor) -> Tensor:
 def back(values: Tensor) -> Tensor:
     """The values that a metric of `moved` ones returns: on the CPU within `computing_on`."""
     return values if _device.get() is None else values.cpu()
+
+
+def at_once(images: Tensor, numbers: int) -> int:
+    """How many images (N, ...) a metric takes at once: of about so many numbers, which a core's cache holds, on a CPU.
+
+    A GPU waits for the call of each kernel, so more there. At least two: torch sums one alone in an order that depends
+    on its threads.
+    """
+    device = _device.get() or images.device
+    return max(2, (numbers if device.type == "cpu" else _ON_GPU) // images[0].numel())
 
 
 def in_parts(count: int, *sets: Tensor) -> Iterator[tuple[Tensor, ...]]:

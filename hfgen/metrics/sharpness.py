@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
 
 from hfgen.errors import UserError
 from hfgen.metrics.checks import check_images
-from hfgen.metrics.placement import back, in_parts
+from hfgen.metrics.placement import at_once, back, in_parts
 from hfgen.metrics.spectrum import luma
 
 _REBLUR = 11
-_PIXELS = 2**20
+_PIXELS = 2**17
 _EPSILON = torch.finfo(torch.float64).eps
 
 
@@ -34,8 +33,7 @@ def sharpness(images: Tensor) -> dict[str, Tensor]:
     if min(images.shape[-2:]) < _REBLUR:
         size = f"{images.shape[-2]} x {images.shape[-1]}"
         raise UserError(f"images: {size} pixels are below the blur effect's {_REBLUR}; use larger ones")
-    batch = max(1, _PIXELS // images[0, 0].numel())
-    parts = [_sharpness(luma(part)) for (part,) in in_parts(batch, images)]
+    parts = [_sharpness(luma(part)) for (part,) in in_parts(at_once(images[:, 0], _PIXELS), images)]
     return {name: back(torch.cat([part[name] for part in parts])) for name in parts[0]}
 
 
@@ -50,19 +48,27 @@ def _sharpness(values: Tensor) -> dict[str, Tensor]:
 
 def _blur_effect(values: Tensor, slopes: Tensor, vertical: bool) -> Tensor:
     """The share of the slope along one axis that survives blurring along it, (N,)."""
-    lines = values.transpose(1, 2) if vertical else values
-    blurred = avg_pool2d(lines[:, :, _mirrored(lines.shape[2])], (1, _REBLUR), stride=1)
-    again = _slopes(blurred.transpose(1, 2) if vertical else blurred, vertical)
+    again = _slopes(_reblurred(values, 1 if vertical else 2), vertical)
     # The reference leaves out one more line at the top and at the left.
-    sharp, blur = (part[:, 1:, 1:].abs().clamp_min(_EPSILON) for part in (slopes, again))
+    sharp, blur = (part[:, 1:, 1:].abs().clamp_min_(_EPSILON) for part in (slopes, again))
     total = sharp.sum((1, 2))
-    return (total - (sharp - blur).clamp_min(0).sum((1, 2))).abs() / total
+    return torch.minimum(sharp, blur, out=blur).sum((1, 2)) / total
 
 
-def _mirrored(size: int) -> Tensor:
-    """Indices of a line with half a filter's length mirrored at both ends, the end pixels twice."""
-    reach = _REBLUR // 2
-    return torch.cat([torch.arange(reach).flip(0), torch.arange(size), torch.arange(size - reach, size).flip(0)])
+def _reblurred(values: Tensor, axis: int) -> Tensor:
+    """The mean of 11 pixels around each along an axis, mirrored at both ends, the end pixels twice."""
+    size, reach = values.shape[axis], _REBLUR // 2
+    ends = values.narrow(axis, 0, reach).flip(axis), values.narrow(axis, size - reach, reach).flip(axis)
+    lines = torch.cat([ends[0], values, ends[1]], axis)
+
+    def doubled(sums: Tensor, count: int) -> Tensor:
+        length = sums.shape[axis] - count
+        return sums.narrow(axis, 0, length) + sums.narrow(axis, count, length)
+
+    # Of 2, 4 and 8 pixels: half the additions, and a tenth of avg_pool2d's time.
+    two = doubled(lines, 1)
+    eight = doubled(doubled(two, 2), 4).narrow(axis, 0, size)
+    return eight.add_(two.narrow(axis, 8, size)).add_(lines.narrow(axis, 10, size)).div_(_REBLUR)
 
 
 def _slopes(values: Tensor, vertical: bool) -> Tensor:

@@ -66,8 +66,11 @@ def luma(images: Tensor) -> Tensor:
     images = moved(images)
     if images.shape[1] == 1:
         return images[:, 0].double() / 255
-    weights = torch.tensor(_REC_601, dtype=torch.float64, device=images.device)
-    return torch.einsum("nchw,c->nhw", images.double(), weights) / 255
+    first, *others = _REC_601
+    brightness = images[:, 0].double().mul_(first)
+    for channel, weight in enumerate(others, 1):
+        brightness.add_(images[:, channel].double(), alpha=weight)
+    return brightness.div_(255)
 
 
 def chroma(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,9 +82,9 @@ def chroma(images: Tensor) -> tuple[Tensor, Tensor]:
     brightness = luma(images)
     if images.shape[1] != 3:
         raise UserError("images: grey ones have no chroma; give RGB")
-    red, _, blue = (moved(images).double() / 255).unbind(1)
+    red, blue = (moved(images[:, channel]).double().div_(255) for channel in (0, 2))
     reds, _, blues = _REC_601
-    return (blue - brightness) / (2 * (1 - blues)), (red - brightness) / (2 * (1 - reds))
+    return (blue - brightness).div_(2 * (1 - blues)), (red - brightness).div_(2 * (1 - reds))
 
 
 def spectral_window(real: Tensor) -> Window:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,9 @@ def _values(part: Any, count: int) -> Any:
         return part.tolist() if part.ndim == 1 else list(part.flatten(1).numpy())
     if isinstance(part, Tensor) or (len(part) and hasattr(part[0], "save")):
         images = to_pil(part) if isinstance(part, Tensor) else part
-        rows: list[Any] = [{"bytes": _png(image), "path": None} for image in images]
+        # zlib leaves the interpreter to others meanwhile.
+        with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+            rows: list[Any] = [{"bytes": png, "path": None} for png in threads.map(_png, images)]
         return rows + [None] * (count - len(rows))
     return part
 

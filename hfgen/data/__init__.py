@@ -4,9 +4,9 @@ from hfgen.data.batches import batch_indices
 from hfgen.data.glyphs import CLASSES, FACTORS, FONTS, SPLIT_SIZES, Glyphs, draw, glyph_unknowns, render
 from hfgen.data.held import Data, Held, as_data
 from hfgen.data.image_store import ImageStore
-from hfgen.data.open_stream import open_stream
 from hfgen.data.store import open_store, split_size, stored_side
 from hfgen.data.stream import ImageStream
+from hfgen.data.stream_opening import open_stream
 from hfgen.data.whole_images import WholeImages, whole_images
 
 __all__ = [

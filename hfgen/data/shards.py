@@ -19,6 +19,7 @@ from hfgen.hub.calls import retried
 if TYPE_CHECKING:
     from datasets import DatasetBuilder
 
+_ATTEMPTS = 4
 REMEDY = "check the connection and the file, and repeat the command: a run goes on from its newest checkpoint"
 
 
@@ -70,7 +71,7 @@ class Shards(Streamed):
             return
         fetch = partial(system.get_file, path, str(fetched))
         try:
-            attempt(self.called(split, shard), lambda: retried(fetch), REMEDY)
+            attempt(self.called(split, shard), lambda: retried(fetch, attempts=_ATTEMPTS), REMEDY)
             yield self._alone(split, str(fetched))
         finally:
             fetched.unlink(missing_ok=True)
@@ -104,7 +105,8 @@ class Shards(Streamed):
         """What `read` gives for each file, many at a time."""
 
         def one(shard: int) -> Any:
-            return attempt(self.called(split, shard), lambda: retried(partial(read, paths[shard])), REMEDY)
+            call = partial(retried, partial(read, paths[shard]), attempts=_ATTEMPTS)
+            return attempt(self.called(split, shard), call, REMEDY)
 
         with ThreadPoolExecutor(CONNECTIONS) as pool:
             return list(pool.map(one, range(len(paths))))

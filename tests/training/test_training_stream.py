@@ -68,7 +68,7 @@ def test_a_hub_that_fails_ends_the_run_in_one_line_and_it_goes_on(shards: Path, 
         failed = train(tmp_path / "cut")
         assert failed.returncode == 2, failed.stderr
         line = failed.stderr.strip().splitlines()[-1]
-        assert re.match(r"hfgen: error: data: train-0000\d-of-00005.parquet of org/set.* 503.*repeat the command", line)
+        assert re.match(r"hfgen: error: data: train-0000\d-of-00005.parquet of org/set.*503.*repeat the command", line)
         assert list((tmp_path / "cut" / "checkpoints").iterdir()) and not (tmp_path / "cut" / "pretrained").exists()
         hub.faults.clear()
         again = train(tmp_path / "cut")

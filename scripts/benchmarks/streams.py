@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-BATCH, HELD, SHARDS, SEED = 64, 2, 8, 0
+BATCH, HELD, SHARDS, SEED = 32, 2, 8, 0
 
 
 @dataclass(frozen=True)

@@ -210,16 +210,15 @@ def test_what_cannot_be_streamed_is_refused_before_it_is_read(
 
 
 HUB = """
-import json, logging, sys
+import contextlib, json, logging, sys
 from hfgen.data import open_stream
 from hfgen.errors import UserError
 logging.basicConfig(level="WARNING")
 try:
-    stream = open_stream("org/set", **json.loads(sys.argv[1]))
-    places = len(stream)
-    images = [image.numpy().tobytes().hex() for seen in range(0, places, 10) for image in stream.share(seen, 10, 3)[0]]
-    files = [path.name for path in stream._folder.rglob("*.parquet")]
-    stream.close()
+    with contextlib.closing(open_stream("org/set", **json.loads(sys.argv[1]))) as stream:
+        places = len(stream)
+        images = [one.numpy().tobytes().hex() for seen in range(0, places, 10) for one in stream.share(seen, 10, 3)[0]]
+        files = [path.name for path in stream._folder.rglob("*.parquet")]
     print(json.dumps([places, images[:places], files]))
 except UserError as error:
     print(json.dumps(str(error)))

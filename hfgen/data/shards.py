@@ -63,13 +63,18 @@ class Shards(Streamed):
         Raises:
             DataError: it can't be fetched.
         """
+        from fsspec.callbacks import TqdmCallback
         from fsspec.implementations.local import LocalFileSystem
 
         system, (path,) = locate([self._files[split][shard]])
         if isinstance(system, LocalFileSystem):
             yield self._alone(split, path)
             return
-        fetch = partial(system.get_file, path, str(fetched))
+
+        def fetch() -> None:
+            # Without it huggingface_hub would draw a bar for each shard.
+            system.get_file(path, str(fetched), callback=TqdmCallback({"disable": True}))
+
         try:
             attempt(self.called(split, shard), lambda: retried(fetch, attempts=_ATTEMPTS), REMEDY)
             yield self._alone(split, str(fetched))

@@ -240,7 +240,7 @@ def test_a_hubs_shards_come_whole_by_and_by_under_faults(shards: Path, tmp_path:
         hub.fail("GET .*resolve.*-00001-of", 503, after=4)
         done = from_hub(hub, tmp_path / "home")
         places, images, files = json.loads(done.stdout)
-        assert places == sum(SIZES) and len(set(images)) == places and not files
+        assert places == sum(SIZES) and len(set(images)) == places and len(files) <= 1
         assert "the Hub failed (Server error '503" in done.stderr and not any(fault.times for fault in hub.faults)
         with streamed(shards) as stream:
             same = [one.hex() for seen in range(0, places, 10) for one in pixels(stream.share(seen, 10, 3)[0])]

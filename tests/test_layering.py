@@ -28,10 +28,10 @@ LAYERS = [
     "training",
     "pipelines",
     "autoencoders",
-    "hub",
     "objectives",
     "models",
     "data",
+    "hub",
     "devices",
     "outputs",
     "images",
@@ -83,7 +83,6 @@ SHORTER = {
     "tests/pairs.py": "tests of four folders need it",
     "tests/ports.py": "tests of three folders need it",
     "tests/sizes.py": "tests of two folders need it",
-    "tests/stores.py": "two files of tests need it",
     "tests/scripts/test_scripts_benchmark_space.py": "it tests one script",
 }
 

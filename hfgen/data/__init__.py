@@ -3,7 +3,10 @@
 from hfgen.data.batches import batch_indices
 from hfgen.data.glyphs import CLASSES, FACTORS, FONTS, SPLIT_SIZES, Glyphs, draw, glyph_unknowns, render
 from hfgen.data.held import Data, Held, as_data
-from hfgen.data.store import ImageStore, open_store, split_size, stored_side
+from hfgen.data.image_store import ImageStore
+from hfgen.data.store import open_store, split_size, stored_side
+from hfgen.data.stream import ImageStream
+from hfgen.data.stream_opening import open_stream
 from hfgen.data.whole_images import WholeImages, whole_images
 
 __all__ = [
@@ -15,12 +18,14 @@ __all__ = [
     "Glyphs",
     "Held",
     "ImageStore",
+    "ImageStream",
     "WholeImages",
     "as_data",
     "batch_indices",
     "draw",
     "glyph_unknowns",
     "open_store",
+    "open_stream",
     "render",
     "split_size",
     "stored_side",

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hfgen.data.batches import batch_indices
-from hfgen.data.store import ImageStore
+from hfgen.data.image_store import ImageStore
+from hfgen.data.stream import ImageStream
 
 
 class Batch(NamedTuple):
@@ -26,12 +26,14 @@ class Batch(NamedTuple):
         return Batch(change(self.images), None if self.labels is None else change(self.labels))
 
 
-def to_gpu_if_it_fits(store: ImageStore, device: torch.device) -> ImageStore:
+def to_gpu_if_it_fits(store: ImageStore | ImageStream, device: torch.device) -> ImageStore | ImageStream:
     """The store with its uint8 images on a GPU if they fill at most half of what is free there, else as it is.
 
     Batches are then gathered without crossing the bus.
     """
-    if device.type != "cuda" or store.images.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
+    if device.type != "cuda" or isinstance(store, ImageStream):
+        return store
+    if store.images.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
         return store
     return dataclasses.replace(store, images=store.images.to(device), mapping=None)
 
@@ -54,19 +56,25 @@ class Feed:
 
     def __init__(
         self,
-        store: ImageStore,
+        store: ImageStore | ImageStream,
         batch_size: int,
         seed: int,
         device: torch.device,
         rank: int = 0,
         processes: int = 1,
     ) -> None:
-        self.store = to_gpu_if_it_fits(store, device)
+        self._store = to_gpu_if_it_fits(store, device)
         self._size, self._seed, self._device = batch_size, seed, device
         self._rank, self._processes = rank, processes
-        ahead = self.store.mapping is not None or self.store.images.device.type != device.type
+        at_hand = self._store.at_hand
+        ahead = self._store is not at_hand or at_hand.mapping is not None or at_hand.images.device.type != device.type
         self._thread = ThreadPoolExecutor(1, "hfgen-feed") if ahead else None
         self._next: tuple[int, Future[Batch]] | None = None
+
+    @property
+    def store(self) -> ImageStore:
+        """All images, on the device if they fit; of a stream those at hand."""
+        return self._store.at_hand
 
     def batch(self, images_seen: int) -> Batch:
         """The share of the batch after `images_seen` images, on the device.
@@ -82,10 +90,7 @@ class Feed:
         return here.each(lambda part: part.to(self._device, non_blocking=True))
 
     def _gather(self, images_seen: int) -> Batch:
-        indices = batch_indices(len(self.store), images_seen, self._size, self._seed)
-        share = indices.chunk(self._processes)[self._rank]
-        labels = self.store.labels
-        found = Batch(self.store.gather(share), None if labels is None else labels[share])
+        found = Batch(*self._store.share(images_seen, self._size, self._seed, self._rank, self._processes))
         if self._device.type != "cuda" or found.images.is_cuda:
             return found
         return found.each(Tensor.pin_memory)

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -31,10 +32,22 @@ _DEEPEST = 3
 
 @dataclass(frozen=True)
 class Opened:
-    """A table, and a line each of what was guessed or left out when it was opened."""
+    """A table, or what `datasets` reads it with, and a line each of what was guessed or left out on the way."""
 
-    table: Table
+    found: Table | DatasetBuilder
     notes: list[str]
+
+    @cached_property
+    def table(self) -> Table:
+        """The table; what `datasets` reads is prepared or streamed first."""
+        return open_table(self.found) if self.builder is not None else self.found
+
+    @property
+    def builder(self) -> DatasetBuilder | None:
+        """What `datasets` reads the table with; None: it is a table already."""
+        from datasets import DatasetBuilder
+
+        return self.found if isinstance(self.found, DatasetBuilder) else None
 
 
 @dataclass(frozen=True)
@@ -65,7 +78,7 @@ def open_path(name: str, path: Path, config_name: str | None = None) -> Opened:
     if (saved := _saved(path)) is not None:
         return Opened(saved, [])
     if _declares_files(path):
-        return Opened(open_table(load_builder(name, str(_plain(path)), config_name)), [])
+        return Opened(load_builder(name, str(_plain(path)), config_name), [])
     if config_name is not None:
         raise SettingsError(f"config_name: {name} declares no configurations; leave it out")
     return _open_folder(name, path, _DEEPEST)
@@ -100,7 +113,7 @@ def _open_file(name: str, path: Path) -> Opened:
 
         return Opened(Loaded({"train": Dataset.from_file(str(path))}), [])
     if suffix == ".parquet":
-        return Opened(open_table(_files_builder("parquet", {"train": [path]})), [])
+        return Opened(_files_builder("parquet", {"train": [path]}), [])
     if suffix == ".npy" or suffix in _image_suffixes():
         return _open_kinds(name, path.parent, _sort([relative]), _DEEPEST)
     if path.name.lower().endswith(archives.FOREIGN):
@@ -130,7 +143,7 @@ def _open_kinds(name: str, folder: Path, files: _Files, depth: int) -> Opened:
     if files.archives and depth:
         return _open_archives(name, folder, files.archives, depth)
     # `datasets` may know what it is; if not, its error says what is missing.
-    return Opened(open_table(load_builder(name, str(_plain(folder)), None)), [])
+    return Opened(load_builder(name, str(_plain(folder)), None), [])
 
 
 def _open_parquet(name: str, folder: Path, parquet: list[PurePosixPath], files: _Files) -> Opened:
@@ -141,7 +154,7 @@ def _open_parquet(name: str, folder: Path, parquet: list[PurePosixPath], files: 
     if len({path.parent for path in parquet}) > len(layout.splits):
         notes.append(f"the parquet files of {_listed(sorted({path.parent for path in parquet}))} are read together")
     chosen = {split: [folder / parquet[index] for index in indices] for split, indices in layout.splits.items()}
-    return Opened(open_table(_files_builder("parquet", chosen)), notes)
+    return Opened(_files_builder("parquet", chosen), notes)
 
 
 def _open_archives(name: str, folder: Path, paths: Sequence[PurePosixPath], depth: int) -> Opened:
@@ -150,7 +163,7 @@ def _open_archives(name: str, folder: Path, paths: Sequence[PurePosixPath], dept
     if len(tars) == len(paths) and any(archives.is_webdataset(folder / path) for path in tars):
         layout = find_splits(name, tars)
         chosen = {split: [folder / tars[index] for index in indices] for split, indices in layout.splits.items()}
-        return Opened(open_table(_files_builder("webdataset", chosen)), list(layout.notes))
+        return Opened(_files_builder("webdataset", chosen), list(layout.notes))
     unpacked = [archives.unpack(folder / path) for path in paths]
     if len(paths) == 1:
         return _open_folder(name, unpacked[0], depth - 1)

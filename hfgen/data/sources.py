@@ -8,6 +8,7 @@ The built-in names win over a folder of that name (write `./glyphs`), and a fold
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Callable, Iterator
@@ -36,7 +37,7 @@ from hfgen.data.split_images import (
     stored_images,
 )
 from hfgen.data.splits import no_split
-from hfgen.data.tables import open_table
+from hfgen.data.tables import Table
 from hfgen.data_options import BUILT_IN
 from hfgen.errors import DataError, SettingsError
 from hfgen.files import folder_state
@@ -59,6 +60,7 @@ class Source:
         side: gives the shorter side of a split's first image, of a column if one is named.
         label_factors: sizes of the independent factors that make up a label, the most significant first; (): one.
         stored: gives the images of a split as they are stored: see `hfgen.data.split_images.stored_images`.
+        opened: gives its table, which isn't prepared yet; None for what is drawn.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Source:
     side: Callable[[str, str | None], int] | None = None
     label_factors: tuple[int, ...] = ()
     stored: Callable[[str, str | None, Callable[[int], list[int]]], Iterator[tuple[str, Stored]]] | None = None
+    opened: Callable[[], Opened] | None = None
 
 
 def find(data: Data, config_name: str | None = None) -> Source:
@@ -99,13 +102,25 @@ def find(data: Data, config_name: str | None = None) -> Source:
 def _table_source(name: str, state: str, open_: Callable[[], Opened], found: str | None = None) -> Source:
     """A source that is opened once, and only when something of it is asked for; errors call it `name`."""
     opened = cache(open_)
+
+    @cache
+    def table() -> Table:
+        # What is prepared from files here is too fast for a progress bar.
+        with contextlib.nullcontext() if found else without_bars("datasets"):
+            return attempt(name, lambda: opened().table, *([] if found else ["check its files"]))
+
+    def part(request: Request) -> Part:
+        table()
+        return open_part(name, opened(), request)
+
     return Source(
         found or name,
         state,
-        lambda request: open_part(name, opened(), request),
-        lambda split: count_rows(name, opened().table, split),
-        lambda split, column: shorter_side(name, opened().table, split, column),
-        stored=lambda split, column, pick: stored_images(name, opened().table, split, column, pick),
+        part,
+        lambda split: count_rows(name, table(), split),
+        lambda split, column: shorter_side(name, table(), split, column),
+        stored=lambda split, column, pick: stored_images(name, table(), split, column, pick),
+        opened=opened,
     )
 
 
@@ -118,7 +133,6 @@ def _state(path: Path) -> str:
 
 
 def _open_local(name: str, path: Path, config_name: str | None) -> Opened:
-    # It is too fast for a progress bar.
     with without_bars("datasets"):
         return attempt(name, lambda: open_path(name, path, config_name), "check its files")
 
@@ -134,7 +148,7 @@ def _find_on_hub(data: str, config_name: str | None) -> Source:
     _refuse_mixture(name, builder)
     state = f"{name} {builder.hash} {builder.config.name}"
     found = f"{name}@{builder.hash}"
-    return _table_source(name, state, lambda: Opened(attempt(name, lambda: open_table(builder)), []), found)
+    return _table_source(name, state, lambda: Opened(builder, []), found)
 
 
 def _refuse_mixture(name: str, builder: DatasetBuilder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import itertools
 import os
@@ -20,7 +21,7 @@ from hfgen.data.columns import Columns, as_stored, choose_columns
 from hfgen.data.decode import DamagedImage, Decoded, Rules, Stored, decode_and_tell, read
 from hfgen.data.labels import Classes, classes_of
 from hfgen.data.local_paths import Opened, load_builder
-from hfgen.data.splits import canonical, choose
+from hfgen.data.splits import Choice, canonical, choose
 from hfgen.data.tables import Batch, Table
 from hfgen.data_options import SmallImages
 from hfgen.errors import DataError, UserError
@@ -79,7 +80,8 @@ class Part:
     """One split: its shape (N, C, R, R) before any image is left out, and how to get the images.
 
     `split` is the split that is really used; `notes` say, a line each, what was chosen, left out or guessed. Drawing
-    `chunks` may raise `ColourFound`, where the channels were found out.
+    `chunks` may raise `ColourFound`, where the channels were found out. `in_place`: a readable image beside a damaged
+    one takes its place, so that every row is where it was.
     """
 
     shape: tuple[int, int, int, int]
@@ -87,6 +89,7 @@ class Part:
     chunks: Iterator[Chunk]
     split: str
     notes: list[str] = dataclasses.field(default_factory=list)
+    in_place: bool = False
 
 
 def hub_builder(name: str, revision: str | None, config_name: str | None) -> DatasetBuilder:
@@ -109,6 +112,29 @@ def open_part(name: str, opened: Opened, request: Request) -> Part:
         SettingsError: a column that the request names isn't there.
         ColourFound: while the chunks are drawn: see `Part`.
     """
+    plan = plan_part(name, opened, request)
+    if request.channels == "auto":
+        channels = first_channels(name, opened.table, plan)
+        return planned_part(name, opened.table, plan, request, channels, grey_only=channels == 1)
+    return planned_part(name, opened.table, plan, request, request.channels)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is read of a table: its columns, what their labels mean, the rows; and what there is to say of it."""
+
+    columns: Columns
+    classes: Classes | None
+    choice: Choice
+    notes: list[str]
+
+
+def plan_part(name: str, opened: Opened, request: Request) -> Plan:
+    """What of a table is asked for; no image is read.
+
+    Raises:
+        UserError: see `open_part`.
+    """
     table = opened.table
     condition = request.condition[0] if request.condition else None
     columns = choose_columns(name, table.features, request.image_column, request.label_column, condition)
@@ -116,21 +142,37 @@ def open_part(name: str, opened: Opened, request: Request) -> Part:
     classes, notes = attempt(name, lambda: _classes(table, columns))
     if "label" in columns.names and classes is None:
         del columns.names["label"]
-    batches = partial(_batches, table, choice.whole, columns=columns, classes=classes)
-    channels = request.channels
-    if channels == "auto":
-        first = batches(choice.rows[:_LOOKED_AT])
-        channels = attempt(name, lambda: _channels(stored for _, batch in first for stored in batch["image"]))
+    notes = [*opened.notes, *columns.notes, *notes, *([choice.note] if choice.note else [])]
+    return Plan(columns, classes, choice, notes)
+
+
+def first_channels(name: str, table: Table, plan: Plan) -> int:
+    """1 where the first images that can be read are grey, else 3."""
+    first = _batches(table, plan.choice.whole, plan.choice.rows[:_LOOKED_AT], plan)
+    return attempt(name, lambda: _channels(stored for _, batch in first for stored in batch["image"]))
+
+
+def planned_part(
+    name: str,
+    table: Table,
+    plan: Plan,
+    request: Request,
+    channels: int,
+    *,
+    grey_only: bool = False,
+    in_place: bool = False,
+) -> Part:
+    """The images of a plan's rows; `grey_only` raises `ColourFound` at another one, for `in_place` see `Part`."""
     rules = {"image": Rules(request.resolution, channels, request.small_images)}
     if request.condition:
         rules["condition"] = dataclasses.replace(rules["image"], channels=request.condition_channels)
+    choice, classes = plan.choice, plan.classes
     shape = (len(choice.rows), channels + request.condition_channels, request.resolution, request.resolution)
-    rows = batches(choice.rows)
+    rows = _batches(table, choice.whole, choice.rows, plan)
     read_on = partial(attempt, name, lambda: next(rows, None))
-    strict = request.channels == "auto" and channels == 1
-    chunks = _chunks(name, iter(read_on, None), rules, request.skip_damaged, grey_only=strict)
-    notes = [*opened.notes, *columns.notes, *notes, *([choice.note] if choice.note else [])]
-    return Part(shape, classes.names if classes else None, chunks, choice.split, notes)
+    decoded = partial(_chunks, grey_only=grey_only, in_place=in_place)
+    chunks = decoded(name, iter(read_on, None), rules, request.skip_damaged)
+    return Part(shape, classes.names if classes else None, chunks, choice.split, plan.notes, in_place)
 
 
 def count_rows(name: str, table: Table, split: str) -> tuple[str, int]:
@@ -210,8 +252,9 @@ def _classes(table: Table, columns: Columns) -> tuple[Classes | None, list[str]]
     return classes_of(called, table.values(column, columns.label_field))
 
 
-def _batches(table: Table, split: str, rows: Any, *, columns: Columns, classes: Classes | None) -> Iterator[Batch]:
+def _batches(table: Table, split: str, rows: Any, plan: Plan) -> Iterator[Batch]:
     """Batches of `image` and `condition` as `decode` takes them, and of `label` as numbers of classes."""
+    columns, classes = plan.columns, plan.classes
     for numbers, batch in table.batches(split, rows, columns.names):
         found: dict[str, list[Any]] = {}
         for column, cells in batch.items():
@@ -235,7 +278,13 @@ def _channels(images: Iterable[Stored]) -> int:
 
 
 def _chunks(
-    name: str, batches: Iterable[Batch], rules: dict[str, Rules], skip_damaged: bool, *, grey_only: bool
+    name: str,
+    batches: Iterable[Batch],
+    rules: dict[str, Rules],
+    skip_damaged: bool,
+    *,
+    grey_only: bool,
+    in_place: bool,
 ) -> Iterator[Chunk]:
     """The rows in order, decoded in threads by the rules of their columns: Pillow works outside Python's lock."""
 
@@ -257,19 +306,25 @@ def _chunks(
             }
             if grey_only and not all(image.was_grey for image in decoded["image"] if image is not None):
                 raise ColourFound
-            yield _chunk(decoded, batch.get("label"), rules)
+            yield _chunk(decoded, batch.get("label"), rules, in_place)
 
 
-def _chunk(decoded: dict[str, list[Decoded | None]], labels: list[int] | None, rules: dict[str, Rules]) -> Chunk:
-    """Whole rows only: an image without its condition is left out too."""
+def _chunk(
+    decoded: dict[str, list[Decoded | None]], labels: list[int] | None, rules: dict[str, Rules], in_place: bool
+) -> Chunk:
+    """Whole rows only: an image without its condition is left out too, or replaced."""
     rows = list(zip(*decoded.values(), strict=True))
     kept = [index for index, row in enumerate(rows) if all(image is not None for image in row)]
+    skipped = len(rows) - len(kept)
+    if in_place and kept:
+        # The last readable one before it; of those at the beginning, the first one.
+        kept = [kept[max(0, bisect.bisect_right(kept, index) - 1)] for index in range(len(rows))]
     images = {column: [found for index in kept if (found := decoded[column][index])] for column in rules}
     pixels = torch.cat([_pixels([one.image for one in images[column]], rule) for column, rule in rules.items()], 1)
     changes = Counter(change for one in images["image"] for change in one.changes)
     peaks = [one.peak for one in images["image"] if one.peak is not None]
     numbers = None if labels is None else torch.tensor(labels, dtype=torch.int64)[kept]
-    return Chunk(pixels, numbers, len(rows) - len(kept), changes, max(peaks, default=None))
+    return Chunk(pixels, numbers, skipped, changes, max(peaks, default=None))
 
 
 def _pixels(images: list[Any], rule: Rules) -> Tensor:

@@ -9,10 +9,8 @@ import logging
 import math
 import mmap
 import os
-import re
 import warnings
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, get_args
 
@@ -25,6 +23,7 @@ from tqdm import tqdm
 from hfgen.bars import quiet
 from hfgen.data.glyphs import SMALLEST
 from hfgen.data.held import Data
+from hfgen.data.image_store import ImageStore
 from hfgen.data.labels import missing_classes
 from hfgen.data.sources import Source, find
 from hfgen.data.split_images import ColourFound, Part, Request
@@ -38,86 +37,6 @@ _QUIET_BELOW = 5_000
 _FEW_BITS = 14
 
 logger = logging.getLogger("hfgen")
-
-
-@dataclass(frozen=True)
-class ImageStore:
-    """One split at one resolution.
-
-    Attributes:
-        images: uint8 (N, C + condition_channels, R, R), each image's condition behind it; in memory or, where that
-            is too large, mapped from the cache.
-        labels: int64 (N,), -1 where unknown; None without a column of labels.
-        label_names: the name of each class, where the data gives names.
-        fingerprint: SHA-256 (hex) of the pixels, the labels and the shape.
-        source: DATA as given; for a Hub id, with the commit as its revision.
-        split: the split that was really used: `validation`, say, where `test` was asked for and isn't there.
-        resolution: R, in pixels.
-        channels: C: 1 (grey) or 3 (RGB).
-        skipped: how many damaged images were left out.
-        condition_channels: channels of the images that condition these; 0 where none were asked for.
-        mapping: the cache's file, where the images are mapped from it; it ends with their pixels.
-        notes: a line each: what of the data was converted, left out or guessed.
-        factors: sizes of the factors of a label, where DATA knows of several.
-    """
-
-    images: Tensor
-    labels: Tensor | None
-    label_names: list[str] | None
-    fingerprint: str
-    source: str
-    split: str
-    resolution: int
-    channels: int
-    skipped: int
-    condition_channels: int = 0
-    mapping: mmap.mmap | None = field(default=None, repr=False, compare=False)
-    notes: list[str] = field(default_factory=list)
-    factors: tuple[int, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @property
-    def classes(self) -> int:
-        """How many classes the labels tell apart; 0 where an image has none."""
-        if self.labels is None or int(self.labels.min()) < 0:
-            return 0
-        return len(self.label_names) if self.label_names else int(self.labels.max()) + 1
-
-    @property
-    def label_factors(self) -> tuple[int, ...]:
-        """Sizes of the independent factors that make up a label, the most significant first; one: it is no product."""
-        return self.factors if len(self.factors) > 1 else (self.classes,)
-
-    @property
-    def targets(self) -> Tensor:
-        """The images (N, C, R, R) without their conditions, in the same memory."""
-        return self.images[:, : self.channels]
-
-    @property
-    def revision(self) -> str | None:
-        """The commit of a Hub dataset; None for anything else."""
-        commit = re.fullmatch(r"[\w.-]+/[\w.-]+@([0-9a-f]{40})", self.source)
-        return commit[1] if commit else None
-
-    def gather(self, indices: Tensor) -> Tensor:
-        """A copy of the images at `indices`, int64 (n,): uint8 (n, C, R, R), on the device that holds the store's."""
-        if self.mapping is not None:
-            self._prefetch(indices)
-        # Advanced indexing would copy pixel by pixel, at a sixth of the speed.
-        return self.images.index_select(0, indices.to(self.images.device))
-
-    def _prefetch(self, indices: Tensor) -> None:
-        """Ask the disk for all the images at once, rather than for one after the other as they are touched."""
-        if self.mapping is None or not hasattr(mmap, "MADV_WILLNEED"):
-            return
-        size = self.images[0].nbytes
-        pixels = len(self.mapping) - self.images.nbytes
-        for index in indices.tolist():
-            start = pixels + index * size
-            page = start - start % mmap.PAGESIZE
-            self.mapping.madvise(mmap.MADV_WILLNEED, page, start + size - page)
 
 
 def open_store(
@@ -157,7 +76,7 @@ def open_store(
     """
     columns = {"image_column": image_column, "label_column": label_column}
     request = Request(split, resolution, channels, small_images, skip_damaged, condition, **columns)
-    _check(request)
+    check(request)
     return open_source(find(data, config_name), request)
 
 
@@ -187,26 +106,46 @@ def stored_side(data: Data, split: str, *, image_column: str | None = None, conf
 
 def open_source(source: Source, request: Request) -> ImageStore:
     """`open_store` of a source that was found already."""
-    key = hashlib.sha256(repr((_FORMAT, source.state, request)).encode()).hexdigest()[:32]
-    folder = cache_dir() / "stores" / key
+    folder = cache_dir() / "stores" / store_key(source, request)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        # One process of a machine decodes; the others wait for it.
-        with FileLock(folder.parent / f".{key}.lock"):
-            store = _read(folder, source)
-            if store is None:
-                _write(folder, source, request)
-                store = _read(folder, source)
+        store = kept_store(folder, source, request)
     except OSError as error:
         raise DataError(f"cache: {folder} can't be written ({error}); free space, or set HFGEN_CACHE") from error
-    if store is None:
-        raise DataError(f"cache: {folder} changed while it was read; run again")
     for note in store.notes:
         logger.warning("%s: %s", source.name, note)
     return store
 
 
-def _check(request: Request) -> None:
+def store_key(source: Source, request: Request) -> str:
+    """What the decoded images of a request are called in the cache."""
+    return hashlib.sha256(repr((_FORMAT, source.state, request)).encode()).hexdigest()[:32]
+
+
+def kept_store(folder: Path, source: Source, request: Request, *, mapped: bool = False) -> ImageStore:
+    """The store in this folder, decoded into it where there is none; `mapped` even where it fits the memory.
+
+    Raises:
+        DataError: an image is refused, or the store doesn't fit the disk.
+        OSError: it can't be written.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # One process of a machine decodes; the others wait for it.
+    with FileLock(folder.parent / f".{folder.name}.lock"):
+        store = _read(folder, source, mapped)
+        if store is None:
+            _write(folder, source, request)
+            store = _read(folder, source, mapped)
+    if store is None:
+        raise DataError(f"cache: {folder} changed while it was read; run again")
+    return store
+
+
+def check(request: Request) -> None:
+    """Refuse values that no request can have.
+
+    Raises:
+        SettingsError: a field has one.
+    """
     if request.resolution < SMALLEST:
         raise SettingsError(f"resolution: {request.resolution} is too small; use {SMALLEST} or more")
     if request.channels not in (1, 3, "auto"):
@@ -243,7 +182,8 @@ def _write_arrays(folder: Path, part: Part) -> dict[str, Any]:
     peaks: list[int] = []
     kept = skipped = 0
     digest = hashlib.sha256()
-    bar = tqdm(total=part.shape[0], desc="decoding", unit="img", disable=quiet() or part.shape[0] <= _QUIET_BELOW)
+    hidden = quiet() or part.in_place or part.shape[0] <= _QUIET_BELOW
+    bar = tqdm(total=part.shape[0], desc="decoding", unit="img", disable=hidden)
     with (folder / "images.npy").open("wb") as file, bar:
         _write_header(file, part.shape)
         for chunk in part.chunks:
@@ -265,12 +205,13 @@ def _write_arrays(folder: Path, part: Part) -> dict[str, Any]:
         raise DataError(f"data: none of its {skipped} images can be read; fix them")
     notes = [*part.notes, *_changes(changes, kept, max(peaks, default=None))]
     if skipped:
-        notes.append(f"damaged images left out of {part.split}: {skipped}")
+        done = "replaced by a neighbour in" if part.in_place else "left out of"
+        notes.append(f"damaged images {done} {part.split}: {skipped}")
     if labels:
         all_labels = np.concatenate(labels)
         np.save(folder / "labels.npy", all_labels)
         digest.update(all_labels.tobytes())
-        notes += missing_classes(part.split, part.label_names, all_labels.tolist())
+        notes += [] if part.in_place else missing_classes(part.split, part.label_names, all_labels.tolist())
     digest.update(repr(shape).encode())
     facts = {"labelled": bool(labels), "skipped": skipped, "notes": notes}
     return {"shape": shape, "fingerprint": digest.hexdigest(), **facts}
@@ -296,7 +237,7 @@ def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def _read(folder: Path, source: Source) -> ImageStore | None:
+def _read(folder: Path, source: Source, mapped: bool) -> ImageStore | None:
     """The store, or None where the folder is missing, incomplete or of another shape than it says.
 
     Raises:
@@ -304,7 +245,7 @@ def _read(folder: Path, source: Source) -> ImageStore | None:
     """
     try:
         meta = read_json(folder / "meta.json")
-        images, mapping = _load(folder / "images.npy")
+        images, mapping = _load(folder / "images.npy", mapped)
         labels = np.load(folder / "labels.npy") if meta["labelled"] else None
         if list(images.shape) != meta["shape"] or (labels is not None and len(labels) != len(images)):
             return None
@@ -329,9 +270,9 @@ def _read(folder: Path, source: Source) -> ImageStore | None:
         return None
 
 
-def _load(path: Path) -> tuple[Tensor, mmap.mmap | None]:
+def _load(path: Path, mapped: bool) -> tuple[Tensor, mmap.mmap | None]:
     """The images and, where they are too large for the memory, the mapping that they are read from."""
-    if _fits(path.stat().st_size):
+    if not mapped and _fits(path.stat().st_size):
         return torch.from_numpy(np.load(path)), None
     # Read-only: the kernel refuses a writable mapping that is larger than the memory, even a private one.
     images = np.load(path, mmap_mode="r")

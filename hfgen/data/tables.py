@@ -20,7 +20,7 @@ Batch = tuple[np.ndarray, dict[str, list[Any]]]
 """Row numbers (n,), and n values of each column that was asked for, under our name for it; images undecoded."""
 
 BATCH = 128
-_CONNECTIONS = 16
+CONNECTIONS = 16
 
 
 class Table(Protocol):
@@ -53,11 +53,12 @@ def _exceeds_disk(builder: DatasetBuilder) -> bool:
     if builder.name != "parquet":
         return False
     files = [file for files in builder.config.data_files.values() for file in files]
-    system, paths = _locate(files)
+    system, paths = locate(files)
     return 2 * sum(system.sizes(paths)) > free_disk(Path(builder.cache_dir)) / 2
 
 
-def _locate(files: list[str]) -> tuple[Any, list[str]]:
+def locate(files: list[str]) -> tuple[Any, list[str]]:
+    """The file system of files of one place, and their paths there."""
     from fsspec.core import url_to_fs
 
     return url_to_fs(files[0])[0], [url_to_fs(file)[1] for file in files]
@@ -113,13 +114,13 @@ class Streamed:
         """See `Table`; from the files' footers."""
         import pyarrow.parquet as pq
 
-        system, paths = _locate(self._files[split])
+        system, paths = locate(self._files[split])
 
         def rows(path: str) -> int:
             with system.open(path, "rb") as file:
                 return pq.read_metadata(file).num_rows
 
-        with ThreadPoolExecutor(_CONNECTIONS) as pool:
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
             return sum(pool.map(rows, paths))
 
     def batches(self, split: str, rows: np.ndarray, columns: Mapping[str, str]) -> Iterator[Batch]:
@@ -138,15 +139,21 @@ class Streamed:
 
     def values(self, column: str, field: str | None = None) -> Counter[Any]:
         """See `Table`; of all files that one column is read."""
-        import pyarrow.parquet as pq
-
         counts: Counter[Any] = Counter()
         for files in self._files.values():
-            system, paths = _locate(files)
+            system, paths = locate(files)
             for path in paths:
-                with system.open(path, "rb") as file:
-                    counts += _counted(pq.read_table(file, columns=[column]).column(0), field)
+                counts += column_counts(system, column, field, path)
         return counts
+
+
+def column_counts(system: Any, column: str, field: str | None, path: str) -> Counter[Any]:
+    """How often each value of a column, or of a field of its structures, occurs in a parquet file."""
+    import pyarrow.parquet as pq
+
+    # What is asked for and no more: the column lies in small pieces between the images.
+    with system.open(path, "rb", cache_type="none") as file:
+        return _counted(pq.read_table(file, columns=[column]).column(0), field)
 
 
 def _counted(column: Any, field: str | None) -> Counter[Any]:

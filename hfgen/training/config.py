@@ -28,6 +28,7 @@ class RunConfig:
         channels: 1 (grey), 3 (RGB) or auto (what the images are).
         small_images: What becomes of images smaller than the resolution.
         skip_damaged: Leave damaged images out, and count them, instead of stopping.
+        stream: Shards of parquet on the disk at a time, of data beyond one disk; 0 reads all before the first step.
         start_from: MODEL whose networks the run starts from, where they have the same name; empty: random weights.
         max_images: Images seen, in all, by the end of the run.
         batch_size: Images in a step, over all processes.
@@ -55,6 +56,7 @@ class RunConfig:
     channels: Literal["auto", "1", "3"] = "auto"
     small_images: SmallImages = "refuse"
     skip_damaged: bool = False
+    stream: int = 0
     start_from: str = ""
     max_images: int = 100_000
     batch_size: int = 64
@@ -82,7 +84,7 @@ class RunConfig:
         ):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name}: {getattr(self, name)} is too small; give 1 or more")
-        for name in ("warmup_images", "sample_every", "checkpoint_every", "seed"):
+        for name in ("warmup_images", "sample_every", "checkpoint_every", "seed", "stream"):
             if getattr(self, name) < 0:
                 raise SettingsError(f"{name}: {getattr(self, name)} is negative; give 0 or more")
         if not self.start_from and self.model.needs_start is not None:

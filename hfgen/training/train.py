@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 from pathlib import Path
+from typing import Any
 
-from hfgen.data import ImageStore, open_store
+from hfgen.data import ImageStore, ImageStream, open_store, open_stream
 from hfgen.training.cadence import Cadence, OnCheckpoint
 from hfgen.training.config import RunConfig
 from hfgen.training.interrupts import Interrupts
@@ -35,12 +36,15 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", on_checkpoint: 
         if main:
             logger.info("%s is finished already", out)
         return out / "pretrained"
-    # Every process builds its trainer before the folder is claimed: settings that can't work leave no files.
-    store = open_data(config)
-    check_alike(accelerator, store.fingerprint, f"data: {config.data} isn't the same in every process; give them one")
-    trainer = Trainer(config, store, accelerator)
-    cadence = Cadence(trainer, out, on_checkpoint)
     with contextlib.ExitStack() as held:
+        # Every process builds its trainer before the folder is claimed: settings that can't work leave no files.
+        images = held.enter_context(contextlib.closing(open_data(config, out)))
+        store = images.at_hand
+        check_alike(
+            accelerator, store.fingerprint, f"data: {config.data} isn't the same in every process; give them one"
+        )
+        trainer = Trainer(config, images, accelerator)
+        cadence = Cadence(trainer, out, on_checkpoint)
 
         def claim() -> None:
             held.enter_context(sole_run(out))
@@ -63,17 +67,19 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", on_checkpoint: 
     return out / "pretrained"
 
 
-def open_data(config: RunConfig) -> ImageStore:
-    """The images of a run."""
-    return open_store(
-        config.data,
-        split=config.split,
-        resolution=config.resolution,
-        channels="auto" if config.channels == "auto" else int(config.channels),
-        small_images=config.small_images,
-        skip_damaged=config.skip_damaged,
-        condition=config.model.paired_with,
-        image_column=config.image_column or None,
-        label_column=config.label_column or None,
-        config_name=config.config_name or None,
-    )
+def open_data(config: RunConfig, out: Path = Path()) -> ImageStore | ImageStream:
+    """The images of a run, whose folder is `out`: all of them, or a stream of shards."""
+    asked: dict[str, Any] = {
+        "split": config.split,
+        "resolution": config.resolution,
+        "channels": "auto" if config.channels == "auto" else int(config.channels),
+        "small_images": config.small_images,
+        "skip_damaged": config.skip_damaged,
+        "condition": config.model.paired_with,
+        "image_column": config.image_column or None,
+        "label_column": config.label_column or None,
+        "config_name": config.config_name or None,
+    }
+    if config.stream:
+        return open_stream(config.data, held=config.stream, seed=config.seed, run=str(out.resolve()), **asked)
+    return open_store(config.data, **asked)

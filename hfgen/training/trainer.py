@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from hfgen.data import ImageStore
+from hfgen.data import ImageStore, ImageStream
 from hfgen.data.feed import Feed
 from hfgen.devices import choose_kernels, describe
 from hfgen.errors import SettingsError
@@ -53,7 +53,7 @@ class _PhaseModule(nn.Module):
 class Trainer:
     """Networks, averages, optimizers and the clock of one run, in this process."""
 
-    def __init__(self, config: RunConfig, store: ImageStore, accelerator: Accelerator) -> None:
+    def __init__(self, config: RunConfig, images: ImageStore | ImageStream, accelerator: Accelerator) -> None:
         self.config, self.accelerator = config, accelerator
         if config.batch_size % accelerator.num_processes:
             raise SettingsError(
@@ -66,7 +66,7 @@ class Trainer:
         self.kernels = dataclasses.replace(chosen, device=self.device)
         self.last_image = math.ceil(config.max_images / config.batch_size) * config.batch_size
         self.images_seen = 0
-        self.networks = self._build(store)
+        self.networks = self._build(images.at_hand)
         self.averages = make_averages(self.networks)
         self.phases = config.model.phases()
         self.fsdp = self._shard()
@@ -75,13 +75,13 @@ class Trainer:
         self.optimizers = {phase.name: self._optimizer(phase) for phase in self.phases}
         self.modules = {phase.name: self._prepare(phase) for phase in self.phases}
         rank, processes = accelerator.process_index, accelerator.num_processes
-        self.feed = Feed(store, config.batch_size, config.seed, self.device, rank, processes)
+        self.feed = Feed(images, config.batch_size, config.seed, self.device, rank, processes)
         self.meters = Meters()
         self._compile()
 
     @property
     def store(self) -> ImageStore:
-        """The images, on a GPU where they fit."""
+        """The images that are at hand between steps; all of them on a GPU where they fit."""
         return self.feed.store
 
     # Before the first step.

@@ -2,7 +2,7 @@
 
 Random pixels go through the real store, into memory, or mapped because the process may not hold them
 (`ulimit -d`). A bar holds for the median round. `--decode N` instead fills stores from N JPEG files in parquet, which
-a run does once, before its first step.
+a run does once, before its first step, and `--stream N` reads them shard by shard, from a Hub on loopback too.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from benchmarks import streams
 
 if TYPE_CHECKING:
     import torch
@@ -56,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each row")
     parser.add_argument("--seconds", type=float, default=0.5, help="seconds that a round takes")
     parser.add_argument("--decode", type=int, metavar="N", help="decode N images of parquet into stores, instead")
+    parser.add_argument("--stream", type=int, metavar="N", help="stream N images of shards of parquet, instead")
     parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
 
 
@@ -64,6 +67,12 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     torch.set_num_threads(1)
+    if arguments.stream:
+        print(streams.HEADER)
+        for resolution in BARS:
+            for line in streams.measure(resolution, arguments.stream, _write_parquet):
+                print(line, flush=True)
+        return 0
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as cache:
         os.environ["HFGEN_CACHE"] = cache

@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
-from benchmarks import data
+from benchmarks import data, streams
 
 IN_MEMORY = ["in memory: gather", "in memory: gather, to float"]
 MAPPED = ["mapped, cached: gather, to float", "mapped, from the disk: gather"]
@@ -56,3 +56,16 @@ def test_images_of_parquet_are_decoded(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("HFGEN_CACHE", str(tmp_path))
     row = data.decode(16, 20, rounds=2)
     assert len(row.rates) == 2 and all(0 < rate < float("inf") for rate in row.rates)
+
+
+def test_a_core_is_that_of_all_workers() -> None:
+    row = streams._row("streamed", 32, [streams.Worker(100, 1.0, 3), streams.Worker(100, 3.0, 5)])
+    assert row.split() == ["streamed", "2", "32", "50", "3,", "5"]
+
+
+@pytest.mark.slow
+def test_streams_are_measured(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(data, "BARS", {16: None})
+    assert data.run(settings("--stream", "512")) == 0
+    rows = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert rows == [*("streamed from a Hub",) * 2, "streamed from a folder", "decoded into a store, once", rows[-1]]

@@ -1,6 +1,7 @@
 """The bare loops do the same work as the families: otherwise their ratio would say nothing."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,29 @@ def test_what_a_recipe_exchanges_is_what_it_trains(bare):
     network = load_config("vae-glyphs").model.build(32, 1)["vae"]
     assert gradients == pytest.approx(4e-6 * sum(weight.numel() for weight in network.parameters()))
     assert held == pytest.approx(4 * gradients) and processes.ring(gradients, 2) == gradients
+
+
+def test_imports_are_timed_without_the_modules_that_they_import(bare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from benchmarks import startup
+
+    (tmp_path / "outer_one").mkdir()
+    (tmp_path / "outer_one" / "__init__.py").write_text("import outer_one.part, outer_two")
+    (tmp_path / "outer_one" / "part.py").write_text("")
+    (tmp_path / "outer_two.py").write_text("sum(i * i for i in range(10**6))")
+    monkeypatch.syspath_prepend(tmp_path)
+    timed = startup.TimedImports()
+    monkeypatch.setattr(sys, "meta_path", [timed, *sys.meta_path])
+    __import__("outer_one")
+    (one, modules), (two, _) = timed.rows["outer_one"], timed.rows["outer_two"]
+    assert modules == 2 and two > 10 * one >= 0
+
+
+def test_what_training_imports_is_counted_by_package(bare):
+    from benchmarks import startup
+
+    found = startup.packages()
+    assert found.keys() >= {"torch", "diffusers", "transformers", "hfgen"}
+    assert all(seconds >= 0 and modules >= 1 for seconds, modules in found.values())
 
 
 def test_the_command_prints_its_table(glyph_folder: Path):

@@ -8,8 +8,9 @@ import sys
 from hfgen.imports import without_collector
 
 COMMANDS = {
-    "train": "the training loop against a bare one and against pythae",
+    "train": "the training loop against a bare one and against peers' loops",
     "roofline": "what bounds a training step on one core, kernel by kernel",
+    "startup": "what `hfgen train` spends before its first step, by package",
     "processes": "one recipe in one and in several processes",
     "quality": "recipes and peers on the same images for the same minutes, judged alike",
     "flow": "a flow's steps against quality and time, beside the VAE's decoder",

@@ -1,7 +1,8 @@
 """One recipe in 1, 2, ... processes on the CPUs of this machine: images/s, and the gradients that they exchange.
 
 The cores are shared among the processes, so that on one machine the ideal is the same rate for any number of them.
-`--sizes` runs nothing: it counts what each recipe exchanges and holds.
+`--steps` measures steps by CPU time instead, where the machine is busy or has fewer cores than processes. `--sizes`
+runs nothing: it counts what each recipe exchanges and holds.
 """
 
 from __future__ import annotations
@@ -21,15 +22,19 @@ if TYPE_CHECKING:
 
 # Of a conditional recipe; an embedding of classes weighs little.
 _CLASSES = 10
+_LINKS = {"1 Gbit/s": 125.0, "10 Gbit/s": 1250.0, "25 GB/s": 25_000.0}
+"""MB/s of links that gradients may cross: an office's network, a machine room's, PCIe 4."""
+
 _SCRIPT = str(Path(__file__).parents[1] / "train.py")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's settings."""
-    parser.add_argument("--recipe", default="vae-glyphs", help="(%(default)s)")
+    parser.add_argument("--recipes", nargs="+", default=["vae-glyphs"], help="(vae-glyphs)")
     parser.add_argument("--processes", nargs="+", type=int, default=[1, 2], help="(1 2)")
     parser.add_argument("--max_images", type=int, default=4000, help="images that a run sees (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each (%(default)s)")
+    parser.add_argument("--steps", type=int, default=0, help="measure so many steps by CPU time, instead of runs")
     parser.add_argument("--sizes", action="store_true", help="count weights and gradients of every recipe, instead")
 
 
@@ -38,17 +43,48 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.sizes:
         _print_sizes()
         return 0
-    rates: dict[int, list[float]] = {count: [] for count in arguments.processes}
-    for _ in range(arguments.rounds):
-        for count in rates:
-            rates[count].append(_rate(arguments.recipe, arguments.max_images, count))
-    megabytes = gradient_megabytes(arguments.recipe)
-    print("| processes | threads each | img/s: median [lowest, highest] | MB that each sends in a step |")
-    print("|---|---|---|---|")
-    for count, values in rates.items():
-        spread = f"{statistics.median(values):.0f} [{min(values):.0f}, {max(values):.0f}]"
-        print(f"| {count} | {_threads(count)} | {spread} | {ring(megabytes, count):.1f} |")
+    if arguments.steps:
+        _print_steps(arguments)
+        return 0
+    print("| recipe | processes | threads each | img/s: median [lowest, highest] | MB that each sends in a step |")
+    print("|---|---|---|---|---|")
+    for recipe in arguments.recipes:
+        rates: dict[int, list[float]] = {count: [] for count in arguments.processes}
+        for _ in range(arguments.rounds):
+            for count in rates:
+                rates[count].append(_rate(recipe, arguments.max_images, count))
+        megabytes = gradient_megabytes(recipe)
+        for count, values in rates.items():
+            spread = f"{statistics.median(values):.0f} [{min(values):.0f}, {max(values):.0f}]"
+            print(f"| {recipe} | {count} | {_threads(count)} | {spread} | {ring(megabytes, count):.1f} |", flush=True)
     return 0
+
+
+def _print_steps(arguments: argparse.Namespace) -> None:
+    """A row a recipe and number of processes: measured CPU times, and what they say of processes with a core each."""
+    from benchmarks.process_steps import measure
+    from hfgen.configs import load_config
+    from hfgen.data import open_store
+
+    columns = ["recipe", "processes", "MB sent", "step, ms of CPU", "img/s, a core each", "exchange, ms of CPU"]
+    columns += ["of the step", "exchange, ms by the clock", "MB/s", *(f"{name}: of the step" for name in _LINKS)]
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+    for recipe in arguments.recipes:
+        config = load_config(recipe, ["--max_images=100000000"])
+        if hasattr(config.model, "adversarial_begin"):
+            begun = ["--model.adversarial_begin=0", "--model.adversarial_warmup=0"]
+            config = load_config(recipe, ["--max_images=100000000", *begun])
+        store, megabytes = open_store(config.data, split=config.split, resolution=config.resolution), sizes(recipe)[0]
+        for count in arguments.processes:
+            found, sent = measure(config, store, count, arguments.steps, megabytes), ring(megabytes, count)
+            cells = [f"{sent:.1f}", f"{1e3 * found.step:.0f}", f"{config.batch_size / found.step:.0f}"]
+            if count > 1:
+                cells += [f"{1e3 * found.exchange:.1f}", f"{found.exchange / found.step:.1%}"]
+                cells += [f"{1e3 * found.waited:.1f}", f"{sent / found.waited:.0f}"]
+                cells += [f"{sent / rate / found.step:.1%}" for rate in _LINKS.values()]
+            else:
+                cells += ["-"] * (len(columns) - 5)
+            print(f"| {recipe} | {count} | {' | '.join(cells)} |", flush=True)
 
 
 def ring(megabytes: float, processes: int) -> float:

@@ -24,26 +24,34 @@ def repeated(step: Callable[[], None]) -> Callable[[int], None]:
     return steps
 
 
-def seconds_of(call: Callable[[], None], device: torch.device) -> float:
-    """Wall-clock seconds of a call, and of what it gave the device to do."""
+Clock = Callable[[], float]
+CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
+
+
+def seconds_of(call: Callable[[], None], device: torch.device, clock: Clock = time.perf_counter) -> float:
+    """Seconds of a call, and of what it gave the device to do, by this clock."""
     synchronise(device)
-    started = time.perf_counter()
+    started = clock()
     call()
     synchronise(device)
-    return time.perf_counter() - started
+    return clock() - started
 
 
-def steps_for(seconds: float, step: Callable[[], None], device: torch.device) -> int:
+def steps_for(seconds: float, step: Callable[[], None], device: torch.device, clock: Clock = time.perf_counter) -> int:
     """How many steps take about so long, in fours, since penalties come every fourth; warms up on the way."""
     steps = repeated(step)
     steps(4)
-    return 4 * max(1, round(seconds / seconds_of(lambda: steps(4), device)))
+    return 4 * max(1, round(seconds / seconds_of(lambda: steps(4), device, clock)))
 
 
 def paired_rounds(
-    loops: dict[str, Callable[[int], None]], count: int, rounds: int, device: torch.device
+    loops: dict[str, Callable[[int], None]],
+    count: int,
+    rounds: int,
+    device: torch.device,
+    clock: Clock = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Seconds of every loop in every round; their order within a round is drawn."""
+    """Seconds of every loop in every round, by this clock; their order within a round is drawn."""
     order, chance = list(loops), random.Random(0)
     for name in order:
         loops[name](4)
@@ -51,7 +59,7 @@ def paired_rounds(
     for _ in range(rounds):
         chance.shuffle(order)
         for name in order:
-            seconds[name].append(seconds_of(lambda name=name: loops[name](count), device))  # type: ignore[misc]
+            seconds[name].append(seconds_of(lambda name=name: loops[name](count), device, clock))  # type: ignore[misc]
     return seconds
 
 
@@ -76,9 +84,9 @@ def flops_of(step: Callable[[], None], steps: int = 4) -> float:
     return counter.total / steps
 
 
-def matmul_rate(device: torch.device) -> float:
+def matmul_rate(device: torch.device, clock: Clock = time.perf_counter) -> float:
     """FLOP/s of a large matrix product in the precision that hfgen chooses."""
     size = 8192 if device.type == "cuda" else 2048
     kind = torch.bfloat16 if choose_kernels(device).precision == "bf16" else torch.float32
     a = torch.randn(size, size, device=device, dtype=kind)
-    return 2 * size**3 / min(seconds_of(lambda: a @ a, device) for _ in range(8))  # type: ignore[arg-type]
+    return 2 * size**3 / min(seconds_of(lambda: a @ a, device, clock) for _ in range(8))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""hfgen's training loop against a bare one and against pythae, interleaved in one run."""
+"""hfgen's training loop against a bare one and against peers' loops, interleaved in one run."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.bare import LOSSES, BareLoop
+from benchmarks.diffusers_recipe import DiffusersLoop
 from benchmarks.peers import PYTHAE_FAMILIES, pythae_loop
-from benchmarks.timing import flops_of, matmul_rate, paired_rounds, repeated, seconds_of, steps_for
+from benchmarks.timing import CLOCKS, Clock, flops_of, matmul_rate, paired_rounds, repeated, seconds_of, steps_for
 from hfgen.configs import load_config
 from hfgen.data import open_store
 from hfgen.devices import choose_kernels, describe
@@ -45,41 +46,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=0.6, help="length of a loop's turn in a round (%(default)s)")
     parser.add_argument("--device", default=None, help="cpu or cuda (a GPU where there is one)")
     parser.add_argument("--batch_size", type=int, help="images in a step (the recipe's)")
+    help = "wall, or cpu: CPU time of one thread, so that other processes hardly count; no start-up (%(default)s)"
+    parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall", help=help)
+    help = "also try the bare loop in other precisions and memory formats"
+    parser.add_argument("--variants", action=argparse.BooleanOptionalAction, default=True, help=help)
     parser.add_argument("--check", action="store_true", help="exit with 1 where a bar is missed")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the tables; returns the exit code."""
     device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    matmul = matmul_rate(device)
+    if arguments.clock == "cpu":
+        if device.type != "cpu":
+            raise SystemExit(f"clock: cpu says nothing of {device.type}; add --device cpu")
+        torch.set_num_threads(1)
+    matmul = matmul_rate(device, CLOCKS[arguments.clock])
     print(f"{describe(device)}, torch {torch.__version__}; bf16 or fp32 matmul: {matmul / 1e9:.0f} GFLOP/s")
-    print(f"{arguments.rounds} paired rounds of {arguments.seconds} s a loop; ratios: median [lowest, highest]")
-    print("| recipe | px | img/s | of matmul rate | / bare, same precision | / best bare variant | / pythae |")
-    print("|---|---|---|---|---|---|---|")
+    print(f"{arguments.rounds} paired rounds of {arguments.seconds} s a loop by the {arguments.clock} clock")
+    print("ratios: median [lowest, highest]")
+    columns = ["recipe", "px", "img/s", "of matmul rate", "/ bare, same precision", "/ bare, steps alone"]
+    columns += ["/ best bare variant", "/ pythae", "/ diffusers' recipe"]
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     missed = []
     for family in arguments.families:
         for resolution in arguments.resolutions:
             missed += _compare(family, resolution, arguments, device, matmul)
+    if arguments.clock == "wall":
+        _print_start_up(arguments)
+    for line in missed:
+        print(f"missed: {line}")
+    return 1 if arguments.check and missed else 0
+
+
+def _print_start_up(arguments: argparse.Namespace) -> None:
     print("\n| recipe | px | start to first image seen, s | peak memory, MB |\n|---|---|---|---|")
     for family in arguments.families:
         for resolution in arguments.resolutions:
             seconds, megabytes = _start_up(family, resolution, arguments.data)
             print(f"| {family} | {resolution} | {seconds:.1f} | {megabytes:.0f} |", flush=True)
-    for line in missed:
-        print(f"missed: {line}")
-    return 1 if arguments.check and missed else 0
 
 
 def _compare(
     family: str, resolution: int, arguments: argparse.Namespace, device: torch.device, matmul: float
 ) -> list[str]:
     """One row of the table; returns the bars that it misses."""
-    overrides = [f"--data={arguments.data}", f"--resolution={resolution}", "--max_images=100000000"]
-    if family == "vaegan":
-        overrides += ["--model.adversarial_begin=0", "--model.adversarial_warmup=0"]
-    if arguments.batch_size:
-        overrides.append(f"--batch_size={arguments.batch_size}")
-    config = load_config(f"{family}-glyphs", overrides)
+    config, clock = _config(family, resolution, arguments), CLOCKS[arguments.clock]
     store = open_store(config.data, split=config.split, resolution=resolution)
     images = to_float(store.images[:2048]).to(device)
     own = choose_kernels(device)
@@ -89,54 +100,80 @@ def _compare(
         out = Path(folder)
         trainer = Trainer(config, store, Accelerator(cpu=device.type == "cpu"))
         same = BareLoop(config, images, own.precision, own.memory_format)
-        best, best_name = _best(config, images, own)
+        best, best_name = _best(config, images, own, clock) if arguments.variants else (None, "")
         loops: dict[str, Callable[[int], None]] = {"hfgen": repeated(trainer.step), "bare": repeated(same.step)}
         if best is not None:
             loops["best"] = repeated(best.step)
-        if family in PYTHAE_FAMILIES and find_spec("pythae") and device.type == "cpu":
-            loops["pythae"] = pythae_loop(config, images, out / "pythae").steps
-        count = steps_for(arguments.seconds, same.step, device)
-        seconds = paired_rounds(loops, count, arguments.rounds, device)
-        around = _seconds_around(Cadence(trainer, out)) * count * config.batch_size
+        loops |= _peers(config, trainer, images, out)
+        count = steps_for(arguments.seconds, same.step, device, clock)
+        seconds = paired_rounds(loops, count, arguments.rounds, device, clock)
+        around = _seconds_around(Cadence(trainer, out), clock) * count * config.batch_size
         flops = flops_of(same.step) * count
     hfgen = [value + around for value in seconds["hfgen"]]
     rate = count * config.batch_size / statistics.median(hfgen)
     ratios = {name: [v / h for v, h in zip(seconds[name], hfgen, strict=True)] for name in loops if name != "hfgen"}
-    ratios.setdefault("best", ratios["bare"])
-    cells = [_cell(ratios["bare"]), f"{_cell(ratios['best'])} ({best_name})"]
-    cells.append(_cell(ratios["pythae"]) if "pythae" in ratios else "not compared")
+    if arguments.variants:
+        ratios.setdefault("best", ratios["bare"])
+    within = [v / h for v, h in zip(seconds["bare"], seconds["hfgen"], strict=True)]
+    cells = [_cell(ratios["bare"]), _cell(within)]
+    cells.append(f"{_cell(ratios['best'])} ({best_name})" if "best" in ratios else "not compared")
+    cells += [_cell(ratios[name]) if name in ratios else "not compared" for name in ("pythae", "diffusers")]
     share = flops / statistics.median(hfgen) / matmul
     print(f"| {family} | {resolution} | {rate:.0f} | {share:.0%} | {' | '.join(cells)} |", flush=True)
-    bars = {"bare": SAME, "best": BEST, "pythae": PEER}
     return [
-        f"{family} at {resolution} px is {statistics.median(values):.2f} of {name}, not {bars[name]}"
-        for name, values in ratios.items()
-        if statistics.median(values) < bars[name]
+        f"{family} at {resolution} px is {statistics.median(ratios[name]):.2f} of {name}, not {bar}"
+        for name, bar in {"bare": SAME, "best": BEST, "pythae": PEER}.items()
+        if name in ratios and statistics.median(ratios[name]) < bar
     ]
+
+
+def _config(family: str, resolution: int, arguments: argparse.Namespace) -> Any:
+    overrides = [f"--data={arguments.data}", f"--resolution={resolution}", "--max_images=100000000"]
+    if family == "vaegan":
+        overrides += ["--model.adversarial_begin=0", "--model.adversarial_warmup=0"]
+    if arguments.batch_size:
+        overrides.append(f"--batch_size={arguments.batch_size}")
+    return load_config(f"{family}-glyphs", overrides)
+
+
+def _peers(config: Any, trainer: Trainer, images: Tensor, out: Path) -> dict[str, Callable[[int], None]]:
+    """The loops of others that train the same autoencoder, on a CPU."""
+    loops: dict[str, Callable[[int], None]] = {}
+    if images.device.type == "cpu" and config.family in PYTHAE_FAMILIES and find_spec("pythae"):
+        loops["pythae"] = pythae_loop(config, images, out / "pythae").steps
+    # Of smaller images its discriminator leaves no score.
+    if images.device.type == "cpu" and config.family == "vaegan" and config.resolution >= 32:
+        theirs = DiffusersLoop(dict(trainer.networks["vae"].config))  # type: ignore[arg-type]
+
+        def step() -> None:
+            theirs.step(images[torch.randint(len(images), (config.batch_size,))], adversarial=True)
+
+        loops["diffusers"] = repeated(step)
+    return loops
 
 
 def _cell(values: list[float]) -> str:
     return f"{statistics.median(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
 
 
-def _best(config: Any, images: Tensor, own: Any) -> tuple[BareLoop | None, str]:
+def _best(config: Any, images: Tensor, own: Any, clock: Clock) -> tuple[BareLoop | None, str]:
     """The fastest other precision and memory format by a short trial; None where hfgen's own choice is."""
     found: dict[str, BareLoop] = {}
     fastest = math.inf
     for precision in (own.precision, *{"fp32", "bf16"} - {own.precision}):
         for name, layout in _LAYOUTS.items():
             loop = BareLoop(config, images, precision, layout)
-            first = min(seconds_of(loop.step, images.device) for _ in range(2))
+            first = min(seconds_of(loop.step, images.device, clock) for _ in range(2))
             if first < 3 * fastest:  # emulated bf16 would take minutes
                 found[f"{precision}, {name}"] = loop
                 fastest = min(first, fastest)
-    trials = paired_rounds({name: repeated(loop.step) for name, loop in found.items()}, 4, 5, images.device)
+    trials = paired_rounds({name: repeated(loop.step) for name, loop in found.items()}, 4, 5, images.device, clock)
     name = min(found, key=lambda key: statistics.median(trials[key]))
     mine = f"{own.precision}, {next(key for key, value in _LAYOUTS.items() if value == own.memory_format)}"
     return (None if name == mine else found[name]), name
 
 
-def _seconds_around(cadence: Cadence) -> float:
+def _seconds_around(cadence: Cadence, clock: Clock) -> float:
     """Seconds an image that logs, sample grids and checkpoints take at their normal cadence."""
     trainer, config = cadence.trainer, cadence.config
     if config.sample_every != config.checkpoint_every:
@@ -150,7 +187,7 @@ def _seconds_around(cadence: Cadence) -> float:
     total = 0.0
     for act, every in ((cadence.log, config.log_every), (draw_and_save, config.checkpoint_every)):
         trainer.step()
-        total += statistics.median(seconds_of(act, trainer.device) for _ in range(3)) / every
+        total += statistics.median(seconds_of(act, trainer.device, clock) for _ in range(3)) / every
     return total
 
 

@@ -1,6 +1,10 @@
 """The bare loops do the same work as the families: otherwise their ratio would say nothing."""
 
+import dataclasses
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +13,9 @@ from commands import benchmark
 from tiny import tiny_config
 
 from hfgen.configs import load_config
+from hfgen.images import to_float
+from hfgen.training.train import open_data
+from hfgen.training.trainer import Trainer
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 # Of these families there are bare loops.
@@ -101,6 +108,67 @@ def test_what_a_recipe_exchanges_is_what_it_trains(bare):
     network = load_config("vae-glyphs").model.build(32, 1)["vae"]
     assert gradients == pytest.approx(4e-6 * sum(weight.numel() for weight in network.parameters()))
     assert held == pytest.approx(4 * gradients) and processes.ring(gradients, 2) == gradients
+
+
+def test_imports_are_timed_without_the_modules_that_they_import(bare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from benchmarks import startup
+
+    (tmp_path / "outer_one").mkdir()
+    (tmp_path / "outer_one" / "__init__.py").write_text("import outer_one.part, outer_two")
+    (tmp_path / "outer_one" / "part.py").write_text("")
+    (tmp_path / "outer_two.py").write_text("sum(i * i for i in range(10**6))")
+    monkeypatch.syspath_prepend(tmp_path)
+    timed = startup.TimedImports()
+    monkeypatch.setattr(sys, "meta_path", [timed, *sys.meta_path])
+    __import__("outer_one")
+    (one, modules), (two, _) = timed.rows["outer_one"], timed.rows["outer_two"]
+    assert modules == 2 and two > 10 * one >= 0
+
+
+def test_what_training_imports_is_counted_by_package(bare):
+    from benchmarks import startup
+
+    found = startup.packages()
+    assert found.keys() >= {"torch", "diffusers", "transformers", "hfgen"}
+    assert all(seconds >= 0 and modules >= 1 for seconds, modules in found.values())
+
+
+def test_diffusers_loop_stands_beside_the_vaegans(glyph_folder: Path, tmp_path: Path, bare):
+    from accelerate import Accelerator
+    from benchmarks import train
+
+    config = tiny_config("vaegan", glyph_folder, "--resolution=32", "--small_images=upscale")
+    store = open_data(config)
+    trainer, images = Trainer(config, store, Accelerator(cpu=True)), to_float(store.images[:64])
+    loops = train._peers(config, trainer, images, tmp_path)
+    assert loops.keys() == {"diffusers"}
+    loops["diffusers"](2)
+    assert train._peers(dataclasses.replace(config, resolution=16), trainer, images, tmp_path) == {}
+
+
+def test_waiting_costs_no_cpu_time(bare):
+    from benchmarks import timing
+
+    cpu = torch.device("cpu")
+    waited = [timing.seconds_of(lambda: time.sleep(0.2), cpu, timing.CLOCKS[name]) for name in ("wall", "cpu")]
+    assert waited[0] >= 0.2 > 10 * waited[1]
+
+
+def test_cpu_time_is_refused_of_a_gpu():
+    done = benchmark("train", "--clock", "cpu", "--device", "cuda")
+    assert done.returncode == 1 and "--device cpu" in done.stderr
+
+
+def test_steps_are_measured_in_processes_that_exchange_gradients():
+    # Its processes have processes of their own, which the tests' may not.
+    command = [sys.executable, SCRIPTS / "benchmark.py", "processes", "--steps", "1", "--recipes", "vae-glyphs"]
+    done = subprocess.run([*command, "--processes", "1", "2"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    header, _, one, two = ([cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines())
+    assert one[:3] == ["vae-glyphs", "1", "0.0"] and set(one[5:]) == {"-"} and len(one) == len(two) == len(header)
+    # Half the images each.
+    assert 0.4 < float(two[3]) / float(one[3]) < 0.9
+    assert float(two[2]) == 5.0 and float(two[5]) > 0
 
 
 def test_the_command_prints_its_table(glyph_folder: Path):

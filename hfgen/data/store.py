@@ -171,11 +171,11 @@ def _write_part(folder: Path, source: Source, request: Request) -> None:
         )
     with atomic_folder(folder) as temporary:
         meta = {"source": source.name, "split": part.split, "label_names": part.label_names}
-        extent = {"condition_channels": request.condition_channels, **_write_arrays(temporary, part)}
+        extent = {"condition_channels": request.condition_channels, **_write_arrays(temporary, part, source.name)}
         write_json(temporary / "meta.json", {**meta, **extent})
 
 
-def _write_arrays(folder: Path, part: Part) -> dict[str, Any]:
+def _write_arrays(folder: Path, part: Part, name: str) -> dict[str, Any]:
     """Write images.npy and, where there are labels, labels.npy; returns what describes them."""
     labels: list[np.ndarray] = []
     changes: Counter[str] = Counter()
@@ -202,7 +202,7 @@ def _write_arrays(folder: Path, part: Part) -> dict[str, Any]:
         file.seek(0)
         _write_header(file, shape)
     if not kept:
-        raise DataError(f"data: none of its {skipped} images can be read; fix them")
+        raise DataError(f"data: none of the {skipped} images of {name} can be read; fix them")
     notes = [*part.notes, *_changes(changes, kept, max(peaks, default=None))]
     if skipped:
         done = "replaced by a neighbour in" if part.in_place else "left out of"

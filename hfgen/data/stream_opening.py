@@ -178,11 +178,15 @@ def _load(found: _Found, shard: int, folder: Path, ended: threading.Event) -> Im
     except OSError as error:
         raise DataError(f"cache: {folder} can't be written ({error}); free space, or set HFGEN_CACHE") from error
     if len(store) != len(rows):
-        raise DataError(f"data: {called} has {len(rows) - len(store)} images that can't be read, one after the other")
+        raise DataError(
+            f"data: {called} has {len(rows) - len(store)} images that can't be read, one after the other; fix them, or "
+            "leave the file out"
+        )
     for note in store.notes:
         # What is done to images of one shard is mostly done to those of the others.
-        if (kind := note.rpartition(" images: ")[2]) not in found.said:
-            found.said.add(kind)
+        count, _, kind = note.rpartition(" images: ")
+        if (told := kind if count else f"{called}: {note}") not in found.said:
+            found.said.add(told)
             logger.warning("%s: %s", called, note)
     return store
 

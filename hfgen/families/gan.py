@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hfgen.errors import UserError
 from hfgen.models.dcgan_discriminator import DCGANDiscriminator
-from hfgen.models.decoder import decoder_arguments
+from hfgen.models.decoder import check_widths, decoder_arguments
 from hfgen.models.discriminator import ImageDiscriminator
 from hfgen.models.hfgen_dcgan_v1 import DCGANGenerator
 from hfgen.models.hfgen_gan_v1 import GANGenerator
@@ -78,8 +78,9 @@ class GAN(Family):
                 raise UserError(f"model.{name}: {getattr(self, name)} is negative; give 0 or more")
         if not 0 <= self.beta1 < 1:
             raise UserError(f"model.beta1: {self.beta1} isn't in [0, 1); give 0 or, of DCGAN, 0.5")
-        if self.penalty_every < 1:
-            raise UserError(f"model.penalty_every: {self.penalty_every} is too small; give 1 or more")
+        for name in ("latent_channels", "latent_size", "penalty_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"model.{name}: {getattr(self, name)} is too small; give 1 or more")
         if self.network == "dcgan" and self.penalty:
             raise UserError(
                 f"model.penalty: {self.penalty} is of each image alone, and network dcgan judges batches; set it to 0"
@@ -111,13 +112,13 @@ class GAN(Family):
 
     def _dcgan(self, resolution: int, channels: int, classes: int) -> tuple[nn.Module, nn.Module]:
         # From half the resolution on.
-        widths, judging = (found[:-1] for found in self._widths_to_side(4, resolution, channels))
+        widths, judging = (found[:-1] for found in self._widths_to_side(4, resolution))
         generator = DCGANGenerator(channels, widths, self._numbers, sample_size=resolution, num_classes=classes)
         return generator, DCGANDiscriminator(channels, resolution, judging, classes)
 
     def _r3(self, resolution: int, channels: int, classes: int) -> tuple[nn.Module, nn.Module]:
         side = 4
-        widths, judging = self._widths_to_side(side, resolution, channels)
+        widths, judging = self._widths_to_side(side, resolution)
         generator = R3Generator(
             channels, widths, latent_channels=self._numbers, sample_size=resolution, num_classes=classes
         )
@@ -127,12 +128,20 @@ class GAN(Family):
     def _numbers(self) -> int:
         return self.latent_channels * self.latent_size**2
 
-    def _widths_to_side(self, side: int, resolution: int, channels: int) -> tuple[list[int], list[int]]:
+    def _widths_to_side(self, side: int, resolution: int) -> tuple[list[int], list[int]]:
         """The generator's and the discriminator's widths at each size from the resolution down to `side`."""
-        pairs = (self.width, self.max_width), (self.discriminator_width, self.discriminator_max_width)
+        sides = [side * 2**count for count in range(1, 11)]
+        if resolution not in sides:
+            raise UserError(
+                f"resolution: {resolution} can't be reached from side {side} by doubling, as network {self.network} "
+                f"does; choose one of {', '.join(map(str, sides[1:7]))}, or model.network shared"
+            )
+        pairs = ("width", "max_width"), ("discriminator_width", "discriminator_max_width")
+        check_widths(**{name: getattr(self, name) for pair in pairs for name in pair})
+        count = sides.index(resolution) + 2
         first, second = (
-            decoder_arguments(resolution, channels, self.latent_channels, side, *pair)["block_out_channels"]
-            for pair in pairs
+            [min(getattr(self, narrow) * 2**step, getattr(self, wide)) for step in range(count)]
+            for narrow, wide in pairs
         )
         return first, second
 

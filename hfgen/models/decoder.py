@@ -35,9 +35,7 @@ def decoder_arguments(
             f"resolution: {resolution} can't be reached from a latent of side {latent_size} by doubling; "
             f"choose one of {reachable}, or another model.latent_size"
         )
-    for name, value in (("width", width), ("max_width", max_width)):
-        if value < 16 or value % 16:
-            raise UserError(f"model.{name}: {value} isn't a positive multiple of 16; choose 16, 32, 64, ...")
+    check_widths(width=width, max_width=max_width)
     if layers < 1:
         raise UserError(f"model.layers_per_block: {layers} is too small; a block has at least 1 layer")
     widths = [min(width * 2**i, max_width) for i in range(ratio.bit_length())]
@@ -53,3 +51,14 @@ def decoder_arguments(
         "sample_size": resolution,
         "mid_block_add_attention": attention,
     }
+
+
+def check_widths(**widths: int) -> None:
+    """Refuse numbers of channels, by the name of their setting, that can't be normalised in groups.
+
+    Raises:
+        UserError: one isn't a positive multiple of 16.
+    """
+    for name, value in widths.items():
+        if value < 16 or value % 16:
+            raise UserError(f"model.{name}: {value} isn't a positive multiple of 16; choose 16, 32, 64, ...")

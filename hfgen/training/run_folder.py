@@ -64,6 +64,17 @@ def sole_run(out: Path) -> Iterator[None]:
         lock.release()
 
 
+def refuse_busy(out: Path) -> None:
+    """Refuse a folder in which another process trains now; nothing is made there.
+
+    Raises:
+        SettingsError: see `sole_run`.
+    """
+    if (out / LOCK).exists():
+        with sole_run(out):
+            pass
+
+
 def claim_folder(out: Path, config: RunConfig, store: ImageStore, resume: str) -> None:
     """Write `out`/run.json, or check that it describes this very run; then remove what killed runs left there.
 

@@ -12,7 +12,7 @@ from hfgen.training.cadence import Cadence, OnCheckpoint
 from hfgen.training.config import RunConfig
 from hfgen.training.interrupts import Interrupts
 from hfgen.training.processes import check_alike, decide
-from hfgen.training.run_folder import claim_folder, is_finished, sole_run
+from hfgen.training.run_folder import claim_folder, is_finished, refuse_busy, sole_run
 from hfgen.training.trackers import make_accelerator
 from hfgen.training.trainer import Trainer
 
@@ -36,6 +36,8 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", on_checkpoint: 
         if main:
             logger.info("%s is finished already", out)
         return out / "pretrained"
+    # Before a stream is opened, which is removed when this process ends: it would be that of the other run.
+    decide(accelerator, lambda: refuse_busy(out))
     with contextlib.ExitStack() as held:
         # Every process builds its trainer before the folder is claimed: settings that can't work leave no files.
         images = held.enter_context(contextlib.closing(open_data(config, out)))

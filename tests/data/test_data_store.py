@@ -214,7 +214,7 @@ def test_a_failed_opening_leaves_no_cache(tmp_path: Path) -> None:
         path.write_bytes(b"")
     with pytest.raises(UserError, match="can't be read"):
         open_store(str(tmp_path / "set"), resolution=8)
-    with pytest.raises(UserError, match="none of its 9 images can be read"):
+    with pytest.raises(UserError, match=r"none of the 9 images of .* can be read"):
         open_store(str(tmp_path / "set"), resolution=8, skip_damaged=True)
     assert entries() == []
 

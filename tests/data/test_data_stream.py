@@ -145,21 +145,37 @@ def test_what_a_killed_run_left_is_used_or_removed(shards: Path) -> None:
         assert times == {path: path.stat().st_mtime_ns for path in again._folder.glob("0*/images.npy")} and times
 
 
-def test_a_damaged_image_is_refused_or_replaced_in_its_place(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    write_shards(tmp_path, [20, 20, 20])
-    path = next(tmp_path.glob("*-00001-of*"))
-    table = pq.read_table(path).to_pydict()
-    table["image"][4]["bytes"] = b"none"
-    schema = pq.read_schema(path)
+def damage(path: Path, row: int) -> None:
     import pyarrow as pa
 
+    table, schema = pq.read_table(path).to_pydict(), pq.read_schema(path)
+    table["image"][row]["bytes"] = b"none"
     pq.write_table(pa.table(table, schema=schema), path)
+
+
+def test_a_damaged_image_is_refused_or_replaced_in_its_place(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_shards(tmp_path, [20, 20, 20])
+    damage(next(tmp_path.glob("*-00001-of*")), 4)
     with pytest.raises(UserError, match=r"^data: train-00001-of-00003.parquet of .*, row 4, can't be read .*skip_dam"):
         open_stream(str(tmp_path), **asked(held=3))
     with streamed(tmp_path, held=3, skip_damaged=True) as stream:
         found = pixels(stream.share(0, 60, 3)[0])
     assert len(set(found)) == 59 and max(map(found.count, found)) == 2
     assert "train-00001-of-00003.parquet" in caplog.text and "damaged images replaced by a neighbour" in caplog.text
+
+
+def test_each_shard_with_damaged_images_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_shards(tmp_path / "two", [20, 20])
+    for path in (tmp_path / "two").iterdir():
+        damage(path, 4)
+    with streamed(tmp_path / "two", skip_damaged=True):
+        said = [line.partition(" of ")[0] for line in caplog.messages if "damaged images replaced" in line]
+    assert sorted(said) == ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]
+    write_shards(tmp_path / "one", [1, 20])
+    damage(tmp_path / "one" / "train-00000-of-00002.parquet", 0)
+    words = "data: none of the 1 images of train-00000-of-00002.parquet of .* can be read; fix them"
+    with pytest.raises(UserError, match=words):
+        open_stream(str(tmp_path / "one"), **asked(skip_damaged=True))
 
 
 def test_labels_of_some_images_only_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

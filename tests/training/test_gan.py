@@ -148,6 +148,8 @@ def test_a_grids_numbers_are_taken_as_a_vector(network: dict):
         ({"penalty": -1.0}, r"model\.penalty: -1\.0 is negative"),
         ({"penalty_every": 0}, r"model\.penalty_every: 0 is too small"),
         ({"beta1": 1.0}, r"model\.beta1: 1\.0 isn't in \[0, 1\)"),
+        ({"latent_size": -1, "network": "r3"}, r"model\.latent_size: -1 is too small; give 1 or more"),
+        ({"discriminator_width": 24, "network": "r3"}, r"model\.discriminator_width: 24 isn't a positive multiple"),
         ({"network": "dcgan"}, r"model\.penalty: 1\.0 is of each image alone, and network dcgan judges batches"),
     ],
 )
@@ -155,3 +157,8 @@ def test_settings_that_cannot_work_are_refused_in_one_line(settings: dict, messa
     with pytest.raises(UserError, match=message) as error:
         small(**settings)
     assert "\n" not in str(error.value)
+
+
+def test_a_size_that_a_network_has_not_is_refused_with_those_that_it_has():
+    with pytest.raises(UserError, match=r"^resolution: 48 .*, as network dcgan does; choose one of 16, .* shared$"):
+        GAN(network="dcgan", penalty=0.0).build(48, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
@@ -13,6 +14,10 @@ from hub import Hub, client_environment
 from stores import write_shards
 from tiny import COMMON, TINY
 from trainings import Training, assert_learnt_alike
+
+from hfgen.configs import load_config
+from hfgen.training.run_folder import sole_run
+from hfgen.training.train import open_data
 
 SIZES = [37, 29, 41, 33, 26]
 # An epoch has 166 images: two of them, and a checkpoint in the middle of a shard.
@@ -88,3 +93,17 @@ def test_settings_that_no_stream_has_are_refused(glyph_folder: Path, tmp_path: P
         assert re.match(words, refused(*arguments, run=here))
     assert "stream: -1 is negative" in refused("train", *RUN, "--stream=-1", run=here)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_second_process_leaves_the_stream_of_a_running_one(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from commands import here, refused
+
+    monkeypatch.setenv("HFGEN_CACHE", str(tmp_path / "cache"))
+    out, run = tmp_path / "out", [*RUN, f"--data={shards}"]
+    config = load_config(run[0], run[1:])
+    with contextlib.closing(open_data(config, out)) as stream, sole_run(out):
+        stream.share(0, 16, config.seed)
+        assert "another process trains in" in refused("train", *run, f"--out={out}", run=here)
+        assert list((tmp_path / "cache" / "streams").glob("*/0*"))

@@ -110,7 +110,7 @@ def tiny_arguments(family: str, data: Path, out: Path, *more: str) -> list[str]:
     return [f"{family}-glyphs", f"--out={out}", f"--data={data}", *COMMON, *TINY[family], *more]
 
 
-def assert_learnt_alike(out: Path, one: Path, family: str) -> None:
+def assert_learnt_alike(out: Path, one: Path, family: str, *overrides: str) -> None:
     """The last weights and averages of `out` are those of `one`, but for little of their moves from the start.
 
     All as a whole, each tensor loosely, and after a few steps: weights whose gradient is nearly zero follow rounding,
@@ -123,7 +123,7 @@ def assert_learnt_alike(out: Path, one: Path, family: str) -> None:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed("weights", 0))
-        networks = tiny_config(family, Path()).model.build(16, 1)
+        networks = tiny_config(family, Path(), *overrides).model.build(16, 1)
     last = max((one / "checkpoints").iterdir()) / "training_state"
     for kind in ("network", "average"):
         for name, network in networks.items():

@@ -1,4 +1,4 @@
-"""A step in N forked processes of one thread, by CPU time, and the exchange of its gradients alone.
+"""A step in N processes of one thread, by CPU time, and the exchange of its gradients alone.
 
 CPU time leaves out what a process waits, for a core or for the others, so that two cores can measure four processes.
 """
@@ -31,20 +31,20 @@ class Shared(NamedTuple):
     waited: float
 
 
-def measure(config: Any, store: Any, processes: int, steps: int, megabytes: float) -> Shared:
+def measure(config: Any, processes: int, steps: int, megabytes: float) -> Shared:
     """`steps` steps of a run in so many processes, which exchange `megabytes` of gradients.
 
     Raises:
         SystemExit: a process ended before it was done.
     """
-    torch.set_num_threads(1)
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
-    context, ends, started = multiprocessing.get_context("fork"), [], []
+    # A forked process would wait for threads that only its parent has.
+    context, ends, started = multiprocessing.get_context("spawn"), [], []
     for rank in range(processes):
         ours, theirs = context.Pipe(duplex=False)
-        arguments = (rank, processes, port, config, store, steps, megabytes, theirs)
+        arguments = (rank, processes, port, config, steps, megabytes, theirs)
         started.append(context.Process(target=_work, args=arguments, daemon=True))
         started[-1].start()
         theirs.close()
@@ -58,17 +58,18 @@ def measure(config: Any, store: Any, processes: int, steps: int, megabytes: floa
     return Shared(*map(max, zip(*found_by_each, strict=True)))
 
 
-def _work(
-    rank: int, processes: int, port: int, config: Any, store: Any, steps: int, megabytes: float, end: Connection
-) -> None:
+def _work(rank: int, processes: int, port: int, config: Any, steps: int, megabytes: float, end: Connection) -> None:
+    torch.set_num_threads(1)
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
     if processes > 1:
         os.environ.update({name: str(value) for name, value in place.items()})
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     from accelerate import Accelerator
 
+    from hfgen.data import open_store
     from hfgen.training.trainer import Trainer
 
+    store = open_store(config.data, split=config.split, resolution=config.resolution)
     trainer = Trainer(config, store, Accelerator(cpu=True))
     for _ in range(_WARM):
         trainer.step()

@@ -74,9 +74,11 @@ def _print_steps(arguments: argparse.Namespace) -> None:
         if hasattr(config.model, "adversarial_begin"):
             begun = ["--model.adversarial_begin=0", "--model.adversarial_warmup=0"]
             config = load_config(recipe, ["--max_images=100000000", *begun])
-        store, megabytes = open_store(config.data, split=config.split, resolution=config.resolution), sizes(recipe)[0]
+        # Cached before several processes ask for it.
+        open_store(config.data, split=config.split, resolution=config.resolution)
+        megabytes = gradient_megabytes(recipe)
         for count in arguments.processes:
-            found, sent = measure(config, store, count, arguments.steps, megabytes), ring(megabytes, count)
+            found, sent = measure(config, count, arguments.steps, megabytes), ring(megabytes, count)
             cells = [f"{sent:.1f}", f"{1e3 * found.step:.0f}", f"{config.batch_size / found.step:.0f}"]
             if count > 1:
                 cells += [f"{1e3 * found.exchange:.1f}", f"{found.exchange / found.step:.1%}"]

@@ -225,7 +225,7 @@ def fuzz(checkpoints: list[Path], tmp_path: Path, seeds: range) -> dict[str, int
 
 
 def test_the_checkpoints_are_sound(checkpoints: list[Path]):
-    assert len(checkpoints) == 12
+    assert len(checkpoints) == 13
     for folder in checkpoints:
         assert open_and_draw(folder) == "drawn", folder.name
 

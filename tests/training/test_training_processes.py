@@ -112,15 +112,20 @@ def test_two_processes_see_the_groups_that_one_sees(family: str, glyph_folder: P
 
 
 def test_a_batch_is_normalised_over_two_processes_as_over_one(glyph_folder: Path, tmp_path: Path):
-    dcgan = ("--model.network=dcgan", "--model.loss=nonsaturating", "--model.penalty=0")
+    dcgan = [
+        "--model.network=dcgan",
+        "--model.loss=nonsaturating",
+        "--model.penalty=0",
+        "--model.discriminator_width=16",
+    ]
     for name, processes in (("one", 1), ("two", 2)):
         arguments = tiny_arguments("gan", glyph_folder, tmp_path / name, "--precision=fp32", *SHARES_OF_TWO, *dcgan)
-        Training([*arguments, "--model.discriminator_width=16"], processes).finish()
+        Training(arguments, processes).finish()
     first, second = ([json.loads(line) for line in (tmp_path / name / "log.jsonl").open()] for name in ("one", "two"))
     for one, two in zip(first, second, strict=True):
         assert two == pytest.approx(one, rel=2e-2, abs=1e-3)
     assert second[0] == pytest.approx(first[0], rel=1e-4, abs=1e-6)
-    assert_learnt_alike(tmp_path / "two", tmp_path / "one", "gan")
+    assert_learnt_alike(tmp_path / "two", tmp_path / "one", "gan", *dcgan)
 
 
 def test_the_main_process_decides_where_a_run_goes_on(glyph_folder: Path, tmp_path: Path):

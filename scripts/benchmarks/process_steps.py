@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
+import threading
 import time
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
@@ -53,8 +54,11 @@ def measure(config: Any, processes: int, steps: int, megabytes: float) -> Shared
         found_by_each = [Shared(*end.recv()) for end in ends]
     except EOFError:
         raise SystemExit(f"a process of {processes} ended before its {steps} steps were done") from None
-    for process in started:
-        process.join()
+    finally:
+        # All has been said; to leave a group in turn, gloo may wait for one that has left.
+        for process in started:
+            process.kill()
+            process.join()
     return Shared(*map(max, zip(*found_by_each, strict=True)))
 
 
@@ -78,9 +82,8 @@ def _work(rank: int, processes: int, port: int, config: Any, steps: int, megabyt
         trainer.step()
     step = (time.process_time() - began) / steps
     end.send((step, *(_exchange(megabytes) if processes > 1 else (0.0, 0.0))))
-    end.close()
-    if processes > 1:
-        torch.distributed.destroy_process_group()
+    # Until it's killed: the others may still exchange with it.
+    threading.Event().wait()
 
 
 def _exchange(megabytes: float) -> tuple[float, float]:

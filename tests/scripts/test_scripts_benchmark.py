@@ -161,13 +161,13 @@ def test_cpu_time_is_refused_of_a_gpu():
 
 def test_steps_are_measured_in_processes_that_exchange_gradients():
     # Its processes have processes of their own, which the tests' may not.
-    command = [sys.executable, SCRIPTS / "benchmark.py", "processes", "--steps", "1", "--recipes", "vae-glyphs"]
+    command = [sys.executable, SCRIPTS / "benchmark.py", "processes", "--steps", "5", "--recipes", "vae-glyphs"]
     done = subprocess.run([*command, "--processes", "1", "2"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     header, _, one, two = ([cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines())
     assert one[:3] == ["vae-glyphs", "1", "0.0"] and set(one[5:]) == {"-"} and len(one) == len(two) == len(header)
-    # Half the images each; a step or two on a busy machine tell no more.
-    assert 0.25 < float(two[3]) / float(one[3]) < 1.8
+    # Half the images each.
+    assert 0.4 < float(two[3]) / float(one[3]) < 0.9
     assert float(two[2]) == 5.0 and float(two[5]) > 0
 
 

@@ -82,6 +82,10 @@ class Adversary:
             if getattr(self, name) < 0:
                 raise UserError(f"model.{name}: {getattr(self, name)} is negative; give 0 or more")
 
+    def _last_weight(self, networks: Networks) -> Tensor:
+        """The decoder's last weight."""
+        raise NotImplementedError
+
     def _adversary_networks(self, resolution: int, channels: int) -> dict[str, nn.Module]:
         """`discriminator`; `scores` with LeCam's penalty; `perceptual` with that distance, frozen."""
         most = resolution.bit_length() - 1
@@ -119,12 +123,11 @@ class Adversary:
             after=self._move_scores if self.lecam_weight else None,
             watch=lambda means: discriminator_warning(means["loss"], means["margin"]),
             start=_learn_features if self.perceptual == "embedded" else None,
+            early=(lambda networks: [self._last_weight(networks)]) if self.adaptive else None,
             unsharded=True,
         )
 
-    def _with_adversary(
-        self, networks: Networks, step: Step, fakes: Tensor, nll: Tensor, loss: Loss, last_layer: Tensor
-    ) -> Loss:
+    def _with_adversary(self, networks: Networks, step: Step, fakes: Tensor, nll: Tensor, loss: Loss) -> Loss:
         """The autoencoder's loss with the perceptual and the adversarial term.
 
         Args:
@@ -133,7 +136,6 @@ class Adversary:
             fakes: Reconstructions (n, C, R, R).
             nll: The part of the loss that compares them with the images, per pixel.
             loss: The loss without the two terms.
-            last_layer: The decoder's last weight.
         """
         step.carry["reconstructions"] = fakes.detach()
         total, terms = loss.total, dict(loss.terms)
@@ -149,7 +151,7 @@ class Adversary:
         adversarial = self._generator_term(networks["discriminator"], step.images, fakes)
         factor = torch.tensor(weight, device=fakes.device)
         if self.adaptive:
-            factor = weight * adaptive_weight(nll, adversarial, last_layer, step.gather)
+            factor = weight * adaptive_weight(nll, adversarial, self._last_weight(networks), step.gather)
         terms.update(adversarial=adversarial.detach(), adversarial_weight=factor)
         return Loss(total + factor * adversarial, terms)
 

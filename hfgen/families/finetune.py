@@ -97,7 +97,10 @@ class FineTune(Family, Adversary):
         side = step.images.shape[-1] // codec.factor
         noise = step.draws.normal((len(step.images), codec.latent_channels, side, side))
         total, images, error, terms = self._terms(codec, step.images, noise)
-        return self._with_adversary(networks, step, images, error, Loss(total, terms), codec.last_weight())
+        return self._with_adversary(networks, step, images, error, Loss(total, terms))
+
+    def _last_weight(self, networks: Networks) -> Tensor:
+        return Autoencoder(networks["autoencoder"]).last_weight()
 
     def _terms(self, codec: Autoencoder, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor, Any]:
         """The loss without the adversary, the reconstructions, their error per pixel, and the terms for the log."""

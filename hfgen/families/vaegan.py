@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from torch import nn
+from torch import Tensor, nn
 
 from hfgen.families.adversary import Adversary
 from hfgen.families.vae import VAE
@@ -30,9 +30,10 @@ class VAEGAN(VAE, Adversary):
         return [*super().phases(), self._discriminator_phase()]
 
     def _loss(self, networks: Networks, step: Step) -> Loss:
-        return self._with_adversary(
-            networks, step, *self._bound(networks, step), networks["vae"].decoder.conv_out.weight
-        )
+        return self._with_adversary(networks, step, *self._bound(networks, step))
+
+    def _last_weight(self, networks: Networks) -> Tensor:
+        return networks["vae"].decoder.conv_out.weight
 
     def pipeline(self, networks: Networks) -> VAEGANPipeline:
         """Decode the prior, or reconstruct."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from torch import nn
+from torch import Tensor, nn
 
 from hfgen.families.adversary import Adversary
 from hfgen.families.vqvae import VQVAE
@@ -39,7 +39,10 @@ class VQGAN(VQVAE, Adversary):
 
     def _loss(self, networks: Networks, step: Step) -> Loss:
         decoded, mse, loss = self._reconstruction(networks, step)
-        return self._with_adversary(networks, step, decoded, mse, loss, networks["vqvae"].decoder.conv_out.weight)
+        return self._with_adversary(networks, step, decoded, mse, loss)
+
+    def _last_weight(self, networks: Networks) -> Tensor:
+        return networks["vqvae"].decoder.conv_out.weight
 
     def pipeline(self, networks: Networks) -> VQGANPipeline:
         """Decode codes drawn from the prior, or reconstruct."""

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from torch import Tensor, nn
 
+from hfgen.training.compiled_layers import leave_out, rewrite_layers
+
 
 def compile_networks(
-    networks: Mapping[str, nn.Module], mode: str, gradients: Callable[[str], dict[str, Tensor]]
+    networks: Mapping[str, nn.Module],
+    mode: str,
+    early: Iterable[Tensor],
+    gradients: Callable[[str], dict[str, Tensor]],
 ) -> str | None:
     """Compile in place, child by child: losses call `encode` and `decode`, which a compiled whole would miss.
 
     Args:
         networks: What is compiled.
         mode: Of torch.compile.
+        early: Weights whose gradient a loss asks for ahead of the update's.
         gradients: Mode, or off -> each phase's gradient, flat, by the phase's name.
 
     Returns:
         What is wrong with compilation or its gradients, in words, or None.
     """
     eager = gradients("off")
+    leave_out(networks, early)
     for network in networks.values():
+        rewrite_layers(network)
         for module in (network, *network.children()):
             module.compile(mode=mode)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -104,6 +104,7 @@ class Phase:
             frozen networks learn ahead of it.
         fit: (the averages, first), called before they are published: what of them is measured on images instead of
             learnt. `first(n)` yields batches (b, C, R, R) in [-1, 1] of the first n images that the run sees.
+        early: (networks) -> weights whose gradient some loss asks for ahead of the update's.
         unsharded: Whether FSDP leaves what it trains unsharded: some loss calls `torch.autograd.grad` through it.
     """
 
@@ -121,6 +122,7 @@ class Phase:
     watch: Callable[[Mapping[str, float]], str | None] | None = None
     start: Callable[[Networks, ImageStore], None] | None = None
     fit: Callable[[Networks, Callable[[int], Iterator[Tensor]]], None] | None = None
+    early: Callable[[Networks], Sequence[Tensor]] | None = None
     unsharded: bool = False
 
 

@@ -133,7 +133,8 @@ class Trainer:
         """
         if self.kernels.compiled == "off":
             return
-        fault = compile_networks(self.networks, self.kernels.compiled, self.gradients)
+        early = [weight for phase in self.phases if phase.early for weight in phase.early(self.networks)]
+        fault = compile_networks(self.networks, self.kernels.compiled, early, self.gradients)
         for optimizer in self.optimizers.values():
             optimizer.zero_grad()
         fault = next(filter(None, gather_values(self.accelerator, fault)), None)

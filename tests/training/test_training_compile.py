@@ -32,7 +32,7 @@ def fault_of(network: nn.Module) -> str | None:
             network(torch.arange(3.0)).sum().backward()
         return {"phase": network.weight.grad.clone()}
 
-    return compile_networks({"network": network}, "default", gradients)
+    return compile_networks({"network": network}, "default", [], gradients)
 
 
 def test_gradients_that_are_right_pass():

@@ -36,11 +36,15 @@ _BATCH = 250
 
 
 class Job(NamedTuple):
-    """A model to train: its recipe and its settings for `hfgen train`; without a recipe it is a peer of that name."""
+    """A model to train: its recipe and its settings for `hfgen train`; without a recipe it is a peer of that name.
+
+    `first`: on so many of the training images, not on all.
+    """
 
     name: str
     recipe: str | None
     settings: tuple[str, ...] = ()
+    first: int | None = None
 
     def made_by(self, arguments: argparse.Namespace, real: HeldOut) -> dict[str, Any]:
         """All that a model depends on: what a finished one must have been made by to be used again.
@@ -110,11 +114,12 @@ def jobs(arguments: argparse.Namespace) -> Iterator[Job]:
         else:
             print(f"{name}: left out, there is no recipe {recipe}")
     for count in arguments.train_images:
-        recipe = f"gan-{arguments.recipes}"
-        plain = Job(f"gan-first-{count}", recipe, _settings(arguments, "gan"))
+        # The GAN that sees the most images in its minutes.
+        recipe = f"gan-dcgan-{arguments.recipes}"
+        plain = Job(f"gan-dcgan-first-{count}", recipe, _settings(arguments, "gan-dcgan"), count)
         load_config(recipe, plain.settings)
         yield plain
-        yield Job(f"{plain.name}-augmented", plain.recipe, (*plain.settings, f"--{_DIFF_AUGMENT}"))
+        yield Job(f"{plain.name}-augmented", recipe, (*plain.settings, f"--{_DIFF_AUGMENT}"), count)
 
 
 def made_of(job: Job, arguments: argparse.Namespace, real: HeldOut) -> Made:
@@ -154,8 +159,8 @@ def _own(job: Job, arguments: argparse.Namespace, real: HeldOut, folder: Path) -
 
     assert job.recipe is not None, "a peer has none"
     data, settings, out = arguments.data, list(job.settings), folder / "run"
-    if job.name.startswith("gan-first-"):
-        data, settings = _first_images(real, int(job.name.split("-")[2]), arguments), [*settings, "--split=all"]
+    if job.first is not None:
+        data, settings = _first_images(real, job.first, arguments), [*settings, "--split=all"]
     # What a killed call left hasn't had its whole time.
     shutil.rmtree(out, ignore_errors=True)
     images = _images_in(job.recipe, data, settings, 60 * arguments.minutes)

@@ -103,15 +103,15 @@ def test_settings_are_of_one_model_or_of_all(scripts):
     from benchmarks.quality_models import jobs
 
     asked = _asked("--data=x", "--recipes=glyphs", "--out=out", "--models", "vae", "gan-conditional", "dcgan")
-    asked.settings, asked.resolution, asked.train_images = ["batch_size=8", "gan:model.augment=color"], 64, [100]
+    asked.settings, asked.resolution, asked.train_images = ["batch_size=8", "gan-dcgan:model.augment=color"], 64, [100]
     found = {job.name: (job.recipe, job.settings) for job in jobs(asked)}
     every = ("--resolution=64", "--batch_size=8")
     assert found == {
         "vae": ("vae-glyphs", every),
         "dcgan": (None, every),
-        "gan-first-100": ("gan-glyphs", (*every, "--model.augment=color")),
-        "gan-first-100-augmented": (
-            "gan-glyphs",
+        "gan-dcgan-first-100": ("gan-dcgan-glyphs", (*every, "--model.augment=color")),
+        "gan-dcgan-first-100-augmented": (
+            "gan-dcgan-glyphs",
             (*every, "--model.augment=color", "--model.augment=color,translation,cutout"),
         ),
     }

@@ -24,6 +24,7 @@ class Given:
         folder: For what it writes.
         numbers: How many numbers a latent vector has: as many as the latent of hfgen's VAE.
         network: hfgen's own VAE as a config of diffusers' `AutoencoderKL`.
+        seed: Of its weights and draws.
     """
 
     train: Tensor
@@ -33,6 +34,7 @@ class Given:
     folder: Path
     numbers: int
     network: dict[str, Any]
+    seed: int = 0
 
 
 @dataclass(frozen=True)

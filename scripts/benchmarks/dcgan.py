@@ -45,7 +45,7 @@ def networks(resolution: int, channels: int) -> tuple[nn.Sequential, nn.Sequenti
 
 def dcgan(given: Given) -> Made:
     """Train it with its published rates, in fp32, and draw samples."""
-    torch.manual_seed(0)
+    torch.manual_seed(given.seed)
     generator, discriminator = networks(given.train.shape[-1], given.train.shape[1])
     first, second = (torch.optim.Adam(net.parameters(), 2e-4, (0.5, 0.999)) for net in (discriminator, generator))
 

@@ -115,7 +115,7 @@ def diffusers_recipe(given: Given) -> Made:
     """
     if not given.network:
         raise UserError("diffusers: its network is that of hfgen's VAE, and these recipes have none")
-    torch.manual_seed(0)
+    torch.manual_seed(given.seed)
     loop = DiffusersLoop(given.network)
 
     def step(share: float) -> int:

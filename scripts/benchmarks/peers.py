@@ -214,7 +214,7 @@ def _pythae_vae(given: Given) -> Made:
     from pythae.models import VAE, VAEConfig
     from pythae.samplers import GaussianMixtureSampler
 
-    torch.manual_seed(0)
+    torch.manual_seed(given.seed)
     form = _format(given.train)
     config = VAEConfig(input_dim=form.shape, latent_dim=given.numbers)
     model = VAE(config, form.network("Encoder_ResNet_VAE")(config), form.network("Decoder_ResNet_AE")(config))
@@ -235,7 +235,7 @@ def _pythae_vqvae(given: Given) -> Made:
     from pythae.samplers import PixelCNNSampler
     from pythae.trainers import BaseTrainerConfig
 
-    torch.manual_seed(0)
+    torch.manual_seed(given.seed)
     form, half = _format(given.train), given.seconds / 2
     config = VQVAEConfig(input_dim=form.shape, latent_dim=16, num_embeddings=512)
     model = VQVAE(config, form.network("Encoder_ResNet_VQVAE")(config), form.network("Decoder_ResNet_VQVAE")(config))

@@ -245,4 +245,4 @@ def _peer(job: Job, arguments: argparse.Namespace, real: HeldOut, folder: Path) 
     network = {} if network is None else dict(network.config)
     numbers = config.model.latent_channels * config.model.latent_size**2
     count, seconds = len(real.images), 60 * arguments.minutes
-    return MAKERS[job.name](Given(training, real.images, count, seconds, folder, numbers, network))
+    return MAKERS[job.name](Given(training, real.images, count, seconds, folder, numbers, network, config.seed))

@@ -29,6 +29,7 @@ def compile_networks(
         What is wrong with compilation or its gradients, in words, or None.
     """
     eager = gradients("off")
+    _watch_frozen_weights()
     leave_out(networks, early)
     for network in networks.values():
         rewrite_layers(network)
@@ -48,6 +49,18 @@ def compile_networks(
         if fault is not None:
             return f"torch.compile gives {name} a gradient that is {fault}"
     return None
+
+
+def _watch_frozen_weights() -> None:
+    """Let Dynamo look at `requires_grad` before each call of what it compiled.
+
+    Phases freeze weights in place. With Python 3.12 or later it overlooks that by default where a network's other
+    attributes are as they were, so that one that was first compiled frozen has no gradient.
+    """
+    import torch._dynamo.config as dynamo
+
+    if hasattr(dynamo, "skip_tensor_guards_with_matching_dict_tags"):
+        dynamo.skip_tensor_guards_with_matching_dict_tags = False
 
 
 def _fault(gradient: Tensor, eager: Tensor) -> str | None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hfgen.devices import choose_kernels
 from hfgen.errors import SettingsError
+from hfgen.models.discriminator import ImageDiscriminator
 from hfgen.training import trainer as trainer_module
 from hfgen.training.compile_check import _fault, compile_networks
 
@@ -33,6 +34,21 @@ def fault_of(network: nn.Module) -> str | None:
         return {"phase": network.weight.grad.clone()}
 
     return compile_networks({"network": network}, "default", [], gradients)
+
+
+def test_weights_that_were_frozen_when_they_were_compiled():
+    network, images = ImageDiscriminator(3, 8, 4, 8), torch.randn(4, 3, 8, 8)
+    compile_networks({"network": network}, "default", [], lambda _: {})
+    # Faster than Inductor, with the same guards.
+    for module in (network, *network.children()):
+        module.compile(backend="aot_eager")
+    # A generator's phase: what judges is frozen, and judges real images, too.
+    network.requires_grad_(False)
+    network(images)
+    network(images.clone().requires_grad_()).sum().backward()
+    network.requires_grad_(True)
+    assert network(images).requires_grad
+    torch._dynamo.reset()
 
 
 def test_gradients_that_are_right_pass():

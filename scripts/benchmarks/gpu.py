@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parts", nargs="+", choices=names, default=names, help="(all)")
     parser.add_argument("--data", default="glyphs", help="what models are trained on at 32 px (%(default)s)")
     parser.add_argument("--device", default="cuda", help="cuda, or cpu to try the list (%(default)s)")
-    parser.add_argument("--only", default="", metavar="TEXT", help="of the rows, those whose name begins so")
+    parser.add_argument("--only", nargs="+", default=[""], metavar="TEXT", help="of the rows, those that begin so")
     parser.add_argument("--training_minutes", type=float, default=4, help="of each of two models (%(default)s)")
     parser.add_argument("--toy", action="store_true", help="the whole list on the smallest sizes")
     parser.add_argument("--check", action="store_true", help="exit 1 where a row failed or misses its goal")
@@ -106,7 +106,7 @@ def _run_part(name: str, arguments: argparse.Namespace, left: float, ended: thre
     script = Path(__file__).parents[1] / "benchmark.py"
     command = [sys.executable, str(script), "gpu", f"--part={name}", f"--out={arguments.out}"]
     command += [f"--data={arguments.data}", f"--device={arguments.device}", *["--toy"] * arguments.toy]
-    command += [f"--only={arguments.only}", f"--training_minutes={arguments.training_minutes}"]
+    command += [f"--training_minutes={arguments.training_minutes}", "--only", *arguments.only]
     log = arguments.out / f"{name}.log"
     with log.open("a") as file:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
@@ -143,7 +143,7 @@ def _measure(arguments: argparse.Namespace, rows: Rows) -> int:
     settings = gpu_settings.Settings(arguments.device, arguments.data, arguments.out, arguments.toy, minutes)
     failed = False
     for name, work in _due(arguments.part, settings, rows):
-        if not name.startswith(arguments.only):
+        if not name.startswith(tuple(arguments.only)):
             continue
         started = time.monotonic()
         try:

@@ -52,12 +52,16 @@ def _forward(
 
 
 def _group_norm(norm: nn.GroupNorm, images: Tensor) -> Tensor:
-    """Normalise (N, C, ...) in groups of channels, by the moments of each channel; in float32, as under autocast.
+    """Normalise (N, C, ...) in groups of channels, by the moments of each channel, in float32.
 
     Groups cut through what is adjacent in memory with channels last; channels don't. The moments of a group are joined
     from its channels' without cancellation (Chan et al. 1979, equation 2.1).
     """
+    if images.ndim == 2:
+        return nn.GroupNorm.forward(norm, images)
     (count, channels), groups = images.shape[:2], norm.num_groups
+    # As torch's own gives it.
+    dtype = torch.float32 if torch.is_autocast_enabled(images.device.type) else images.dtype
     with torch.autocast(images.device.type, enabled=False):
         values = images.float()
         variances, means = torch.var_mean(values, dim=tuple(range(2, images.ndim)), correction=0)
@@ -67,7 +71,7 @@ def _group_norm(norm: nn.GroupNorm, images: Tensor) -> Tensor:
         scale = torch.rsqrt(variance + norm.eps) * norm.weight.view(1, groups, -1)
         shift = norm.bias.view(1, groups, -1) - mean * scale
         shape = (count, channels, *[1] * (images.ndim - 2))
-        return values * scale.view(shape) + shift.view(shape)
+        return (values * scale.view(shape) + shift.view(shape)).to(dtype)
 
 
 def _double_and_convolve(upsample: Upsample2D, images: Tensor, output_size: Any = None) -> Tensor:

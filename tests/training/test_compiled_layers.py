@@ -71,9 +71,13 @@ def test_a_mean_far_from_zero_cancels_nothing():
     assert (traced(module)(images) - exact).abs().max() < 1e-3
 
 
-@pytest.mark.parametrize("shape", [(2, 8, 9), (2, 8, 2, 3, 4)])
-def test_group_normalisation_of_sequences_and_videos(shape: tuple[int, ...]):
+@pytest.mark.parametrize("shape", [(5, 8), (2, 8, 9), (2, 8, 2, 3, 4)])
+def test_group_normalisation_of_vectors_sequences_and_videos(shape: tuple[int, ...]):
     assert_alike(nn.GroupNorm(4, 8), torch.randn(shape))
+
+
+def test_weights_in_half_precision_give_half_precision():
+    assert_alike(nn.GroupNorm(4, 8).bfloat16(), torch.randn(2, 8, 5, 5).bfloat16(), rel=0.01)
 
 
 @pytest.mark.parametrize("settings", [{"use_conv": True}, {"use_conv": True, "name": "Conv2d_0"}, {}])

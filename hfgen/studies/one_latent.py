@@ -31,7 +31,12 @@ _FROZEN = (*shared_cells.L2.overrides, "--model.freeze_encoder=true")
 _CELLS = {
     "VAE": shared_cells.L2,
     "L2": Cell("vae", _FROZEN, part=_PART, start=shared_cells.L2),
-    "L2 + PatchGAN": Cell("vaegan", (*_FROZEN, "--model.adversarial_begin=0"), part=_PART, start=shared_cells.L2),
+    "L2 + PatchGAN": Cell(
+        "vaegan",
+        (*_FROZEN, *shared_cells.ADVERSARY, "--model.adversarial_begin=0"),
+        part=_PART,
+        start=shared_cells.L2,
+    ),
     "flow": Cell("flow", _FROZEN, part=_PART, start=shared_cells.L2),
 }
 _TICKS = {name: name for name in _CELLS}

@@ -7,6 +7,8 @@ from hfgen.studies.cells import Cell
 _NETWORK = ("--model.max_width=32",)
 # 16 numbers as a grid: after few images, decoders still make little of a vector (hfgen/studies/README.md).
 _GRID = (*_NETWORK, "--model.latent_size=2", "--model.latent_channels=4")
+# That of the studies' verdicts, half as strong as the recipes'.
+ADVERSARY = ("--model.adversarial_weight=0.5", "--model.penalty=0")
 # Few images: larger steps than the recipes', which are for longer runs.
 _GAN_RATES = ("--model.lr_generator=7e-4", "--model.lr_discriminator=7e-4")
 _ALI_RATES = ("--model.lr=7e-4", "--model.lr_discriminator=7e-4")
@@ -19,7 +21,7 @@ def vae(*overrides: str, data: str = "") -> Cell:
 
 def vaegan(*overrides: str) -> Cell:
     """The same with an adversary on its reconstructions."""
-    return Cell("vaegan", (*_GRID, *overrides))
+    return Cell("vaegan", (*_GRID, *ADVERSARY, *overrides))
 
 
 def vqvae(*overrides: str, data: str = "") -> Cell:

@@ -26,7 +26,10 @@ def vae(nets: Nets, images: Tensor, model: Any, step: int, normal: Callable[[Ten
 
 
 def vaegan(nets: Nets, images: Tensor, model: Any, step: int, normal: Callable[[Tensor], Tensor]) -> Updates:
-    """The VAE's terms and an adversarial one of the same size at the last layer; one forward for both networks."""
+    """The VAE's terms and an adversarial one of the same size at the last layer; R1 and R2 now and then.
+
+    One forward for both networks.
+    """
     network, discriminator = nets["vae"], nets["discriminator"]
     discriminator.requires_grad_(False)
     decoded, nll, kl = _bound(network, images, model, normal)
@@ -37,7 +40,11 @@ def vaegan(nets: Nets, images: Tensor, model: Any, step: int, normal: Callable[[
     yield "vae", nll + kl + weight * adversarial
     discriminator.requires_grad_(True)
     real, fake = discriminator(images).float(), discriminator(decoded.detach()).float()
-    yield "discriminator", 0.5 * ((1 - real).clamp(min=0).mean() + (1 + fake).clamp(min=0).mean())
+    loss = 0.5 * ((1 - real).clamp(min=0).mean() + (1 + fake).clamp(min=0).mean())
+    if model.penalty and step % model.penalty_every == 0:
+        slope = _slope(lambda batch: discriminator(batch).mean((1, 2, 3)), images, decoded)
+        loss = loss + model.penalty_every * model.penalty / 2 * slope
+    yield "discriminator", loss
 
 
 def _bound(network: Any, images: Tensor, model: Any, normal: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...]:

@@ -26,6 +26,7 @@ _WIDE = (
     "--model.lr=2e-3",
     "--model.prior=mixture",
 )
+_ADVERSARY = ("--model.adversarial_weight=0.5", "--model.penalty=0")
 _WIDE_IN_COLOUR = ("--model.latent_channels=6",)
 _NARROW = (*_WIDE[2:], "--model.latent_size=1", "--model.latent_channels=2")
 # As many numbers before 16 codes an image; of more codes, so small a prior makes samples that are wrong by themselves.
@@ -134,7 +135,7 @@ TRAINED: dict[str, Recipe | Foreign] = {
     "VAE, latent of 2": Recipe("vae", _NARROW),
     "VAE, KL x 200": Recipe("vae", (*_WIDE, "--model.kl_weight=200"), _WIDE_IN_COLOUR),
     "VAE of a vector, brief": Recipe("vae", ("--model.latent_size=1", "--model.latent_channels=32"), images=3 * _FEW),
-    "VAE-GAN": Recipe("vaegan", _WIDE, _WIDE_IN_COLOUR),
+    "VAE-GAN": Recipe("vaegan", (*_WIDE, *_ADVERSARY), _WIDE_IN_COLOUR),
     "VQ-VAE": Recipe("vqvae", (*_CODES, *_MANY), rounds=3),
     "VQ-VAE, brief": Recipe("vqvae", (*_CODES, *_MANY), images=_FEW),
     "VQ-VAE, 4 codes": Recipe("vqvae", (*_CODES, "--model.codes=4", "--model.latent_size=4"), rounds=2),

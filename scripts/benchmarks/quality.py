@@ -47,7 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     from hfgen.errors import UserError
 
     torch.set_num_threads(1)
-    judges, asked = _judges(arguments), list(jobs(arguments))
+    # Settings that don't exist are refused before a judge is trained.
+    asked, judges = list(jobs(arguments)), _judges(arguments)
     rows: list[Row] = []
     names, real = {**OF_PIXELS, **OF_A_JUDGE}, judges.independent
     print(header(("model", "images seen", "minutes"), names), flush=True)

@@ -113,9 +113,12 @@ def jobs(arguments: argparse.Namespace) -> Iterator[Job]:
             yield Job(name, recipe, _settings(arguments, name))
         else:
             print(f"{name}: left out, there is no recipe {recipe}")
+    # The GAN that sees the most images in its minutes.
+    recipe = _recipe("gan-dcgan", arguments.recipes)
+    if arguments.train_images and recipe not in recipe_names():
+        print(f"few training images: left out, there is no recipe {recipe}")
+        return
     for count in arguments.train_images:
-        # The GAN that sees the most images in its minutes.
-        recipe = f"gan-dcgan-{arguments.recipes}"
         plain = Job(f"gan-dcgan-first-{count}", recipe, _settings(arguments, "gan-dcgan"), count)
         load_config(recipe, plain.settings)
         yield plain

@@ -117,6 +117,25 @@ def test_settings_are_of_one_model_or_of_all(scripts):
     }
 
 
+def test_few_training_images_are_left_out_where_their_gan_has_no_recipe(scripts, capsys: pytest.CaptureFixture[str]):
+    from benchmarks.quality_models import jobs
+
+    asked = _asked("--data=x", "--recipes=cifar10", "--out=out", "--models", "vae", "--train_images", "100")
+    assert [job.name for job in jobs(asked)] == ["vae"]
+    assert "few training images: left out, there is no recipe gan-dcgan-cifar10" in capsys.readouterr().out
+
+
+def test_settings_that_do_not_exist_are_refused_before_a_judge_is_trained(
+    scripts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from benchmarks import quality
+
+    monkeypatch.setattr(quality, "_judges", lambda _: pytest.fail("a judge was trained"))
+    asked = _asked("--data=x", "--recipes=glyphs", f"--out={tmp_path}", "--models", "vae", "--settings", "nothing=1")
+    with pytest.raises(UserError, match="nothing"):
+        quality.run(asked)
+
+
 def test_what_a_finished_model_depends_on_is_in_its_key(scripts):
     from benchmarks.quality_models import jobs
 

@@ -13,6 +13,7 @@ COMMANDS = {
     "startup": "what `hfgen train` spends before its first step, by package",
     "processes": "one recipe in one and in several processes",
     "quality": "recipes and peers on the same images for the same minutes, judged alike",
+    "prior": "a VQ-VAE's samples against its reconstructions, beside its prior's likelihood",
     "flow": "a flow's steps against quality and time, beside the VAE's decoder",
     "faults": "models with a planted fault each, and whether `hfgen diagnose` names it first",
     "space": "the Space: cold start, a warm reconstruction, many visitors at once",

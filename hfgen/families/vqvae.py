@@ -39,6 +39,7 @@ class VQVAE(Family):
         prior_width: Hidden size of the prior.
         prior_layers: Layers of the prior.
         prior_heads: Attention heads of the prior.
+        prior_init: Standard deviation of the prior's first weights; .02 is GPT-2's, for a width of 768.
         prior_lr: Peak learning rate of the prior.
     """
 
@@ -58,6 +59,7 @@ class VQVAE(Family):
     prior_width: int = 128
     prior_layers: int = 4
     prior_heads: int = 4
+    prior_init: float = 0.02
     prior_lr: float = 2e-3
 
     def __post_init__(self) -> None:
@@ -76,6 +78,8 @@ class VQVAE(Family):
             raise UserError(
                 f"model.prior_heads: {self.prior_heads} doesn't divide prior_width {self.prior_width}; choose a divisor"
             )
+        if not 0 < self.prior_init < math.inf:
+            raise UserError(f"model.prior_init: {self.prior_init} is no standard deviation; choose about 0.02 to 0.05")
 
     def _check_levels(self) -> None:
         if min(self.levels) < 2:
@@ -125,6 +129,7 @@ class VQVAE(Family):
             n_head=self.prior_heads,
             bos_token_id=self.codes,
             eos_token_id=self.codes,
+            initializer_range=self.prior_init,
             resid_pdrop=0.0,
             embd_pdrop=0.0,
             attn_pdrop=0.0,

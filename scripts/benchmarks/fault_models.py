@@ -30,7 +30,14 @@ _ADVERSARY = ("--model.adversarial_weight=0.5", "--model.penalty=0")
 _WIDE_IN_COLOUR = ("--model.latent_channels=6",)
 _NARROW = (*_WIDE[2:], "--model.latent_size=1", "--model.latent_channels=2")
 # As many numbers before 16 codes an image; of more codes, so small a prior makes samples that are wrong by themselves.
-_CODES = ("--model.code_channels=8", "--model.lr=2e-3", "--model.prior_width=32", "--model.prior_layers=1")
+_CODES = (
+    "--model.code_channels=8",
+    "--model.lr=2e-3",
+    "--model.prior_begin=0.5",
+    "--model.prior_width=32",
+    "--model.prior_layers=1",
+    "--model.prior_init=0.02",
+)
 _MANY = ("--model.codes=256", "--model.latent_size=8")
 _LEVELS = ("--model.levels=[8,6,5]", "--model.codes=240", "--model.code_channels=3")
 _FEW = 1600

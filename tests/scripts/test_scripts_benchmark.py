@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import subprocess
 import sys
 import time
@@ -190,3 +191,27 @@ def test_the_table_of_steps_has_a_row_for_the_vae_and_for_each_number(tmp_path: 
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| the VAE's", "| flow, 1 step", "| flow, 2 steps"]
     rows = json.loads((tmp_path / "out" / "flow.json").read_text())
     assert all(row["cost"] > 0 and row["metrics"].keys() >= {"psnr", "kid"} for row in rows)
+
+
+def test_the_table_of_priors_has_a_known_likelihood(tmp_path: Path, glyph_folder: Path):
+    model = tiny_config("vqvae", glyph_folder).model
+    torch.manual_seed(0)
+    networks = model.build(16, 1)
+    model.pipeline(networks).save_pretrained(tmp_path / "random")
+    # The embedding is the last layer, too: all codes are equally likely.
+    torch.nn.init.zeros_(networks["prior"].transformer.wte.weight)
+    model.pipeline(networks).save_pretrained(tmp_path / "uniform")
+    command = ["prior", tmp_path / "random", tmp_path / "uniform", "--n=40", f"--data={glyph_folder}"]
+    printed = benchmark(*command, f"--out={tmp_path / 'out'}")
+    assert printed.returncode == 0, printed.stderr
+    random, uniform = json.loads((tmp_path / "out" / "prior.json").read_text()).values()
+    for name in ("nll_training", "nll_held_out"):
+        assert uniform[name]["value"] == pytest.approx(math.log(16)) != pytest.approx(random[name]["value"])
+    assert len(printed.stdout.splitlines()) == 4 and 0 <= uniform["independent_coverage"]["value"] <= 1
+
+
+def test_a_model_without_a_prior_of_codes_is_refused(tmp_path: Path, glyph_folder: Path):
+    model = tiny_config("vae", glyph_folder).model
+    model.pipeline(model.build(16, 1)).save_pretrained(tmp_path / "model")
+    done = benchmark("prior", tmp_path / "model", f"--data={glyph_folder}", f"--out={tmp_path / 'out'}")
+    assert done.returncode and "is a vae, which has no prior of codes; give a VQ-VAE" in done.stderr

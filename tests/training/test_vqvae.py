@@ -104,6 +104,13 @@ def test_the_start_token_is_the_class_or_none():
     assert family._starts(step_of(networks, labels, 4000)).equal(starts)
 
 
+def test_the_prior_begins_as_wide_as_asked():
+    _, networks = small(prior_init=0.05, prior_width=64)
+    assert networks["prior"].transformer.wte.weight.std().item() == pytest.approx(0.05, rel=0.1)
+    with pytest.raises(UserError, match=r"model.prior_init: 0.0 is no standard deviation; choose"):
+        VQVAE(prior_init=0.0)
+
+
 def test_an_unconditional_prior_ignores_labels():
     family, networks = small(classes=3)
     assert networks["prior"].config.vocab_size == 17

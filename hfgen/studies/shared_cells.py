@@ -9,9 +9,7 @@ _NETWORK = ("--model.max_width=32",)
 _GRID = (*_NETWORK, "--model.latent_size=2", "--model.latent_channels=4")
 # That of the studies' verdicts, half as strong as the recipes'.
 ADVERSARY = ("--model.adversarial_weight=0.5", "--model.penalty=0")
-_PRIOR = ("--model.prior_width=64", "--model.prior_layers=2")
-# Half of the run for either part, and GPT-2's own first weights.
-_PRIOR_SHARE = ("--model.prior_begin=0.5", "--model.prior_init=0.02")
+_PRIOR = ("--model.prior_width=64", "--model.prior_layers=2", "--model.prior_init=0.02")
 # Few images: larger steps than the recipes', which are for longer runs.
 _GAN_RATES = ("--model.lr_generator=7e-4", "--model.lr_discriminator=7e-4")
 _ALI_RATES = ("--model.lr=7e-4", "--model.lr_discriminator=7e-4")
@@ -29,7 +27,7 @@ def vaegan(*overrides: str) -> Cell:
 
 def vqvae(*overrides: str, data: str = "") -> Cell:
     """A VQ-VAE with 4x4 codes and a small GPT-2."""
-    return Cell("vqvae", (*_NETWORK, *_PRIOR, *_PRIOR_SHARE, *overrides), data)
+    return Cell("vqvae", (*_NETWORK, *_PRIOR, *overrides), data)
 
 
 def gan(*overrides: str, data: str = "") -> Cell:

@@ -86,18 +86,19 @@ def _far_ahead(family: str, peer: str) -> Bar:
     return Bar(frozenset((family, peer)), text, margins)
 
 
+def _close(family: str, plain: str) -> Bar:
+    margins = {"PSNR": _more(family, plain, "psnr", offset=2.0)}
+    return Bar(frozenset((family, plain)), f"{family}: PSNR within 2 dB of the {plain}'s", margins)
+
+
+def _crisp(family: str) -> Bar:
+    margins: dict[str, Margin] = {"power": lambda values: within(values[family]["power"], 0.7, 1.3)}
+    return Bar(frozenset((family,)), f"{family}: high-frequency power .7 to 1.3 of the real images'", margins)
+
+
 BARS = [
     *(_far_ahead(*pair) if pair[1] == "dcgan" else _ahead(*pair) for pair in PAIRS),
-    Bar(
-        frozenset(("vaegan", "vae")),
-        "vaegan: PSNR within 2 dB of the vae's",
-        {"PSNR": _more("vaegan", "vae", "psnr", offset=2.0)},
-    ),
-    Bar(
-        frozenset(("vaegan",)),
-        "vaegan: high-frequency power .7 to 1.3 of the real images'",
-        {"power": lambda values: within(values["vaegan"]["power"], 0.7, 1.3)},
-    ),
+    *(bar for pair in (("vaegan", "vae"), ("vqgan", "vqvae")) for bar in (_close(*pair), _crisp(pair[0]))),
 ]
 
 

@@ -33,6 +33,7 @@ _NARROW = (*_WIDE[2:], "--model.latent_size=1", "--model.latent_channels=2")
 _CODES = (
     "--model.code_channels=8",
     "--model.lr=2e-3",
+    "--model.prior_begin=0.5",
     "--model.prior_width=32",
     "--model.prior_layers=1",
     "--model.prior_init=0.02",

@@ -33,13 +33,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's settings."""
     parser.add_argument("models", nargs="+", metavar="MODEL", help="trained VQ-VAEs or VQGANs")
     parser.add_argument("--data", default="glyphs", help="as `hfgen evaluate` takes it (%(default)s)")
-    parser.add_argument("--n", type=int, default=2000, help="held-out images, and samples (%(default)s)")
+    parser.add_argument(
+        "--n", type=int, default=2000, help="held-out images, and samples; half of them at most (%(default)s)"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of prior.json and of the judge")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table, write prior.json, return the exit code."""
     from benchmarks.independent_judge import independent_judge
+    from hfgen.data import split_size
     from hfgen.evaluation.held_out import held_out_images
     from hfgen.pipelines import load
 
@@ -48,8 +51,10 @@ def run(arguments: argparse.Namespace) -> int:
         if pipeline.codebook_size is None:
             raise UserError(f"model: {model} is a {pipeline.family}, which has no prior of codes; give a VQ-VAE")
     first = pipelines[0]
+    # The independent judge is trained on the other half.
+    count = min(arguments.n, split_size(arguments.data, "test")[1] // 2)
     own = held_out_images(
-        arguments.data, n=arguments.n, resolution=first.sample_size, channels=first.channels, small_images="pad"
+        arguments.data, n=count, resolution=first.sample_size, channels=first.channels, small_images="pad"
     )
     independent = independent_judge(own, arguments.out)
     names = ("model", "NLL, training", "NLL, held out", "KID", *_NEIGHBOUR_METRICS, "own judge: KID", "coverage")

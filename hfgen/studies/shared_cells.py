@@ -9,6 +9,7 @@ _NETWORK = ("--model.max_width=32",)
 _GRID = (*_NETWORK, "--model.latent_size=2", "--model.latent_channels=4")
 # That of the studies' verdicts, half as strong as the recipes'.
 ADVERSARY = ("--model.adversarial_weight=0.5", "--model.penalty=0")
+# That of the studies' verdicts, too; the recipes' has more of the run.
 _PRIOR = ("--model.prior_width=64", "--model.prior_layers=2", "--model.prior_init=0.02", "--model.prior_begin=0.5")
 # Few images: larger steps than the recipes', which are for longer runs.
 _GAN_RATES = ("--model.lr_generator=7e-4", "--model.lr_discriminator=7e-4")

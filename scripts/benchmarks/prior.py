@@ -2,7 +2,7 @@
 
 What separates the two is the prior alone: both are decoded from codes by one decoder. `NLL` is in nats a code, of
 training and of held-out images; distances are of samples to the reconstructions of held-out images, by two judges.
-Models that share their autoencoder and differ in how long the prior was trained show what likelihood explains.
+Models that differ in how long the prior was trained show what likelihood explains.
 """
 
 from __future__ import annotations
@@ -48,11 +48,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     pipelines: list[Any] = [load(model) for model in arguments.models]
     for model, pipeline in zip(arguments.models, pipelines, strict=True):
-        if pipeline.codebook_size is None:
-            raise UserError(f"model: {model} is a {pipeline.family}, which has no prior of codes; give a VQ-VAE")
+        _check(model, pipeline, pipelines[0])
     first = pipelines[0]
     # The independent judge is trained on the other half.
-    count = min(arguments.n, split_size(arguments.data, "test")[1] // 2)
+    _, there = split_size(arguments.data, "test")
+    if arguments.n > (count := min(arguments.n, there // 2)):
+        print(f"n: {count}, half of the {there} held-out images; the independent judge is trained on the others")
     own = held_out_images(
         arguments.data, n=count, resolution=first.sample_size, channels=first.channels, small_images="pad"
     )
@@ -69,6 +70,17 @@ def run(arguments: argparse.Namespace) -> int:
         {model: {name: value.as_dict() for name, value in row.items()} for model, row in rows.items()},
     )
     return 0
+
+
+def _check(model: str, pipeline: Any, first: Any) -> None:
+    """Refuse what the table would be wrong of."""
+    if pipeline.codebook_size is None or getattr(pipeline, "prior", None) is None:
+        raise UserError(f"model: {model} is a {pipeline.family}, which has no prior of codes; give a VQ-VAE")
+    if pipeline.num_classes:
+        raise UserError(f"model: {model} draws by class, and the likelihood is without one; give one without classes")
+    sizes = [(one.sample_size, one.channels) for one in (pipeline, first)]
+    if sizes[0] != sizes[1]:
+        raise UserError(f"model: {model} has (px, channels) {sizes[0]}, the first one {sizes[1]}; compare equal ones")
 
 
 def _row(pipeline: Any, independent: HeldOut, own: HeldOut) -> dict[str, metrics.Estimate]:
@@ -92,7 +104,7 @@ def _row(pipeline: Any, independent: HeldOut, own: HeldOut) -> dict[str, metrics
 
 @torch.no_grad()
 def _nll(pipeline: Any, codes: Tensor) -> Tensor:
-    """Nats a code (n,) of codes (n, L), by the prior without a class; only codes are drawn, no other tokens."""
+    """Nats a code (n,) of codes (n, L), by the prior; only codes are drawn, no other tokens."""
     values = []
     for part in codes.split(_BATCH):
         start = torch.full_like(part[:, :1], pipeline.codebook_size)

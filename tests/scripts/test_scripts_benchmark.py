@@ -215,3 +215,18 @@ def test_a_model_without_a_prior_of_codes_is_refused(tmp_path: Path, glyph_folde
     model.pipeline(model.build(16, 1)).save_pretrained(tmp_path / "model")
     done = benchmark("prior", tmp_path / "model", f"--data={glyph_folder}", f"--out={tmp_path / 'out'}")
     assert done.returncode and "is a vae, which has no prior of codes; give a VQ-VAE" in done.stderr
+
+
+def test_priors_that_cannot_be_compared_are_refused(tmp_path: Path, glyph_folder: Path):
+    model, by_class = (
+        tiny_config("vqvae", glyph_folder, f"--model.conditional={on}").model for on in ("false", "true")
+    )
+    networks = model.build(16, 1)
+    model.pipeline(networks).save_pretrained(tmp_path / "small")
+    model.pipeline(model.build(32, 1)).save_pretrained(tmp_path / "large")
+    by_class.pipeline(by_class.build(16, 1, 3)).save_pretrained(tmp_path / "by_class")
+    networks["vqvae"].save_pretrained(tmp_path / "bare")
+    refusals = {"large": "compare equal ones", "by_class": "draws by class", "bare": "has no prior of codes"}
+    for name, said in refusals.items():
+        done = benchmark("prior", tmp_path / "small", tmp_path / name, f"--data={glyph_folder}", f"--out={tmp_path}")
+        assert done.returncode and said in done.stderr, done.stderr

@@ -5,6 +5,7 @@ import importlib
 import os
 import sys
 
+from hfgen.errors import UserError
 from hfgen.imports import without_collector
 
 COMMANDS = {
@@ -26,7 +27,7 @@ COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command of `scripts/benchmarks`."""
+    """Run one command of `scripts/benchmarks`; a user's mistake is one line and exit code 2, as of `hfgen`."""
     # tqdm's own setting, read when it is imported: bars would come between the rows.
     os.environ.setdefault("TQDM_DISABLE", "1")
     parser = argparse.ArgumentParser(description=__doc__)
@@ -38,7 +39,13 @@ def main(arguments: list[str] | None = None) -> int:
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     parsed = parser.parse_args(arguments)
-    return parsed.run(parsed)
+    try:
+        return parsed.run(parsed)
+    except UserError as error:
+        if os.environ.get("HFGEN_DEBUG"):
+            raise
+        print(f"benchmark.py: error: {error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ LAYERS = [
     "bars",
     "launch",
     "limits",
+    "setting_bounds",
     "imports",
     "extras",
     "data_options",

@@ -25,6 +25,7 @@ from hfgen.objectives.adversarial import (
 )
 from hfgen.objectives.perceptual import feature_distance
 from hfgen.pipelines.places import resolve_network
+from hfgen.setting_bounds import at_least, below_one, positive
 from hfgen.training.phases import Loss, Networks, Phase, Step
 from hfgen.training.schedules import ramp
 
@@ -74,13 +75,10 @@ class Adversary:
             raise UserError(
                 f"model.adversarial_begin: {self.adversarial_begin} isn't in [0, {end:g}); choose a share of the run"
             )
-        if not 0 <= self.lecam_decay < 1:
-            raise UserError(f"model.lecam_decay: {self.lecam_decay} isn't in [0, 1); choose e.g. 0.99")
-        if self.penalty_every < 1:
-            raise UserError(f"model.penalty_every: {self.penalty_every} is too small; give 1 or more")
-        for name in ("adversarial_warmup", "adversarial_weight", "penalty", "lecam_weight", "perceptual_weight"):
-            if getattr(self, name) < 0:
-                raise UserError(f"model.{name}: {getattr(self, name)} is negative; give 0 or more")
+        below_one(self, "choose e.g. 0.99", "lecam_decay")
+        at_least(0, self, "adversarial_warmup", "adversarial_weight", "penalty", "lecam_weight", "perceptual_weight")
+        at_least(1, self, "penalty_every", "discriminator_width", "discriminator_max_width")
+        positive(self, "lr_discriminator")
 
     def _last_weight(self, networks: Networks) -> Tensor:
         """The decoder's last weight."""

@@ -17,6 +17,7 @@ from hfgen.objectives.adversarial import (
     relativistic_loss,
 )
 from hfgen.pipelines import ALIPipeline
+from hfgen.setting_bounds import at_least, positive
 from hfgen.training.phases import Family, Loss, Networks, Phase, Step
 
 
@@ -47,6 +48,13 @@ class ALI(Family):
     penalty_every: int = 4
     lr: float = 3e-4
     lr_discriminator: float = 3e-4
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be trained."""
+        at_least(0, self, "penalty")
+        widths = "discriminator_width", "discriminator_max_width"
+        at_least(1, self, "latent_channels", "latent_size", "penalty_every", *widths)
+        positive(self, "lr", "lr_discriminator")
 
     def build(self, resolution: int, channels: int, classes: int = 0) -> dict[str, nn.Module]:
         """Two networks, `vae` (encoder and generator) and `discriminator`."""

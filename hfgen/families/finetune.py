@@ -14,6 +14,7 @@ from hfgen.families.adversary import Adversary
 from hfgen.objectives.kl import kl_per_channel
 from hfgen.pipelines import AutoencoderPipeline
 from hfgen.pipelines.autoencoder import codec_of
+from hfgen.setting_bounds import at_least, positive
 from hfgen.training.phases import Family, Loss, Networks, Phase, Step
 
 if TYPE_CHECKING:
@@ -40,9 +41,8 @@ class FineTune(Family, Adversary):
 
     def __post_init__(self) -> None:
         """Refuse what can't be trained."""
-        for name in ("kl_weight", "quantiser_weight"):
-            if not getattr(self, name) >= 0:
-                raise SettingsError(f"model.{name}: {getattr(self, name)} is negative; give 0 or more")
+        at_least(0, self, "kl_weight", "quantiser_weight")
+        positive(self, "lr")
         self._check_adversary()
 
     @property

@@ -14,6 +14,7 @@ from hfgen.families.vae import VAE, fit_latents
 from hfgen.objectives.straight_path import straight_path
 from hfgen.pipelines import FlowPipeline
 from hfgen.pipelines.hfgen_pipelines_v1 import as_channels
+from hfgen.setting_bounds import at_least, positive
 from hfgen.training.phases import Loss, Networks, Phase, Step
 
 # By which `FlowMatchEulerDiscreteScheduler` counts times of [0, 1].
@@ -54,8 +55,8 @@ class Flow(VAE):
         for name in ("unet_width", "unet_max_width"):
             if getattr(self, name) < 16 or getattr(self, name) % 16:
                 raise UserError(f"model.{name}: {getattr(self, name)} isn't a positive multiple of 16; choose 32, 64")
-        if self.unet_layers < 1:
-            raise UserError(f"model.unet_layers: {self.unet_layers} is too small; a level has at least 1 layer")
+        at_least(1, self, "unet_layers")
+        positive(self, "flow_lr")
 
     def build(self, resolution: int, channels: int, classes: int = 0) -> dict[str, nn.Module]:
         """The VAE's networks, and `unet`."""

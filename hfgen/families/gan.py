@@ -21,6 +21,7 @@ from hfgen.models.r3_discriminator import R3Discriminator
 from hfgen.objectives.adversarial import ADVERSARIAL_LOSSES, discriminator_loss, discriminator_warning, lazy
 from hfgen.objectives.augment import POLICIES, augment
 from hfgen.pipelines import GANPipeline
+from hfgen.setting_bounds import at_least, below_one, positive
 from hfgen.training.phases import Family, Loss, Networks, Phase, Step
 from hfgen.training.schedules import cosine
 
@@ -73,14 +74,11 @@ class GAN(Family):
         for name in self._policies:
             if name not in POLICIES:
                 raise UserError(f"model.augment: {name} is unknown; choose some of {','.join(POLICIES)}")
-        for name in ("penalty", "penalty_end", "lr_end"):
-            if getattr(self, name) < 0:
-                raise UserError(f"model.{name}: {getattr(self, name)} is negative; give 0 or more")
-        if not 0 <= self.beta1 < 1:
-            raise UserError(f"model.beta1: {self.beta1} isn't in [0, 1); give 0 or, of DCGAN, 0.5")
-        for name in ("latent_channels", "latent_size", "penalty_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"model.{name}: {getattr(self, name)} is too small; give 1 or more")
+        at_least(0, self, "penalty", "penalty_end", "lr_end")
+        below_one(self, "give 0 or, of DCGAN, 0.5", "beta1")
+        widths = "discriminator_width", "discriminator_max_width"
+        at_least(1, self, "latent_channels", "latent_size", "penalty_every", *widths)
+        positive(self, "lr_generator", "lr_discriminator")
         if self.network == "dcgan" and self.penalty:
             raise UserError(
                 f"model.penalty: {self.penalty} is of each image alone, and network dcgan judges batches; set it to 0"

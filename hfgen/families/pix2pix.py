@@ -14,6 +14,7 @@ from hfgen.models.hfgen_translator_v1 import Translator
 from hfgen.models.patch_discriminator import PatchDiscriminator, receptive_field
 from hfgen.objectives.adversarial import discriminator_warning, nonsaturating_loss
 from hfgen.pipelines import TranslationPipeline
+from hfgen.setting_bounds import at_least, below_one, positive
 from hfgen.training.phases import Family, Loss, Networks, Phase, Step
 
 _HALVINGS = {receptive_field(layers): layers for layers in (0, 1, 2, 3, 5)}
@@ -55,8 +56,10 @@ class Pix2Pix(Family):
         """Refuse what nothing can be built from."""
         if not self.condition:
             raise UserError("model.condition: empty; give `edges` or the name of a column of images")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"model.dropout: {self.dropout} isn't in [0, 1); choose a share of the outputs")
+        below_one(self, "choose a share of the outputs", "dropout")
+        at_least(0, self, "l1_weight")
+        at_least(1, self, "discriminator_width", "discriminator_max_width")
+        positive(self, "lr", "lr_discriminator")
         for name in ("width", "max_width"):
             if getattr(self, name) < 8 or getattr(self, name) % 8:
                 raise UserError(

@@ -11,7 +11,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from hfgen.errors import UserError
 from hfgen.models.decoder import decoder_arguments
 from hfgen.models.hfgen_prior_v1 import LatentPrior
 from hfgen.models.initialise import initialise
@@ -24,6 +23,7 @@ from hfgen.objectives.reconstruction import (
     optimal_variance,
 )
 from hfgen.pipelines import VAEPipeline
+from hfgen.setting_bounds import at_least, positive
 from hfgen.training.phases import Family, Loss, Networks, Phase, Step
 from hfgen.training.schedules import ramp
 
@@ -84,13 +84,9 @@ class VAE(Family):
 
     def __post_init__(self) -> None:
         """Refuse what is no density."""
-        if not self.variance > 0:
-            raise UserError(f"model.variance: {self.variance} isn't positive; give more than 0")
-        for name in ("kl_weight", "kl_warmup", "free_bits"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"model.{name}: {getattr(self, name)} is negative; give 0 or more")
-        if self.prior_components < 1:
-            raise UserError(f"model.prior_components: {self.prior_components} is too small; give 1 or more")
+        positive(self, "variance", "lr")
+        at_least(0, self, "kl_weight", "kl_warmup", "free_bits")
+        at_least(1, self, "latent_channels", "latent_size", "prior_components")
 
     @property
     def needs_start(self) -> str | None:

@@ -15,6 +15,7 @@ from hfgen.models.decoder import decoder_arguments
 from hfgen.models.initialise import initialise
 from hfgen.objectives.codebook import CodebookAverage, codebook_warning, perplexity, product_grid, quantise
 from hfgen.pipelines import VQVAEPipeline
+from hfgen.setting_bounds import at_least, below_one, positive
 from hfgen.training.phases import Family, Loss, Networks, Phase, Step
 
 
@@ -74,6 +75,10 @@ class VQVAE(Family):
             )
         if not 0 < self.prior_begin < 1:
             raise UserError(f"model.prior_begin: {self.prior_begin} isn't between 0 and 1; choose a share of the run")
+        positive(self, "lr", "prior_lr")
+        at_least(0, self, "commitment")
+        at_least(1, self, "latent_size", "code_channels", "prior_width", "prior_layers", "prior_heads")
+        below_one(self, "choose e.g. 0.99", "codebook_decay")
         if self.prior_width % self.prior_heads:
             raise UserError(
                 f"model.prior_heads: {self.prior_heads} doesn't divide prior_width {self.prior_width}; choose a divisor"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hfgen.data_options import DEFAULT_DATA, SmallImages
 from hfgen.errors import SettingsError
+from hfgen.setting_bounds import at_least
 
 if TYPE_CHECKING:
     from hfgen.training.phases import Family
@@ -74,19 +75,9 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Refuse counts that no run can have."""
-        for name in (
-            "max_images",
-            "batch_size",
-            "resolution",
-            "log_every",
-            "keep_checkpoints",
-            "ema_half_life",
-        ):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{name}: {getattr(self, name)} is too small; give 1 or more")
-        for name in ("warmup_images", "sample_every", "checkpoint_every", "seed", "stream"):
-            if getattr(self, name) < 0:
-                raise SettingsError(f"{name}: {getattr(self, name)} is negative; give 0 or more")
+        counts = "max_images", "batch_size", "resolution", "log_every", "keep_checkpoints", "ema_half_life"
+        at_least(1, self, *counts, prefix="")
+        at_least(0, self, "warmup_images", "sample_every", "checkpoint_every", "seed", "stream", prefix="")
         if not self.start_from and self.model.needs_start is not None:
             raise SettingsError(self.model.needs_start)
 

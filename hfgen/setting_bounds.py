@@ -1,0 +1,39 @@
+"""Bounds of numeric settings: what can't be right is refused by its name, before any work is done."""
+
+from __future__ import annotations
+
+from hfgen.errors import SettingsError
+
+
+def at_least(least: int, settings: object, *names: str, prefix: str = "model.") -> None:
+    """Refuse settings below `least`, which is 0 or 1; NaN too.
+
+    Raises:
+        SettingsError: the first such setting, its value, and what to give.
+    """
+    for name in names:
+        if not (value := getattr(settings, name)) >= least:
+            fault = "too small" if least else "negative"
+            raise SettingsError(f"{prefix}{name}: {value} is {fault}; give {least} or more")
+
+
+def positive(settings: object, *names: str) -> None:
+    """Refuse settings of a family that aren't above 0.
+
+    Raises:
+        SettingsError: the first such setting, and its value.
+    """
+    for name in names:
+        if not (value := getattr(settings, name)) > 0:
+            raise SettingsError(f"model.{name}: {value} isn't positive; give more than 0")
+
+
+def below_one(settings: object, remedy: str, *names: str) -> None:
+    """Refuse settings of a family that aren't in [0, 1), with this remedy.
+
+    Raises:
+        SettingsError: the first such setting, and its value.
+    """
+    for name in names:
+        if not 0 <= (value := getattr(settings, name)) < 1:
+            raise SettingsError(f"model.{name}: {value} isn't in [0, 1); {remedy}")

@@ -30,6 +30,18 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command of `scripts/benchmarks`; a user's mistake is one line and exit code 2, as of `hfgen`."""
     # tqdm's own setting, read when it is imported: bars would come between the rows.
     os.environ.setdefault("TQDM_DISABLE", "1")
+    parsed = make_parser().parse_args(arguments)
+    try:
+        return parsed.run(parsed)
+    except UserError as error:
+        if os.environ.get("HFGEN_DEBUG"):
+            raise
+        print(f"benchmark.py: error: {error}", file=sys.stderr)
+        return 2
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Of all commands; each brings its own arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     with without_collector(freeze=True):
@@ -38,14 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         command = commands.add_parser(name, help=COMMANDS[name].replace("%", "%%"), description=module.__doc__)
         module.add_arguments(command)
         command.set_defaults(run=module.run)
-    parsed = parser.parse_args(arguments)
-    try:
-        return parsed.run(parsed)
-    except UserError as error:
-        if os.environ.get("HFGEN_DEBUG"):
-            raise
-        print(f"benchmark.py: error: {error}", file=sys.stderr)
-        return 2
+    return parser
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 # What the Space's machine has of itself, and peers that a benchmark compares with.
-ELSEWHERE = {"spaces", "pythae", "benchmarks"}
+ELSEWHERE = {"spaces", "pythae", "benchmark", "benchmarks"}
 
 
 def supported() -> list[str]:

@@ -3,7 +3,7 @@
 import re
 import shlex
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,11 +33,16 @@ def commands(text: str) -> list[list[str]]:
     return found
 
 
-def refuse(words: list[str]) -> None:
-    """Raise UserError or SystemExit, as the command line does."""
+@pytest.fixture
+def refuse(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], None]:
+    """Raises UserError or SystemExit, as the command lines do."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    return _refuse
+
+
+def _refuse(words: list[str]) -> None:
     program, *rest = words
     if program != "hfgen":
-        sys.path.insert(0, str(ROOT / "scripts"))
         import benchmark
 
         benchmark.make_parser().parse_args(rest)
@@ -53,7 +58,7 @@ def refuse(words: list[str]) -> None:
             raise UserError(f"recipe: {unknown} unknown")
 
 
-def test_commands_are_found_and_wrong_ones_refused():
+def test_commands_are_found_and_wrong_ones_refused(refuse: Callable[[list[str]], None]):
     page = "`hfgen evaluate RUN\n--data D`\n```bash\nA=1 hfgen sample --nothing 1  # so\n```\n"
     page += "`hfgen train vae-none --data x`"
     wrong = commands(page)
@@ -68,7 +73,7 @@ def test_commands_are_found_and_wrong_ones_refused():
 
 
 @pytest.mark.parametrize("page", _TRACKED)
-def test_every_command_of_a_page_is_taken(page: str):
+def test_every_command_of_a_page_is_taken(page: str, refuse: Callable[[list[str]], None]):
     for words in commands((ROOT / page).read_text()):
         try:
             refuse(words)

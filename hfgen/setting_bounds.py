@@ -28,12 +28,24 @@ def positive(settings: object, *names: str) -> None:
             raise SettingsError(f"model.{name}: {value} isn't positive; give more than 0")
 
 
-def below_one(settings: object, remedy: str, *names: str) -> None:
-    """Refuse settings of a family that aren't in [0, 1), with this remedy.
+def share(settings: object, *names: str) -> None:
+    """Refuse settings of a family that aren't shares, in [0, 1].
 
     Raises:
         SettingsError: the first such setting, and its value.
     """
     for name in names:
-        if not 0 <= (value := getattr(settings, name)) < 1:
-            raise SettingsError(f"model.{name}: {value} isn't in [0, 1); {remedy}")
+        if not 0 <= (value := getattr(settings, name)) <= 1:
+            raise SettingsError(
+                f"model.{name}: {value} isn't in [0, 1]; it is a share, not a number of images or steps"
+            )
+
+
+def below_one(settings: object, name: str, remedy: str) -> None:
+    """Refuse a setting of a family that isn't in [0, 1), with this remedy.
+
+    Raises:
+        SettingsError: the setting, and its value.
+    """
+    if not 0 <= (value := getattr(settings, name)) < 1:
+        raise SettingsError(f"model.{name}: {value} isn't in [0, 1); {remedy}")

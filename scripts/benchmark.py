@@ -5,7 +5,7 @@ import importlib
 import os
 import sys
 
-from hfgen.errors import UserError
+from hfgen.cli.command import exit_code
 from hfgen.imports import without_collector
 
 COMMANDS = {
@@ -30,22 +30,17 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command of `scripts/benchmarks`; a user's mistake is one line and exit code 2, as of `hfgen`."""
     # tqdm's own setting, read when it is imported: bars would come between the rows.
     os.environ.setdefault("TQDM_DISABLE", "1")
-    parsed = make_parser().parse_args(arguments)
-    try:
-        return parsed.run(parsed)
-    except UserError as error:
-        if os.environ.get("HFGEN_DEBUG"):
-            raise
-        print(f"benchmark.py: error: {error}", file=sys.stderr)
-        return 2
+    with without_collector(freeze=True):
+        parser = make_parser()
+    parsed = parser.parse_args(arguments)
+    return exit_code(lambda: parsed.run(parsed), "benchmark.py")
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Of all commands; each brings its own arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    with without_collector(freeze=True):
-        modules = {name: importlib.import_module(f"benchmarks.{name}") for name in COMMANDS}
+    modules = {name: importlib.import_module(f"benchmarks.{name}") for name in COMMANDS}
     for name, module in modules.items():
         command = commands.add_parser(name, help=COMMANDS[name].replace("%", "%%"), description=module.__doc__)
         module.add_arguments(command)

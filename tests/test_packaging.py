@@ -21,7 +21,7 @@ from hfgen.extras import install_command
 ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
-# What the Space's machine has of itself, and peers that a benchmark compares with.
+# What the Space's machine has of itself, peers that a benchmark compares with, and what lies in scripts.
 ELSEWHERE = {"spaces", "pythae", "benchmark", "benchmarks"}
 
 

@@ -8,7 +8,8 @@ import errno
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from hfgen import __version__
 from hfgen.cli import compare, diagnose, doctor, evaluate, publish, quickstart, reconstruct, sample, space, study, train
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logger.setLevel(logging.INFO)
     logger.addFilter(once)
     try:
-        return _run(argv)
+        return exit_code(partial(_run, argv), "hfgen")
     finally:
         logger.removeFilter(once)
         logger.setLevel(level)
@@ -66,19 +67,28 @@ def _run(argv: Sequence[str] | None) -> int:
     if not sys.stderr.isatty():
         # tqdm's own setting, read when it is imported: a log file needs no ten lines a second.
         os.environ.setdefault("TQDM_MININTERVAL", "10")
+    arguments, extra = _parser().parse_known_args(argv)
+    _place(extra, arguments)
+    if not getattr(arguments, "shares_work", False):
+        refuse_launcher(f"`hfgen {arguments.verb}`")
+    return arguments.run(arguments) or 0
+
+
+def exit_code(run: Callable[[], int], program: str) -> int:
+    """What `run` returns, or the code of what ended it, which is said in one line that begins with `program`.
+
+    `HFGEN_DEBUG=1` lets the error of a mistake through.
+    """
+    fail = partial(_fail, program=program)
     try:
-        arguments, extra = _parser().parse_known_args(argv)
-        _place(extra, arguments)
-        if not getattr(arguments, "shares_work", False):
-            refuse_launcher(f"`hfgen {arguments.verb}`")
-        return arguments.run(arguments) or 0
+        return run()
     except Interrupted as interrupted:
-        print(f"hfgen: {interrupted}", file=sys.stderr)
+        print(f"{program}: {interrupted}", file=sys.stderr)
         return interrupted.exit_code
     except KeyboardInterrupt:
-        return _fail("stopped by Ctrl-C", 130)
+        return fail("stopped by Ctrl-C", 130)
     except UserError as error:
-        return _fail(str(error), 2)
+        return fail(str(error), 2)
     except BrokenPipeError:
         # The reader has closed the pipe; Python would report it once more when it flushes at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -86,14 +96,14 @@ def _run(argv: Sequence[str] | None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "hfgen").partition(".")[0] == "hfgen":
             raise
-        return _fail(f"{error.name}: this package isn't installed; `hfgen doctor` says what is missing", 2)
+        return fail(f"{error.name}: this package isn't installed; `hfgen doctor` says what is missing", 2)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             where = error.filename or "while writing"
-            return _fail(f"out: the disk is full ({where}); free some space, then repeat", 2)
+            return fail(f"out: the disk is full ({where}); free some space, then repeat", 2)
         if error.errno not in _OF_USERS:
             raise
-        return _fail(f"{error.filename}: {error.strerror}; check this path and its permissions, then repeat", 2)
+        return fail(f"{error.filename}: {error.strerror}; check this path and its permissions, then repeat", 2)
 
 
 def _place(extra: list[str], arguments: argparse.Namespace) -> None:
@@ -113,10 +123,10 @@ def _place(extra: list[str], arguments: argparse.Namespace) -> None:
         setattr(arguments, takes, [*getattr(arguments, takes, []), *extra])
 
 
-def _fail(message: str, code: int) -> int:
+def _fail(message: str, code: int, program: str) -> int:
     if os.environ.get("HFGEN_DEBUG"):
         raise
-    print(f"hfgen: error: {message}", file=sys.stderr)
+    print(f"{program}: error: {message}", file=sys.stderr)
     return code
 
 

@@ -25,7 +25,7 @@ from hfgen.objectives.adversarial import (
 )
 from hfgen.objectives.perceptual import feature_distance
 from hfgen.pipelines.places import resolve_network
-from hfgen.setting_bounds import at_least, below_one, positive
+from hfgen.setting_bounds import at_least, below_one, positive, share
 from hfgen.training.phases import Loss, Networks, Phase, Step
 from hfgen.training.schedules import ramp
 
@@ -75,8 +75,9 @@ class Adversary:
             raise UserError(
                 f"model.adversarial_begin: {self.adversarial_begin} isn't in [0, {end:g}); choose a share of the run"
             )
-        below_one(self, "choose e.g. 0.99", "lecam_decay")
-        at_least(0, self, "adversarial_warmup", "adversarial_weight", "penalty", "lecam_weight", "perceptual_weight")
+        below_one(self, "lecam_decay", "choose e.g. 0.99")
+        share(self, "adversarial_warmup")
+        at_least(0, self, "adversarial_weight", "penalty", "lecam_weight", "perceptual_weight")
         at_least(1, self, "penalty_every", "discriminator_width", "discriminator_max_width")
         positive(self, "lr_discriminator")
 

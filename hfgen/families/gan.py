@@ -21,7 +21,7 @@ from hfgen.models.r3_discriminator import R3Discriminator
 from hfgen.objectives.adversarial import ADVERSARIAL_LOSSES, discriminator_loss, discriminator_warning, lazy
 from hfgen.objectives.augment import POLICIES, augment
 from hfgen.pipelines import GANPipeline
-from hfgen.setting_bounds import at_least, below_one, positive
+from hfgen.setting_bounds import at_least, below_one, positive, share
 from hfgen.training.phases import Family, Loss, Networks, Phase, Step
 from hfgen.training.schedules import cosine
 
@@ -74,8 +74,9 @@ class GAN(Family):
         for name in self._policies:
             if name not in POLICIES:
                 raise UserError(f"model.augment: {name} is unknown; choose some of {','.join(POLICIES)}")
-        at_least(0, self, "penalty", "penalty_end", "lr_end")
-        below_one(self, "give 0 or, of DCGAN, 0.5", "beta1")
+        share(self, "lr_end")
+        at_least(0, self, "penalty", "penalty_end")
+        below_one(self, "beta1", "give 0 or, of DCGAN, 0.5")
         widths = "discriminator_width", "discriminator_max_width"
         at_least(1, self, "latent_channels", "latent_size", "penalty_every", *widths)
         positive(self, "lr_generator", "lr_discriminator")

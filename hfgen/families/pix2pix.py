@@ -56,7 +56,7 @@ class Pix2Pix(Family):
         """Refuse what nothing can be built from."""
         if not self.condition:
             raise UserError("model.condition: empty; give `edges` or the name of a column of images")
-        below_one(self, "choose a share of the outputs", "dropout")
+        below_one(self, "dropout", "choose a share of the outputs")
         at_least(0, self, "l1_weight")
         at_least(1, self, "discriminator_width", "discriminator_max_width")
         positive(self, "lr", "lr_discriminator")

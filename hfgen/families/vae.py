@@ -23,7 +23,7 @@ from hfgen.objectives.reconstruction import (
     optimal_variance,
 )
 from hfgen.pipelines import VAEPipeline
-from hfgen.setting_bounds import at_least, positive
+from hfgen.setting_bounds import at_least, positive, share
 from hfgen.training.phases import Family, Loss, Networks, Phase, Step
 from hfgen.training.schedules import ramp
 
@@ -85,7 +85,8 @@ class VAE(Family):
     def __post_init__(self) -> None:
         """Refuse what is no density."""
         positive(self, "variance", "lr")
-        at_least(0, self, "kl_weight", "kl_warmup", "free_bits")
+        share(self, "kl_warmup")
+        at_least(0, self, "kl_weight", "free_bits")
         at_least(1, self, "latent_channels", "latent_size", "prior_components")
 
     @property

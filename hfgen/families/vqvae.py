@@ -78,7 +78,7 @@ class VQVAE(Family):
         positive(self, "lr", "prior_lr")
         at_least(0, self, "commitment")
         at_least(1, self, "latent_size", "code_channels", "prior_width", "prior_layers", "prior_heads")
-        below_one(self, "choose e.g. 0.99", "codebook_decay")
+        below_one(self, "codebook_decay", "choose e.g. 0.99")
         if self.prior_width % self.prior_heads:
             raise UserError(
                 f"model.prior_heads: {self.prior_heads} doesn't divide prior_width {self.prior_width}; choose a divisor"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from hfgen.errors import UserError
@@ -47,7 +48,8 @@ def decoder_arguments(
         "up_block_types": ["UpDecoderBlock2D"] * len(widths),
         "layers_per_block": layers,
         "latent_channels": latent_channels,
-        "norm_num_groups": min(32, width // 2),
+        # Half the narrowest block, where that divides the other widths.
+        "norm_num_groups": math.gcd(min(32, width // 2), *widths),
         "sample_size": resolution,
         "mid_block_add_attention": attention,
     }

@@ -60,8 +60,10 @@ def _smooth(images: Tensor) -> Tensor:
 
 def _first(store: ImageStore, most: int) -> tuple[Tensor, Tensor]:
     """The first images of the first ten classes."""
+    from hfgen.errors import UserError
+
     if store.labels is None:
-        raise SystemExit("data: it has no labels; give labelled data")
+        raise UserError("data: it has no labels; give labelled data")
     rows = ((store.labels >= 0) & (store.labels < CLASSES)).nonzero()[:most, 0]
     return store.gather(rows), store.labels[rows]
 

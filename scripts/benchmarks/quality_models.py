@@ -82,11 +82,12 @@ def _settings(arguments: argparse.Namespace, name: str) -> tuple[str, ...]:
 
 def _first(arguments: argparse.Namespace) -> str:
     """The VAE or, where the set has no recipe of one, the next family."""
+    from hfgen.errors import UserError
     from hfgen.recipes import recipe_names
 
     known = [name for name in OWN if _recipe(name, arguments.recipes) in recipe_names()]
     if not known:
-        raise SystemExit(f"recipes: there is none called vae-{arguments.recipes}; see `hfgen train --help`")
+        raise UserError(f"recipes: there is none called vae-{arguments.recipes}; see `hfgen train --help`")
     return known[0]
 
 

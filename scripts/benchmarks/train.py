@@ -27,6 +27,7 @@ from benchmarks.timing import CLOCKS, Clock, flops_of, matmul_rate, paired_round
 from hfgen.configs import load_config
 from hfgen.data import open_store
 from hfgen.devices import choose_kernels, describe
+from hfgen.errors import UserError
 from hfgen.images import to_float
 from hfgen.training.cadence import Cadence
 from hfgen.training.trainer import Trainer
@@ -58,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if arguments.clock == "cpu":
         if device.type != "cpu":
-            raise SystemExit(f"clock: cpu says nothing of {device.type}; add --device cpu")
+            raise UserError(f"clock: cpu says nothing of {device.type}; add --device cpu")
         torch.set_num_threads(1)
     matmul = matmul_rate(device, CLOCKS[arguments.clock])
     print(f"{describe(device)}, torch {torch.__version__}; bf16 or fp32 matmul: {matmul / 1e9:.0f} GFLOP/s")

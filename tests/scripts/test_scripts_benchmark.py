@@ -157,7 +157,7 @@ def test_waiting_costs_no_cpu_time(bare):
 
 def test_cpu_time_is_refused_of_a_gpu():
     done = benchmark("train", "--clock", "cpu", "--device", "cuda")
-    assert done.returncode == 1 and "--device cpu" in done.stderr
+    assert done.returncode == 2 and "--device cpu" in done.stderr
 
 
 def test_steps_are_measured_in_processes_that_exchange_gradients():

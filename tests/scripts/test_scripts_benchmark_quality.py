@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from commands import benchmark
 
 from hfgen.data import draw
 from hfgen.errors import UserError
@@ -123,6 +124,12 @@ def test_few_training_images_are_left_out_where_their_gan_has_no_recipe(scripts,
     asked = _asked("--data=x", "--recipes=cifar10", "--out=out", "--models", "vae", "--train_images", "100")
     assert [job.name for job in jobs(asked)] == ["vae"]
     assert "few training images: left out, there is no recipe gan-dcgan-cifar10" in capsys.readouterr().out
+
+
+def test_recipes_that_do_not_exist_end_as_a_mistake_does(tmp_path: Path):
+    done = benchmark("quality", "--data=glyphs", "--recipes=nothing", f"--out={tmp_path / 'out'}")
+    assert done.returncode == 2 and "recipes: there is none called vae-nothing" in done.stderr
+    assert "Traceback" not in done.stderr and not (tmp_path / "out").exists()
 
 
 def test_settings_that_do_not_exist_are_refused_before_a_judge_is_trained(

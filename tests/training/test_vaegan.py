@@ -88,7 +88,7 @@ def test_a_better_reconstruction_for_the_discriminator_lowers_the_autoencoders_l
     ("settings", "message"),
     [
         ({"adversarial_begin": 1.0}, r"model\.adversarial_begin: 1\.0 isn't in \[0, 1\)"),
-        ({"adversarial_warmup": -0.1}, r"model\.adversarial_warmup: -0\.1 isn\'t in \[0, 1\]; it is a share"),
+        ({"adversarial_warmup": -0.1}, r"model\.adversarial_warmup: -0\.1 isn't in \[0, 1\]; it is a share"),
         ({"discriminator_layers": 5}, r"model\.discriminator_layers: 5 can't halve 16 pixels; choose 1 to 4"),
         ({"discriminator_layers": 0}, r"model\.discriminator_layers: 0 can't halve"),
     ],

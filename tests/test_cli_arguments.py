@@ -224,6 +224,47 @@ def test_names_that_cannot_be_are_refused_before_any_work(models: str, words: st
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("train vae-glyphs --push_every 500", "push_every: nothing is published without --push_to_hub; leave"),
+        ("train vae-glyphs --push_every -1 --push_to_hub --hub_model_id a/b", "push_every: -1 is negative"),
+        ("train vae-glyphs --push_every -1 --job cpu-basic --hub_model_id a/b", "push_every: -1 is negative"),
+        ("train vae-glyphs --hub_model_id org/vae", "hub_model_id: nothing is published without --push_to_hub"),
+        ("train vae-glyphs --private", "private: nothing is published without --push_to_hub"),
+        ("train vae-glyphs --job_timeout 1h", "job_timeout: it goes with --job"),
+        ("evaluate --verify DIR --n 16", "n: --verify measures as the record says"),
+        ("evaluate --verify DIR --data glyphs", "data: --verify measures as the record says"),
+        ("evaluate --verify DIR --out DIR/again", "out: --verify measures as the record says"),
+        ("evaluate DIR --data glyphs --out DIR/out --samples_split train", "samples_split: it goes with --samples"),
+        ("evaluate --samples DIR --data glyphs --out DIR/out --variant fp16", "variant: no model runs"),
+        ("compare DIR --out DIR/out --n 16", "n: without --data nothing is measured"),
+        ("compare DIR --out DIR/out --seed 1", "seed: without --data nothing is measured"),
+        ("compare DIR --out DIR/out --dtype bf16", "dtype: without --data nothing is measured"),
+        ("publish DIR --to org/x --resolution 64", "resolution: only glyphs and stacked are drawn"),
+        ("publish DIR --to org/x --data glyphs", "data: it is for a Space of --models"),
+        ("publish glyphs --to org/x --results DIR", "results: it is for a Space of --models"),
+        ("study loss/spectrum --out DIR/out --n 16", "n: only the studies posterior and decoders take it"),
+        ("study posterior --out DIR/out --widths 8", "widths: only the study decoders takes it"),
+        ("study posterior --out DIR/out --data DIR", "data: only glyphs have known factors"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused_by_name(words: str, message: str, tmp_path: Path):
+    error = refused(*words.replace("DIR", str(tmp_path)).split(), run=here)
+    assert message in error
+    assert "is negative" in message or f"; leave --{message.partition(':')[0]} out" in error
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("seed", ["-1", "1.5", "x", str(2**63), "9" * 5000])
+@pytest.mark.parametrize("verb", ["sample", "evaluate", "diagnose", "compare"])
+def test_a_seed_that_torch_cant_take_is_refused_by_name(verb: str, seed: str, tmp_path: Path):
+    options = [] if verb == "sample" else ["--data=glyphs", f"--out={tmp_path / 'out'}"]
+    error = refused(verb, "/nowhere", f"--seed={seed}", *options, run=here)
+    assert f"seed: {seed} isn't an integer in [0, 2**63)" in error
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_model_that_is_given_twice_is_refused(tmp_path: Path):
     (tmp_path / "vae" / "pretrained").mkdir(parents=True)
     again = [tmp_path / "vae", tmp_path / "vae" / "pretrained", "--data=glyphs", f"--out={tmp_path / 'out'}"]

@@ -5,7 +5,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hfgen.cli.options import Verbs, add_measurement, add_out, add_tile, add_verb, add_weights, by_name, measurement
+from hfgen.cli.options import (
+    Verbs,
+    add_measurement,
+    add_out,
+    add_tile,
+    add_verb,
+    add_weights,
+    all_but,
+    by_name,
+    measurement,
+    refuse_idle,
+)
 from hfgen.imports import without_collector
 
 
@@ -34,6 +45,9 @@ def run(arguments: argparse.Namespace) -> None:
         import hfgen.comparison.measuring  # noqa: F401, what `compare` begins with
         from hfgen.library import compare
 
+    if arguments.data is None:
+        idle = all_but(arguments, "out", "posterior", "variant", "resolution", "device")
+        refuse_idle(arguments, idle, "without --data nothing is measured, the records are compared as they are")
     chosen = {"variant": arguments.variant, "resolution": arguments.resolution, "tile": arguments.tile}
     chosen["posterior"] = arguments.posterior
     print(compare(by_name(arguments.models), arguments.data, arguments.out, **measurement(arguments), **chosen))

@@ -14,8 +14,10 @@ from hfgen.cli.options import (
     add_steps,
     add_tile,
     add_verb,
+    all_but,
     measurement,
     print_notes,
+    refuse_idle,
 )
 from hfgen.errors import SettingsError
 from hfgen.imports import without_collector
@@ -53,6 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
     if given != ["model"]:
         refuse_launcher(f"`hfgen evaluate --{given[0]}`")
     if arguments.verify is not None:
+        refuse_idle(arguments, all_but(arguments, "verify", "device"), "--verify measures as the record says")
         with without_collector(freeze=True):
             from hfgen.evaluation.verification import verify
 
@@ -68,9 +71,8 @@ def run(arguments: argparse.Namespace) -> None:
         with without_collector(freeze=True):
             from hfgen.evaluation.samples import evaluate_samples
 
-        for name, default in (("dtype", "auto"), ("tile", None), ("steps", None), ("crop", "center")):
-            if getattr(arguments, name) != default:
-                raise SettingsError(f"{name}: no model runs, the samples are made; leave --{name} out")
+        idle = ("dtype", "variant", "tile", "steps", "crop")
+        refuse_idle(arguments, idle, "no model runs, the samples are made")
         del options["dtype"]
         options["samples_split"] = arguments.samples_split
         found = evaluate_samples(arguments.samples, arguments.data, **options)
@@ -78,6 +80,7 @@ def run(arguments: argparse.Namespace) -> None:
         with without_collector(freeze=True):
             from hfgen.evaluation.evaluate import evaluate
 
+        refuse_idle(arguments, ["samples_split"], "it goes with --samples, and a model draws its own")
         made = {name: getattr(arguments, name) for name in ("variant", "tile", "steps", "crop")}
         if process_index() > 0:
             # Process 0 says it.

@@ -45,6 +45,23 @@ def add_verb(
     return verb
 
 
+def refuse_idle(arguments: argparse.Namespace, names: Iterable[str], why: str) -> None:
+    """Refuse options that would do nothing.
+
+    Raises:
+        SettingsError: the first that isn't its default, and `why` it does nothing.
+    """
+    for name in names:
+        if getattr(arguments, name) != arguments.parser.get_default(name):
+            raise SettingsError(f"{name}: {why}; leave --{name} out")
+
+
+def all_but(arguments: argparse.Namespace, *names: str) -> list[str]:
+    """The verb's other options."""
+    options = (action.dest for action in arguments.parser._actions if action.option_strings)
+    return [name for name in options if name not in (*names, "help")]
+
+
 def add_out(verb: argparse.ArgumentParser, help: str, *, default: str | None = None, required: bool = False) -> None:
     """The folder that a verb writes; it is checked while the command line is read, before any work."""
     verb.add_argument("--out", type=_output_folder, default=default, required=required, metavar="DIR", help=help)
@@ -66,6 +83,17 @@ def _output_picture(text: str) -> Path:
     from hfgen.outputs import output_picture
 
     return output_picture(text)
+
+
+def add_seed(verb: argparse.ArgumentParser, help: str) -> None:
+    """The seed of what a verb draws; one that torch can't take is refused while the command line is read."""
+    verb.add_argument("--seed", type=_seed, default=0, metavar="N", help=f"{help} (%(default)s)")
+
+
+def _seed(text: str) -> int:
+    if not (text.isdecimal() and len(text) < 20 and int(text) < 2**63):
+        raise SettingsError(f"seed: {text} isn't an integer in [0, 2**63); give one")
+    return int(text)
 
 
 def add_model(verb: argparse.ArgumentParser, nargs: str | None = None) -> None:
@@ -125,7 +153,7 @@ def add_measurement(verb: argparse.ArgumentParser, *, data_required: bool = True
     add_data(verb, required=data_required)
     add_split(verb)
     verb.add_argument("--n", type=int, help=f"held-out images, and samples (all, up to {most})")
-    verb.add_argument("--seed", type=int, default=0, help="chooses the images and draws the samples (%(default)s)")
+    add_seed(verb, "chooses the images and draws the samples")
     help = "embedded (trained on the data), pixels, inception, or an image network of transformers: a folder or Hub id"
     verb.add_argument("--extractor", default="embedded", help=help)
     add_compute(verb)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hfgen.cli.options import Verbs, add_verb, print_findings
+from hfgen.cli.options import Verbs, add_verb, print_findings, refuse_idle
 from hfgen.data_options import BUILT_IN
 
 
@@ -62,6 +62,13 @@ def _published_folder(arguments: argparse.Namespace) -> Iterator[Path]:
 
     source = arguments.folder
     is_built_in = str(source) in BUILT_IN and not source.exists()
+    if not is_built_in:
+        refuse_idle(
+            arguments, ["resolution"], f"only {' and '.join(BUILT_IN)} are drawn, {source} is published as it is"
+        )
+    if is_built_in or arguments.models is None:
+        idle = ("models", "data", "results") if is_built_in else ("data", "results")
+        refuse_idle(arguments, idle, f"it is for a Space of --models, and {source} is published as it is")
     if not is_built_in and arguments.models is None:
         yield source
         return

@@ -9,6 +9,7 @@ from hfgen.cli.options import (
     add_compute,
     add_model,
     add_picture,
+    add_seed,
     add_steps,
     add_verb,
     at_least_one,
@@ -24,7 +25,7 @@ def register(verbs: Verbs) -> None:
     verb = add_verb(verbs, "sample", run, "draw images from a model")
     add_model(verb)
     verb.add_argument("--n", type=int, default=64, help="how many images (%(default)s)")
-    verb.add_argument("--seed", type=int, default=0, help="seed of the images (%(default)s)")
+    add_seed(verb, "seed of the images")
     add_steps(verb)
     add_picture(verb)
     add_compute(verb)

@@ -5,7 +5,16 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from hfgen.cli.options import Verbs, add_columns, add_compute, add_out, add_verb, columns, compute_options
+from hfgen.cli.options import (
+    Verbs,
+    add_columns,
+    add_compute,
+    add_out,
+    add_verb,
+    columns,
+    compute_options,
+    refuse_idle,
+)
 from hfgen.data_options import DEFAULT_DATA
 from hfgen.errors import SettingsError
 from hfgen.imports import without_collector
@@ -41,8 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
         if name in arguments.claims:
             answer(arguments, _models(arguments, name))
             return
-    if arguments.n is not None:
-        raise SettingsError("n: only the studies posterior and decoders take it; leave --n out")
+    refuse_idle(arguments, ["n"], "only the studies posterior and decoders take it")
     _refuse_decoders_options(arguments)
     with without_collector(freeze=True):
         from hfgen.studies.run_studies import plan_studies, run_studies
@@ -64,15 +72,12 @@ def _models(arguments: argparse.Namespace, name: str) -> list[str]:
         raise SettingsError(f"claim: {name} stands alone, with MODELs behind it; leave {first} out")
     if arguments.dry_run:
         raise SettingsError(f"dry_run: {name} has none; leave --dry_run out, or give a small --n")
-    if arguments.data != DEFAULT_DATA or any(columns(arguments).values()):
-        raise SettingsError("data: only glyphs have known factors; leave --data and the columns out")
+    refuse_idle(arguments, ("data", *columns(arguments)), "only glyphs have known factors")
     return models
 
 
 def _refuse_decoders_options(arguments: argparse.Namespace) -> None:
-    for name in ("images", "widths"):
-        if getattr(arguments, name) is not None:
-            raise SettingsError(f"{name}: only the study {_DECODERS} takes it; leave --{name} out")
+    refuse_idle(arguments, ("images", "widths"), f"only the study {_DECODERS} takes it")
 
 
 def _posterior(arguments: argparse.Namespace, models: list[str]) -> None:

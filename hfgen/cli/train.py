@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hfgen.cli.options import Verbs, add_out, add_verb, print_findings
+from hfgen.cli.options import Verbs, add_out, add_verb, print_findings, refuse_idle
 from hfgen.errors import SettingsError
 from hfgen.imports import without_collector
 from hfgen.recipes import recipe_names, recipe_summary
@@ -67,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(describe_config(recipe))
         return 0
     config = load_config(recipe, settings)
+    _check_publishing(arguments)
     if arguments.hub_model_id is not None:
         from hfgen.hub.addresses import check_repository
 
@@ -97,6 +98,15 @@ def run(arguments: argparse.Namespace) -> int:
         published = publish(out, push.to)
         print(f"{published.url} {published.commit}")
     return 0
+
+
+def _check_publishing(arguments: argparse.Namespace) -> None:
+    if arguments.push_every < 0:
+        raise SettingsError(f"push_every: {arguments.push_every} is negative; give 0 or more images")
+    if arguments.job is None:
+        refuse_idle(arguments, ["job_timeout"], "it goes with --job")
+    if arguments.job is None and not arguments.push_to_hub:
+        refuse_idle(arguments, ("hub_model_id", "push_every", "private"), "nothing is published without --push_to_hub")
 
 
 def _train_elsewhere(arguments: argparse.Namespace, config: dict[str, Any]) -> int:

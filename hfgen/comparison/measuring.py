@@ -59,7 +59,9 @@ def measure_models(
         compute_for(place, compute.device, compute.dtype)
     finished = {name: _is_finished(place, data) for name, place in places.items()}
     records = {name: RECORD.read(Path(place) / "record.json") for name, place in places.items() if finished[name]}
-    if data is not None and not all(finished.values()):
+    if data is not None and places and all(finished.values()):
+        raise SettingsError("data: all of these are finished evaluations, with their images; leave --data out")
+    if data is not None:
         if records and n is None:
             n = next(iter(records.values()))["data"]["n"]
         used, _ = split_size(data, split, config_name=settings.get("config_name"))

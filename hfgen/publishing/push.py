@@ -32,8 +32,6 @@ class CheckpointPush:
     """
 
     def __init__(self, to: str, every: int = 0, *, private: bool = False, license: str | None = None) -> None:
-        if every < 0:
-            raise UserError(f"push_every: {every} is negative; give 0 or more images")
         self.to, self.every, self.license, self.pushed = to, every, license, 0
         self.thread: threading.Thread | None = None
         repository = Repository(to, "model")

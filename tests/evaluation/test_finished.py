@@ -79,6 +79,15 @@ def test_a_model_without_data_is_refused(folders: Path, tmp_path: Path, capsys: 
     assert not (tmp_path / "out").exists()
 
 
+def test_data_that_nothing_would_be_measured_on_are_refused(
+    folders: Path, glyph_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    finished = [str(folders / "of_vae"), str(folders / "of_gan")]
+    assert main(["compare", *finished, f"--data={glyph_folder}", f"--out={tmp_path / 'out'}"]) == 2
+    assert "data: all of these are finished evaluations" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_runs_folder_that_holds_both_is_measured_where_data_are_given(folders: Path, tmp_path: Path):
     both = tmp_path / "both"
     shutil.copytree(folders / "of_vae", both)

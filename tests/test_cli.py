@@ -5,14 +5,18 @@ import json
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable, Sized
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
+import torch
 from commands import forked, here, hfgen, refused
 from PIL import Image
 from tiny import COMMON, TINY
 
+from hfgen.cli.command import exit_code
 from hfgen.configs import load_config
 from hfgen.imports import without_collector
 from hfgen.training.checkpoints import load_checkpoint
@@ -158,6 +162,22 @@ def test_a_full_disk_is_one_line_and_leaves_the_last_checkpoint(glyph_folder: Pa
     assert "the disk is full" in errors.splitlines()[-1] and "Traceback" not in errors
     (checkpoint,) = (tmp_path / "copy" / "run" / "checkpoints").iterdir()
     assert load_checkpoint(checkpoint)[0] == 48
+
+
+@pytest.mark.parametrize("allocate", [torch.empty, np.ones, lambda count: [None] * count])
+def test_too_little_memory_is_one_line_with_a_remedy(
+    allocate: Callable[[int], Sized], capsys: pytest.CaptureFixture[str]
+):
+    """Torch's own error, numpy's, and Python's, which says nothing."""
+    assert exit_code(lambda: len(allocate(2**55)), "hfgen") == 2
+    said = capsys.readouterr().err
+    assert said.startswith("hfgen: error: memory: there is too little of it") and said.count("\n") == 1
+    assert "--n, --batch_size, --resolution or --tile" in said
+
+
+def test_another_error_of_torch_keeps_its_traceback():
+    with pytest.raises(RuntimeError, match="size of tensor"):
+        exit_code(lambda: len(torch.ones(2) + torch.ones(3)), "hfgen")
 
 
 def test_sample_and_reconstruct_write_the_grids(trained: Path, family: str, glyph_folder: Path, tmp_path: Path):

@@ -33,6 +33,10 @@ _OF_USERS = (
 )
 
 
+# How Python, and torch's allocators of CPUs and GPUs, say that memory is used up.
+_NO_MEMORY = ("unable to allocate", "out of memory", "can't allocate memory", "not enough memory")
+
+
 class _Once(logging.Filter):
     """Drops a warning that was logged already: one command opens the same data several times."""
 
@@ -93,6 +97,13 @@ def exit_code(run: Callable[[], int], program: str) -> int:
         # The reader has closed the pipe; Python would report it once more when it flushes at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except (MemoryError, RuntimeError) as error:
+        said = str(error)
+        if not isinstance(error, MemoryError) and not any(words in said.lower() for words in _NO_MEMORY):
+            raise
+        detail = f" ({said.splitlines()[0]})" if said else ""
+        less = "fewer or smaller images at once: a smaller --n, --batch_size, --resolution or --tile"
+        return fail(f"memory: there is too little of it{detail}; take {less}", 2)
     except ModuleNotFoundError as error:
         if (error.name or "hfgen").partition(".")[0] == "hfgen":
             raise

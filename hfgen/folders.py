@@ -1,4 +1,4 @@
-"""What a folder holds: a run, its published part, its newest checkpoint; and what its run says of it."""
+"""What a folder holds: a run, its published part, its newest checkpoint; what its run says of it; hfgen's results."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from hfgen.errors import ModelError
+from hfgen.errors import ModelError, UserError
+from hfgen.files import read_json
 
 PRETRAINED, RUN = "pretrained", "run.json"
+# The file by which what a command wrote is known again.
+_DOCUMENTS = ("record", "whole", "comparison", "diagnosis", "study", "posterior", "decoders")
+RESULTS = frozenset((RUN, *(f"{name}.json" for name in _DOCUMENTS)))
 
 logger = logging.getLogger("hfgen")
 
@@ -42,6 +46,19 @@ def run_of(path: Path) -> Path | None:
         return None
     around = path.parent.parent
     return around.parent if around.name == "checkpoints" else path.parent
+
+
+def holds_results(folder: Path) -> bool:
+    """Whether a command of hfgen wrote this folder: a run, an evaluation, a comparison, a diagnosis or a study."""
+    return any(_is_result(folder / name) for name in RESULTS if (folder / name).is_file())
+
+
+def _is_result(path: Path) -> bool:
+    try:
+        value = read_json(path)
+    except UserError:
+        return False
+    return isinstance(value, dict) and type(value.get("schema")) is int
 
 
 def run_file(path: Path) -> Path | None:

@@ -21,6 +21,7 @@ from hfgen.data.metadata import SUFFIXES as TABLES
 from hfgen.data.tables import Loaded, Table, open_table
 from hfgen.errors import DataError, SettingsError
 from hfgen.files import cache_dir, visible_files
+from hfgen.folders import RESULTS, holds_results
 
 if TYPE_CHECKING:
     from datasets import DatasetBuilder
@@ -123,9 +124,24 @@ def _open_file(name: str, path: Path) -> Opened:
 
 def _open_folder(name: str, folder: Path, depth: int) -> Opened:
     paths = [PurePosixPath(path.relative_to(folder).as_posix()) for path in visible_files(folder)]
-    return _open_kinds(
-        name, folder, _sort(path for path in paths if not _JUNK & {p.lower() for p in path.parts}), depth
+    results = _results(folder, paths)
+    files = _sort(
+        path for path in paths if not _JUNK & {part.lower() for part in path.parts} and results.isdisjoint(path.parents)
     )
+    if not results:
+        return _open_kinds(name, folder, files, depth)
+    if files == _sort([]):
+        raise DataError(f"data: {name} holds only what hfgen wrote, {_listed(sorted(results))}; name one of them")
+    opened = _open_kinds(name, folder, files, depth)
+    return Opened(opened.found, [f"left out, since hfgen wrote it: {_listed(sorted(results))}", *opened.notes])
+
+
+def _results(folder: Path, paths: Iterable[PurePosixPath]) -> set[PurePosixPath]:
+    """The outermost folders below that hfgen wrote, such as a run's with its grids; none where `folder` is one."""
+    if holds_results(folder):
+        return set()
+    found = {path.parent for path in paths if path.name in RESULTS and holds_results(folder / path.parent)}
+    return {path for path in found if found.isdisjoint(path.parents)}
 
 
 def _open_kinds(name: str, folder: Path, files: _Files, depth: int) -> Opened:

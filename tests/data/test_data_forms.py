@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 import torch
 from pictures import BLUE, RED, labels_fit, picture, png, write_pictures
 
+import hfgen
 from hfgen.data import open_store, split_size, stored_side
 from hfgen.errors import DataError, SettingsError
 
@@ -221,6 +224,28 @@ def test_junk_beside_images_is_none(tmp_path: Path) -> None:
     (tmp_path / "classes.json").write_text("[]")
     store = open_store(str(tmp_path), split="all", resolution=8)
     assert len(store) == 12 and store.label_names == ["blue", "red"]
+
+
+def test_what_hfgen_wrote_beside_images_is_none(tmp_path: Path, trained_of: Callable[[str], Path]) -> None:
+    """A run's grids of samples, and an evaluation's images in parquet files."""
+    data, options = tmp_path / "photos", {"split": "all", "resolution": 16, "small_images": "upscale"}
+    write_pictures(data, 60)
+    images = open_store(str(data), **options).images.clone()
+    shutil.copytree(trained_of("vae"), data / "runs" / "vae")
+    hfgen.evaluate(trained_of("vae"), str(data), out=data / "ev", n=40, extractor="pixels", **options)
+    assert list(data.glob("runs/vae/samples/*.png")) and list(data.glob("ev/dataset/*.parquet"))
+    (data / "sketches").mkdir()
+    (data / "sketches" / "run.json").write_text('{"speed": 3}')
+    write_pictures(data / "sketches", 2)
+    store = open_store(str(data), **options)
+    assert "left out, since hfgen wrote it: ev, runs/vae" in store.notes
+    assert len(store) == 62 and torch.equal(store.images[:60], images)
+    # One that is named is read, and nothing says which of several is meant.
+    assert len(open_store(str(data / "ev" / "dataset"), **options)) == 40
+    for name in ("ev", "runs"):
+        shutil.copytree(data / name, tmp_path / "results" / name)
+    with pytest.raises(DataError, match="holds only what hfgen wrote, ev, runs/vae; name one of them"):
+        open_store(str(tmp_path / "results"), **options)
 
 
 def test_a_pointer_of_git_lfs_is_named(tmp_path: Path) -> None:

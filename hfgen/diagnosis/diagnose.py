@@ -156,7 +156,12 @@ def diagnose(
             )
         facts = {
             "schema": DIAGNOSIS.version,
-            "model": {"id": given_id(model), "family": pipeline.family, "parameters": pipeline.parameter_count},
+            "model": {
+                "id": given_id(model),
+                "family": pipeline.family,
+                "parameters": pipeline.parameter_count,
+                **origin.facts(),
+            },
             "data": {
                 "id": str(data),
                 "split": real.store.split,

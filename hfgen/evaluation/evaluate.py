@@ -178,6 +178,7 @@ def _measured(
         "family": pipeline.family,
         "parameters": pipeline.parameter_count,
         "codebook_size": pipeline.codebook_size,
+        **origin.facts(),
     }
     if pipeline.sampler is not None:
         facts["sampler"] = pipeline.sampler

@@ -6,8 +6,9 @@ import contextlib
 import copy
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -23,7 +24,7 @@ from hfgen.pipelines.autoencoder import AutoencoderPipeline
 from hfgen.pipelines.callables import CallablePipeline, Callables, check_size, find_callables
 from hfgen.pipelines.hfgen_pipelines_v1 import ImagePipeline
 from hfgen.pipelines.loading import open_model
-from hfgen.pipelines.weight_digest import digest_of_networks
+from hfgen.pipelines.weight_digest import digest_of_folder, digest_of_networks
 
 _TILES = ("use_tiling", "use_slicing", "tile_")
 
@@ -99,11 +100,26 @@ def networks_of(model: Any) -> list[nn.Module]:
     return [part for part in parts.values() if isinstance(part, nn.Module)]
 
 
-class Origin(NamedTuple):
-    """What pins a model: its commit, or None, and a hash of its weights' place, or of the weights."""
+@dataclass(frozen=True)
+class Origin:
+    """What pins a model.
+
+    Attributes:
+        revision: Its commit, or None.
+        state: A hash of its weights' place, or of the weights.
+        folder: Where its weights lie; None of what is loaded.
+        given: What is loaded, or None.
+    """
 
     revision: str | None
     state: str
+    folder: Path | None = None
+    given: Any = None
+
+    def facts(self) -> dict[str, str]:
+        """`weights`, a hash of them alone, for records; nothing of functions that aren't networks' own."""
+        weights = digest_of_folder(self.folder) if self.folder is not None else weights_of(self.given)
+        return {} if weights is None else {"weights": weights}
 
 
 @contextlib.contextmanager
@@ -126,11 +142,12 @@ def opened(
         if variant is not None:
             raise SettingsError(f"variant: {variant!r} is of files, and the model is loaded already; leave it out")
         with lent(model, compute, **settings) as pipeline:
-            yield pipeline, Origin(None, weights_state(model))
+            # Of functions, a text that never comes again.
+            yield pipeline, Origin(None, weights_of(model) or uuid.uuid4().hex, given=model)
         return
     pipeline, folder = open_model(model, variant=variant, **settings)
     pipeline.set_progress_bar_config(disable=True)
-    yield compute.place(pipeline), Origin(commit_of(folder), folder_state(folder))
+    yield compute.place(pipeline), Origin(commit_of(folder), folder_state(folder), folder)
 
 
 def settle(pipeline: ImagePipeline, channels: int) -> None:
@@ -248,9 +265,7 @@ def _pipeline(model: Any, compute: Compute, resolution: int | None, tile: int | 
     raise ModelError(f"model: {type(model).__name__} {has}{remedy}")
 
 
-def weights_state(model: Any) -> str:
-    """A hash of a given model's weights; of functions that aren't networks' own, a text that never comes again."""
+def weights_of(model: Any) -> str | None:
+    """A hash of a given model's weights; None of functions that aren't networks' own."""
     functions = find_callables(unwrapped(model))
-    if functions is not None and not functions.is_known:
-        return uuid.uuid4().hex
-    return digest_of_networks(networks_of(model))
+    return None if functions is not None and not functions.is_known else digest_of_networks(networks_of(model))

@@ -138,10 +138,12 @@ def _model(root: Path, to: str, workspace: Path, evidence: Evidence) -> Contents
     homes = [root, *([run] if run is not None and root.resolve().parent == run else [])]
     if (found := _file_at(evidence.record, "record.json", homes)) is not None:
         contents.record = portable(RECORD.read(found))
+        _check_weights("record", contents.record, root, "evaluate")
         contents.record["model"].update(id=to, revision=None)
         contents.files["record.json"] = _write(workspace / "record.json", contents.record)
     if (found := _file_at(evidence.diagnosis, "diagnosis.json", homes)) is not None:
         contents.diagnosis = portable(DIAGNOSIS.read(found))
+        _check_weights("diagnosis", contents.diagnosis, root, "diagnose")
         contents.diagnosis["model"]["id"] = to
         contents.files["diagnosis.json"] = _write(workspace / "diagnosis.json", contents.diagnosis)
     if (found := _file_at(evidence.study, "study.json", [])) is not None:
@@ -159,13 +161,28 @@ def _model(root: Path, to: str, workspace: Path, evidence: Evidence) -> Contents
     return contents
 
 
+def _check_weights(what: str, document: dict[str, Any], root: Path, verb: str) -> None:
+    """Refuse what was measured of other weights, such as those that a run had before it went on.
+
+    Raises:
+        UserError: it was.
+    """
+    if (measured := document["model"].get("weights")) is None:
+        return
+    # Only for this does publishing need torch.
+    from hfgen.pipelines.places import resolve_folder
+    from hfgen.pipelines.weight_digest import digest_of_folder
+
+    if digest_of_folder(resolve_folder(root)) != measured:
+        raise UserError(f"{what}: it is of other weights than {root} has now; {verb} this model again")
+
+
 def _add_posterior(contents: Contents, path: Path, to: str, workspace: Path) -> None:
     """The entry of this model alone, and its picture.
 
     Raises:
         UserError: the file is none, or isn't of these weights.
     """
-    # Only for this does publishing need torch.
     from hfgen.pipelines.loading import open_model
     from hfgen.pipelines.weight_digest import digest_of_folder
     from hfgen.reporting.exact_answers import sheet_of_entry

@@ -15,10 +15,14 @@ import yaml
 from exact import SENTENCE, write_posterior
 from hub import Hub
 from hub.accounts import RECORD, Command
+from safetensors.torch import load_file, save_file
 from tiny import TINY
 
+import hfgen
+from hfgen.errors import UserError
 from hfgen.metrics import Estimate
 from hfgen.pipelines.weight_digest import digest_of_folder
+from hfgen.publishing import dry_run
 from hfgen.studies.claims import Claim, Contrast, correct
 from hfgen.studies.effects import Measured, value
 from hfgen.studies.verdicts import GAIN
@@ -110,6 +114,35 @@ def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
     record = {**RECORD, "model": {**RECORD["model"], "id": str(out), "parameters": pipe.parameter_count}}
     (out / "record.json").write_text(json.dumps(record))
     return out
+
+
+def test_measurements_of_other_weights_are_refused(
+    trained_of: Callable[[str], Path], glyph_folder: Path, tmp_path: Path
+):
+    """A run that went on after it was measured: as many parameters, other numbers."""
+    run = Path(shutil.copytree(trained_of("vae"), tmp_path / "vae"))
+    settings: dict[str, Any] = {"out": run, "n": 40, "extractor": "pixels"}
+    measured = hfgen.evaluate(run, str(glyph_folder), **settings).record["model"]
+    assert measured["weights"] == digest_of_folder(run / "pretrained")
+    loaded = hfgen.evaluate(hfgen.load(run), str(glyph_folder), **{**settings, "out": tmp_path / "loaded"})
+    assert loaded.record["model"]["weights"] == measured["weights"]
+    identity = {"reconstruct": lambda images: images}
+    functions = hfgen.evaluate(identity, str(glyph_folder), n=40, extractor="pixels", resolution=16)
+    assert "weights" not in functions.record["model"]
+    diagnosis = diagnosed(measured)
+    diagnosis["model"]["weights"] = measured["weights"]
+    (run / "diagnosis.json").write_text(json.dumps(diagnosis))
+    assert {"record.json", "diagnosis.json"} <= dry_run(run, "org/model").sizes.keys()
+    (path,) = run.glob("pretrained/vae/*.safetensors")
+    weights = load_file(path)
+    save_file({name: value * 1.01 for name, value in weights.items()}, path)
+    with pytest.raises(UserError, match=r"record: it is of other weights than .* has now; evaluate this model again"):
+        dry_run(run, "org/model")
+    (run / "record.json").unlink()
+    with pytest.raises(
+        UserError, match=r"diagnosis: it is of other weights than .* has now; diagnose this model again"
+    ):
+        dry_run(run, "org/model")
 
 
 def copied(vae: Path, tmp_path: Path) -> Path:

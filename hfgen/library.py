@@ -210,8 +210,10 @@ def train(
         named: Settings of the recipe.
 
     Raises:
-        UserError: an unknown recipe or setting, bad data, `out` holds another run, or a non-finite loss.
+        UserError: an unknown recipe, setting or `resume`, bad data, `out` holds another run, or a non-finite loss.
     """
+    if resume not in ("auto", "never"):
+        raise SettingsError(f"resume: {resume!r} is unknown; give auto or never")
     with without_collector():
         from hfgen.configs import load_config
         from hfgen.outputs import output_folder

@@ -147,6 +147,8 @@ def test_training_refuses_what_the_command_refuses(tmp_path: Path):
         hfgen.train("vae-glyph", tmp_path / "run")
     with pytest.raises(UserError, match="max_image: no such setting"):
         hfgen.train("vae-glyphs", tmp_path / "run", max_image=3)
+    with pytest.raises(UserError, match="resume: 'yes' is unknown; give auto or never"):
+        hfgen.train("vae-glyphs", tmp_path / "run", resume="yes")
     assert not (tmp_path / "run").exists()
 
 

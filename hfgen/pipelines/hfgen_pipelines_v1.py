@@ -240,7 +240,12 @@ class ImagePipeline(DiffusionPipeline):
                 seed doesn't depend on `batch_size`.
             output_type: `pil`, `np` (N, R, R, C) in [0, 1], or `pt` (N, C, R, R) in [0, 1].
             options: What the family's generator takes.
+
+        Raises:
+            ValueError: `batch_size` is below 1, or not the number of generators.
         """
+        if batch_size < 1:
+            raise ValueError(f"batch_size: {batch_size} images can't be drawn; give 1 or more")
         if isinstance(generator, list) and len(generator) != batch_size:
             raise ValueError(f"generator: {len(generator)} generators for batch_size {batch_size}; give one an image")
         generators = generator if isinstance(generator, list) else [generator] * batch_size

@@ -50,6 +50,14 @@ def test_the_ith_image_of_a_seed_does_not_depend_on_the_batch_size(trained: Path
     assert not torch.allclose(listed[0], listed[1], atol=1e-3)
 
 
+@pytest.mark.parametrize("count", [0, -1])
+def test_a_batch_without_images_is_refused(trained: Path, count: int):
+    pipe = hfgen.load(trained)
+    if pipe.can_sample:
+        with pytest.raises(ValueError, match=f"batch_size: {count} images can't be drawn"):
+            pipe(batch_size=count)
+
+
 def test_output_types(trained: Path):
     pipe = hfgen.load(trained)
     image = pipe(generator=seeded(), **conditions(pipe, 1)).images[0]

@@ -25,6 +25,7 @@ from hfgen.diagnosis.verdict_page import render
 from hfgen.documents import DIAGNOSIS
 from hfgen.errors import DataError, SettingsError
 from hfgen.evaluation.held_out import HeldOut, choose_n, held_out_images
+from hfgen.evaluation.trained_on import leak_notes
 from hfgen.evaluation.workspace import workspace
 from hfgen.files import write_bytes, write_text
 from hfgen.images import write_png
@@ -192,6 +193,7 @@ def diagnose(
         with workspace(out, {**facts, "weights": origin.state}) as partial_results:
             work = pipeline, real.inputs, training, BUDGETS[budget], seed, partial_results
             chain = make_stages(*work, refits=plan.refits, clock=clock, model=given_id(model))
+            chain.notes.extend(leak_notes(origin, data, real))
             document = {**facts, **describe(pipeline, real, chain, training, facts, exact)}
             if other is not None:
                 document["against"] = compare(document, other)

@@ -27,6 +27,7 @@ from hfgen.evaluation.reading_test import reading_test
 from hfgen.evaluation.real_images import NEIGHBOURS
 from hfgen.evaluation.result import Evaluation, check_out, save_evaluation, without_images
 from hfgen.evaluation.shared_work import Processes, Task
+from hfgen.evaluation.trained_on import leak_notes
 from hfgen.evaluation.whole import check_whole, evaluate_whole, whole_task
 from hfgen.evaluation.workspace import workspace
 from hfgen.launch import process_count
@@ -191,6 +192,7 @@ def _measured(
     with workspace(out, {**record, "weights": origin.state}) as partial_results:
         made = make(pipeline, real.inputs, seeds, partial_results, processes)
         found = metrics.Collector()
+        found.notes += leak_notes(origin, data, real)
         if made.samples is None:
             found.note(f"samples: a model of family {pipeline.family} draws none")
         sections = _look(pipeline, real, made, seed, found)

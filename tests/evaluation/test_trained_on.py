@@ -1,0 +1,75 @@
+"""Held-out images that the model may have seen: folders that grew, runs of all images."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pictures import write_pictures
+from tiny import COMMON, TINY
+
+import hfgen
+from hfgen.cli import main
+
+SETTINGS: dict[str, Any] = {"n": 20, "extractor": "pixels", "resolution": 16, "small_images": "upscale"}
+CHANGED = "has other training images or labels now than when the model was trained"
+
+
+def notes(run: Path, data: Path, **settings: Any) -> list[str]:
+    record = hfgen.evaluate(run / "pretrained" / "vae", str(data), **{**SETTINGS, **settings}).record
+    return [note for note in record["notes"] if "the model was trained" in note]
+
+
+def train(data: Path, out: Path, *settings: str) -> Path:
+    options = [*COMMON, *TINY["vae"], "--max_images=32", "--small_images=upscale", f"--data={data}", f"--out={out}"]
+    assert main(["train", "vae-glyphs", *options, *settings]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "photos"
+    write_pictures(folder, 260)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(photos, tmp_path_factory.mktemp("runs") / "vae")
+
+
+def test_nothing_is_said_where_the_data_are_the_same(run: Path, photos: Path, monkeypatch: pytest.MonkeyPatch):
+    assert not notes(run, photos)
+    monkeypatch.chdir(photos.parent)
+    assert not notes(run, Path("photos"))
+
+
+def test_images_that_came_since_are_said(run: Path, photos: Path, tmp_path: Path):
+    """In place: another folder is other data, of which a run knows nothing."""
+    elsewhere = Path(shutil.copytree(photos, tmp_path / "photos"))
+    write_pictures(elsewhere / "more", 20)
+    assert not notes(run, elsewhere)
+    moved = train(elsewhere, tmp_path / "vae")
+    write_pictures(elsewhere / "again", 20)
+    (said,) = notes(moved, elsewhere)
+    assert said.startswith(f"split test: {elsewhere} ") and CHANGED in said
+    # Whoever measures training images is told that they are, and another size was never seen.
+    assert not notes(moved, elsewhere, split="train")
+    assert not notes(moved, elsewhere, resolution=32)
+
+
+def test_a_run_of_all_images_has_seen_the_held_out_ones(photos: Path, tmp_path: Path):
+    (said,) = notes(train(photos, tmp_path / "vae", "--split=all"), photos)
+    assert said == f"split test: the model was trained on split all of {photos}, so these images aren't held out"
+
+
+def test_a_diagnosis_says_so_too(photos: Path, tmp_path: Path):
+    model = train(photos, tmp_path / "vae", "--split=test") / "pretrained" / "vae"
+    found = hfgen.diagnose(model, str(photos), tmp_path / "why", refits=False, **SETTINGS)
+    assert any("trained on split test" in note for note in found.record["notes"])
+
+
+def test_a_damaged_run_json_says_nothing(run: Path, photos: Path, tmp_path: Path):
+    copy = Path(shutil.copytree(run, tmp_path / "vae"))
+    (copy / "run.json").write_text("{")
+    assert not notes(copy, photos)

@@ -92,7 +92,7 @@ def _known(place: Any, variant: str | None, resolution: int | None) -> _Known | 
     except ModelError:
         # Evaluating refuses what has to be there.
         return None
-    return _Known(digest_of_folder(folder), pipeline.sample_size)
+    return _Known(digest_of_folder(folder, variant), pipeline.sample_size)
 
 
 def _entries(

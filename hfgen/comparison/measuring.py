@@ -14,10 +14,9 @@ from hfgen.comparison.names import distinct_names
 from hfgen.comparison.protocol import check_same_images, check_same_settings
 from hfgen.data import Data, as_data, split_size
 from hfgen.devices import Compute
-from hfgen.documents import RECORD
 from hfgen.errors import SettingsError
 from hfgen.evaluation.evaluate import Evaluation, evaluate
-from hfgen.evaluation.finished import is_finished, read_evaluation
+from hfgen.evaluation.finished import is_finished, read_evaluation, read_record
 from hfgen.evaluation.held_out import EMBEDDED, choose_n
 from hfgen.evaluation.timing import measure_costs
 from hfgen.pipelines.given import compute_for, given_name, is_given, opened, settle
@@ -58,7 +57,7 @@ def measure_models(
     for place in places.values():
         compute_for(place, compute.device, compute.dtype)
     finished = {name: _is_finished(place, data) for name, place in places.items()}
-    records = {name: RECORD.read(Path(place) / "record.json") for name, place in places.items() if finished[name]}
+    records = {name: read_record(Path(place)) for name, place in places.items() if finished[name]}
     if data is not None and places and all(finished.values()):
         raise SettingsError("data: all of these are finished evaluations, with their images; leave --data out")
     if data is not None:

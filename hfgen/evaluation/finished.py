@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from hfgen.documents import RECORD
 from hfgen.errors import UserError
 from hfgen.evaluation.dataset import read_dataset
 from hfgen.evaluation.evaluate import Evaluation
 from hfgen.metrics import load_extractor
+from hfgen.pipelines.places import resolve_folder
+from hfgen.pipelines.weight_digest import is_of
 
 _IMAGES = ("original", "reconstruction", "sample", "other")
 # What only the folder of a model or of its run holds.
@@ -27,6 +30,20 @@ def is_finished(folder: Path, *, given_data: bool) -> bool:
     if not finished and not given_data:
         raise UserError(f"data: none given, and {folder} holds no record.json with dataset/; give --data to measure it")
     return finished and not (given_data and any((folder / part).exists() for part in _OF_MODELS))
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """A finished evaluation's record.json; where the folder holds its model too, of the weights that this has.
+
+    Raises:
+        UserError: there is none, or the model went on since.
+    """
+    record = RECORD.read(folder / "record.json")
+    if any((folder / part).exists() for part in _OF_MODELS) and not is_of(record, resolve_folder(folder)):
+        raise UserError(
+            f"record: that of {folder} is of other weights than the model has now; give --data to measure it again"
+        )
+    return record
 
 
 def read_evaluation(folder: Path) -> Evaluation:

@@ -108,18 +108,20 @@ class Origin:
         revision: Its commit, or None.
         state: A hash of its weights' place, or of the weights.
         folder: Where its weights lie; None of what is loaded.
+        variant: Of the weights that were asked for.
         given: What is loaded, or None.
     """
 
     revision: str | None
     state: str
     folder: Path | None = None
+    variant: str | None = None
     given: Any = None
 
     def facts(self) -> dict[str, str]:
         """`weights`, a hash of them alone, for records; nothing of functions that aren't networks' own."""
-        weights = digest_of_folder(self.folder) if self.folder is not None else weights_of(self.given)
-        return {} if weights is None else {"weights": weights}
+        known = weights_of(self.given) if self.folder is None else digest_of_folder(self.folder, self.variant)
+        return {} if known is None else {"weights": known}
 
 
 @contextlib.contextmanager
@@ -147,7 +149,7 @@ def opened(
         return
     pipeline, folder = open_model(model, variant=variant, **settings)
     pipeline.set_progress_bar_config(disable=True)
-    yield compute.place(pipeline), Origin(commit_of(folder), folder_state(folder), folder)
+    yield compute.place(pipeline), Origin(commit_of(folder), folder_state(folder), folder, variant)
 
 
 def settle(pipeline: ImagePipeline, channels: int) -> None:

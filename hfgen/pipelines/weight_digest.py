@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,20 +14,47 @@ from torch import Tensor, nn
 from hfgen.errors import ModelError
 from hfgen.files import visible_files
 
+_SHARD = re.compile(r"-\d{5}-of-\d{5}")
+
 
 def digest_of_networks(networks: Iterable[nn.Module]) -> str:
     """Of all tensors by name, type, shape and numbers; tied ones count once, as in a file."""
     return _digest(pair for network in networks for pair in _once(network))
 
 
-def digest_of_folder(place: Path) -> str:
-    """Of all safetensors files below a folder, or of one file; how they are split into files is left out.
+def digest_of_folder(place: Path, variant: str | None = None) -> str:
+    """Of the safetensors files below a folder, or of one file; how they are split into files is left out.
+
+    Args:
+        place: The folder, or the file.
+        variant: Such as fp16: of a network that has such weights, they count; of others, the plain ones; and where
+            there are none, all that there are.
 
     Raises:
         ModelError: a file is damaged.
     """
-    files = [place] if place.is_file() else [path for path in visible_files(place) if path.suffix == ".safetensors"]
+    files = [place] if place.is_file() else _files(place, variant)
     return _digest(pair for path in files for pair in _stored(path))
+
+
+def is_of(document: Mapping[str, Any], folder: Path) -> bool:
+    """Whether a record or a diagnosis is of the weights in a folder, as far as it says of which it is."""
+    weights = document.get("model", {}).get("weights")
+    return weights is None or weights == digest_of_folder(folder)
+
+
+def _files(folder: Path, variant: str | None) -> list[Path]:
+    networks: dict[tuple[Path, str], dict[str, list[Path]]] = {}
+    for path in visible_files(folder):
+        if path.suffix == ".safetensors":
+            stem, _, which = _SHARD.sub("", path.stem).partition(".")
+            networks.setdefault((path.parent, stem), {}).setdefault(which, []).append(path)
+    return [path for there in networks.values() for path in _of_variant(there, variant)]
+
+
+def _of_variant(there: dict[str, list[Path]], variant: str | None) -> list[Path]:
+    wanted = next((which for which in (variant, "") if which in there), None)
+    return [path for which, files in there.items() if wanted in (which, None) for path in files]
 
 
 def _stored(path: Path) -> Iterator[tuple[str, Tensor]]:

@@ -22,7 +22,7 @@ from hfgen.errors import UserError
 from hfgen.files import read_json
 from hfgen.pipelines import ImagePipeline
 from hfgen.pipelines.loading import open_model
-from hfgen.pipelines.weight_digest import digest_of_folder
+from hfgen.pipelines.weight_digest import digest_of_folder, is_of
 from hfgen.reporting.colours import Style, styles
 from hfgen.space import RESULTS, photographs
 from hfgen.space.knobs import Components, components, decoder_inputs, same_encoder
@@ -218,7 +218,7 @@ def _open_model(name: str, place: str, resolution: int | None, compute: Compute)
     pipeline = compute.place(pipeline)
     pipeline.set_progress_bar_config(disable=True)
     home = folder if (folder / "record.json").is_file() or folder.name != "pretrained" else folder.parent
-    return Model(name, pipeline, home, _record(home), folder)
+    return Model(name, pipeline, home, _record(home, folder), folder)
 
 
 def _bring_together(models: dict[str, Model]) -> None:
@@ -231,14 +231,18 @@ def _bring_together(models: dict[str, Model]) -> None:
             logger.info("%s is shown at %d pixels, as the others; give --resolution for another size", name, trained)
 
 
-def _record(folder: Path) -> dict[str, Any] | None:
-    if not (folder / "record.json").is_file():
+def _record(home: Path, folder: Path) -> dict[str, Any] | None:
+    if not (home / "record.json").is_file():
         return None
     try:
-        return RECORD.read(folder / "record.json")
+        record = RECORD.read(home / "record.json")
     except UserError as error:
         logger.warning("%s", error)
         return None
+    if not is_of(record, folder):
+        logger.warning("record: %s is of other weights than the model has now, and isn't shown", home / "record.json")
+        return None
+    return record
 
 
 def _data_of(models: dict[str, Model]) -> str:

@@ -20,7 +20,7 @@ def card(loaded: LoadedModels, model: Model, record: dict[str, Any] | None) -> s
     """In full."""
     style = loaded.styles[model.name]
     head = f"<h3>{style.swatch()} {text(model.name)}</h3>"
-    return f'<article class="hf-card" style="--mark:{style.colour}">{head}{_content(model, record)}</article>'
+    return f'<article class="hf-card" style="--mark:{style.colour}">{head}{_content(loaded, model, record)}</article>'
 
 
 def folded_card(loaded: LoadedModels, model: Model, record: dict[str, Any] | None, *, is_open: bool) -> str:
@@ -31,12 +31,12 @@ def folded_card(loaded: LoadedModels, model: Model, record: dict[str, Any] | Non
     return (
         f'<details class="hf-card hf-folded" name="hf-model" data-hf-model="{text(model.name)}" '
         f'style="--mark:{style.colour}"{" open" * is_open}>{head}'
-        f"{_content(model, record)}</details>"
+        f"{_content(loaded, model, record)}</details>"
     )
 
 
-def _content(model: Model, record: dict[str, Any] | None) -> str:
-    diagnosis = _diagnosis(model)
+def _content(loaded: LoadedModels, model: Model, record: dict[str, Any] | None) -> str:
+    diagnosis = _diagnosis(loaded, model)
     verdict = diagnosis.get("verdict", {})
     parts = [f'<p class="hf-verdict">{text(verdict["sentence"])}</p>'] if verdict else []
     parts.append(markup.bullets(_in_words(record)) if record else markup.paragraphs("It has no record yet."))
@@ -49,8 +49,8 @@ def _content(model: Model, record: dict[str, Any] | None) -> str:
     return "".join(parts)
 
 
-def _diagnosis(model: Model) -> dict[str, Any]:
-    """The diagnosis beside the model; empty where there is none, or it is damaged."""
+def _diagnosis(loaded: LoadedModels, model: Model) -> dict[str, Any]:
+    """The diagnosis beside the model; empty where there is none, or it is damaged or of other weights."""
     place = model.folder / "diagnosis.json"
     if not place.is_file():
         return {}
@@ -58,6 +58,11 @@ def _diagnosis(model: Model) -> dict[str, Any]:
         found = read_json(place)
     except UserError as error:
         logger.warning("%s", error)
+        return {}
+    measured = found.get("model") if isinstance(found, dict) else None
+    weights = measured.get("weights") if isinstance(measured, dict) else None
+    if weights is not None and loaded.weights(model) not in (weights, None):
+        logger.warning("diagnosis: %s is of other weights than the model has now, and isn't shown", place)
         return {}
     verdict = found.get("verdict") if isinstance(found, dict) else None
     return found if isinstance(verdict, dict) and "sentence" in verdict else {}

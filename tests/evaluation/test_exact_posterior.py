@@ -45,6 +45,25 @@ def test_the_digest_is_that_of_the_numbers_wherever_they_lie(tmp_path: Path):
     assert digest_of_networks([Tied()]) != digest_of_networks([nn.Linear(3, 3, bias=False)])
 
 
+def test_of_several_variants_those_that_are_loaded_count(tmp_path: Path):
+    """Of a repository only those are fetched, so that its copy here has no others."""
+    plain, half = network(), network().half()
+    size = "2KB"
+    plain.save_pretrained(tmp_path / "plain")
+    half.save_pretrained(tmp_path / "half", variant="fp16")
+    plain.save_pretrained(tmp_path / "both")
+    half.save_pretrained(tmp_path / "both", variant="fp16")
+    plain.save_pretrained(tmp_path / "shards", max_shard_size=size)
+    half.save_pretrained(tmp_path / "shards", variant="fp16", max_shard_size=size)
+    for name in ("plain", "both", "shards"):
+        assert digest_of_folder(tmp_path / name) == digest_of_networks([plain]), name
+    for name in ("half", "both", "shards"):
+        assert digest_of_folder(tmp_path / name, "fp16") == digest_of_networks([half]), name
+    # There are no plain ones, and none of bf16.
+    assert digest_of_folder(tmp_path / "half") == digest_of_networks([half])
+    assert digest_of_folder(tmp_path / "both", "bf16") == digest_of_networks([plain])
+
+
 def test_tied_weights_count_once_as_in_a_file(tmp_path: Path):
     from safetensors.torch import save_model
 

@@ -98,6 +98,22 @@ def test_a_runs_folder_that_holds_both_is_measured_where_data_are_given(folders:
     assert not is_finished(folders / "vae", given_data=True)
 
 
+def test_an_evaluation_of_weights_that_the_model_had_before_is_refused(
+    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    both = tmp_path / "both"
+    shutil.copytree(folders / "of_vae", both)
+    shutil.copytree(folders / "vae", both / "pretrained")
+    assert main(["compare", str(both), str(folders / "of_gan"), f"--out={tmp_path / 'same'}"]) == 0
+    shutil.rmtree(both / "pretrained")
+    shutil.copytree(folders / "gan", both / "pretrained")
+    capsys.readouterr()
+    assert main(["compare", str(both), str(folders / "of_gan"), f"--out={tmp_path / 'out'}"]) == 2
+    said = capsys.readouterr().err
+    assert f"record: that of {both} is of other weights than the model has now; give --data" in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_evaluations_of_other_images_are_refused(folders: Path, glyph_folder: Path, tmp_path: Path):
     evaluate(folders / "gan", str(glyph_folder), n=N, seed=1, out=tmp_path / "other")
     assert main(["compare", str(folders / "of_vae"), str(tmp_path / "other"), f"--out={tmp_path / 'out'}"]) == 2

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 from importlib.resources import files
 from pathlib import Path
 from urllib.parse import unquote
@@ -208,3 +209,20 @@ def test_published_results_travel_with_the_figures_of_a_posterior(tmp_path: Path
         publish(study, study)
     with pytest.raises(UserError, match=r"results: .* has none of"):
         publish(space)
+
+
+def test_what_was_measured_of_other_weights_is_not_shown(untrained: Path, tmp_path: Path, caplog):
+    run = Path(shutil.copytree(untrained / "vae", tmp_path / "vae"))
+    measured = json.loads((run / "record.json").read_text())
+    sentence = {"sentence": "They are blurred.", "cause": "bottleneck", "confidence": 0.9, "remedy": ""}
+    for weights, shown in ((digest_of_folder(run / "pretrained"), True), ("0" * 64, False)):
+        measured["model"]["weights"] = weights
+        write_json(run / "record.json", measured)
+        write_json(run / "diagnosis.json", {"model": {"weights": weights}, "verdict": sentence})
+        caplog.clear()
+        model = open_models([str(run)], "glyphs")
+        assert (model.models["vae"].record is not None) is shown
+        page = why(model)
+        assert ("They are blurred." in page) is shown
+        said = [message for message in caplog.messages if "is of other weights than the model has now" in message]
+        assert {message.partition(":")[0] for message in said} == (set() if shown else {"record", "diagnosis"})

@@ -180,7 +180,9 @@ def test_another_error_of_torch_keeps_its_traceback():
         exit_code(lambda: len(torch.ones(2) + torch.ones(3)), "hfgen")
 
 
-def test_sample_and_reconstruct_write_the_grids(trained: Path, family: str, glyph_folder: Path, tmp_path: Path):
+def test_sample_and_reconstruct_write_the_grids(
+    trained: Path, family: str, glyph_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     arguments = ["sample", trained, "--n=10", "--seed=3", "--out", tmp_path / "samples.png"]
     if family == "pix2pix":
         assert "is a pix2pix, which draws nothing without a condition; use `hfgen reconstruct" in refused(
@@ -201,8 +203,10 @@ def test_sample_and_reconstruct_write_the_grids(trained: Path, family: str, glyp
     if family == "gan":
         assert "is a gan without encoder" in refused(*arguments, run=here)
         return
-    assert here(*arguments).returncode == 0
+    assert here(*arguments).returncode == 0 and "in the split test" not in caplog.text
     assert Image.open(tmp_path / "pairs.png").size == (8 * 130 - 2, 2 * 130 - 2)
+    assert here(*arguments[:3], glyph_folder, "--n=5000", *arguments[-2:]).returncode == 0
+    assert f"n: 100, all the images that {glyph_folder} has in the split test" in caplog.text
 
 
 def test_evaluate_and_compare_from_the_command_line(trained: Path, glyph_folder: Path, tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from typing import TYPE_CHECKING
 
 from hfgen.cli.options import (
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
     from hfgen.devices import Compute
     from hfgen.pipelines import ImagePipeline
+
+logger = logging.getLogger("hfgen")
 
 
 def register(verbs: Verbs) -> None:
@@ -74,6 +77,7 @@ def _run_squares(arguments: argparse.Namespace, pipeline: ImagePipeline, compute
         **columns(arguments),
     )
     inputs = store.images[batch_indices(len(store), 0, min(arguments.n, len(store)), 0)]
+    _say_fewer(arguments, len(inputs), store.split)
     originals = inputs[:, : store.channels]
     with making_images(arguments.model, pipeline, compute, "image"):
         output = pipeline.reconstruct(to_float(inputs), output_type="pt").images
@@ -104,6 +108,7 @@ def _run_whole(arguments: argparse.Namespace, pipeline: ImagePipeline, compute: 
         image_column=arguments.image_column,
         config_name=arguments.config_name,
     ).images
+    _say_fewer(arguments, len(originals), arguments.split)
     pairs = []
     with torch.no_grad(), making_images(arguments.model, pipeline, compute, "image"):
         for original in originals:
@@ -113,6 +118,11 @@ def _run_whole(arguments: argparse.Namespace, pipeline: ImagePipeline, compute: 
         _print_seams(pipeline, originals[0][None])
     write_picture(arguments.out, stack(pairs))
     print(arguments.out)
+
+
+def _say_fewer(arguments: argparse.Namespace, count: int, split: str) -> None:
+    if count < arguments.n:
+        logger.info("n: %d, all the images that %s has in the split %s", count, arguments.data, split)
 
 
 def _print_seams(pipeline: ImagePipeline, image: Tensor) -> None:

@@ -34,7 +34,7 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", on_checkpoint: 
     main = accelerator.is_main_process
     if decide(accelerator, lambda: is_finished(out, config, resume)):
         if main:
-            logger.info("%s is finished already", out)
+            logger.info("%s is finished already; for data that have changed since, choose another --out", out)
         return out / "pretrained"
     # Before a stream is opened, which is removed when this process ends: it would be that of the other run.
     decide(accelerator, lambda: refuse_busy(out))

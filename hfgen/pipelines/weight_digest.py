@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hfgen.errors import ModelError
 from hfgen.files import visible_files
+from hfgen.pipelines.weights import STEMS
 
 _SHARD = re.compile(r"-\d{5}-of-\d{5}")
 
@@ -23,10 +24,11 @@ def digest_of_networks(networks: Iterable[nn.Module]) -> str:
 
 
 def digest_of_folder(place: Path, variant: str | None = None) -> str:
-    """Of the safetensors files below a folder, or of one file; how they are split into files is left out.
+    """Of a model's safetensors files, however its networks are split into files.
 
     Args:
-        place: The folder, or the file.
+        place: The folder of a network, or of a pipeline with a folder a network, or the file. What lies deeper or is
+            called otherwise, such as the extractor of an evaluation that was written there, isn't loaded.
         variant: Such as fp16: of a network that has such weights, they count; of others, the plain ones; and where
             there are none, all that there are.
 
@@ -46,8 +48,8 @@ def is_of(document: Mapping[str, Any], folder: Path) -> bool:
 def _files(folder: Path, variant: str | None) -> list[Path]:
     networks: dict[tuple[Path, str], dict[str, list[Path]]] = {}
     for path in visible_files(folder):
-        if path.suffix == ".safetensors":
-            stem, _, which = _SHARD.sub("", path.stem).partition(".")
+        stem, _, which = _SHARD.sub("", path.stem).partition(".")
+        if path.suffix == ".safetensors" and stem in STEMS and folder in (path.parent, path.parent.parent):
             networks.setdefault((path.parent, stem), {}).setdefault(which, []).append(path)
     return [path for there in networks.values() for path in _of_variant(there, variant)]
 

@@ -58,7 +58,7 @@ def test_what_lies_beside_the_models_is_shown_and_refused_by_a_line(vae: Path, c
     beside = vae.parent
     try:
         assert exact_posteriors({"vae": str(vae / "pretrained")}, None) is None and not caplog.text
-        write_posterior(beside, {"vae": digest_of_folder(vae)})
+        write_posterior(beside, {"vae": digest_of_folder(vae / "pretrained")})
         found = exact_posteriors({"vae": str(vae / "pretrained")}, None)
         assert found is not None and list(found.sheets) == ["vae"]
         (beside / "posterior.json").write_text("{}")
@@ -91,7 +91,7 @@ def test_another_models_answer_is_refused_before_any_work(
 
 def test_one_name_with_other_weights_is_refused_though_another_model_is_answered(vae: Path, tmp_path: Path):
     """A model that was trained anew isn't shown beside one that is answered as if it had none."""
-    folder = write_posterior(tmp_path / "answers", {"first": digest_of_folder(vae), "second": OTHER})
+    folder = write_posterior(tmp_path / "answers", {"first": digest_of_folder(vae / "pretrained"), "second": OTHER})
     shutil.copytree(vae, tmp_path / "second")
     (weights,) = (tmp_path / "second" / "pretrained" / "vae").glob("*.safetensors")
     content = bytearray(weights.read_bytes())
@@ -106,7 +106,7 @@ def test_one_name_with_other_weights_is_refused_though_another_model_is_answered
 def test_the_report_shows_the_sentence_the_bar_and_the_picture_in_the_models_colour(
     evaluations: dict[str, Evaluation], vae: Path, tmp_path: Path
 ):
-    folder = write_posterior(tmp_path / "answers", {"vae": digest_of_folder(vae)}, converged=3)
+    folder = write_posterior(tmp_path / "answers", {"vae": digest_of_folder(vae / "pretrained")}, converged=3)
     exact = exact_posteriors({"other": str(vae)}, folder)
     chosen = {name: evaluations[name] for name in ("vae", "other")}
     found = compare(chosen, tmp_path / "out", exact=exact)

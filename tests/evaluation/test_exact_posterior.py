@@ -64,6 +64,16 @@ def test_of_several_variants_those_that_are_loaded_count(tmp_path: Path):
     assert digest_of_folder(tmp_path / "both", "bf16") == digest_of_networks([plain])
 
 
+def test_what_is_not_loaded_does_not_count(tmp_path: Path):
+    """Such as the extractor of an evaluation that was written into the model's folder."""
+    model = network()
+    model.save_pretrained(tmp_path / "vae")
+    known = digest_of_folder(tmp_path)
+    network().half().save_pretrained(tmp_path / "dataset" / "extractor")
+    (tmp_path / "vae" / "ema.safetensors").write_bytes(b"nothing")
+    assert digest_of_folder(tmp_path) == digest_of_folder(tmp_path / "vae") == known == digest_of_networks([model])
+
+
 def test_tied_weights_count_once_as_in_a_file(tmp_path: Path):
     from safetensors.torch import save_model
 

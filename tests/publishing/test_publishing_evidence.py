@@ -38,7 +38,7 @@ def test_another_models_answer_and_a_huge_picture_of_one_are_refused(vae: Path, 
     with pytest.raises(UserError, match=r"none has the weights of .* at 8 px; run `hfgen study posterior"):
         collect(vae, "org/model", tmp_path / "out", Evidence(posterior=answers))
     shutil.rmtree(answers)
-    write_posterior(answers, {"vae": digest_of_folder(vae)}, resolution=8, converged=3)
+    write_posterior(answers, {"vae": digest_of_folder(vae / "pretrained")}, resolution=8, converged=3)
     found = collect(vae, "org/model", tmp_path / "out", Evidence(posterior=answers / "posterior.json"))
     check(found, vae, None)
     about: dict[str, Any] = {"family": "vae", "parameters": 1, "resolution": 8, "channels": 1, "components": {}}

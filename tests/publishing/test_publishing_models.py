@@ -203,7 +203,9 @@ def test_a_record_fills_the_card_and_its_index(vae: Path, hub: Hub, client: Comm
         "verdicts": [{**verdict, "verdict": claim["verdict"]}],
     }
     (tmp_path / "study.json").write_text(json.dumps(study))
-    answers = write_posterior(tmp_path / "answers", {str(run): digest_of_folder(run), "b": "0" * 64}, resolution=8)
+    answers = write_posterior(
+        tmp_path / "answers", {str(run): digest_of_folder(run / "pretrained"), "b": "0" * 64}, resolution=8
+    )
     evidence = ("--diagnosis", tmp_path / "why", "--study", tmp_path / "study.json", "--posterior", answers)
     done = client("publish", run, "--to", "org/model", *evidence)
     assert done.returncode == 0, done.stderr

@@ -14,6 +14,9 @@ PRETRAINED, RUN = "pretrained", "run.json"
 _DOCUMENTS = ("record", "whole", "comparison", "diagnosis", "study", "posterior", "decoders")
 RESULTS = frozenset((RUN, *(f"{name}.json" for name in _DOCUMENTS)))
 
+# One of them is in each of these files; a user's own of such a name has hardly any.
+_KEYS = frozenset(("config", "protocol", "models", "verdicts"))
+
 logger = logging.getLogger("hfgen")
 
 
@@ -58,7 +61,7 @@ def _is_result(path: Path) -> bool:
         value = read_json(path)
     except UserError:
         return False
-    return isinstance(value, dict) and type(value.get("schema")) is int
+    return isinstance(value, dict) and type(value.get("schema")) is int and not _KEYS.isdisjoint(value)
 
 
 def run_file(path: Path) -> Path | None:

@@ -172,7 +172,7 @@ def test_too_little_memory_is_one_line_with_a_remedy(
     assert exit_code(lambda: len(allocate(2**55)), "hfgen") == 2
     said = capsys.readouterr().err
     assert said.startswith("hfgen: error: memory: there is too little of it") and said.count("\n") == 1
-    assert "--n, --batch_size, --resolution or --tile" in said
+    assert "--n, --batch_size, --resolution and --tile" in said
 
 
 def test_another_error_of_torch_keeps_its_traceback():

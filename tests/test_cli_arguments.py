@@ -233,6 +233,8 @@ def test_names_that_cannot_be_are_refused_before_any_work(models: str, words: st
         ("train vae-glyphs --hub_model_id org/vae", "hub_model_id: nothing is published without --push_to_hub"),
         ("train vae-glyphs --private", "private: nothing is published without --push_to_hub"),
         ("train vae-glyphs --job_timeout 1h", "job_timeout: it goes with --job"),
+        ("train vae-glyphs --job cpu-basic --hub_model_id a/b --out DIR/run", "out: a job trains elsewhere"),
+        ("train vae-glyphs --job cpu-basic --hub_model_id a/b --resume never", "resume: a job trains elsewhere"),
         ("evaluate --verify DIR --n 16", "n: --verify measures as the record says"),
         ("evaluate --verify DIR --data glyphs", "data: --verify measures as the record says"),
         ("evaluate --verify DIR --out DIR/again", "out: --verify measures as the record says"),
@@ -258,7 +260,7 @@ def test_an_option_that_would_do_nothing_is_refused_by_name(words: str, message:
 
 @pytest.mark.parametrize("seed", ["-1", "1.5", "x", str(2**63), "9" * 5000])
 @pytest.mark.parametrize("verb", ["sample", "evaluate", "diagnose", "compare"])
-def test_a_seed_that_torch_cant_take_is_refused_by_name(verb: str, seed: str, tmp_path: Path):
+def test_a_seed_that_cannot_be_is_refused_by_name(verb: str, seed: str, tmp_path: Path):
     options = [] if verb == "sample" else ["--data=glyphs", f"--out={tmp_path / 'out'}"]
     error = refused(verb, "/nowhere", f"--seed={seed}", *options, run=here)
     assert f"seed: {seed} isn't an integer in [0, 2**63)" in error

@@ -102,8 +102,8 @@ def exit_code(run: Callable[[], int], program: str) -> int:
         if not isinstance(error, MemoryError) and not any(words in said.lower() for words in _NO_MEMORY):
             raise
         detail = f" ({said.splitlines()[0]})" if said else ""
-        less = "fewer or smaller images at once: a smaller --n, --batch_size, --resolution or --tile"
-        return fail(f"memory: there is too little of it{detail}; take {less}", 2)
+        less = "fewer or smaller images at once, by those of --n, --batch_size, --resolution and --tile that it has"
+        return fail(f"memory: there is too little of it{detail}; give the command {less}", 2)
     except ModuleNotFoundError as error:
         if (error.name or "hfgen").partition(".")[0] == "hfgen":
             raise

@@ -86,7 +86,7 @@ def _output_picture(text: str) -> Path:
 
 
 def add_seed(verb: argparse.ArgumentParser, help: str) -> None:
-    """The seed of what a verb draws; one that torch can't take is refused while the command line is read."""
+    """The seed of what a verb draws; checked while the command line is read."""
     verb.add_argument("--seed", type=_seed, default=0, metavar="N", help=f"{help} (%(default)s)")
 
 

@@ -105,6 +105,8 @@ def _check_publishing(arguments: argparse.Namespace) -> None:
         raise SettingsError(f"push_every: {arguments.push_every} is negative; give 0 or more images")
     if arguments.job is None:
         refuse_idle(arguments, ["job_timeout"], "it goes with --job")
+    else:
+        refuse_idle(arguments, ("out", "resume"), "a job trains elsewhere, from the beginning")
     if arguments.job is None and not arguments.push_to_hub:
         refuse_idle(arguments, ("hub_model_id", "push_every", "private"), "nothing is published without --push_to_hub")
 

@@ -29,6 +29,19 @@ if TYPE_CHECKING:
 _JUNK = {"__macosx", "thumbs.db", "desktop.ini"}
 _MAGIC = re.compile(r"[*?\[\]{}]")
 _DEEPEST = 3
+# What a command writes into the folder that --out names.
+_DATASET = "dataset"
+_PARTS = {
+    _DATASET,
+    "figures",
+    "samples",
+    "checkpoints",
+    "pretrained",
+    "cells",
+    "waterfall.png",
+    "missing.png",
+    "grid.png",
+}
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,11 @@ class _Files:
     arrays: list[PurePosixPath]
     archives: list[PurePosixPath]
     tables: list[PurePosixPath]
+
+    @property
+    def hold_data(self) -> bool:
+        """Whether any is more than a table that may be metadata."""
+        return bool(self.images or self.parquet or self.arrays or self.archives)
 
 
 def open_path(name: str, path: Path, config_name: str | None = None) -> Opened:
@@ -123,24 +141,31 @@ def _open_file(name: str, path: Path) -> Opened:
 
 
 def _open_folder(name: str, folder: Path, depth: int) -> Opened:
-    paths = [PurePosixPath(path.relative_to(folder).as_posix()) for path in visible_files(folder)]
-    results = _results(folder, paths)
-    files = _sort(
-        path for path in paths if not _JUNK & {part.lower() for part in path.parts} and results.isdisjoint(path.parents)
-    )
-    if not results:
-        return _open_kinds(name, folder, files, depth)
-    if files == _sort([]):
-        raise DataError(f"data: {name} holds only what hfgen wrote, {_listed(sorted(results))}; name one of them")
-    opened = _open_kinds(name, folder, files, depth)
-    return Opened(opened.found, [f"left out, since hfgen wrote it: {_listed(sorted(results))}", *opened.notes])
+    every = [PurePosixPath(path.relative_to(folder).as_posix()) for path in visible_files(folder)]
+    paths = [path for path in every if not _JUNK & {part.lower() for part in path.parts}]
+    if not (results := _results(folder, paths)):
+        return _open_kinds(name, folder, _sort(paths), depth)
+    if own := [path for path in paths if results.isdisjoint((path, *path.parents))]:
+        opened = _open_kinds(name, folder, _sort(own), depth)
+        return Opened(opened.found, [f"left out, since hfgen wrote it: {_listed(sorted(results))}", *opened.notes])
+    if len(results) == 1 and (folder / min(results) / _DATASET).is_dir():
+        return _open_folder(name, folder / min(results), depth)
+    raise DataError(f"data: {name} holds only what hfgen wrote, {_listed(sorted(results))}; name one of them")
 
 
-def _results(folder: Path, paths: Iterable[PurePosixPath]) -> set[PurePosixPath]:
-    """The outermost folders below that hfgen wrote, such as a run's with its grids; none where `folder` is one."""
-    if holds_results(folder):
-        return set()
+def _results(folder: Path, paths: Sequence[PurePosixPath]) -> set[PurePosixPath]:
+    """The outermost folders below that hfgen wrote, such as a run's with its grids, and what it wrote into this one.
+
+    Where there is nothing but an evaluation in this one, that is what is meant.
+    """
     found = {path.parent for path in paths if path.name in RESULTS and holds_results(folder / path.parent)}
+    top = PurePosixPath()
+    if top in found:
+        parts = {path for path in paths if path.parts[0] in _PARTS}
+        found = {path for path in found - {top} if path.parts[0] != _DATASET}
+        own = [path for path in paths if path not in parts and found.isdisjoint(path.parents)]
+        if _sort(own).hold_data:
+            found |= {PurePosixPath(path.parts[0]) for path in parts}
     return {path for path in found if found.isdisjoint(path.parents)}
 
 

@@ -32,7 +32,7 @@ from hfgen.errors import DataError, SettingsError, UserError
 from hfgen.files import atomic_folder, cache_dir, read_json, write_json
 from hfgen.limits import free_disk, free_memory
 
-_FORMAT = 2
+_FORMAT = 3
 _QUIET_BELOW = 5_000
 _FEW_BITS = 14
 

@@ -133,7 +133,7 @@ def evaluate(
             wanted = chosen_channels(pipeline, channels)
             real = choice.images(data, pipeline.sample_size, wanted, pipeline.paired_with, compute.device)
             settle(pipeline, real.store.channels)
-            found = _measured(model, data, pipeline, origin, real, compute, seed, out, processes)
+            found = _measured(model, data, pipeline, origin, real, compute, choice, out, processes)
             results.append(found.record)
         return found
 
@@ -169,10 +169,11 @@ def _measured(
     origin: Origin,
     real: HeldOut,
     compute: Compute,
-    seed: int,
+    choice: Choice,
     out: Path | None,
     processes: Processes | None,
 ) -> Evaluation:
+    seed = choice.seed
     facts: dict[str, Any] = {
         "id": given_id(model),
         "revision": origin.revision,
@@ -192,7 +193,7 @@ def _measured(
     with workspace(out, {**record, "weights": origin.state}) as partial_results:
         made = make(pipeline, real.inputs, seeds, partial_results, processes)
         found = metrics.Collector()
-        found.notes += leak_notes(origin, data, real)
+        found.notes += leak_notes(origin, data, real, choice._asdict())
         if made.samples is None:
             found.note(f"samples: a model of family {pipeline.family} draws none")
         sections = _look(pipeline, real, made, seed, found)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 from hfgen.documents import RECORD
-from hfgen.errors import UserError
+from hfgen.errors import ModelError, UserError
 from hfgen.evaluation.dataset import read_dataset
 from hfgen.evaluation.evaluate import Evaluation
+from hfgen.folders import pretrained_folder
 from hfgen.metrics import load_extractor
-from hfgen.pipelines.places import resolve_folder
 from hfgen.pipelines.weight_digest import is_of
 
 _IMAGES = ("original", "reconstruction", "sample", "other")
@@ -39,10 +40,12 @@ def read_record(folder: Path) -> dict[str, Any]:
         UserError: there is none, or the model went on since.
     """
     record = RECORD.read(folder / "record.json")
-    if any((folder / part).exists() for part in _OF_MODELS) and not is_of(record, resolve_folder(folder)):
-        raise UserError(
-            f"record: that of {folder} is of other weights than the model has now; give --data to measure it again"
-        )
+    if "weights" in record["model"] and any((folder / part).exists() for part in _OF_MODELS):
+        # What holds no weights any more has no others either.
+        with contextlib.suppress(ModelError):
+            if not is_of(record, pretrained_folder(folder)):
+                fault = f"record: that of {folder} is of other weights than the model has now"
+                raise UserError(f"{fault}; give --data to measure it again")
     return record
 
 

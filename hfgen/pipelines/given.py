@@ -109,18 +109,18 @@ class Origin:
         state: A hash of its weights' place, or of the weights.
         folder: Where its weights lie; None of what is loaded.
         variant: Of the weights that were asked for.
-        given: What is loaded, or None.
+        known: A hash of what is loaded; None of functions that aren't networks' own.
     """
 
     revision: str | None
     state: str
     folder: Path | None = None
     variant: str | None = None
-    given: Any = None
+    known: str | None = None
 
     def facts(self) -> dict[str, str]:
-        """`weights`, a hash of them alone, for records; nothing of functions that aren't networks' own."""
-        known = weights_of(self.given) if self.folder is None else digest_of_folder(self.folder, self.variant)
+        """`weights`, a hash of them alone, for records; nothing of functions."""
+        known = self.known if self.folder is None else digest_of_folder(self.folder, self.variant)
         return {} if known is None else {"weights": known}
 
 
@@ -144,8 +144,9 @@ def opened(
         if variant is not None:
             raise SettingsError(f"variant: {variant!r} is of files, and the model is loaded already; leave it out")
         with lent(model, compute, **settings) as pipeline:
+            weights = _weights_of(model, pipeline)
             # Of functions, a text that never comes again.
-            yield pipeline, Origin(None, weights_of(model) or uuid.uuid4().hex, given=model)
+            yield pipeline, Origin(None, weights or uuid.uuid4().hex, known=weights)
         return
     pipeline, folder = open_model(model, variant=variant, **settings)
     pipeline.set_progress_bar_config(disable=True)
@@ -267,7 +268,8 @@ def _pipeline(model: Any, compute: Compute, resolution: int | None, tile: int | 
     raise ModelError(f"model: {type(model).__name__} {has}{remedy}")
 
 
-def weights_of(model: Any) -> str | None:
-    """A hash of a given model's weights; None of functions that aren't networks' own."""
+def _weights_of(model: Any, pipeline: ImagePipeline) -> str | None:
+    if not isinstance(pipeline, CallablePipeline):
+        return digest_of_networks(networks_of(pipeline))
     functions = find_callables(unwrapped(model))
     return None if functions is not None and not functions.is_known else digest_of_networks(networks_of(model))

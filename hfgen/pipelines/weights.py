@@ -15,11 +15,8 @@ from hfgen.errors import ModelError
 from hfgen.files import read_json
 from hfgen.hub.downloads import Files
 
-STEMS = ("diffusion_pytorch_model", "model")
-"""What diffusers and transformers call the file of a network's weights."""
-
-_NAMES = re.compile(rf"(?P<stem>{'|'.join(STEMS)})(?:\.(?P<variant>[\w-]+))?\.safetensors")
-_INDICES = re.compile(rf"(?P<stem>{'|'.join(STEMS)})\.safetensors\.index(?:\.(?P<variant>[\w-]+))?\.json")
+_NAMES = re.compile(r"(?P<stem>diffusion_pytorch_model|model)(?:\.(?P<variant>[\w-]+))?\.safetensors")
+_INDICES = re.compile(r"(?P<stem>diffusion_pytorch_model|model)\.safetensors\.index(?:\.(?P<variant>[\w-]+))?\.json")
 _SHARDS = re.compile(r".*-\d{5}-of-\d{5}(?:\.[\w-]+)?\.safetensors")
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 CONVERT = (

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from hfgen.documents import DIAGNOSIS, POSTERIOR, RECORD, STUDY
+from hfgen.documents import DIAGNOSIS, POSTERIOR, RECORD, STUDY, Document
 from hfgen.errors import SettingsError, UserError
 from hfgen.evaluation.exact_posterior import read_entry
 from hfgen.files import read_json, write_json
@@ -136,14 +136,12 @@ def _model(root: Path, to: str, workspace: Path, evidence: Evidence) -> Contents
     contents = Contents("model", root, _files(root), readme=_readme(root, run))
     # What a run holds was measured of its last state, not of a checkpoint on the way.
     homes = [root, *([run] if run is not None and root.resolve().parent == run else [])]
-    if (found := _file_at(evidence.record, "record.json", homes)) is not None:
-        contents.record = portable(RECORD.read(found))
-        _check_weights("record", contents.record, root, "evaluate")
+    if (record := _measured(RECORD, evidence.record, homes, root)) is not None:
+        contents.record = record
         contents.record["model"].update(id=to, revision=None)
         contents.files["record.json"] = _write(workspace / "record.json", contents.record)
-    if (found := _file_at(evidence.diagnosis, "diagnosis.json", homes)) is not None:
-        contents.diagnosis = portable(DIAGNOSIS.read(found))
-        _check_weights("diagnosis", contents.diagnosis, root, "diagnose")
+    if (diagnosis := _measured(DIAGNOSIS, evidence.diagnosis, homes, root)) is not None:
+        contents.diagnosis = diagnosis
         contents.diagnosis["model"]["id"] = to
         contents.files["diagnosis.json"] = _write(workspace / "diagnosis.json", contents.diagnosis)
     if (found := _file_at(evidence.study, "study.json", [])) is not None:
@@ -161,20 +159,31 @@ def _model(root: Path, to: str, workspace: Path, evidence: Evidence) -> Contents
     return contents
 
 
-def _check_weights(what: str, document: dict[str, Any], root: Path, verb: str) -> None:
-    """Refuse what was measured of other weights, such as those that a run had before it went on.
+def _measured(kind: Document, given: Path | None, homes: Sequence[Path], root: Path) -> dict[str, Any] | None:
+    """A record or a diagnosis of the model, without what only this machine knows; None where there is none.
+
+    One that lies beside the model and is of other weights, such as those that a run had before it went on, is left out.
 
     Raises:
-        UserError: it was.
+        UserError: the one that was given is of other weights.
     """
-    if "weights" not in document["model"]:
-        return
+    if (found := _file_at(given, f"{kind.name}.json", homes)) is None:
+        return None
+    document: dict[str, Any] = portable(kind.read(found))
+    if "weights" not in document["model"] or _is_of(document, root):
+        return document
+    line = f"{kind.name}: {found} is of other weights than {root} has now"
+    if given is not None:
+        raise UserError(f"{line}; {kind.verb} this model again")
+    logger.warning("%s, and is left out; %s it again", line, kind.verb)
+    return None
+
+
+def _is_of(document: dict[str, Any], root: Path) -> bool:
     # Only for this, and for an exact posterior, does publishing need torch.
-    from hfgen.pipelines.places import resolve_folder
     from hfgen.pipelines.weight_digest import is_of
 
-    if not is_of(document, resolve_folder(root)):
-        raise UserError(f"{what}: it is of other weights than {root} has now; {verb} this model again")
+    return is_of(document, root)
 
 
 def _add_posterior(contents: Contents, path: Path, to: str, workspace: Path) -> None:

@@ -240,12 +240,35 @@ def test_what_hfgen_wrote_beside_images_is_none(tmp_path: Path, trained_of: Call
     store = open_store(str(data), **options)
     assert "left out, since hfgen wrote it: ev, runs/vae" in store.notes
     assert len(store) == 62 and torch.equal(store.images[:60], images)
-    # One that is named is read, and nothing says which of several is meant.
+    # One that is named, or that is all there is, is read; nothing says which of several is meant.
     assert len(open_store(str(data / "ev" / "dataset"), **options)) == 40
+    shutil.make_archive(str(tmp_path / "evaluation"), "zip", data, "ev")
+    assert len(open_store(str(tmp_path / "evaluation.zip"), **options)) == 40
     for name in ("ev", "runs"):
         shutil.copytree(data / name, tmp_path / "results" / name)
     with pytest.raises(DataError, match="holds only what hfgen wrote, ev, runs/vae; name one of them"):
         open_store(str(tmp_path / "results"), **options)
+
+
+def test_what_hfgen_wrote_into_the_images_own_folder_is_none(tmp_path: Path, trained_of: Callable[[str], Path]) -> None:
+    data, options = tmp_path / "photos", {"split": "all", "resolution": 16, "small_images": "upscale"}
+    for name, colour in (("red", RED), ("blue", BLUE)):
+        write_pictures(data / name, 30, colour)
+    images = open_store(str(data), **options).images.clone()
+    shutil.copytree(trained_of("vae"), data / "runs" / "vae")
+    hfgen.evaluate(trained_of("vae"), str(data), out=data, n=40, extractor="pixels", **options)
+    picture(RED, 0).save(data / "waterfall.png")
+    store = open_store(str(data), **options)
+    assert "left out, since hfgen wrote it: dataset, runs/vae, waterfall.png" in store.notes
+    assert torch.equal(store.images, images) and store.label_names == ["blue", "red"]
+
+
+def test_a_users_own_files_of_such_names_leave_nothing_out(tmp_path: Path) -> None:
+    for index in range(4):
+        write_pictures(tmp_path / f"p{index}", 3)
+        (tmp_path / f"p{index}" / "study.json").write_text(json.dumps({"schema": 1, "patient": index}))
+    store = open_store(str(tmp_path), split="all", resolution=8)
+    assert len(store) == 12 and not any("hfgen wrote" in note for note in store.notes)
 
 
 def test_a_pointer_of_git_lfs_is_named(tmp_path: Path) -> None:

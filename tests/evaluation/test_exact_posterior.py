@@ -1,91 +1,13 @@
 """An exact posterior is found by the weights that it is of, wherever they lie, and by no other's."""
 
-import shutil
 from pathlib import Path
 
 import pytest
-import torch
-from diffusers import AutoencoderKL
-from torch import nn
 
 from hfgen.documents import POSTERIOR
-from hfgen.errors import ModelError, UserError
+from hfgen.errors import UserError
 from hfgen.evaluation.exact_posterior import entry_of, read_entry
 from hfgen.files import write_json
-from hfgen.pipelines.weight_digest import digest_of_folder, digest_of_networks
-
-
-class Tied(nn.Module):
-    """Two layers that share their weight."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Linear(3, 3, bias=False)
-        self.second = nn.Linear(3, 3, bias=False)
-        self.second.weight = self.first.weight
-
-
-def network() -> AutoencoderKL:
-    torch.manual_seed(0)
-    return AutoencoderKL(block_out_channels=(4,), norm_num_groups=2, latent_channels=1)
-
-
-def test_the_digest_is_that_of_the_numbers_wherever_they_lie(tmp_path: Path):
-    model = network()
-    model.save_pretrained(tmp_path / "one")
-    model.save_pretrained(tmp_path / "shards" / "vae", max_shard_size="2KB")
-    shutil.copytree(tmp_path / "one", tmp_path / "copy")
-    assert len(list((tmp_path / "shards" / "vae").glob("*.safetensors"))) > 1
-    known = digest_of_networks([model])
-    assert {digest_of_folder(tmp_path / name) for name in ("one", "copy", "shards")} == {known}
-    with torch.no_grad():
-        next(model.parameters()).view(-1)[0] += 1e-6
-    assert digest_of_networks([model]) != known
-    assert digest_of_networks([network().double()]) != known
-    assert digest_of_networks([Tied()]) != digest_of_networks([nn.Linear(3, 3, bias=False)])
-
-
-def test_of_several_variants_those_that_are_loaded_count(tmp_path: Path):
-    """Of a repository only those are fetched, so that its copy here has no others."""
-    plain, half = network(), network().half()
-    size = "2KB"
-    plain.save_pretrained(tmp_path / "plain")
-    half.save_pretrained(tmp_path / "half", variant="fp16")
-    plain.save_pretrained(tmp_path / "both")
-    half.save_pretrained(tmp_path / "both", variant="fp16")
-    plain.save_pretrained(tmp_path / "shards", max_shard_size=size)
-    half.save_pretrained(tmp_path / "shards", variant="fp16", max_shard_size=size)
-    for name in ("plain", "both", "shards"):
-        assert digest_of_folder(tmp_path / name) == digest_of_networks([plain]), name
-    for name in ("half", "both", "shards"):
-        assert digest_of_folder(tmp_path / name, "fp16") == digest_of_networks([half]), name
-    # There are no plain ones, and none of bf16.
-    assert digest_of_folder(tmp_path / "half") == digest_of_networks([half])
-    assert digest_of_folder(tmp_path / "both", "bf16") == digest_of_networks([plain])
-
-
-def test_what_is_not_loaded_does_not_count(tmp_path: Path):
-    """Such as the extractor of an evaluation that was written into the model's folder."""
-    model = network()
-    model.save_pretrained(tmp_path / "vae")
-    known = digest_of_folder(tmp_path)
-    network().half().save_pretrained(tmp_path / "dataset" / "extractor")
-    (tmp_path / "vae" / "ema.safetensors").write_bytes(b"nothing")
-    assert digest_of_folder(tmp_path) == digest_of_folder(tmp_path / "vae") == known == digest_of_networks([model])
-
-
-def test_tied_weights_count_once_as_in_a_file(tmp_path: Path):
-    from safetensors.torch import save_model
-
-    model = Tied()
-    save_model(model, str(tmp_path / "model.safetensors"))
-    assert digest_of_folder(tmp_path) == digest_of_networks([model])
-
-
-def test_a_damaged_file_is_named(tmp_path: Path):
-    (tmp_path / "model.safetensors").write_bytes(b"nothing")
-    with pytest.raises(ModelError, match=r"model\.safetensors can't be loaded"):
-        digest_of_folder(tmp_path)
 
 
 def entry(name: str, weights: str | None, n: int = 4) -> dict[str, object]:

@@ -53,9 +53,47 @@ def test_images_that_came_since_are_said(run: Path, photos: Path, tmp_path: Path
     write_pictures(elsewhere / "again", 20)
     (said,) = notes(moved, elsewhere)
     assert said.startswith(f"split test: {elsewhere} ") and CHANGED in said
-    # Whoever measures training images is told that they are, and another size was never seen.
+    # Whoever measures training images is told that they are; otherwise prepared images have another fingerprint.
     assert not notes(moved, elsewhere, split="train")
     assert not notes(moved, elsewhere, resolution=32)
+    assert not notes(moved, elsewhere, small_images="pad")
+
+
+def test_the_number_of_channels_may_be_given(tmp_path: Path):
+    data = tmp_path / "photos"
+    write_pictures(data, 260)
+    run = train(data, tmp_path / "vae", "--channels=3")
+    write_pictures(data / "more", 20)
+    assert len(notes(run, data)) == 1
+
+
+def test_labels_that_were_left_out_are_no_change(tmp_path: Path):
+    data = tmp_path / "photos"
+    for name in ("a", "b"):
+        write_pictures(data / name, 130)
+    run = train(data, tmp_path / "vae", "--label_column=none")
+    assert not notes(run, data) and not notes(run, data, label_column="none")
+
+
+def test_a_relative_path_is_that_of_a_run_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """In another project photos are other photos."""
+    for project, count in (("one", 260), ("two", 280)):
+        write_pictures(tmp_path / project / "photos", count)
+    monkeypatch.chdir(tmp_path / "one")
+    run = train(Path("photos"), Path("runs/vae")).resolve()
+    write_pictures(Path("photos") / "more", 20)
+    assert len(notes(run, Path("photos"))) == 1
+    monkeypatch.chdir(tmp_path / "two")
+    assert not notes(run, Path("photos"))
+
+
+def test_the_split_that_served_is_the_one_that_was_seen(tmp_path: Path):
+    data = tmp_path / "photos"
+    for split, count in (("train", 60), ("validation", 40)):
+        write_pictures(data / split, count)
+    run = train(data, tmp_path / "vae", "--split=test")
+    (said,) = notes(run, data)
+    assert said.startswith("split validation: the model was trained on split validation of ")
 
 
 def test_a_run_of_all_images_has_seen_the_held_out_ones(photos: Path, tmp_path: Path):

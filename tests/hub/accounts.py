@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from typing import Any
 
 TOKEN = "hf_" + "Writer" * 6
 READER = "hf_" + "Reader" * 6
@@ -33,3 +34,29 @@ RECORD = {
 }
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def diagnosed(model: dict[str, Any]) -> dict[str, Any]:
+    """A diagnosis of a model that draws from too few of its data's kinds, of a place on this machine."""
+    estimate = {"value": 0.1, "low": 0.0, "high": 0.2, "n": 12}
+    return {
+        "schema": 3,
+        "model": {name: model[name] for name in ("id", "family", "parameters")},
+        "data": {"id": "/nowhere/glyphs", "split": "test", "n": 1200, "fingerprint": "f" * 64},
+        "protocol": {"seed": 0, "budget": {"name": "small"}, "extractor": {}, "versions": {}},
+        "chain": [],
+        "causes": {"data": estimate, "missing": estimate},
+        "identity": None,
+        "data_quality": {"blur": 0, "blurred": False, "kept": 1, "cutoff": None, "repeated": False, "jpeg": False},
+        "latent": {"numbers": 4, "codebook_size": None},
+        "variety": None,
+        "baseline": {},
+        "shares": {},
+        "ranking": [
+            {"cause": "bottleneck", "score": 0.25, "of": "high-frequency power", "confidence": 0.9},
+            {"cause": "prior", "score": 0.9, "of": "samples' KID", "confidence": 0.95},
+        ],
+        "gates": [],
+        "verdict": {"sentence": "They are blurred.", "cause": "bottleneck", "confidence": 0.9, "remedy": ""},
+        "advice": ["The samples are blurred: they have 30 %.", "Raise something."],
+    }

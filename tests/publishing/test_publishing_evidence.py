@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from exact import SENTENCE, write_posterior
+from hub.accounts import diagnosed
+from safetensors.torch import load_file, save_file
 from tiny import tiny_config
 
+import hfgen
 from hfgen.errors import UserError
 from hfgen.pipelines.weight_digest import digest_of_folder
+from hfgen.publishing import dry_run
 from hfgen.publishing.cards import write_card
 from hfgen.publishing.contents import Evidence, collect
 from hfgen.publishing.safety import check
@@ -61,3 +67,35 @@ def test_what_only_a_models_card_tells_is_refused_for_others(field: str, evaluat
     for folder, kind in ((evaluation, "a dataset"), (tmp_path / "space", "a Space")):
         with pytest.raises(UserError, match=f"{field}: a model's card tells it, and .* is {kind}; leave --{field} out"):
             collect(folder, "org/it", tmp_path / "out", Evidence(**{field: tmp_path}))
+
+
+def test_measurements_of_other_weights_are_not_published(
+    trained_of: Callable[[str], Path], glyph_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """A run that went on after it was measured: as many parameters, other numbers."""
+    run = Path(shutil.copytree(trained_of("vae"), tmp_path / "vae"))
+    settings: dict[str, Any] = {"out": run, "n": 40, "extractor": "pixels"}
+    measured = hfgen.evaluate(run, str(glyph_folder), **settings).record["model"]
+    assert measured["weights"] == digest_of_folder(run / "pretrained")
+    loaded = hfgen.evaluate(hfgen.load(run), str(glyph_folder), **{**settings, "out": tmp_path / "loaded"})
+    assert loaded.record["model"]["weights"] == measured["weights"]
+    identity = {"reconstruct": lambda images: images}
+    functions = hfgen.evaluate(identity, str(glyph_folder), n=40, extractor="pixels", resolution=16)
+    assert "weights" not in functions.record["model"]
+    diagnosis = diagnosed(measured)
+    diagnosis["model"]["weights"] = measured["weights"]
+    (run / "diagnosis.json").write_text(json.dumps(diagnosis))
+    assert {"record.json", "diagnosis.json"} <= dry_run(run, "org/model").sizes.keys()
+    (path,) = run.glob("pretrained/vae/*.safetensors")
+    weights = load_file(path)
+    save_file({name: value * 1.01 for name, value in weights.items()}, path)
+    for name, verb in (("record", "evaluate"), ("diagnosis", "diagnose")):
+        with pytest.raises(
+            UserError, match=rf"{name}: .* is of other weights than .* has now; {verb} this model again"
+        ):
+            dry_run(run, "org/model", **{name: run})
+    caplog.clear()
+    # A run that ends by publishing isn't lost by what lies beside it.
+    found = dry_run(run, "org/model").sizes
+    assert not {"record.json", "diagnosis.json"} & found.keys() and "run.json" in found
+    assert [text.partition(":")[0] for text in caplog.messages if "and is left out" in text] == ["record", "diagnosis"]

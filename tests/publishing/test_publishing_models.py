@@ -8,21 +8,16 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from exact import SENTENCE, write_posterior
 from hub import Hub
-from hub.accounts import RECORD, Command
-from safetensors.torch import load_file, save_file
+from hub.accounts import RECORD, Command, diagnosed
 from tiny import TINY
 
-import hfgen
-from hfgen.errors import UserError
 from hfgen.metrics import Estimate
 from hfgen.pipelines.weight_digest import digest_of_folder
-from hfgen.publishing import dry_run
 from hfgen.studies.claims import Claim, Contrast, correct
 from hfgen.studies.effects import Measured, value
 from hfgen.studies.verdicts import GAIN
@@ -116,63 +111,8 @@ def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_measurements_of_other_weights_are_refused(
-    trained_of: Callable[[str], Path], glyph_folder: Path, tmp_path: Path
-):
-    """A run that went on after it was measured: as many parameters, other numbers."""
-    run = Path(shutil.copytree(trained_of("vae"), tmp_path / "vae"))
-    settings: dict[str, Any] = {"out": run, "n": 40, "extractor": "pixels"}
-    measured = hfgen.evaluate(run, str(glyph_folder), **settings).record["model"]
-    assert measured["weights"] == digest_of_folder(run / "pretrained")
-    loaded = hfgen.evaluate(hfgen.load(run), str(glyph_folder), **{**settings, "out": tmp_path / "loaded"})
-    assert loaded.record["model"]["weights"] == measured["weights"]
-    identity = {"reconstruct": lambda images: images}
-    functions = hfgen.evaluate(identity, str(glyph_folder), n=40, extractor="pixels", resolution=16)
-    assert "weights" not in functions.record["model"]
-    diagnosis = diagnosed(measured)
-    diagnosis["model"]["weights"] = measured["weights"]
-    (run / "diagnosis.json").write_text(json.dumps(diagnosis))
-    assert {"record.json", "diagnosis.json"} <= dry_run(run, "org/model").sizes.keys()
-    (path,) = run.glob("pretrained/vae/*.safetensors")
-    weights = load_file(path)
-    save_file({name: value * 1.01 for name, value in weights.items()}, path)
-    with pytest.raises(UserError, match=r"record: it is of other weights than .* has now; evaluate this model again"):
-        dry_run(run, "org/model")
-    (run / "record.json").unlink()
-    with pytest.raises(
-        UserError, match=r"diagnosis: it is of other weights than .* has now; diagnose this model again"
-    ):
-        dry_run(run, "org/model")
-
-
 def copied(vae: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(vae, tmp_path / "vae"))
-
-
-def diagnosed(model: dict[str, Any]) -> dict[str, Any]:
-    """A diagnosis of a model that draws from too few of its data's kinds, of a place on this machine."""
-    estimate = {"value": 0.1, "low": 0.0, "high": 0.2, "n": 12}
-    return {
-        "schema": 3,
-        "model": {name: model[name] for name in ("id", "family", "parameters")},
-        "data": {"id": "/nowhere/glyphs", "split": "test", "n": 1200, "fingerprint": "f" * 64},
-        "protocol": {"seed": 0, "budget": {"name": "small"}, "extractor": {}, "versions": {}},
-        "chain": [],
-        "causes": {"data": estimate, "missing": estimate},
-        "identity": None,
-        "data_quality": {"blur": 0, "blurred": False, "kept": 1, "cutoff": None, "repeated": False, "jpeg": False},
-        "latent": {"numbers": 4, "codebook_size": None},
-        "variety": None,
-        "baseline": {},
-        "shares": {},
-        "ranking": [
-            {"cause": "bottleneck", "score": 0.25, "of": "high-frequency power", "confidence": 0.9},
-            {"cause": "prior", "score": 0.9, "of": "samples' KID", "confidence": 0.95},
-        ],
-        "gates": [],
-        "verdict": {"sentence": "They are blurred.", "cause": "bottleneck", "confidence": 0.9, "remedy": ""},
-        "advice": ["The samples are blurred: they have 30 %.", "Raise something."],
-    }
 
 
 def test_a_record_fills_the_card_and_its_index(vae: Path, hub: Hub, client: Command, tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ FEWEST = 2 * (NEIGHBOURS + 1)
 _PART = 2000
 # Numbers of float32: 64 MB.
 _MOST_KEPT = 2**24
+# Bytes of training images that are searched for copies: some seconds.
+_MOST_HASHED = 2**31
 
 EMBEDDED = "embedded"
 """The extractor that is trained on DATA itself."""
@@ -215,7 +218,8 @@ def _held_out(
     other_images = gather(lambda rows: training.gather(rows)[:, : store.channels], others, images.shape[1:])
     labels = None if store.labels is None else store.labels[chosen]
     real = real_images(images, other_images, labels, judge, seed)
-    notes = list(dict.fromkeys([*store.notes, *training.notes, *_own_notes(store, extractor), *real.notes]))
+    own = [*_own_notes(store, extractor), *_copies(inputs, store, training)]
+    notes = list(dict.fromkeys([*store.notes, *training.notes, *own, *real.notes]))
     return HeldOut(**{**vars(real), "notes": notes}, store=store, inputs=inputs, training=training)
 
 
@@ -224,6 +228,20 @@ def _own_notes(store: ImageStore, extractor: str) -> Iterator[str]:
         yield f"split {store.split}: these images aren't held out; the extractor was trained on them, and models may be"
     if store.channels == 1 and extractor not in (EMBEDDED, PIXELS):
         yield f"extractor: {extractor} takes colour; it sees grey images with three equal channels"
+
+
+def _copies(inputs: Tensor, store: ImageStore, training: ImageStore) -> Iterator[str]:
+    """Where images occur among the training images too, pixel by pixel, as in folders with copies."""
+    if store.split in ("train", ALL) or training.images.nbytes > _MOST_HASHED:
+        return
+    seen = {_hash(image) for image in training.images}
+    if count := sum(_hash(image) in seen for image in inputs):
+        there = f"{count} of {len(inputs)} images are in the split train too, pixel by pixel"
+        yield f"split {store.split}: {there}; remove the copies"
+
+
+def _hash(image: Tensor) -> bytes:
+    return hashlib.blake2b(image.numpy().tobytes(), digest_size=16).digest()
 
 
 def _extractor(name: str, training: ImageStore) -> metrics.Extractor:

@@ -99,6 +99,17 @@ def test_a_folder_that_changed_gives_its_images_of_now(tmp_path: Path):
     assert after.store.fingerprint != before.store.fingerprint
 
 
+def test_copies_of_training_images_are_counted(tmp_path: Path):
+    for name, first in (("copies", 50), ("other", 60)):
+        write(tmp_path / name / "train", 60)
+        write(tmp_path / name / "test", 20, first=first)
+    settings = {"resolution": SIDE, "channels": "auto", "extractor": "pixels"}
+    for split, expected in (("test", ["split test: 10 of 20 images are in the split train too"]), ("train", [])):
+        notes = held_out_images(str(tmp_path / "copies"), split=split, **settings).notes
+        assert [note.partition(",")[0] for note in notes if "pixel by pixel" in note] == expected
+    assert not any("pixel by pixel" in note for note in held_out_images(str(tmp_path / "other"), **settings).notes)
+
+
 def test_a_resolution_without_a_spectrum_is_refused_first(undivided: str):
     with pytest.raises(SettingsError, match="resolution: 8 pixels are too few for a spectrum; use 16 or more"):
         held_out_images(undivided, resolution=8, channels=3)

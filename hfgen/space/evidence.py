@@ -31,10 +31,12 @@ def _protocol(record: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def comparison_of(loaded: LoadedModels, records: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The comparison.json that holds all these models' records on the same images; empty where there is none."""
+    """The comparison.json of all these models, with the same weights, on the same images; empty where there is none."""
     images = {record["data"]["fingerprint"] for record in records.values()}
+    weights = {name: record["model"].get("weights") for name, record in records.items()}
     for found in results_of(loaded, "comparison.json"):
-        if {found.get("data", {}).get("fingerprint")} == images and records.keys() <= found.get("models", {}).keys():
+        theirs = {name: one.get("model", {}).get("weights") for name, one in found.get("models", {}).items()}
+        if {found.get("data", {}).get("fingerprint")} == images and weights.items() <= theirs.items():
             return dict(found)
     return {}
 

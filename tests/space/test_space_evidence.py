@@ -70,8 +70,10 @@ def test_a_comparison_of_the_same_images_gives_its_own_points(loaded: LoadedMode
     write_json(tmp_path / "comparison.json", found)
     (point,) = json.loads(plane(dataclasses.replace(loaded, results=[tmp_path]), "perception")[0])["data"]
     assert (point["name"], point["x"], point["y"]) == ("vae", [0.3], [0.3])
-    write_json(tmp_path / "comparison.json", {**found, "data": {"fingerprint": "1" * 64}})
-    assert len(json.loads(plane(dataclasses.replace(loaded, results=[tmp_path]), "perception")[0])["data"]) == 2
+    of_others = {name: {**one, "model": {"weights": "0" * 64}} for name, one in found["models"].items()}
+    for other in ({"data": {"fingerprint": "1" * 64}}, {"models": of_others}):
+        write_json(tmp_path / "comparison.json", {**found, **other})
+        assert len(json.loads(plane(dataclasses.replace(loaded, results=[tmp_path]), "perception")[0])["data"]) == 2
 
 
 def test_cards_of_diagnoses_and_claims(loaded: LoadedModels, tmp_path: Path, caplog: pytest.LogCaptureFixture):

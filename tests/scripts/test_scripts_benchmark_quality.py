@@ -109,6 +109,7 @@ def test_settings_are_of_one_model_or_of_all(scripts):
     every = ("--resolution=64", "--batch_size=8")
     assert found == {
         "vae": ("vae-glyphs", every),
+        "gan-conditional": ("gan-glyphs-conditional", every),
         "dcgan": (None, every),
         "gan-dcgan-first-100": ("gan-dcgan-glyphs", (*every, "--model.augment=color")),
         "gan-dcgan-first-100-augmented": (
@@ -118,12 +119,14 @@ def test_settings_are_of_one_model_or_of_all(scripts):
     }
 
 
-def test_few_training_images_are_left_out_where_their_gan_has_no_recipe(scripts, capsys: pytest.CaptureFixture[str]):
+def test_what_has_no_recipe_is_left_out(scripts, capsys: pytest.CaptureFixture[str]):
     from benchmarks.quality_models import jobs
 
-    asked = _asked("--data=x", "--recipes=cifar10", "--out=out", "--models", "vae", "--train_images", "100")
+    asked = _asked("--data=x", "--recipes=cifar10", "--out=out", "--models", "vae", "ali", "--train_images", "100")
     assert [job.name for job in jobs(asked)] == ["vae"]
-    assert "few training images: left out, there is no recipe gan-dcgan-cifar10" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "ali: left out, there is no recipe ali-cifar10" in said
+    assert "few training images: left out, there is no recipe gan-dcgan-cifar10" in said
 
 
 def test_recipes_that_do_not_exist_end_as_a_mistake_does(tmp_path: Path):

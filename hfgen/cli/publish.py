@@ -62,13 +62,13 @@ def _published_folder(arguments: argparse.Namespace) -> Iterator[Path]:
 
     source = arguments.folder
     is_built_in = str(source) in BUILT_IN and not source.exists()
-    if not is_built_in:
-        refuse_idle(
-            arguments, ["resolution"], f"only {' and '.join(BUILT_IN)} are drawn, {source} is published as it is"
-        )
-    if is_built_in or arguments.models is None:
-        idle = ("models", "data", "results") if is_built_in else ("data", "results")
-        refuse_idle(arguments, idle, f"it is for a Space of --models, and {source} is published as it is")
+    as_it_is = f"and {source} is published as it is"
+    if is_built_in:
+        refuse_idle(arguments, ["models"], f"it is for a Space of --models, {as_it_is}")
+    else:
+        refuse_idle(arguments, ["resolution"], f"only {' and '.join(BUILT_IN)} are drawn, {as_it_is}")
+    if arguments.models is None:
+        refuse_idle(arguments, ("data", "results"), f"it is for a Space of --models, {as_it_is}")
     if not is_built_in and arguments.models is None:
         yield source
         return

@@ -77,7 +77,7 @@ def _run_squares(arguments: argparse.Namespace, pipeline: ImagePipeline, compute
         **columns(arguments),
     )
     inputs = store.images[batch_indices(len(store), 0, min(arguments.n, len(store)), 0)]
-    _say_fewer(arguments)
+    _say_fewer(arguments, len(inputs))
     originals = inputs[:, : store.channels]
     with making_images(arguments.model, pipeline, compute, "image"):
         output = pipeline.reconstruct(to_float(inputs), output_type="pt").images
@@ -108,7 +108,7 @@ def _run_whole(arguments: argparse.Namespace, pipeline: ImagePipeline, compute: 
         image_column=arguments.image_column,
         config_name=arguments.config_name,
     ).images
-    _say_fewer(arguments)
+    _say_fewer(arguments, len(originals))
     pairs = []
     with torch.no_grad(), making_images(arguments.model, pipeline, compute, "image"):
         for original in originals:
@@ -120,9 +120,12 @@ def _run_whole(arguments: argparse.Namespace, pipeline: ImagePipeline, compute: 
     print(arguments.out)
 
 
-def _say_fewer(arguments: argparse.Namespace) -> None:
+def _say_fewer(arguments: argparse.Namespace, count: int) -> None:
     from hfgen.data import split_size
 
+    if count == arguments.n:
+        return
+    # Damaged ones may be missing, where there are enough.
     split, there = split_size(arguments.data, arguments.split, config_name=arguments.config_name)
     if there < arguments.n:
         logger.info("n: %d, all the images that %s has in the split %s", there, arguments.data, split)

@@ -11,9 +11,9 @@ from hfgen.documents import POSTERIOR
 from hfgen.errors import ModelError, SettingsError, UserError
 from hfgen.evaluation.exact_posterior import FILE, entry_of, file_at, read_entry
 from hfgen.folders import home_of
-from hfgen.pipelines.given import compute_for, is_given, networks_of, opened
+from hfgen.pipelines.given import compute_for, is_given, opened
 from hfgen.pipelines.loading import open_model
-from hfgen.pipelines.weight_digest import digest_of_folder, digest_of_networks
+from hfgen.pipelines.weight_digest import digest_of_folder
 from hfgen.reporting.exact_answers import sheet_of_entry, slug
 
 logger = logging.getLogger("hfgen")
@@ -85,8 +85,8 @@ def _called(name: str, place: Any) -> str:
 def _known(place: Any, variant: str | None, resolution: int | None) -> _Known | None:
     """None of what has no weights here, such as an evaluation's folder."""
     if is_given(place):
-        with opened(place, compute_for(place), resolution=resolution) as (pipeline, _):
-            return _Known(digest_of_networks(networks_of(place)), pipeline.sample_size)
+        with opened(place, compute_for(place), resolution=resolution) as (pipeline, origin):
+            return _Known(origin.facts().get("weights", ""), pipeline.sample_size)
     try:
         pipeline, folder = open_model(place, variant=variant, resolution=resolution)
     except ModelError:

@@ -12,9 +12,7 @@ from hfgen.devices import Compute
 from hfgen.diagnosis.attribution import EXACT
 from hfgen.errors import SettingsError
 from hfgen.evaluation.exact_posterior import read_entry
-from hfgen.pipelines.given import given_id, is_given, networks_of, opened
-from hfgen.pipelines.places import resolve_folder
-from hfgen.pipelines.weight_digest import digest_of_folder, digest_of_networks
+from hfgen.pipelines.given import given_id, opened
 
 _DATA = "glyphs"
 _METRICS, _POWERS = {"power_mean", "psnr_mean", "share_decoder"}, {"power_real", "power_mean"}
@@ -60,9 +58,8 @@ def find_exact(
         raise SettingsError(f"posterior: it is of {_DATA}, and the data are {data}; leave it out, or give {_DATA}")
     if variant is not None:
         raise SettingsError(f"posterior: it is of plain weights, and the variant is {variant}; leave one of them out")
-    with opened(model, compute, resolution=resolution) as (pipeline, _):
-        side = pipeline.sample_size
-    weights = digest_of_networks(networks_of(model)) if is_given(model) else digest_of_folder(resolve_folder(model))
+    with opened(model, compute, resolution=resolution) as (pipeline, origin):
+        side, weights = pipeline.sample_size, origin.facts().get("weights", "")
     entry = read_entry(Path(place), weights, side, given_id(model))
     if not entry["metrics"].keys() >= _METRICS or not all(image.keys() >= _POWERS for image in entry["images"]):
         raise SettingsError(f"posterior: {place} lacks powers of {given_id(model)}; run `hfgen study posterior` again")

@@ -1,7 +1,8 @@
 """Everything that only a GPU can show, the most valuable first: correctness, speed, evaluation, training, studies.
 
-Each part runs in a process of its own, so that a fault ends that part alone. A row is written to `--out`/rows.jsonl as
-soon as it is measured; the same call measures what isn't there, and prints the table of all.
+Each part runs in a process of its own, so that a fault ends that part alone: at first all at once whose rows aren't
+timed, then one by one. A row is written to `--out`/rows.jsonl as soon as it is measured; the same call measures what
+isn't there, and prints the table of all.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +60,10 @@ def run(arguments: argparse.Namespace) -> int:
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     ends = time.monotonic() + 60 * arguments.minutes
-    for name in arguments.parts:
-        state = _run_part(name, arguments, ends - time.monotonic(), ended)
-        print(f"{name}: {state}", flush=True)
+    for names in _groups(arguments.parts):
+        left = ends - time.monotonic()
+        with ThreadPoolExecutor(len(names)) as pool:
+            list(pool.map(lambda name: _run_part(name, arguments, left, ended), names))  # noqa: B023
     table = _table(rows, arguments)
     (arguments.out / "table.md").write_text(table)
     print(table)
@@ -94,15 +97,24 @@ class Rows:
         return any((row["part"], row["name"], row["state"]) == (part, name, "measured") for row in self.newest())
 
 
-def _run_part(name: str, arguments: argparse.Namespace, left: float, ended: threading.Event) -> str:
-    """A part in a process group of its own, which ends with its time; returns how it ended.
+def _groups(names: list[str]) -> list[list[str]]:
+    """Which parts run at once: first all whose rows aren't timed, then each of the others alone."""
+    together = [name for name in names if not gpu_parts.PARTS[name].alone]
+    return [group for group in [together, *([name] for name in names if name not in together)] if group]
+
+
+def _run_part(name: str, arguments: argparse.Namespace, left: float, ended: threading.Event) -> None:
+    """A part in a process group of its own, which ends with its time; prints how it ended.
 
     Raises:
         SystemExit: `ended` was set, by a signal.
     """
-    limit = min(left, gpu_parts.PARTS[name].minutes * 60)
-    if limit < 1:
-        return "left out: no time"
+    limit = min(left, gpu_parts.PARTS[name].limit(arguments.training_minutes) * 60)
+    state = "left out: no time" if limit < 1 else _state_of_part(name, arguments, limit, ended)
+    print(f"{name}: {state}", flush=True)
+
+
+def _state_of_part(name: str, arguments: argparse.Namespace, limit: float, ended: threading.Event) -> str:
     script = Path(__file__).parents[1] / "benchmark.py"
     command = [sys.executable, str(script), "gpu", f"--part={name}", f"--out={arguments.out}"]
     command += [f"--data={arguments.data}", f"--device={arguments.device}", *["--toy"] * arguments.toy]
@@ -178,7 +190,8 @@ def _table(rows: Rows, arguments: argparse.Namespace) -> str:
     versions = f"torch {torch.__version__}, Python {platform.python_version()}"
     lines = [f"{time.strftime('%Y-%m-%d')}, {place}, {versions}{', toy sizes' if arguments.toy else ''}", ""]
     lines += ["| part | what | found | seconds |", "|---|---|---|---|"]
-    for row in rows.newest():
+    order = list(gpu_parts.PARTS)
+    for row in sorted(rows.newest(), key=lambda row: order.index(row["part"])):
         told = _TOLD.get(row["state"])
         found = f"{row['state']}: {row[told]}" if told else _values(row["values"])
         lines.append(f"| {row['part']} | {row['name']} | {found} | {row['seconds']:.0f} |")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -13,10 +15,11 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks.gpu_settings import FAMILIES, LeftOut, Part, Row, Settings, Value, make_trainer
-from benchmarks.gpu_speed import compiling, speed
+from benchmarks.gpu_settings import FAMILIES, LeftOut, Part, Row, Settings, Value, fields, make_trainer
+from benchmarks.gpu_speed import compiling, sizes, speed
 
 _ROOT = Path(__file__).parents[2]
+_CIFAR = ["--resolution=32", "--model.latent_size=8"]
 
 
 # Correctness.
@@ -38,7 +41,8 @@ def _pytest(settings: Settings) -> dict[str, Value]:
     parallel = ["-n", str(workers)] if find_spec("xdist") and workers > 1 and not settings.toy else []
     command = [sys.executable, "-m", "pytest", "-q", *chosen, *parallel, f"--junitxml={report}", "tests/test_cuda.py"]
     report.unlink(missing_ok=True)
-    subprocess.run(command, cwd=_ROOT)
+    # Some of them compare with the CPU, where threads of many processes would wait for each other.
+    subprocess.run(command, cwd=_ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
     if not report.is_file():
         raise RuntimeError("pytest wrote no report")
     cases = list(ElementTree.parse(report).iter("testcase"))
@@ -80,21 +84,16 @@ def _gradient_errors(settings: Settings, family: str) -> dict[str, Value]:
 
 def _evaluation(settings: Settings) -> Iterator[Row]:
     """`hfgen.evaluate` at 256 px with an autoencoder of SD's size, and 50,000 images of 32 px."""
-    side, few, many = (16, 20, 40) if settings.toy else (256, 128, 1024)
+    side, few, many = (16, 20, 40) if settings.toy else (256, 64, 512)
     count, dtypes = (40, ["fp32"]) if settings.toy else (50_000, ["bf16", "fp32"])
-    large = [(f"SD's autoencoder at {side} px, {dtype}", dtype) for dtype in dtypes]
-    rows = [(name, partial(_evaluate_large, settings, side, few, many, dtype)) for name, dtype in large]
-    rows.insert(1, (f"{count:,} images of 32 px", partial(_evaluate_many, settings, count)))
-    yield from rows
+    yield f"{count:,} images of 32 px", partial(_evaluate_many, settings, count)
+    for dtype in dtypes:
+        yield f"SD's autoencoder at {side} px, {dtype}", partial(_evaluate_large, settings, side, few, many, dtype)
 
 
 def _evaluate_large(settings: Settings, side: int, few: int, many: int, dtype: str) -> dict[str, Value]:
     """Seconds with few and with many images: what lies between is the images' own."""
-    from benchmarks.evaluate import make_data
-
-    data = settings.out / "fields" / f"evaluation-{side}"
-    if not data.is_dir():
-        make_data(data, many, side)
+    data = fields(settings, f"evaluation-{side}", many, side)
     model = _sd_autoencoder(settings)
     # The judge and the reader are trained once, and kept: not a part of the difference.
     _evaluate(settings, model, data, few, side, dtype)
@@ -124,12 +123,9 @@ def _sd_autoencoder(settings: Settings) -> Path:
 
 
 def _evaluate_many(settings: Settings, count: int) -> dict[str, Value]:
-    from benchmarks.evaluate import make_data
     from hfgen.configs import load_config
 
-    data, model = settings.out / "fields" / "many-32", settings.out / "small-vae"
-    if not data.is_dir():
-        make_data(data, count, 32)
+    data, model = fields(settings, "many-32", count, 32), settings.out / "small-vae"
     if not model.is_dir():
         family = load_config("vae-glyphs").model
         family.pipeline(family.build(32, 3)).save_pretrained(model)
@@ -150,38 +146,41 @@ def _evaluate(settings: Settings, model: Path, data: Path, n: int, side: int, dt
 # Training.
 
 
-def _training(settings: Settings) -> Iterator[Row]:
-    """A GAN and a VAE-GAN of CIFAR's size, some minutes each, and what they reach."""
+def _training(recipe: str, overrides: list[str], settings: Settings) -> Iterator[Row]:
+    """A model of CIFAR's size, some minutes, and what it reaches."""
     if settings.toy:
-        recipes = {"vaegan-glyphs": ["--resolution=16", "--model.width=16", "--model.max_width=16"]}
-    else:
-        spatial = ["--resolution=32", "--model.latent_size=8"]
-        recipes = {"gan-r3-cifar10": [], "vaegan-photos64": spatial}
-    for recipe, overrides in recipes.items():
-        yield f"{recipe}, {settings.training_minutes:g} minutes", partial(_train, settings, recipe, overrides)
+        recipe = f"{recipe.partition('-')[0]}-glyphs"
+        overrides = ["--resolution=16", "--model.width=16", "--model.max_width=16"]
+    yield f"{recipe}, {settings.training_minutes:g} minutes", partial(_train, settings, recipe, overrides)
 
 
 def _train(settings: Settings, recipe: str, overrides: list[str]) -> dict[str, Value]:
+    """As many images as the minutes take, by the rate of a trial, and some measures of the model."""
     import hfgen
 
     out = settings.out / "runs" / recipe
     trial, minutes = (32, 0) if settings.toy else (20_000, settings.training_minutes)
-    common = [recipe, f"--data={settings.data}", "--small_images=pad", *overrides]
+    common = [recipe, f"--data={settings.data}", "--channels=auto", "--small_images=pad", *overrides]
     images = trial
     if not (out / "pretrained").is_dir():
         with tempfile.TemporaryDirectory() as folder:
-            _launch(settings, [*common, f"--max_images={trial}"], Path(folder) / "run")
+            more = [f"--max_images={trial}", "--sample_every=0", f"--log_every={max(1, trial // 20)}"]
+            _launch(settings, [*common, *more], Path(folder) / "run")
             lines = [json.loads(line) for line in (Path(folder) / "run" / "speed.jsonl").open()]
-        # The first line's seconds hold the compiler's.
-        seen = lines[-1]["images"] - lines[0]["images"] or lines[0]["images"]
-        seconds = sum(line["seconds"] for line in lines[1:]) or lines[0]["seconds"]
-        images = max(trial, int(60 * minutes * seen / seconds))
+        images = max(trial, int(60 * minutes * _median_rate(lines)))
         _launch(settings, [*common, f"--max_images={images}"], out)
-    shown = ("psnr", "gain_high", "hf_ratio_reconstruction", "hf_ratio_sample", "kid", "coverage")
+    shown = ("psnr", "gain_high", "hf_ratio_reconstruction", "hf_ratio_sample", "kid", "coverage", "recall")
     n = 20 if settings.toy else 2000
     record = hfgen.evaluate(out, settings.data, n=n, small_images="pad", device=settings.device).record
     found = {name: metric["value"] for name, metric in record["metrics"].items() if name in shown}
     return {"images": images, **found}
+
+
+def _median_rate(lines: list[dict[str, float]]) -> float:
+    """Images a second, of a run's `speed.jsonl`; few of its lines hold the compiler's seconds."""
+    seen = [0, *(line["images"] for line in lines)]
+    counts = [last - first for first, last in itertools.pairwise(seen)]
+    return statistics.median(count / line["seconds"] for count, line in zip(counts, lines, strict=True))
 
 
 def _launch(settings: Settings, arguments: list[str], out: Path) -> None:
@@ -214,12 +213,14 @@ def _at_once(settings: Settings, count: int) -> dict[str, Value]:
 
 
 PARTS = {
-    "tests": Part(_tests, 2.5),
-    "numbers": Part(_numbers, 1.5),
-    "compiling": Part(compiling, 3),
+    "tests": Part(_tests, 5, alone=False),
+    "numbers": Part(_numbers, 5, alone=False),
+    "compiling": Part(compiling, 5, alone=False),
+    "gan": Part(partial(_training, "gan-r3-cifar10", []), 5, alone=False, trains=True),
+    "vaegan": Part(partial(_training, "vaegan-photos64", _CIFAR), 5, alone=False, trains=True),
     "speed": Part(speed, 4),
-    "evaluation": Part(_evaluation, 3),
-    "training": Part(_training, 9),
+    "evaluation": Part(_evaluation, 4),
     "studies": Part(_cells, 3),
+    "sizes": Part(sizes, 9),
 }
-"""In the order of their value."""
+"""In the order of their value; those that aren't timed together, before the others."""

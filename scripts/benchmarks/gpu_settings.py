@@ -30,29 +30,57 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """A part's rows, and the minutes after which it is ended."""
+    """What is measured in one process.
+
+    Attributes:
+        rows: One by one.
+        minutes: After which it is ended, those of a training not counted.
+        alone: Whether it has the card for itself, as what is timed.
+        trains: Whether a training's minutes come on top.
+    """
 
     rows: Callable[[Settings], Iterator[Row]]
     minutes: float
+    alone: bool = True
+    trains: bool = False
+
+    def limit(self, training_minutes: float) -> float:
+        """The minutes in all."""
+        return self.minutes + self.trains * training_minutes
+
+
+def fields(settings: Settings, name: str, count: int, side: int) -> Path:
+    """A folder of so many random fields for held-out images, made once, also where several parts ask at once."""
+    from filelock import FileLock
+
+    from benchmarks.evaluate import make_data
+    from hfgen.files import atomic_folder
+
+    folder = settings.out / "fields" / name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f"{name}.lock")):
+        if not folder.is_dir():
+            with atomic_folder(folder) as temporary:
+                make_data(temporary, count, side)
+    return folder
 
 
 def make_trainer(settings: Settings, recipe: str, side: int, batch: int, *more: str) -> Any:
     """The trainer of a recipe on colour fields of that size, with every phase's terms from the first step on."""
     from accelerate import Accelerator
 
-    from benchmarks.evaluate import make_data
     from hfgen.configs import load_config
     from hfgen.data import open_store
     from hfgen.training.trainer import Trainer
 
-    data = settings.out / "fields" / str(side)
-    if not data.is_dir():
-        make_data(data, 8, side)
+    data = fields(settings, str(side), 8, side)
     overrides = [f"--data={data}", f"--resolution={side}", "--channels=3", "--max_images=100000000", *more]
     overrides.append(f"--batch_size={8 if settings.toy else batch}")
     name = recipe if "-" in recipe else f"{recipe}-glyphs"
     if name.startswith(("vaegan", "vqgan")):
-        overrides += ["--model.adversarial_begin=0", "--model.adversarial_warmup=0", "--model.perceptual=none"]
+        overrides += ["--model.adversarial_begin=0", "--model.adversarial_warmup=0"]
+    if name.startswith(("vaegan", "vqgan")) and not any("perceptual" in override for override in more):
+        overrides.append("--model.perceptual=none")
     if name.startswith("vqgan"):
         # The fields have no classes.
         overrides.append("--model.conditional=false")

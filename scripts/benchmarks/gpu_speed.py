@@ -1,18 +1,21 @@
-"""The parts `compiling` and `speed` of `benchmark.py gpu`: images a second of each family, beside a bare loop."""
+"""`compiling`, `speed` and `sizes` of `benchmark.py gpu`: images a second of each family, beside a bare loop."""
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from benchmarks.gpu_settings import FAMILIES, LeftOut, Row, Settings, Value, make_trainer
 
 _BATCHES = {32: 1024, 64: 512, 256: 32}
-_MODES = {"eager": "off", "compiled": "default", "CUDA graphs": "reduce-overhead"}
+_MODES = {"compiled": "default", "CUDA graphs": "reduce-overhead", "eager": "off"}
 _GOALS = [("vaegan-imagenet256", 256), *((family, 32) for family in FAMILIES)]
 _OTHERS = [*((family, 64) for family in FAMILIES), ("vqgan-imagenet256", 256)]
 _TOYS = [("vae", 16), ("gan", 16)]
+# What cuBLAS, cuDNN and CUTLASS call kernels of matrix products and convolutions.
+_PRODUCTS = re.compile("gemm|conv|cutlass|xmma|implicit|wgrad|dgrad|nvjet|winograd", re.IGNORECASE)
 
 
 def compiling(settings: Settings) -> Iterator[Row]:
@@ -42,15 +45,26 @@ def _compile(settings: Settings, recipe: str, side: int) -> float:
 
 
 def speed(settings: Settings) -> Iterator[Row]:
-    """Images a second of each family, eager, compiled and with CUDA graphs, beside a bare loop."""
+    """Images a second of what has a goal, compiled, with CUDA graphs and eager, beside a bare loop."""
+    yield from _rates(settings, _TOYS if settings.toy else _GOALS)
+
+
+def sizes(settings: Settings) -> Iterator[Row]:
+    """The same of the 64 px families, and of KL-f8 with a perceptual distance and VQGAN at 256 px."""
+    yield from _rates(settings, _TOYS[:1] if settings.toy else _OTHERS)
+    side, batch = (16, 8) if settings.toy else (256, _BATCHES[256])
+    recipe = "vaegan" if settings.toy else "vaegan-imagenet256"
+    yield f"{recipe} at {side} px, with ResNet-50's distance", partial(_perceptual_rate, settings, recipe, side, batch)
+
+
+def _rates(settings: Settings, recipes: list[tuple[str, int]]) -> Iterator[Row]:
     modes = _MODES if settings.device == "cuda" else {"eager": "off"}
-    for sizes in [_TOYS] if settings.toy else [_GOALS, _OTHERS]:
-        for name, mode in modes.items():
-            for recipe, side in sizes:
-                if mode == "reduce-overhead" and side == 256:
-                    # Its kernels are long: nothing is bound by launches.
-                    continue
-                yield f"{recipe} at {side} px, {name}", partial(_rate, settings, recipe, side, mode)
+    for name, mode in modes.items():
+        for recipe, side in recipes:
+            if mode == "reduce-overhead" and side == 256:
+                # Its kernels are long: nothing is bound by launches.
+                continue
+            yield f"{recipe} at {side} px, {name}", partial(_rate, settings, recipe, side, mode)
 
 
 def _rate(settings: Settings, recipe: str, side: int, mode: str) -> dict[str, Value]:
@@ -68,7 +82,7 @@ def _rate(settings: Settings, recipe: str, side: int, mode: str) -> dict[str, Va
             torch.cuda.empty_cache()
 
 
-def _rate_of_batch(settings: Settings, recipe: str, side: int, mode: str, batch: int) -> dict[str, Value]:
+def _rate_of_batch(settings: Settings, recipe: str, side: int, mode: str, batch: int, *more: str) -> dict[str, Value]:
     import statistics
 
     import torch
@@ -78,7 +92,7 @@ def _rate_of_batch(settings: Settings, recipe: str, side: int, mode: str, batch:
     from hfgen.images import to_float
 
     torch._dynamo.reset()
-    trainer = make_trainer(settings, recipe, side, batch, f"--compiled={mode}")
+    trainer = make_trainer(settings, recipe, side, batch, f"--compiled={mode}", *more)
     device, loops = trainer.device, {"hfgen": repeated(trainer.step)}
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -97,7 +111,42 @@ def _rate_of_batch(settings: Settings, recipe: str, side: int, mode: str, batch:
         pairs = zip(seconds["bare"], seconds["hfgen"], strict=True)
         found["of the bare loop"] = statistics.median(theirs / own for theirs, own in pairs)
         found["of the matmul rate"] = flops_of(bare.step) / batch * rate / matmul_rate(device)
+    if device.type == "cuda":
+        found |= _busy(trainer.step, 4, seconds_of_step=batch / rate)
     goal = {"vaegan-imagenet256": 111}.get(recipe, 85_000 if side == 32 else None)
     if goal is not None and not settings.toy:
         found |= {"goal": goal, "goal held": rate >= goal}
     return found
+
+
+def _busy(step: Callable[[], None], count: int, seconds_of_step: float) -> dict[str, Value]:
+    """The share of a step in which the card computes, and of that the share of convolutions and matrix products."""
+    from torch.autograd import DeviceType
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        for _ in range(count):
+            step()
+    kernels = [
+        (event.name, event.self_device_time_total / 1e6)
+        for event in profiler.events()
+        if event.device_type == DeviceType.CUDA and not event.is_user_annotation
+    ]
+    busy = sum(seconds for _, seconds in kernels)
+    products = sum(seconds for name, seconds in kernels if _PRODUCTS.search(name))
+    return {"the card computes": busy / count / seconds_of_step, "of that, products": products / busy}
+
+
+def _perceptual_rate(settings: Settings, recipe: str, side: int, batch: int) -> dict[str, Value]:
+    """With a perceptual distance by the features of a ResNet-50, with random weights, which cost the same."""
+    from transformers import ResNetConfig, ResNetModel
+
+    from hfgen.files import write_json
+
+    folder = settings.out / "resnet"
+    if not folder.is_dir():
+        small = {"embedding_size": 8, "hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1]} if settings.toy else {}
+        ResNetModel(ResNetConfig(**small)).save_pretrained(folder)
+        write_json(folder / "preprocessor_config.json", {"size": side if settings.toy else 224})
+    mode = "default" if settings.device == "cuda" else "off"
+    return _rate_of_batch(settings, recipe, side, mode, batch, f"--model.perceptual={folder}")

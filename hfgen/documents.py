@@ -6,9 +6,11 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hfgen import __version__
 from hfgen.errors import UserError
 from hfgen.files import read_json, write_json
 
@@ -117,3 +119,8 @@ def _validator(name: str) -> Validator:
     from jsonschema import Draft202012Validator
 
     return Draft202012Validator(read_json(_SCHEMAS / f"{name}.schema.json"))
+
+
+def versions(*more: str) -> dict[str, str]:
+    """Those of what computes a document's numbers, by name; of hfgen the one that runs, installed or not."""
+    return {"hfgen": __version__, **{name: version(name) for name in ("torch", "diffusers", *more)}}

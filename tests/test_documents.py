@@ -134,3 +134,21 @@ def test_no_json_at_all_is_refused_in_one_line(content: bytes, tmp_path: Path):
     with pytest.raises(UserError) as refusal:
         documents.RECORD.read(tmp_path / "record.json")
     assert "\n" not in str(refusal.value)
+
+
+def test_of_code_that_is_not_installed_the_version_is_still_known(monkeypatch: pytest.MonkeyPatch):
+    """As of a checkout that PYTHONPATH names: a long evaluation must not end for want of it."""
+    import importlib.metadata
+
+    import hfgen
+
+    found = importlib.metadata.Distribution.from_name
+
+    def absent(name: str) -> importlib.metadata.Distribution:
+        if name == "hfgen":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return found(name)
+
+    monkeypatch.setattr(importlib.metadata.Distribution, "from_name", absent)
+    assert documents.versions("scipy").keys() == {"hfgen", "torch", "diffusers", "scipy"}
+    assert documents.versions()["hfgen"] == hfgen.__version__

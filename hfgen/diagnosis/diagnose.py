@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +21,7 @@ from hfgen.diagnosis.exact import find_exact
 from hfgen.diagnosis.figure import missing_gallery, waterfall
 from hfgen.diagnosis.plan import announce, make_plan
 from hfgen.diagnosis.verdict_page import render
-from hfgen.documents import DIAGNOSIS
+from hfgen.documents import DIAGNOSIS, versions
 from hfgen.errors import DataError, SettingsError
 from hfgen.evaluation.held_out import HeldOut, choose_n, held_out_images
 from hfgen.evaluation.trained_on import leak_notes
@@ -176,7 +175,7 @@ def diagnose(
                 "budget": {"name": budget, **BUDGETS[budget]._asdict()},
                 "refits": plan.refits,
                 "extractor": real.extractor.facts(),
-                "versions": {name: version(name) for name in ("hfgen", "torch", "diffusers")},
+                "versions": versions(),
                 **compute.facts(),
             },
         }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -16,7 +15,7 @@ from hfgen import metrics
 from hfgen.data import Data, as_data
 from hfgen.data_options import SmallImages
 from hfgen.devices import Compute
-from hfgen.documents import RECORD
+from hfgen.documents import RECORD, versions
 from hfgen.errors import SettingsError, UserError
 from hfgen.evaluation.held_out import Choice, HeldOut, choose_n
 from hfgen.evaluation.latent import centres, changed_latents, latent_section, scale_notes
@@ -38,7 +37,6 @@ from hfgen.seeds import derive_seed
 
 _SEAM_IMAGES = 4
 """Of tiled models: as many go through whole as well."""
-_LIBRARIES = ("hfgen", "torch", "diffusers", "transformers", "datasets", "scipy")
 
 Ready = TypeVar("Ready")
 
@@ -225,7 +223,7 @@ def protocol_of(model: dict[str, Any], real: HeldOut, data: Data, seed: int, mad
             "neighbours": NEIGHBOURS,
             "window": real.window,
             "extractor": real.extractor.facts(),
-            "versions": {name: version(name) for name in _LIBRARIES},
+            "versions": versions("transformers", "datasets", "scipy"),
             **made,
         },
     }

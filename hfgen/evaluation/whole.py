@@ -6,7 +6,6 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from hfgen import metrics
 from hfgen.autoencoders.sizes import reconstruct_any_size
 from hfgen.data import Data, split_size, whole_images
 from hfgen.devices import Compute
-from hfgen.documents import WHOLE
+from hfgen.documents import WHOLE, versions
 from hfgen.errors import DataError, SettingsError
 from hfgen.evaluation.dataset import write_dataset
 from hfgen.evaluation.held_out import EMBEDDED, Choice
@@ -36,7 +35,6 @@ from hfgen.pipelines.given import Origin, given_id
 
 _FEWEST, _MOST = 2, 2000
 _SMALLEST, _MS_SSIM_SIDE = 16, 176
-_LIBRARIES = ("hfgen", "torch", "diffusers")
 _LEFT_OUT = (
     "crop none: left out, since images of different sizes have no common features, bands or latents: kid, fd, "
     "perceptual, psnr_linear, reading_height, chroma by band, spectrum, latent, precision, baseline"
@@ -195,7 +193,7 @@ def _facts(
         "protocol": {
             "crop": "none",
             "seed": choice.seed,
-            "versions": {name: version(name) for name in _LIBRARIES},
+            "versions": versions(),
             **compute.facts(),
         },
     }

@@ -6,7 +6,6 @@ import itertools
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ from filelock import FileLock, Timeout
 from hfgen.data import open_store
 from hfgen.data_options import DEFAULT_DATA
 from hfgen.devices import Compute, choose
-from hfgen.documents import RECORD, STUDY
+from hfgen.documents import RECORD, STUDY, versions
 from hfgen.errors import UserError
 from hfgen.evaluation.held_out import choose_n
 from hfgen.files import read_json, write_bytes, write_json, write_text
@@ -156,7 +155,7 @@ def planned(
         **({"columns": which} if which else {}),
         "budget": {"name": budget, **size._asdict()},
         "sentences": SENTENCES,
-        "versions": {name: version(name) for name in ("hfgen", "torch", "diffusers")},
+        "versions": versions(),
     }
     return Planned(chosen, jobs, size, compute, facts)
 

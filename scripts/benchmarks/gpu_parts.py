@@ -159,7 +159,7 @@ def _train(settings: Settings, recipe: str, overrides: list[str]) -> dict[str, V
     import hfgen
 
     out = settings.out / "runs" / recipe
-    trial, minutes = (32, 0) if settings.toy else (20_000, settings.training_minutes)
+    trial, minutes = (32, 0) if settings.toy else (5_000, settings.training_minutes)
     common = [recipe, f"--data={settings.data}", "--channels=auto", "--small_images=pad", *overrides]
     images = trial
     if not (out / "pretrained").is_dir():
@@ -216,7 +216,7 @@ PARTS = {
     "tests": Part(_tests, 5, alone=False),
     "numbers": Part(_numbers, 5, alone=False),
     "compiling": Part(compiling, 5, alone=False),
-    "gan": Part(partial(_training, "gan-r3-cifar10", []), 5, alone=False, trains=True),
+    "gan": Part(partial(_training, "gan-cifar10", []), 5, alone=False, trains=True),
     "vaegan": Part(partial(_training, "vaegan-photos64", _CIFAR), 5, alone=False, trains=True),
     "speed": Part(speed, 4),
     "evaluation": Part(_evaluation, 4),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,7 +12,7 @@ from filelock import FileLock
 from torch import Tensor, nn
 
 from hfgen.devices import choose
-from hfgen.documents import DECODERS
+from hfgen.documents import DECODERS, versions
 from hfgen.errors import SettingsError
 from hfgen.files import folder_state, write_bytes
 from hfgen.metrics import Estimate, bootstrap_mean
@@ -86,7 +85,7 @@ def study_decoders(
         "schema": DECODERS.version,
         "budget": {"name": budget, "n": n, "images": milestones[-1]},
         "seed": seed,
-        "versions": {name: version(name) for name in ("hfgen", "torch", "diffusers")},
+        "versions": versions(),
         "models": [],
     }
     for model in models:

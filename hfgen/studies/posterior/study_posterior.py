@@ -7,7 +7,6 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ from torch import Tensor
 from hfgen.configs import load_config
 from hfgen.data import SPLIT_SIZES
 from hfgen.devices import Compute, choose
-from hfgen.documents import POSTERIOR
+from hfgen.documents import POSTERIOR, versions
 from hfgen.errors import SettingsError, UserError
 from hfgen.files import folder_state, write_bytes
 from hfgen.pipelines.loading import open_model
@@ -98,7 +97,7 @@ def study_posterior(
         "schema": POSTERIOR.version,
         "budget": {"name": budget, "n": n, **size._asdict()},
         "seed": seed,
-        "versions": {name: version(name) for name in ("hfgen", "torch", "diffusers")},
+        "versions": versions(),
         "models": [{**facts, **summary(answers)} for facts, answers in found.values()],
     }
     for facts, answers in found.values():

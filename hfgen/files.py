@@ -47,11 +47,14 @@ def folder_state(folder: Path) -> str:
     """A hash of the place, and of every visible file's name, size and times of change; `folder` may be one file."""
     digest = hashlib.sha256(repr(str(folder.resolve())).encode())
     for path in [folder] if folder.is_file() else visible_files(folder):
-        if path.exists():
-            # The time of the last change of the content alone may be set by whoever copies a file.
+        try:
             stat = path.stat()
-            row = [str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
-            digest.update(json.dumps(row).encode())
+        except OSError:
+            # A link that leads nowhere.
+            continue
+        # The time of the last change of the content alone may be set by whoever copies a file.
+        row = [str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+        digest.update(json.dumps(row).encode())
     return digest.hexdigest()
 
 

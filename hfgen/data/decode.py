@@ -9,7 +9,10 @@ the resolution already keeps its pixels. An array is taken as it is, if its pixe
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,6 +26,8 @@ from hfgen.errors import DataError
 Stored: TypeAlias = "Mapping[str, Any] | np.ndarray | Image.Image | None"
 """`{"bytes": ..., "path": ...}` (bytes first), pixels (H, W), (H, W, C) or (C, H, W), or a picture of Pillow."""
 
+_TIMED, _LONG = 4, 2e-4
+"""Images that are timed, and the seconds from which on threads are faster."""
 _GREY_MODES = ("1", "L", "LA", "La")
 _LOSSLESS_MODES = (*_GREY_MODES, "P", "PA", "RGB", "RGBA", "RGBX", "RGBa")
 
@@ -119,6 +124,20 @@ def decode_whole(stored: Stored, channels: int) -> Decoded:
     found = _read(stored)
     changes = [*found.changes]
     return Decoded(_in_mode(found.image, channels, changes), found.was_grey, tuple(changes), found.peak)
+
+
+def takes_long(decodings: Iterable[Callable[[], object]]) -> bool:
+    """Whether the first images take so long that threads decode them faster than a loop.
+
+    Pillow decodes outside Python's lock, but opening an image holds it as long as decoding 32 x 32 pixels takes:
+    threads that wait for it are then half as fast as a loop, and the slower the more there are.
+    """
+    shortest = math.inf
+    for decode_one in itertools.islice(decodings, _TIMED):
+        started = time.perf_counter()
+        decode_one()
+        shortest = min(shortest, time.perf_counter() - started)
+    return shortest > _LONG
 
 
 def _in_mode(image: Image.Image, channels: int, changes: list[str]) -> Image.Image:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hfgen.data.decode import DamagedImage, Rules, decode, read
+from hfgen.data.decode import DamagedImage, Rules, decode, read, takes_long
 from hfgen.errors import UserError
 
 
@@ -160,3 +162,19 @@ def test_a_decompression_bomb_is_not_decoded(monkeypatch: pytest.MonkeyPatch) ->
         read(stored(noise(16, 16)))
     with pytest.raises(DamagedImage, match="decompression bomb"):
         read(stored(noise(64, 64)))
+
+
+def test_threads_decode_what_takes_long_and_a_loop_what_does_not():
+    taken = []
+
+    def image_of(seconds: float) -> Callable[[], None]:
+        def decode_one() -> None:
+            taken.append(seconds)
+            time.sleep(seconds)
+
+        return decode_one
+
+    # The first one also loads Pillow's plugins.
+    assert not takes_long(map(image_of, (0.05, 0, 0, 0, 9)))
+    assert takes_long(map(image_of, (0.002, 0.001)))
+    assert len(taken) == 6

@@ -4,6 +4,19 @@ from __future__ import annotations
 
 import hashlib
 
+from hfgen.errors import SettingsError
+
+
+def check_seed(seed: object) -> int:
+    """The seed, if torch's generators take it.
+
+    Raises:
+        SettingsError: it is no integer in [0, 2**63).
+    """
+    if type(seed) is not int or not 0 <= seed < 2**63:
+        raise SettingsError(f"seed: {seed} isn't an integer in [0, 2**63); give one")
+    return seed
+
 
 def derive_seed(*parts: int | str) -> int:
     """A seed in [0, 2**63) that depends on every part, its type and its place.

@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import hfgen
+from hfgen.errors import SettingsError
 from hfgen.seeds import derive_seed
 
 PARTS = st.lists(st.integers() | st.text(), max_size=4)
@@ -28,3 +30,11 @@ def test_a_seed_is_what_torch_and_numpy_accept(parts: list[int | str]) -> None:
 def test_other_kinds_of_parts_are_refused(part: object) -> None:
     with pytest.raises(ValueError, match="int and str"):
         derive_seed(part)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 1.0, True, "0"])
+@pytest.mark.parametrize("measure", [hfgen.evaluate, hfgen.diagnose])
+def test_a_call_from_python_with_a_seed_that_cannot_be_is_refused_before_any_work(measure, seed: object, tmp_path):
+    with pytest.raises(SettingsError, match="seed: "):
+        measure("/nowhere", "glyphs", seed=seed, out=tmp_path / "out")
+    assert not list(tmp_path.iterdir())

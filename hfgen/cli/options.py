@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, get_args
 from hfgen.data_options import BUILT_IN, SmallImages
 from hfgen.errors import ModelError, SettingsError
 from hfgen.imports import without_collector
+from hfgen.seeds import check_seed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,9 +92,7 @@ def add_seed(verb: argparse.ArgumentParser, help: str) -> None:
 
 
 def _seed(text: str) -> int:
-    if not (text.isdecimal() and len(text) < 20 and int(text) < 2**63):
-        raise SettingsError(f"seed: {text} isn't an integer in [0, 2**63); give one")
-    return int(text)
+    return check_seed(int(text) if text.isdecimal() and len(text) < 20 else text)
 
 
 def add_model(verb: argparse.ArgumentParser, nargs: str | None = None) -> None:

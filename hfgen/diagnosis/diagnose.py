@@ -31,6 +31,7 @@ from hfgen.images import write_png
 from hfgen.pipelines.autoencoder import seams_of
 from hfgen.pipelines.given import chosen_channels, compute_for, given_id, opened, settle
 from hfgen.reporting.charts import encode as encode_picture
+from hfgen.seeds import check_seed
 
 _MOST_TRAINING, _TRAINING_PIXELS = 4096, 2**26
 _FEWEST = 20
@@ -102,6 +103,7 @@ def diagnose(
     out, data = Path(out), as_data(data)
     if budget not in BUDGETS:
         raise SettingsError(f"budget: {budget!r} is unknown; choose {' or '.join(BUDGETS)}")
+    check_seed(seed)
     compute, exact, other = compute_for(model, device, dtype), None, None
     if posterior is not None:
         exact = find_exact(posterior, model, str(data), compute, variant=variant, resolution=resolution)

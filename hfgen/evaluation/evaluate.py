@@ -33,7 +33,7 @@ from hfgen.launch import process_count
 from hfgen.pipelines import ImagePipeline
 from hfgen.pipelines.autoencoder import codec_of, seams_of
 from hfgen.pipelines.given import Origin, chosen_channels, compute_for, given_id, has_networks, notes_of, opened, settle
-from hfgen.seeds import derive_seed
+from hfgen.seeds import check_seed, derive_seed
 
 _SEAM_IMAGES = 4
 """Of tiled models: as many go through whole as well."""
@@ -108,6 +108,7 @@ def evaluate(
     if processes is not None and str(device) != "auto":
         raise SettingsError(f"device: {device}, but the launcher gives each process its own; leave --device out")
     compute = compute_for(model, device if processes is None else processes.device, dtype)
+    check_seed(seed)
     choice = Choice(split, n, seed, small_images, skip_damaged, image_column, label_column, config_name, extractor)
 
     @contextlib.contextmanager

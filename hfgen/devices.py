@@ -235,6 +235,16 @@ def synchronise(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
+def seed_generators(device: torch.device, seed: int) -> None:
+    """Seed what layers draw from, on the CPU and on the device: `torch.manual_seed` looks for every kind of device."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        torch.cuda.default_generators[index].manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
 def return_free_memory() -> None:
     """To the system, where glibc keeps what was freed: on the CPU a process holds what its tensors need, no more."""
     with contextlib.suppress(OSError, AttributeError):

@@ -50,6 +50,8 @@ def folder_state(folder: Path) -> str:
         try:
             stat = path.stat()
         except OSError:
+            if path.exists():
+                raise
             # A link that leads nowhere.
             continue
         # The time of the last change of the content alone may be set by whoever copies a file.

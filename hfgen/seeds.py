@@ -14,7 +14,8 @@ def check_seed(seed: object) -> int:
         SettingsError: it is no integer in [0, 2**63).
     """
     if type(seed) is not int or not 0 <= seed < 2**63:
-        raise SettingsError(f"seed: {seed} isn't an integer in [0, 2**63); give one")
+        said = seed if isinstance(seed, str) else repr(seed)
+        raise SettingsError(f"seed: {said} isn't an integer in [0, 2**63); give one")
     return seed
 
 

@@ -32,9 +32,14 @@ def test_other_kinds_of_parts_are_refused(part: object) -> None:
         derive_seed(part)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("seed", [-1, 2**63, 1.0, True, "0"])
+@pytest.mark.parametrize("seed", [-1, 2**63, 1.0, True, np.int64(5), "0"])
 @pytest.mark.parametrize("measure", [hfgen.evaluate, hfgen.diagnose])
 def test_a_call_from_python_with_a_seed_that_cannot_be_is_refused_before_any_work(measure, seed: object, tmp_path):
     with pytest.raises(SettingsError, match="seed: "):
         measure("/nowhere", "glyphs", seed=seed, out=tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_evaluator_refuses_such_a_seed_too():
+    with pytest.raises(SettingsError, match=r"seed: -1 isn't an integer in \[0, 2\*\*63\)"):
+        hfgen.Evaluator("glyphs", resolution=32, n=40, seed=-1)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import itertools
-import math
+import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ from hfgen.errors import DataError
 Stored: TypeAlias = "Mapping[str, Any] | np.ndarray | Image.Image | None"
 """`{"bytes": ..., "path": ...}` (bytes first), pixels (H, W), (H, W, C) or (C, H, W), or a picture of Pillow."""
 
-_TIMED, _LONG = 4, 2e-4
-"""Images that are timed, and the seconds from which on threads are faster."""
+_LOOKED_AT, _TIMED, _LONG = 16, 5, 2e-4
+"""Images of which so many are timed, and the seconds from which on threads are faster."""
 _GREY_MODES = ("1", "L", "LA", "La")
 _LOSSLESS_MODES = (*_GREY_MODES, "P", "PA", "RGB", "RGBA", "RGBX", "RGBa")
 
@@ -127,17 +127,20 @@ def decode_whole(stored: Stored, channels: int) -> Decoded:
 
 
 def takes_long(decodings: Iterable[Callable[[], object]]) -> bool:
-    """Whether the first images take so long that threads decode them faster than a loop.
+    """Whether the first images take so long that threads decode them faster than a loop; damaged ones give None.
 
     Pillow decodes outside Python's lock, but opening an image holds it as long as decoding 32 x 32 pixels takes:
-    threads that wait for it are then half as fast as a loop, and the slower the more there are.
+    threads that wait for it are then slower than a loop, sixteen of them half as fast.
     """
-    shortest = math.inf
-    for decode_one in itertools.islice(decodings, _TIMED):
+    seconds = []
+    for decode_one in itertools.islice(decodings, _LOOKED_AT):
         started = time.perf_counter()
-        decode_one()
-        shortest = min(shortest, time.perf_counter() - started)
-    return shortest > _LONG
+        if decode_one() is not None:
+            seconds.append(time.perf_counter() - started)
+        if len(seconds) == _TIMED:
+            break
+    # The first one loads Pillow's plugins.
+    return not seconds or statistics.median(seconds) > _LONG
 
 
 def _in_mode(image: Image.Image, channels: int, changes: list[str]) -> Image.Image:

@@ -24,6 +24,7 @@ from hfgen.evaluation.workspace import gather
 from hfgen.files import folder_state
 from hfgen.metrics.spectrum import SMALLEST
 from hfgen.models.classifier import FEWEST_IMAGES
+from hfgen.seeds import check_seed
 
 MOST = 2000
 """Held-out images that are measured by default, where there are as many."""
@@ -177,6 +178,7 @@ def held_out_images(
         UserError: the data or the extractor can't be loaded, the split has fewer than `n` images, or the resolution
             is too small for a spectrum.
     """
+    check_seed(seed)
     if resolution < SMALLEST:
         raise SettingsError(f"resolution: {resolution} pixels are too few for a spectrum; use {SMALLEST} or more")
     columns = image_column, label_column, config_name

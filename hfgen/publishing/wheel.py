@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import zipfile
-from importlib.metadata import distribution
+from importlib.metadata import distribution, version
 from pathlib import Path
 
 import hfgen
@@ -20,7 +20,7 @@ def write_wheel(folder: Path) -> Path:
         for path in sorted(set(paths))
         if path.is_file() and "__pycache__" not in path.parts
     }
-    info = f"hfgen-{hfgen.__version__}.dist-info"
+    info = f"hfgen-{version('hfgen')}.dist-info"
     about = distribution("hfgen")
     # Within a checkout, what Python finds first is the egg-info there, which calls it otherwise.
     metadata = about.read_text("METADATA") or about.read_text("PKG-INFO") or ""
@@ -38,7 +38,7 @@ def write_wheel(folder: Path) -> Path:
 
 def wheel_name() -> str:
     """Its file name."""
-    return f"hfgen-{hfgen.__version__}-py3-none-any.whl"
+    return f"hfgen-{version('hfgen')}-py3-none-any.whl"
 
 
 def _digest(content: bytes) -> str:

@@ -9,6 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+_AT_ONCE = 64
+"""Steps whose values wait at most."""
+
 
 class Reading(NamedTuple):
     """One term since the last line: the mean of its finite values (NaN without any), and the others.
@@ -25,22 +28,36 @@ class Reading(NamedTuple):
 
 
 class Meters:
-    """Named running sums; adding never waits for the device."""
+    """Named running sums; adding never waits for the device, and gives it one operation a call.
+
+    On a GPU many small operations take longer than a small network's step: values are put down, and summed up some
+    steps at a time.
+    """
 
     def __init__(self) -> None:
         self._rows: dict[str, Tensor] = {}
+        self._values: dict[tuple[str, ...], list[tuple[int, Tensor]]] = {}
 
-    def add(self, name: str, value: Tensor, step: int) -> None:
-        """Count a scalar of this step."""
-        value = value.detach().float()
-        finite = torch.isfinite(value)
-        zero, one = torch.zeros_like(value), torch.ones_like(value)
-        # Sum, finite values, other values; the first step (exact in float32 below 2**24) of another value.
-        new = torch.stack([torch.where(finite, value, zero), finite.float(), one - finite.float()])
-        first = torch.where(finite, torch.full_like(value, torch.inf), torch.full_like(value, step))
-        if name in self._rows:
-            new, first = self._rows[name][:3] + new, torch.minimum(self._rows[name][3], first)
-        self._rows[name] = torch.cat([new, first[None]])
+    def add(self, terms: Mapping[str, Tensor], step: int) -> None:
+        """Count scalars of this step, by name."""
+        waiting = self._values.setdefault(tuple(terms), [])
+        waiting.append((step, torch.stack([value.detach().float() for value in terms.values()])))
+        if len(waiting) >= _AT_ONCE:
+            self._sum_up()
+
+    def _sum_up(self) -> None:
+        for names, waiting in self._values.items():
+            values = torch.stack([value for _, value in waiting])
+            # Exact in float32 below 2**24.
+            steps = torch.tensor([[float(step)] for step, _ in waiting], device=values.device)
+            finite = values.isfinite()
+            # Sum, finite values, other values; the first step of another value.
+            sums = [torch.where(finite, values, 0).sum(0), finite.float().sum(0), (~finite).float().sum(0)]
+            first = torch.where(finite, torch.inf, steps).amin(0)
+            for name, row in zip(names, torch.stack([*sums, first], 1), strict=True):
+                before = self._rows.get(name)
+                self._rows[name] = row if before is None else _join(torch.stack([before, row]))
+        self._values = {}
 
     def read(self, gather: Callable[[Tensor], Tensor]) -> dict[str, Reading]:
         """Every term over all processes, by name; `gather` joins (n, 4) rows over them."""
@@ -53,10 +70,11 @@ class Meters:
 
     def clear(self) -> None:
         """Begin the next line."""
-        self._rows = {}
+        self._rows, self._values = {}, {}
 
     def state(self, gather: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
         """What a resumed run goes on from: every process's row of each term, (processes, 4), on the CPU."""
+        self._sum_up()
         names = sorted(self._rows)
         if not names:
             return {}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hfgen.data import ImageStore, ImageStream
 from hfgen.data.feed import Feed
-from hfgen.devices import choose_kernels, describe
+from hfgen.devices import choose_kernels, describe, seed_generators
 from hfgen.errors import SettingsError
 from hfgen.images import to_float
 from hfgen.pipelines.places import resolve_folder
@@ -182,15 +182,16 @@ class Trainer:
                 loss = self.modules[phase.name](now)
             loss.total.backward()
             norm = self._clip(phase)
-            # Fused AdamW leaves weights and moments alone where found_inf is 1, without a wait for the device.
-            optimizer.found_inf = 1 - torch.isfinite(norm).float()  # type: ignore[attr-defined]
+            # Fused AdamW leaves weights and moments alone where found_inf is 1, without a wait for the device. Finite
+            # numbers alone are 0 when multiplied by it.
+            optimizer.found_inf = (norm.float() * 0).ne_(0)  # type: ignore[attr-defined]
             optimizer.step()
             optimizer.zero_grad()
             if phase.after is not None and (config.on_nonfinite == "stop" or torch.isfinite(norm)):
                 with torch.no_grad():
                     phase.after(self.networks, now)
-            for name, value in {**loss.terms, "gradient_norm": norm}.items():
-                self.meters.add(f"{phase.name}/{name}", value, now.index)
+            terms = {**loss.terms, "gradient_norm": norm}
+            self.meters.add({f"{phase.name}/{name}": value for name, value in terms.items()}, now.index)
             trained.update(phase.trains)
         self.images_seen += config.batch_size
         for name in sorted(trained):
@@ -203,7 +204,7 @@ class Trainer:
         if self.kernels.compiled == "reduce-overhead":
             # Only then: it imports Inductor, which takes seconds.
             torch.compiler.cudagraph_mark_step_begin()
-        torch.manual_seed(derive_seed("layers", config.seed, self.images_seen, rank))
+        seed_generators(self.device, derive_seed("layers", config.seed, self.images_seen, rank))
         return Step(
             *self.batch(),
             draws=Draws(config.seed, self.images_seen, self.device, rank, processes),

@@ -1,13 +1,14 @@
 """Everything that only a GPU can show, the most valuable first: correctness, speed, evaluation, training, studies.
 
-Each part runs in a process of its own, so that a fault ends that part alone: at first all at once whose rows aren't
-timed, then one by one. A row is written to `--out`/rows.jsonl as soon as it is measured; the same call measures what
-isn't there, and prints the table of all.
+Each part runs in a process of its own, so that a fault ends that part alone; parts whose rows aren't timed run at once.
+A row is written to `--out`/rows.jsonl as soon as it is measured; the same call measures what isn't there, and prints the
+table of all.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -18,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +65,12 @@ def run(arguments: argparse.Namespace) -> int:
     for names in _groups(arguments.parts):
         left = ends - time.monotonic()
         with ThreadPoolExecutor(len(names)) as pool:
-            list(pool.map(lambda name: _run_part(name, arguments, left, ended), names))  # noqa: B023
+            try:
+                list(pool.map(partial(_run_part, arguments=arguments, left=left, ended=ended), names))
+            except BaseException:
+                # Ctrl-C reaches this thread alone.
+                ended.set()
+                raise
     table = _table(rows, arguments)
     (arguments.out / "table.md").write_text(table)
     print(table)
@@ -98,9 +105,12 @@ class Rows:
 
 
 def _groups(names: list[str]) -> list[list[str]]:
-    """Which parts run at once: first all whose rows aren't timed, then each of the others alone."""
-    together = [name for name in names if not gpu_parts.PARTS[name].alone]
-    return [group for group in [together, *([name] for name in names if name not in together)] if group]
+    """Which parts run at once: those in a row whose rows aren't timed; each of the others is alone."""
+    groups: list[list[str]] = []
+    for alone, found in itertools.groupby(dict.fromkeys(names), lambda name: gpu_parts.PARTS[name].alone):
+        group = list(found)
+        groups += [[name] for name in group] if alone else [group]
+    return groups
 
 
 def _run_part(name: str, arguments: argparse.Namespace, left: float, ended: threading.Event) -> None:
@@ -190,8 +200,8 @@ def _table(rows: Rows, arguments: argparse.Namespace) -> str:
     versions = f"torch {torch.__version__}, Python {platform.python_version()}"
     lines = [f"{time.strftime('%Y-%m-%d')}, {place}, {versions}{', toy sizes' if arguments.toy else ''}", ""]
     lines += ["| part | what | found | seconds |", "|---|---|---|---|"]
-    order = list(gpu_parts.PARTS)
-    for row in sorted(rows.newest(), key=lambda row: order.index(row["part"])):
+    order = {name: index for index, name in enumerate(gpu_parts.PARTS)}
+    for row in sorted(rows.newest(), key=lambda row: order.get(row["part"], len(order))):
         told = _TOLD.get(row["state"])
         found = f"{row['state']}: {row[told]}" if told else _values(row["values"])
         lines.append(f"| {row['part']} | {row['name']} | {found} | {row['seconds']:.0f} |")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -54,14 +55,15 @@ def fields(settings: Settings, name: str, count: int, side: int) -> Path:
     from filelock import FileLock
 
     from benchmarks.evaluate import make_data
-    from hfgen.files import atomic_folder
 
     folder = settings.out / "fields" / name
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f"{name}.lock")):
         if not folder.is_dir():
-            with atomic_folder(folder) as temporary:
-                make_data(temporary, count, side)
+            # Not on the disk for certain, as `atomic_folder` would: with many files that takes minutes.
+            temporary = folder.with_name(f".{name}")
+            shutil.rmtree(temporary, ignore_errors=True)
+            make_data(temporary, count, side).replace(folder)
     return folder
 
 

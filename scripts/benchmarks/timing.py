@@ -38,10 +38,10 @@ def seconds_of(call: Callable[[], None], device: torch.device, clock: Clock = ti
 
 
 def steps_for(seconds: float, step: Callable[[], None], device: torch.device, clock: Clock = time.perf_counter) -> int:
-    """How many steps take about so long, in fours, since penalties come every fourth; warms up on the way."""
+    """How many steps take about so long, in eights, since penalties come every eighth; warms up on the way."""
     steps = repeated(step)
-    steps(4)
-    return 4 * max(1, round(seconds / seconds_of(lambda: steps(4), device, clock)))
+    steps(8)
+    return 8 * max(1, round(seconds / seconds_of(lambda: steps(8), device, clock)))
 
 
 def paired_rounds(

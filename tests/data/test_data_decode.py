@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hfgen.data.decode import DamagedImage, Rules, decode, read, takes_long
+from hfgen.data import open_store
+from hfgen.data.decode import DamagedImage, Rules, decode, decode_and_tell, read, takes_long
 from hfgen.errors import UserError
 
 
@@ -167,14 +169,31 @@ def test_a_decompression_bomb_is_not_decoded(monkeypatch: pytest.MonkeyPatch) ->
 def test_threads_decode_what_takes_long_and_a_loop_what_does_not():
     taken = []
 
-    def image_of(seconds: float) -> Callable[[], None]:
-        def decode_one() -> None:
+    def image_of(seconds: float | None) -> Callable[[], float | None]:
+        def decode_one() -> float | None:
             taken.append(seconds)
-            time.sleep(seconds)
+            time.sleep(seconds or 0)
+            return seconds
 
         return decode_one
 
     # The first one also loads Pillow's plugins.
-    assert not takes_long(map(image_of, (0.05, 0, 0, 0, 9)))
-    assert takes_long(map(image_of, (0.002, 0.001)))
-    assert len(taken) == 6
+    assert not takes_long(map(image_of, (0.05, 0.0, 0.0, 0.0, 0.0, 9.0)))
+    # A small one among them, and damaged ones, which fail soon.
+    assert takes_long(map(image_of, (None, 0.002, 0.0, None, 0.002)))
+    assert len(taken) == 10 and takes_long([])
+
+
+@pytest.mark.parametrize(("side", "threads"), [(16, False), (512, True)])
+def test_large_images_are_decoded_in_threads(side: int, threads: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for index in range(12):
+        noise(side, side).save(tmp_path / f"{index}.png")
+    decoding = set()
+
+    def decode_here(*image: Any) -> Any:
+        decoding.add(threading.get_ident())
+        return decode_and_tell(*image)
+
+    monkeypatch.setattr("hfgen.data.split_images.decode_and_tell", decode_here)
+    assert len(open_store(str(tmp_path), split="all", resolution=16)) == 12
+    assert (decoding - {threading.get_ident()} != set()) == threads

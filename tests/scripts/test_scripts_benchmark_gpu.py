@@ -43,6 +43,33 @@ def test_a_row_that_is_there_is_not_measured_again(tmp_path: Path, monkeypatch: 
     assert [row["state"] for row in rows(tmp_path)] == ["measured", "failed", "measured"]
 
 
+def test_parts_that_are_not_timed_run_at_once(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from benchmarks import gpu, gpu_parts
+
+    groups = [["tests", "numbers", "compiling"], ["speed"], ["evaluation"], ["gan", "vaegan"], ["studies"], ["sizes"]]
+    assert gpu._groups(list(gpu_parts.PARTS)) == groups
+    assert gpu._groups(["speed", "tests", "tests"]) == [["speed"], ["tests"]]
+    assert gpu_parts.PARTS["gan"].limit(4) == gpu_parts.PARTS["gan"].minutes + 4
+    assert gpu_parts.PARTS["speed"].limit(4) == gpu_parts.PARTS["speed"].minutes
+
+
+def test_a_trial_gives_the_rate_after_the_compiler(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from benchmarks import gpu_parts
+
+    seconds = [60.0, 1.0, 1.0, 3.0]
+    lines = [{"images": 100 * (index + 1), "seconds": each} for index, each in enumerate(seconds)]
+    assert gpu_parts._rate(lines) == 200 / 4 and gpu_parts._rate(lines[:1]) == 100 / 60
+
+
+def test_rows_of_a_part_that_is_no_more_stay_in_the_table(tmp_path: Path):
+    row = {"part": "training", "name": "a model", "seconds": 1.0, "state": "measured", "values": {"images": 5}}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    done = run(tmp_path, "--device=cpu", "--toy", "--parts=compiling")
+    assert done.returncode == 0 and done.stdout.index("| compiling |") < done.stdout.index("| training |"), done.stderr
+
+
 @pytest.mark.slow
 def test_a_part_that_is_repeated_leaves_its_rows(tmp_path: Path):
     arguments = ["--device=cpu", "--toy", "--parts=numbers", "--only=v"]
@@ -55,16 +82,18 @@ def test_a_part_that_is_repeated_leaves_its_rows(tmp_path: Path):
     assert run(tmp_path, *arguments).returncode == 0 and rows(tmp_path) == found
 
 
-def test_a_call_that_is_ended_ends_its_part(tmp_path: Path):
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, 130)])
+def test_a_call_that_is_ended_ends_its_parts(sent: int, code: int, tmp_path: Path):
     command = [sys.executable, str(SCRIPTS / "benchmark.py"), "gpu", f"--out={tmp_path}", "--device=cpu", "--toy"]
-    with subprocess.Popen([*command, "--parts=numbers"], stdout=subprocess.PIPE, text=True) as call:
-        while not (parts := psutil.Process(call.pid).children()):
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([*command, "--parts", "tests", "numbers"], **options) as call:
+        while len(parts := psutil.Process(call.pid).children()) < 2:
             assert call.poll() is None
             time.sleep(0.05)
-        call.terminate()
-        assert call.wait(60) == 128 + signal.SIGTERM
-    # It would keep the card's memory.
-    assert not psutil.pid_exists(parts[0].pid)
+        call.send_signal(sent)
+        assert call.wait(5) == code and "Traceback" not in call.stderr.read()
+    # They would keep the card's memory.
+    assert not any(psutil.pid_exists(part.pid) for part in parts)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -81,7 +110,7 @@ def test_the_whole_list_runs_at_toy_size(tmp_path: Path, glyph_folder: Path):
     found = rows(tmp_path)
     lines = (tmp_path / "table.md").read_text().splitlines()[4:]
     assert list(dict.fromkeys(line.split(" | ")[0].strip("| ") for line in lines)) == [
-        "tests", "numbers", "compiling", "gan", "vaegan", "speed", "evaluation", "studies", "sizes",
+        "tests", "numbers", "compiling", "speed", "evaluation", "gan", "vaegan", "studies", "sizes",
     ]  # fmt: skip
     assert {row["part"]: row["state"] for row in found if row["state"] != "measured"} == {"compiling": "left out"}
     assert len(lines) == len(found)

@@ -64,11 +64,30 @@ def test_meters_add_up_over_steps_and_processes():
     shares = [Meters(), Meters()]
     for step, values in enumerate(((1.0, 3.0), (float("inf"), 5.0), (2.0, float("nan")))):
         for meters, value in zip(shares, values, strict=True):
-            meters.add("loss", torch.tensor(value), step)
+            meters.add({"loss": torch.tensor(value)}, step)
     rows = torch.stack([meters.state(lambda rows: rows)["loss"] for meters in shares], 1)
     reading = shares[0].read(lambda _: rows)["loss"]
     assert reading.mean == pytest.approx((1 + 3 + 5 + 2) / 4)
     assert (reading.nonfinite, reading.first_step) == (2, 1)
+
+
+def test_meters_of_many_steps_know_each_terms_own_and_the_first_that_is_not_finite():
+    """More steps than wait at most; a penalty comes at each eighth."""
+    meters = Meters()
+    for step in range(200):
+        terms = {"loss": torch.tensor(float(step) if step != 150 else torch.nan, dtype=torch.bfloat16).double()}
+        if step % 8 == 0:
+            terms["penalty"] = torch.tensor(torch.inf if step in (16, 160) else 2.0)
+        meters.add(terms, step)
+        # What is added may be overwritten, as the outputs of CUDA graphs are.
+        for value in terms.values():
+            value.zero_()
+    read = meters.read(lambda rows: rows)
+    exact = [float(torch.tensor(float(step)).bfloat16()) for step in range(200) if step != 150]
+    assert read["loss"] == Reading(pytest.approx(sum(exact) / 199), 1, 150)
+    assert read["penalty"] == Reading(pytest.approx(2.0), 2, 16)
+    meters.clear()
+    assert meters.read(lambda rows: rows) == {}
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
@@ -77,7 +96,7 @@ def test_meters_of_two_processes_go_on_in_any_number_of_them(processes: int):
     shares = [Meters() for _ in range(processes)]
     for rank, meters in enumerate(shares):
         meters.load(saved, torch.device("cpu"), rank, processes)
-        meters.add("loss", torch.tensor(3.0), 7)
+        meters.add({"loss": torch.tensor(3.0)}, 7)
     rows = torch.cat([meters.state(lambda rows: rows)["loss"] for meters in shares])
     if processes == 2:
         assert rows.tolist() == [[7.0, 3.0, 0.0, torch.inf], [5.0, 2.0, 1.0, 5.0]]

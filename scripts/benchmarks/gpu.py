@@ -1,8 +1,8 @@
 """Everything that only a GPU can show, the most valuable first: correctness, speed, evaluation, training, studies.
 
 Each part runs in a process of its own, so that a fault ends that part alone; parts whose rows aren't timed run at once.
-A row is written to `--out`/rows.jsonl as soon as it is measured; the same call measures what isn't there, and prints the
-table of all.
+A row is written to `--out`/rows.jsonl as soon as it is measured; the same call measures what isn't there, and prints
+the table of all.
 """
 
 from __future__ import annotations

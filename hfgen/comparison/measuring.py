@@ -12,7 +12,7 @@ import torch
 from hfgen.comparison.compare import check_names
 from hfgen.comparison.names import distinct_names
 from hfgen.comparison.protocol import check_same_images, check_same_settings
-from hfgen.data import Data, as_data, split_size
+from hfgen.data import Data, as_data, found_once, split_size
 from hfgen.devices import Compute
 from hfgen.errors import SettingsError
 from hfgen.evaluation.evaluate import Evaluation, evaluate
@@ -22,6 +22,7 @@ from hfgen.evaluation.timing import measure_costs
 from hfgen.pipelines.given import compute_for, given_name, is_given, opened, settle
 
 
+@found_once()
 def measure_models(
     models: Sequence[Any] | Mapping[str, Any],
     data: Any | None,

@@ -4,6 +4,7 @@ from hfgen.data.batches import batch_indices
 from hfgen.data.glyphs import CLASSES, FACTORS, FONTS, SPLIT_SIZES, Glyphs, draw, glyph_unknowns, render
 from hfgen.data.held import Data, Held, as_data
 from hfgen.data.image_store import ImageStore
+from hfgen.data.sources import found_once
 from hfgen.data.store import open_store, split_size, stored_side
 from hfgen.data.stream import ImageStream
 from hfgen.data.stream_opening import open_stream
@@ -23,6 +24,7 @@ __all__ = [
     "as_data",
     "batch_indices",
     "draw",
+    "found_once",
     "glyph_unknowns",
     "open_store",
     "open_stream",

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import re
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import version
@@ -73,6 +74,23 @@ class Source:
     opened: Callable[[], Opened] | None = None
 
 
+_known: ContextVar[dict[tuple[str, str | None], Source] | None] = ContextVar("known", default=None)
+
+
+@contextlib.contextmanager
+def found_once() -> Iterator[None]:
+    """Within, each DATA that is named is looked for once, whatever is asked of it.
+
+    To ask for the size and the times of every file takes minutes on network file systems, and a Hub is asked for the
+    commit. What changes meanwhile is seen by the next command.
+    """
+    token = _known.set({} if _known.get() is None else _known.get())
+    try:
+        yield
+    finally:
+        _known.reset(token)
+
+
 def find(data: Data, config_name: str | None = None) -> Source:
     """The source that DATA names or is. A Hub id is resolved to its commit; no image is fetched or decoded yet.
 
@@ -80,6 +98,15 @@ def find(data: Data, config_name: str | None = None) -> Source:
         DataError: DATA has none of the forms, or isn't there.
         SettingsError: it has no configuration of that name, or several and none is named.
     """
+    known = _known.get()
+    if known is None or isinstance(data, Held):
+        return _find(data, config_name)
+    if (data, config_name) not in known:
+        known[data, config_name] = _find(data, config_name)
+    return known[data, config_name]
+
+
+def _find(data: Data, config_name: str | None) -> Source:
     if isinstance(data, Held):
         if config_name is not None:
             raise SettingsError(f"config_name: {data} has no configurations; leave it out")

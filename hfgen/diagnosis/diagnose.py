@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hfgen import metrics
-from hfgen.data import as_data, batch_indices, open_store
+from hfgen.data import as_data, batch_indices, found_once, open_store
 from hfgen.data_options import SmallImages
 from hfgen.devices import Compute
 from hfgen.diagnosis.against import compare
@@ -39,6 +39,7 @@ _SEAM_IMAGES = 4
 """Of tiled models: as many go through whole as well."""
 
 
+@found_once()
 def diagnose(
     model: Any,
     data: Any,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hfgen import metrics
-from hfgen.data import Data, as_data
+from hfgen.data import Data, as_data, found_once
 from hfgen.data_options import SmallImages
 from hfgen.devices import Compute
 from hfgen.documents import RECORD, versions
@@ -43,6 +43,7 @@ Ready = TypeVar("Ready")
 logger = logging.getLogger("hfgen")
 
 
+@found_once()
 def evaluate(
     model: Any,
     data: Any,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from stores import entries, equal, write_images
 
-from hfgen.data import CLASSES, draw, open_store
+from hfgen.data import CLASSES, draw, found_once, open_store, split_size
 from hfgen.errors import UserError
 from hfgen.images import to_pil
 
@@ -142,6 +142,19 @@ def test_a_changed_file_or_setting_is_decoded_anew(tmp_path: Path) -> None:
     upscaled = open_store(str(tmp_path / "set"), resolution=16, small_images="upscale")
     assert padded.fingerprint != upscaled.fingerprint
     assert len(entries()) == 4
+
+
+def test_within_a_command_a_folder_is_looked_for_once_and_by_the_next_one_again(tmp_path: Path) -> None:
+    write_images(tmp_path / "set", 12)
+    name = str(tmp_path / "set")
+    with found_once():
+        first = open_store(name, resolution=8)
+        write_images(tmp_path / "set", 1, start=99)
+        with found_once():
+            assert split_size(name, "all")[1] == 12 and equal(open_store(name, resolution=8), first)
+    with found_once():
+        assert split_size(name, "all")[1] == 13 and len(open_store(name, resolution=8)) == len(first) + 1
+    assert split_size(name, "all")[1] == 13
 
 
 def _truncate(path: Path) -> None:

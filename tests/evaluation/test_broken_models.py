@@ -13,6 +13,7 @@ import torch
 
 import hfgen
 from hfgen.cli import main
+from hfgen.data import sources
 from hfgen.documents import RECORD
 from hfgen.errors import ModelError
 from hfgen.evaluation.evaluate import evaluate
@@ -92,10 +93,18 @@ def collapsed(glyph_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def test_a_model_of_one_colour_is_compared_and_not_flattered(
-    collapsed: Path, glyph_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    collapsed: Path,
+    glyph_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ):
+    looked, look = [], sources.folder_state
+    monkeypatch.setattr(sources, "folder_state", lambda folder: looked.append(folder) or look(folder))
     models = [str(collapsed / "good"), str(collapsed / "grey")]
     assert main(["compare", *models, f"--data={glyph_folder}", f"--n={N}", f"--out={tmp_path}"]) == 0
+    # Whose files' sizes and times aren't asked for again with each model.
+    assert looked == [glyph_folder]
     said = capsys.readouterr().out
     record = RECORD.read(tmp_path / "grey" / "record.json")
     metrics = record["metrics"]

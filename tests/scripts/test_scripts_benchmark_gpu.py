@@ -1,5 +1,6 @@
 """The list for a GPU, tried on the CPU at toy size."""
 
+import argparse
 import json
 import signal
 import subprocess
@@ -63,11 +64,15 @@ def test_a_trial_gives_the_rate_after_the_compiler(monkeypatch: pytest.MonkeyPat
     assert gpu_parts._rate(lines) == 200 / 4 and gpu_parts._rate(lines[:1]) == 100 / 60
 
 
-def test_rows_of_a_part_that_is_no_more_stay_in_the_table(tmp_path: Path):
-    row = {"part": "training", "name": "a model", "seconds": 1.0, "state": "measured", "values": {"images": 5}}
-    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
-    done = run(tmp_path, "--device=cpu", "--toy", "--parts=compiling")
-    assert done.returncode == 0 and done.stdout.index("| compiling |") < done.stdout.index("| training |"), done.stderr
+def test_rows_of_a_part_that_is_no_more_stay_in_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from benchmarks import gpu
+
+    found = gpu.Rows(tmp_path / "rows.jsonl")
+    for part in ("training", "speed", "tests"):
+        found.add(part, "a row", 1.0, state="measured", values={"images": 5})
+    table = gpu._table(found, argparse.Namespace(device="cpu", toy=True))
+    assert [line.split(" | ")[0] for line in table.splitlines()[4:]] == ["| tests", "| speed", "| training"]
 
 
 @pytest.mark.slow

@@ -239,8 +239,8 @@ def seed_generators(device: torch.device, seed: int) -> None:
     """Seed what layers draw from, on the CPU and on the device: `torch.manual_seed` looks for every kind of device."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
-        index = torch.cuda.current_device() if device.index is None else device.index
-        torch.cuda.default_generators[index].manual_seed(seed)
+        # Of the current one, which a launcher makes the process's own.
+        torch.cuda.manual_seed(seed)
     elif device.type == "mps":
         torch.mps.manual_seed(seed)
 

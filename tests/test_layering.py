@@ -73,7 +73,6 @@ SHORTER = {
     "hfgen/bars.py": "pipelines, models, data and training need it",
     "hfgen/errors.py": "everything needs it",
     "hfgen/extras.py": "read without torch and by the doctor",
-    "hfgen/seeds.py": "everything that draws needs it",
     "hfgen/cli/doctor.py": "a verb is a module",
     "hfgen/models/initialise.py": "all networks begin with it",
     "hfgen/training/schedules.py": "the trainer's and the families'",

@@ -182,8 +182,8 @@ class Trainer:
                 loss = self.modules[phase.name](now)
             loss.total.backward()
             norm = self._clip(phase)
-            # Fused AdamW leaves weights and moments alone where found_inf is 1, without a wait for the device. Finite
-            # numbers alone are 0 when multiplied by it.
+            # Fused AdamW leaves weights and moments alone where found_inf is 1, without a wait for the device. NaN
+            # and infinity times 0 aren't 0.
             optimizer.found_inf = (norm.float() * 0).ne_(0)  # type: ignore[attr-defined]
             optimizer.step()
             optimizer.zero_grad()

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import hfgen
 from hfgen.errors import SettingsError
+from hfgen.evaluation.samples import evaluate_samples
 from hfgen.seeds import derive_seed
 
 PARTS = st.lists(st.integers() | st.text(), max_size=4)
@@ -33,7 +34,7 @@ def test_other_kinds_of_parts_are_refused(part: object) -> None:
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63, 1.0, True, np.int64(5), "0"])
-@pytest.mark.parametrize("measure", [hfgen.evaluate, hfgen.diagnose])
+@pytest.mark.parametrize("measure", [hfgen.evaluate, hfgen.diagnose, evaluate_samples])
 def test_a_call_from_python_with_a_seed_that_cannot_be_is_refused_before_any_work(measure, seed: object, tmp_path):
     with pytest.raises(SettingsError, match="seed: "):
         measure("/nowhere", "glyphs", seed=seed, out=tmp_path / "out")

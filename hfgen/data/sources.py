@@ -79,7 +79,7 @@ _known: ContextVar[dict[tuple[str, str | None], Source] | None] = ContextVar("kn
 
 @contextlib.contextmanager
 def found_once() -> Iterator[None]:
-    """Within, each DATA that is named is looked for once, whatever is asked of it.
+    """Within, also as a decorator, each DATA that is named is looked for once, whatever is asked of it.
 
     To ask for the size and the times of every file takes minutes on network file systems, and a Hub is asked for the
     commit. What changes meanwhile is seen by the next command.

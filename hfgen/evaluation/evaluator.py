@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hfgen import metrics
-from hfgen.data import as_data
+from hfgen.data import as_data, found_once
 from hfgen.data_options import SmallImages
 from hfgen.devices import choose
 from hfgen.errors import DataError, ModelError, SettingsError
@@ -85,6 +85,7 @@ class Evaluator:
         UserError: the data or the extractor can't be loaded, or the split has fewer than `n` images.
     """
 
+    @found_once()
     def __init__(
         self,
         data: Any,

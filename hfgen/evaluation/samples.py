@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from hfgen import metrics
-from hfgen.data import Data, as_data, batch_indices, open_store, split_size, stored_side
+from hfgen.data import Data, as_data, batch_indices, found_once, open_store, split_size, stored_side
 from hfgen.data_options import SmallImages
 from hfgen.devices import choose
 from hfgen.errors import DataError, SettingsError
@@ -21,10 +21,12 @@ from hfgen.evaluation.held_out import FEWEST, MOST, choose_n, held_out_images
 from hfgen.evaluation.passes import NOTHING, Made
 from hfgen.evaluation.result import Evaluation, check_out, save_evaluation
 from hfgen.evaluation.workspace import gather
+from hfgen.seeds import check_seed
 
 logger = logging.getLogger("hfgen")
 
 
+@found_once()
 def evaluate_samples(
     samples: Any,
     data: Any,
@@ -49,6 +51,7 @@ def evaluate_samples(
     side is grey and the other one isn't, both are measured in colour, and a note says so. Arguments and errors are
     those of `evaluate`; columns and configuration are those of `data`.
     """
+    check_seed(seed)
     compute, data = choose(device), as_data(data)
     with _called_samples():
         samples = as_data(samples)

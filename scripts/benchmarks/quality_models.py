@@ -11,7 +11,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -52,12 +51,13 @@ class Job(NamedTuple):
         Of a peer the config is that of the set's first recipe, which says its size, channels, latent and network.
         """
         from hfgen.configs import load_config
+        from hfgen.documents import versions
 
         config = run_config(arguments) if self.recipe is None else load_config(self.recipe, self.settings)
         pixels = {"train": real.training.fingerprint, "test": real.store.fingerprint}
-        versions = {name: version(name) for name in ("hfgen", "torch", "diffusers", *_PACKAGES.get(self.name, ()))}
+        used = versions(*_PACKAGES.get(self.name, ()))
         asked = {"recipe": self.recipe, "minutes": arguments.minutes, "samples": len(real.images)}
-        found: dict[str, Any] = as_json({**asked, "config": config.as_dict(), "data": pixels, "versions": versions})
+        found: dict[str, Any] = as_json({**asked, "config": config.as_dict(), "data": pixels, "versions": used})
         return found
 
 

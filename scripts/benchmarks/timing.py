@@ -76,8 +76,8 @@ class _Flops(TorchDispatchMode):
         return result
 
 
-def flops_of(step: Callable[[], None], steps: int = 4) -> float:
-    """FLOP of a step in convolutions and matrix products, the mean of some."""
+def flops_of(step: Callable[[], None], steps: int = 8) -> float:
+    """FLOP of a step in convolutions and matrix products, the mean of some: eight hold a penalty."""
     with _Flops() as counter:
         for _ in range(steps):
             step()

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 import hfgen
 from hfgen import metrics
+from hfgen.data import sources
 from hfgen.errors import DataError, ModelError, SettingsError, UserError
 from hfgen.evaluation.evaluator import Evaluator, _Chosen
 from hfgen.images import to_float, to_pil, to_uint8
@@ -231,3 +232,10 @@ def test_the_readmes_loop_runs_as_it_is_written(glyph_folder: Path, capsys: pyte
     exec(compile(textwrap.dedent(small), "README.md", "exec"), {})
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines if line.startswith("psnr")] == ["psnr"]
+
+
+def test_it_asks_the_files_of_a_folder_for_their_state_once(glyph_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    looked, look = [], sources.folder_state
+    monkeypatch.setattr(sources, "folder_state", lambda folder: looked.append(folder) or look(folder))
+    Evaluator(str(glyph_folder), resolution=16, n=24)
+    assert looked == [glyph_folder]

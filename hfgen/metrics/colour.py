@@ -5,6 +5,8 @@ Lab is CIELAB under D65 of sRGB pixels, by scikit-image, as is CIEDE2000 (Sharma
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,7 @@ from hfgen.metrics.placement import in_parts
 
 _MOST_PIXELS = 4096
 _BATCH = 64
+_PIXELS_AT_ONCE = 2**18
 _AXES = ("l", "a", "b")
 
 
@@ -29,7 +32,13 @@ def colour_errors(real: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
         UserError: not two sets of colour images of one shape, or empty ones.
     """
     _check_pairs(real, reconstruction)
-    parts = [_of_batch(*pair) for pair in in_parts(_BATCH, real, reconstruction)]
+    step = _step(*real.shape[2:])
+    at_once = _PIXELS_AT_ONCE // real[0, 0, ::step, ::step].numel()
+    count, parts = torch.get_num_threads(), list[dict[str, Tensor]]()
+    # NumPy leaves the interpreter to others meanwhile; torch has threads of its own.
+    with ThreadPoolExecutor(count) as threads:
+        for pairs in in_parts(at_once * count, real, reconstruction):
+            parts += map(_of_batch, threads.map(_in_lab, *(_pixels(part, step).split(at_once) for part in pairs)))
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -47,11 +56,8 @@ def clipped(real: Tensor, reconstruction: Tensor) -> Tensor:
     return torch.cat(shares)
 
 
-def _of_batch(real: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
-    from skimage.color import deltaE_ciede2000
-
-    x, r = (_lab(images) for images in (real, reconstruction))
-    differences = torch.from_numpy(deltaE_ciede2000(x.numpy(), r.numpy()))
+def _of_batch(compared: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
+    x, r, differences = compared
     bias = (r - x).mean(1)
     return {
         "ciede2000": differences.mean(1),
@@ -62,17 +68,26 @@ def _of_batch(real: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _lab(images: Tensor) -> Tensor:
-    """uint8 (N, 3, H, W) -> float64 (N, P, 3): of pixels on an even grid, the same for all images of a size."""
-    from skimage.color import rgb2lab
+def _in_lab(real: Tensor, reconstruction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Pairs of float64 (N, P, 3) in [0, 1] -> both in Lab, and their colour differences (N, P)."""
+    from skimage.color import deltaE_ciede2000, rgb2lab
 
-    step = 1
-    # Odd, so that both phases of a checkerboard are seen.
-    while -(-images.shape[2] // step) * -(-images.shape[3] // step) > _MOST_PIXELS:
-        step += 2
+    x, r = (rgb2lab(pixels.numpy()) for pixels in (real, reconstruction))
+    return torch.from_numpy(x), torch.from_numpy(r), torch.from_numpy(deltaE_ciede2000(x, r))
+
+
+def _pixels(images: Tensor, step: int) -> Tensor:
+    """uint8 (N, 3, H, W) -> float64 (N, P, 3) in [0, 1], of every `step`-th row and column."""
     chosen = images.cpu()[:, :, step // 2 :: step, step // 2 :: step]
-    pixels = chosen.flatten(2).transpose(1, 2).double() / 255
-    return torch.from_numpy(rgb2lab(pixels.numpy()))
+    return chosen.flatten(2).transpose(1, 2).double() / 255
+
+
+def _step(height: int, width: int) -> int:
+    """The distance of the pixels that are looked at; odd, so that both phases of a checkerboard are seen."""
+    step = 1
+    while -(-height // step) * -(-width // step) > _MOST_PIXELS:
+        step += 2
+    return step
 
 
 def _check_pairs(real: Tensor, reconstruction: Tensor) -> None:

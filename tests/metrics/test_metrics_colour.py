@@ -37,6 +37,22 @@ def test_a_checkerboard_of_a_large_image_is_seen_whatever_its_phase():
         assert float(colour_errors(real, made)["ciede2000"][0]) == pytest.approx(float(whole[0]) / 2, rel=0.03)
 
 
+def test_threads_and_parts_keep_the_order_and_the_bits():
+    generator = torch.Generator().manual_seed(0)
+    real, made = (torch.randint(0, 256, (600, 3, 32, 32), dtype=torch.uint8, generator=generator) for _ in range(2))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        found = colour_errors(real, made)
+    finally:
+        torch.set_num_threads(before)
+    for index in (0, 255, 256, 599):
+        alone = colour_errors(real[index : index + 1], made[index : index + 1])
+        assert {name: values[index].item() for name, values in found.items()} == {
+            name: values.item() for name, values in alone.items()
+        }
+
+
 def test_clipped_counts_what_the_original_had_not():
     real, made = flat(0, 128, 255), flat(0, 255, 255)
     assert clipped(real, made).tolist() == pytest.approx([1 / 3] * 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -21,6 +22,8 @@ from hfgen.files import cache_dir, read_json, write_json
 
 _FOLDER, _KEY = ".partial", "key.json"
 _ROWS = 256
+# Seconds: to be certain of what is on the disk takes tens of milliseconds.
+_KEPT_AFTER = 1.0
 
 
 @contextlib.contextmanager
@@ -58,25 +61,42 @@ def fill(
 ) -> dict[str, Tensor]:
     """Arrays (count, ...) by name, mapped from `folder`, whose rows `make` gives for some slices after others.
 
-    A batch counts once it is on the disk: rows of an earlier call aren't made again. `what` names the progress bar.
-    `at_once`: how many slices `make` is given.
+    A batch counts once it is on the disk, a second after it was made at the latest: rows of an earlier call aren't
+    made again. `what` names the progress bar. `at_once`: how many slices `make` is given.
     """
     progress = folder / f"{group}.json"
     done, arrays = _resume(folder, group, progress)
     slices = [slice(first, min(first + batch, count)) for first in range(done, count, batch)]
+    kept, kept_at = done, time.monotonic()
+
+    def keep() -> None:
+        for array in arrays.values():
+            array.flush()
+        write_json(progress, {"done": done, "arrays": sorted(arrays)})
+
     with tqdm(total=count, initial=done, desc=what, unit="img", leave=False, disable=quiet()) as bar:
         made = (make(slices[first : first + at_once]) for first in range(0, len(slices), at_once))
-        for rows, tensors in zip(slices, chain.from_iterable(made), strict=True):
-            values = {name: value.cpu().numpy() for name, value in tensors.items()}
-            for name, value in values.items():
-                if name not in arrays:
-                    path, shape = folder / f"{group}.{name}.npy", (count, *value.shape[1:])
-                    arrays[name] = np.lib.format.open_memmap(path, mode="w+", dtype=value.dtype, shape=shape)
-                arrays[name][rows] = value
-                arrays[name].flush()
-            write_json(progress, {"done": rows.stop, "arrays": sorted(values)})
-            bar.update(rows.stop - rows.start)
+        try:
+            for rows, tensors in zip(slices, chain.from_iterable(made), strict=True):
+                for name, value in tensors.items():
+                    if name not in arrays:
+                        arrays[name] = _mapped(folder / f"{group}.{name}.npy", count, value)
+                    arrays[name][rows] = value.cpu().numpy()
+                done = rows.stop
+                bar.update(rows.stop - rows.start)
+                if time.monotonic() - kept_at > _KEPT_AFTER:
+                    keep()
+                    kept, kept_at = done, time.monotonic()
+        finally:
+            if done > kept:
+                keep()
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _mapped(path: Path, count: int, values: Tensor) -> np.memmap:
+    """A new file of an array (count, ...) like values (N, ...)."""
+    kind = values[:0].cpu().numpy().dtype
+    return np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=(count, *values.shape[1:]))
 
 
 def scratch(shape: tuple[int, ...]) -> Tensor:

@@ -1,5 +1,8 @@
 """What is filled batch by batch goes on where it was interrupted, and only where it is the same work."""
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,6 +56,31 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same(tmp_path: Path):
     assert first.made == list(range(6)) and second.made == list(range(6, 10))
     whole = run(None, Maker())
     assert arrays.keys() == whole.keys() and all(torch.equal(arrays[name], whole[name]) for name in whole)
+
+
+def test_what_was_made_a_second_ago_outlives_a_kill(tmp_path: Path):
+    code = f"""
+import os, signal, time
+from pathlib import Path
+import torch
+from hfgen.evaluation.workspace import fill, workspace
+
+def make(slices):
+    (rows,) = slices
+    if rows.start == 6:
+        time.sleep(1.2)
+    if rows.start == 9:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return [{{"images": torch.zeros(3, 3, dtype=torch.uint8), "codes": torch.arange(rows.start, rows.stop)}}]
+
+with workspace(Path({str(tmp_path)!r}), {{"key": 0}}) as folder:
+    fill(folder, "samples", 12, 3, make, "sampling")
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
+    second = Maker()
+    with workspace(tmp_path, {"key": 0}) as folder:
+        arrays = fill(folder, "samples", 12, 3, lambda slices: [second(rows) for rows in slices], "sampling")
+    assert second.made == [9, 10, 11] and torch.equal(arrays["codes"], torch.arange(12))
 
 
 @pytest.mark.parametrize("damage", ["key", "samples.json", "samples.images.npy"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from hfgen.files import atomic_folder
 from hfgen.images import from_pil, to_pil
 
 _FILE = "test-00000-of-00001.parquet"
-_ROWS, _IMAGES, _PIXELS = 256, 32, 2**22
+_ROWS, _IMAGES, _PIXELS, _TASK = 256, 32, 2**22, 16
 
 
 def write_dataset(
@@ -76,12 +77,19 @@ def _values(part: Any, count: int) -> Any:
     if isinstance(part, Tensor) and part.ndim != 4:
         return part.tolist() if part.ndim == 1 else list(part.flatten(1).numpy())
     if isinstance(part, Tensor) or (len(part) and hasattr(part[0], "save")):
-        images = to_pil(part) if isinstance(part, Tensor) else part
+        images, workers = to_pil(part) if isinstance(part, Tensor) else part, torch.get_num_threads()
+        # A task costs as much as half a small image.
+        size = min(_TASK, -(-len(images) // workers)) or 1
+        tasks = [images[first : first + size] for first in range(0, len(images), size)]
         # zlib leaves the interpreter to others meanwhile.
-        with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-            rows: list[Any] = [{"bytes": png, "path": None} for png in threads.map(_png, images)]
+        with ThreadPoolExecutor(workers) as threads:
+            rows: list[Any] = list(chain.from_iterable(threads.map(_pngs, tasks)))
         return rows + [None] * (count - len(rows))
     return part
+
+
+def _pngs(images: Sequence[Any]) -> list[dict[str, Any]]:
+    return [{"bytes": _png(image), "path": None} for image in images]
 
 
 def _png(image: Any) -> bytes:

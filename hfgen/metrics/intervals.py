@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ from hfgen.metrics.neighbours import PRDC, prdc_of_subsets
 
 _RESAMPLES = 1000
 _RESAMPLES_AT_ONCE = 50
+# Images whose counts, a byte for each resample, are kept.
+_MOST_KEPT = 2**16
 _SPLITS = 25
 _NORMAL_95 = 1.96
 _TINY = 1e-300
@@ -50,7 +53,7 @@ def bootstrap_mean(values: Tensor, *, seed: int) -> Estimate:
         UserError: not (N,), fewer than two values, NaN or infinity.
     """
     values = _check_values(values, "values")
-    means = torch.cat([values[picks].mean(1) for picks in _resamples(len(values), _generator(seed))])
+    (means,) = _resampled_means([values], seed)
     return _percentiles(float(values.mean()), means, len(values))
 
 
@@ -66,15 +69,15 @@ def bootstrap_ratio(numerator: Tensor, denominator: Tensor, *, seed: int, paired
     above, below = _check_values(numerator, "numerator"), _check_values(denominator, "denominator")
     if paired and len(above) != len(below):
         raise UserError(f"denominator: {len(below)} values for {len(above)} in numerator; pairs need as many")
-    generator = _generator(seed)
-    ratios = []
-    for picks in _resamples(len(above), generator):
-        others = picks if paired else next(_resamples(len(below), generator))
-        ratios.append(above[picks].mean(1) / below[others].mean(1))
-    means = torch.cat(ratios)
-    if below.mean() == 0 or not means.isfinite().all():
+    if paired:
+        (both,) = _resampled_means([torch.stack([above, below], 1)], seed)
+        ratios = both[:, 0] / both[:, 1]
+    else:
+        first, second = _resampled_means([above, below], seed)
+        ratios = first / second
+    if below.mean() == 0 or not ratios.isfinite().all():
         raise UserError("denominator: its mean is 0 or nearly so; use images that differ, and more of them")
-    return _percentiles(float(above.mean() / below.mean()), means, min(len(above), len(below)))
+    return _percentiles(float(above.mean() / below.mean()), ratios, min(len(above), len(below)))
 
 
 def bootstrap_of_means(values: Tensor, statistic: Callable[[Tensor], Tensor], *, seed: int) -> list[Estimate]:
@@ -86,12 +89,8 @@ def bootstrap_of_means(values: Tensor, statistic: Callable[[Tensor], Tensor], *,
         UserError: not (N, K), fewer than two rows, NaN or infinity, or a non-finite statistic.
     """
     values = check_features(values, "values", at_least=2).cpu()
-    means = []
-    for picks in _resamples(len(values), _generator(seed)):
-        counts = torch.zeros(picks.shape, dtype=torch.float64)
-        counts.scatter_add_(1, picks, torch.ones_like(counts))
-        means.append(counts @ values / len(values))
-    found, resampled = statistic(values.mean(0, keepdim=True))[0], statistic(torch.cat(means))
+    (means,) = _resampled_means([values], seed)
+    found, resampled = statistic(values.mean(0, keepdim=True))[0], statistic(means)
     check_finite(torch.cat([found[None], resampled]), "values")
     return [_percentiles(value, column, len(values)) for value, column in zip(found.tolist(), resampled.T, strict=True)]
 
@@ -253,10 +252,32 @@ def squared_distance_estimate(value: float, variance: float, chance: float, n: i
     return Estimate(value, min(centre - reach, value), max(centre + reach, value), n)
 
 
-def _resamples(size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Indices of all resamples, a block of them at a time."""
+def _resampled_means(sets: list[Tensor], seed: int) -> list[Tensor]:
+    """Of sets that are resampled one by one, (N,) or (N, K) float64, the means (1000,) or (1000, K) of each."""
+    sizes = tuple(map(len, sets))
+    blocks = _kept_counts(sizes, seed) if sum(sizes) <= _MOST_KEPT else _counts(sizes, seed)
+    means = [
+        [part.double() @ values / len(values) for part, values in zip(block, sets, strict=True)] for block in blocks
+    ]
+    return [torch.cat(column) for column in zip(*means, strict=True)]
+
+
+@lru_cache(maxsize=2)
+def _kept_counts(sizes: tuple[int, ...], seed: int) -> list[list[Tensor]]:
+    """An evaluation draws the same resamples for each metric, which takes most of an interval's time."""
+    return list(_counts(sizes, seed))
+
+
+def _counts(sizes: tuple[int, ...], seed: int) -> Iterator[list[Tensor]]:
+    """How often each image is in a resample, of sets of these sizes: uint8 (50, N), a block of resamples at a time."""
+    generator, one = _generator(seed), torch.ones((), dtype=torch.uint8)
     for _ in range(_RESAMPLES // _RESAMPLES_AT_ONCE):
-        yield torch.randint(size, (_RESAMPLES_AT_ONCE, size), generator=generator)
+        block = []
+        for size in sizes:
+            picks = torch.randint(size, (_RESAMPLES_AT_ONCE, size), generator=generator)
+            counts = torch.zeros(picks.shape, dtype=torch.uint8)
+            block.append(counts.scatter_add_(1, picks, one.expand_as(picks)))
+        yield block
 
 
 def _percentiles(value: float, resampled: Tensor, n: int) -> Estimate:

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 from hfgen.bars import without_bars
 from hfgen.data import glyphs
 from hfgen.data.columns import no_condition
-from hfgen.data.decode import Stored
 from hfgen.data.held import Data, Held
 from hfgen.data.layout import find_splits
 from hfgen.data.local_paths import Opened, open_path
@@ -30,6 +29,7 @@ from hfgen.data.split_images import (
     Chunk,
     Part,
     Request,
+    StoredImages,
     attempt,
     count_rows,
     hub_builder,
@@ -70,7 +70,7 @@ class Source:
     count: Callable[[str], tuple[str, int]]
     side: Callable[[str, str | None], int] | None = None
     label_factors: tuple[int, ...] = ()
-    stored: Callable[[str, str | None, Callable[[int], list[int]]], Iterator[tuple[str, Stored]]] | None = None
+    stored: Callable[[str, str | None, Callable[[int], list[int]]], StoredImages] | None = None
     opened: Callable[[], Opened] | None = None
 
 
@@ -140,13 +140,17 @@ def _table_source(name: str, state: str, open_: Callable[[], Opened], found: str
         table()
         return open_part(name, opened(), request)
 
+    def stored(split: str, column: str | None, pick: Callable[[int], list[int]]) -> StoredImages:
+        table()
+        return stored_images(name, opened(), split, column, pick)
+
     return Source(
         found or name,
         state,
         part,
         lambda split: count_rows(name, table(), split),
         lambda split, column: shorter_side(name, table(), split, column),
-        stored=lambda split, column, pick: stored_images(name, table(), split, column, pick),
+        stored=stored,
         opened=opened,
     )
 

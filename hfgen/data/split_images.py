@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from hfgen.data.columns import Columns, as_stored, choose_columns
+from hfgen.data.columns import NONE, Columns, as_stored, choose_columns
 from hfgen.data.decode import DamagedImage, Decoded, Rules, Stored, decode_and_tell, read, takes_long
 from hfgen.data.labels import Classes, classes_of
 from hfgen.data.local_paths import Opened, load_builder
@@ -201,24 +201,34 @@ def shorter_side(name: str, table: Table, split: str, image_column: str | None) 
         raise DataError(f"samples: the first image of {name} can't be read ({error}); give --resolution") from None
 
 
-def stored_images(
-    name: str, table: Table, split: str, image_column: str | None, pick: Callable[[int], list[int]]
-) -> Iterator[tuple[str, Stored]]:
-    """What is called an image of a split, for errors, and the image as it is stored; of the rows that `pick` names.
+class StoredImages(NamedTuple):
+    """What was chosen, left out or guessed, a line each; what an image is called in errors, and it as it is stored."""
 
-    `pick` is given their number.
+    notes: list[str]
+    images: Iterator[tuple[str, Stored]]
+
+
+def stored_images(
+    name: str, opened: Opened, split: str, image_column: str | None, pick: Callable[[int], list[int]]
+) -> StoredImages:
+    """The images of a split as they are stored, of the rows that `pick` names, which is given their number.
 
     Raises:
-        DataError: there is no such split, or it can't be read.
+        DataError: there is no such split, or, while the images are drawn, it can't be read.
     """
-    columns = choose_columns(name, table.features, image_column, None, None)
+    table = opened.table
+    columns = choose_columns(name, table.features, image_column, NONE, None)
     choice = attempt(name, lambda: choose(name, table.splits, table.count, split))
-    rows = choice.rows[pick(len(choice.rows))]
-    batches = iter(table.batches(choice.whole, rows, {"image": columns.names["image"]}))
-    for numbers, batch in iter(partial(attempt, name, lambda: next(batches, None)), None):
-        for number, stored in zip(numbers, map(as_stored, batch["image"]), strict=True):
-            in_file = isinstance(stored, dict) and stored["bytes"] is None
-            yield (stored["path"] if isinstance(stored, dict) and in_file else f"{name}, row {number},"), stored
+
+    def images() -> Iterator[tuple[str, Stored]]:
+        rows = choice.rows[pick(len(choice.rows))]
+        batches = iter(table.batches(choice.whole, rows, {"image": columns.names["image"]}))
+        for numbers, batch in iter(partial(attempt, name, lambda: next(batches, None)), None):
+            for number, stored in zip(numbers, map(as_stored, batch["image"]), strict=True):
+                in_file = isinstance(stored, dict) and stored["bytes"] is None
+                yield (stored["path"] if isinstance(stored, dict) and in_file else f"{name}, row {number},"), stored
+
+    return StoredImages([*opened.notes, *columns.notes, *([choice.note] if choice.note else [])], images())
 
 
 def attempt(name: str, call: Callable[[], Any], remedy: str = _REMEDY) -> Any:

@@ -52,7 +52,8 @@ def whole_images(
         return sorted(batch_indices(count, 0, min(n, count), seed).tolist())
 
     images, changes, skipped = [], Counter[str](), 0
-    for place, stored in source.stored(split, image_column, pick):
+    there = source.stored(split, image_column, pick)
+    for place, stored in there.images:
         try:
             found = decode_whole(stored, channels)
         except DamagedImage as error:
@@ -64,7 +65,8 @@ def whole_images(
         images.append(keep(from_pil([found.image], channels)[0]))
     if not images:
         raise DataError(f"data: none of the images of {data} can be read; check it")
-    notes = [f"{count} of {len(images)} images {change}" for change, count in changes.items()]
+    notes = [*there.notes]
+    notes += [f"{count} of {len(images)} images {change}" for change, count in changes.items()]
     notes += [f"{skipped} damaged images were left out"] if skipped else []
     for note in notes:
         logger.warning("%s: %s", source.name, note)

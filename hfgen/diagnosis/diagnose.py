@@ -195,7 +195,7 @@ def diagnose(
         with workspace(out, {**facts, "weights": origin.state}) as partial_results:
             work = pipeline, real.inputs, training, BUDGETS[budget], seed, partial_results
             chain = make_stages(*work, refits=plan.refits, clock=clock, model=given_id(model))
-            chain.notes.extend(leak_notes(origin, data, real, settings))
+            chain.notes.extend(leak_notes(origin, data, real.store.split, settings, real))
             document = {**facts, **describe(pipeline, real, chain, training, facts, exact)}
             if other is not None:
                 document["against"] = compare(document, other)

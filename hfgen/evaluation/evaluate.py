@@ -32,7 +32,17 @@ from hfgen.evaluation.workspace import workspace
 from hfgen.launch import process_count
 from hfgen.pipelines import ImagePipeline
 from hfgen.pipelines.autoencoder import codec_of, seams_of
-from hfgen.pipelines.given import Origin, chosen_channels, compute_for, given_id, has_networks, notes_of, opened, settle
+from hfgen.pipelines.given import (
+    Origin,
+    chosen_channels,
+    compute_for,
+    given_id,
+    has_networks,
+    model_facts,
+    notes_of,
+    opened,
+    settle,
+)
 from hfgen.seeds import check_seed, derive_seed
 
 _SEAM_IMAGES = 4
@@ -174,14 +184,7 @@ def _measured(
     processes: Processes | None,
 ) -> Evaluation:
     seed = choice.seed
-    facts: dict[str, Any] = {
-        "id": given_id(model),
-        "revision": origin.revision,
-        "family": pipeline.family,
-        "parameters": pipeline.parameter_count,
-        "codebook_size": pipeline.codebook_size,
-        **origin.facts(),
-    }
+    facts = model_facts(model, pipeline, origin)
     if pipeline.sampler is not None:
         facts["sampler"] = pipeline.sampler
     record = protocol_of(facts, real, data, seed, {**compute.facts(), "batch": batch_size(real.store.resolution)})
@@ -193,7 +196,7 @@ def _measured(
     with workspace(out, {**record, "weights": origin.state}) as partial_results:
         made = make(pipeline, real.inputs, seeds, partial_results, processes)
         found = metrics.Collector()
-        found.notes += leak_notes(origin, data, real, choice._asdict())
+        found.notes += leak_notes(origin, data, real.store.split, choice._asdict(), real)
         if made.samples is None:
             found.note(f"samples: a model of family {pipeline.family} draws none")
         sections = _look(pipeline, real, made, seed, found)

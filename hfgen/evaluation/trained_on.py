@@ -20,7 +20,9 @@ from hfgen.pipelines.given import Origin
 _PREPARED = ("small_images", "skip_damaged", "image_column", "label_column", "config_name")
 
 
-def leak_notes(origin: Origin, data: Data, real: HeldOut, chosen: Mapping[str, Any]) -> list[str]:
+def leak_notes(
+    origin: Origin, data: Data, split: str, chosen: Mapping[str, Any], real: HeldOut | None = None
+) -> list[str]:
     """A line where the model's run.json says that it saw these images, or that its data were others than today.
 
     Nothing is said of a model without run.json, of one that was trained on other data or on data that never change, and
@@ -29,10 +31,11 @@ def leak_notes(origin: Origin, data: Data, real: HeldOut, chosen: Mapping[str, A
     Args:
         origin: Of the model.
         data: DATA.
-        real: Its images.
+        split: Whose images are measured.
         chosen: How they were chosen and prepared: `small_images`, `label_column` and the like.
+        real: They and the training images; without them, what data were before isn't compared.
     """
-    run, split = _run_of(origin), real.store.split
+    run = _run_of(origin)
     config = run.get("config") if isinstance(run, dict) else None
     if not isinstance(config, dict) or split in ("train", ALL) or not _same_data(config.get("data"), data, origin):
         return []
@@ -40,6 +43,8 @@ def leak_notes(origin: Origin, data: Data, real: HeldOut, chosen: Mapping[str, A
         return []
     if (seen := _split_of(data, config)) in (split, ALL):
         return [f"split {split}: the model was trained on split {seen} of {data}, so these images aren't held out"]
+    if real is None:
+        return []
     changed = run.get("data_fingerprint") != real.training.fingerprint
     if data in BUILT_IN or seen != "train" or not changed or not _prepared_alike(config, real, chosen):
         return []

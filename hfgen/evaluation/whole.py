@@ -23,6 +23,7 @@ from hfgen.evaluation.held_out import EMBEDDED, Choice
 from hfgen.evaluation.pair_metrics import Pairs, add_colour, add_scores
 from hfgen.evaluation.result import Evaluation, check_out, without_images
 from hfgen.evaluation.shared_work import Processes, Task
+from hfgen.evaluation.trained_on import leak_notes
 from hfgen.evaluation.workspace import scratch
 from hfgen.files import write_text
 from hfgen.images import to_float, to_pil, to_uint8
@@ -31,7 +32,7 @@ from hfgen.metrics.spectrum import Window, spectral_window
 from hfgen.pipelines import ImagePipeline
 from hfgen.pipelines.autoencoder import codec_of, seams_of
 from hfgen.pipelines.finite import check_images, counted, finite_outputs
-from hfgen.pipelines.given import Origin, given_id
+from hfgen.pipelines.given import Origin, model_facts
 
 _FEWEST, _MOST = 2, 2000
 _SMALLEST, _MS_SSIM_SIDE = 16, 176
@@ -129,7 +130,7 @@ def evaluate_whole(
     Raises:
         UserError: too few images, one that is too small, or the model gives NaN or infinity.
     """
-    _, there = split_size(data, choice.split, config_name=choice.config_name)
+    served, there = split_size(data, choice.split, config_name=choice.config_name)
     if there < _FEWEST or (choice.n is not None and not _FEWEST <= choice.n <= there):
         raise SettingsError(f"n: {choice.n or there} of {there} images in {data}; give {_FEWEST} to {there}")
     found = whole_images(
@@ -147,11 +148,12 @@ def evaluate_whole(
     if (small := next((image for image in originals if min(image.shape[1:]) < _SMALLEST), None)) is not None:
         size = " x ".join(map(str, small.shape[1:]))
         raise DataError(f"data: an image of {size} pixels is too small for a spectrum; use {_SMALLEST} or more a side")
-    record = _facts(model, data, pipeline, origin, choice, compute, originals)
+    record = _facts(model, data, pipeline, origin, choice, compute, served, originals)
     check_out(out, record, "whole.json")
     if (seams := seams_of(pipeline, originals[0][None])) is not None:
         record["tiles"] = seams
-    measured, told = Collector(), [*found.notes, _LEFT_OUT]
+    leaks = leak_notes(origin, data, served, choice._asdict())
+    measured, told = Collector(), [*found.notes, *leaks, _LEFT_OUT]
     reconstructions = _reconstructed(pipeline, originals, processes)
     pairs = Pairs()
     _measure(measured, pairs, originals, reconstructions, choice.seed)
@@ -176,16 +178,16 @@ def _facts(
     origin: Origin,
     choice: Choice,
     compute: Compute,
+    split: str,
     originals: Sequence[Tensor],
 ) -> dict[str, Any]:
     shapes = Counter(f"{image.shape[2]}x{image.shape[1]}" for image in originals)
-    facts = {"id": given_id(model), "revision": origin.revision, "family": pipeline.family}
     return {
         "schema": WHOLE.version,
-        "model": {**facts, "parameters": pipeline.parameter_count, "codebook_size": pipeline.codebook_size},
+        "model": model_facts(model, pipeline, origin),
         "data": {
             "id": str(data),
-            "split": choice.split,
+            "split": split,
             "n": len(originals),
             "channels": pipeline.channels,
             "shapes": dict(sorted(shapes.items())),

@@ -124,6 +124,18 @@ class Origin:
         return {} if known is None else {"weights": known}
 
 
+def model_facts(model: Any, pipeline: ImagePipeline, origin: Origin) -> dict[str, Any]:
+    """What a record says of a model."""
+    return {
+        "id": given_id(model),
+        "revision": origin.revision,
+        "family": pipeline.family,
+        "parameters": pipeline.parameter_count,
+        "codebook_size": pipeline.codebook_size,
+        **origin.facts(),
+    }
+
+
 @contextlib.contextmanager
 def opened(
     model: Any,

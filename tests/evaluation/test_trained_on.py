@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pictures import write_pictures
+from diffusers import AutoencoderKL
+from pictures import picture, write_pictures
 from tiny import COMMON, TINY
 
 import hfgen
@@ -94,6 +95,28 @@ def test_the_split_that_served_is_the_one_that_was_seen(tmp_path: Path):
     run = train(data, tmp_path / "vae", "--split=test")
     (said,) = notes(run, data)
     assert said.startswith("split validation: the model was trained on split validation of ")
+
+
+def test_images_of_their_own_shapes_are_told_alike(tmp_path: Path):
+    data, model = tmp_path / "photos", tmp_path / "vae" / "pretrained" / "vae"
+    for split, count in (("train", 60), ("validation", 40)):
+        for index in range(count):
+            (data / split).mkdir(parents=True, exist_ok=True)
+            picture(seed=index, side=16).save(data / split / f"{index}.png")
+    train(data, tmp_path / "vae", "--split=test")
+    # An autoencoder of any size, in the run's folder.
+    shutil.rmtree(model)
+    AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, layers_per_block=1).save_pretrained(model)
+    record, again = (
+        hfgen.evaluate(model, str(data), **settings).record for settings in ({"crop": "none", "n": 4}, SETTINGS)
+    )
+    told = [
+        f"split validation: the model was trained on split validation of {data}, so these images aren't held out",
+        "there is no split test: validation serves as held-out",
+    ]
+    assert set(told) < set(record["notes"]) and set(told) < set(again["notes"])
+    assert record["data"]["split"] == "validation" == again["data"]["split"]
+    assert record["model"] == again["model"] and len(record["model"]["weights"]) == 64
 
 
 def test_a_run_of_all_images_has_seen_the_held_out_ones(photos: Path, tmp_path: Path):

@@ -50,13 +50,16 @@ def register(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Save a picture: rows of images, and under each, or beside it with its own shape, its reconstruction."""
+    from hfgen.data import found_once
+
     at_least_one(arguments.n)
     if arguments.crop == "none" and arguments.resolution is not None:
         raise SettingsError("resolution: images keep their own shapes with --crop none; leave one of them out")
     pipeline, compute = open_model(arguments)
     if not pipeline.can_reconstruct:
         raise ModelError(f"model: {arguments.model} is a {pipeline.family} without encoder; give a VAE or a VQ-VAE")
-    (_run_whole if arguments.crop == "none" else _run_squares)(arguments, pipeline, compute)
+    with found_once():
+        (_run_whole if arguments.crop == "none" else _run_squares)(arguments, pipeline, compute)
 
 
 def _run_squares(arguments: argparse.Namespace, pipeline: ImagePipeline, compute: Compute) -> None:

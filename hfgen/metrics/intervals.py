@@ -24,7 +24,7 @@ from hfgen.metrics.neighbours import PRDC, prdc_of_subsets
 _RESAMPLES = 1000
 _RESAMPLES_AT_ONCE = 50
 # Images whose counts, a byte for each resample, are kept.
-_MOST_KEPT = 2**16
+_MOST_KEPT = 2**17
 _SPLITS = 25
 _NORMAL_95 = 1.96
 _TINY = 1e-300

@@ -234,3 +234,22 @@ def test_what_has_no_interval_is_refused() -> None:
 def test_wilsons_interval_holds_the_share_itself(share: float, n: int):
     estimate = wilson(share, n)
     assert 0 <= estimate.low <= share <= estimate.high <= 1
+
+
+@pytest.mark.parametrize("most_kept", [0, 2**17])
+def test_resamples_are_the_same_where_they_are_kept_and_where_not(
+    most_kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hfgen.metrics.intervals._MOST_KEPT", most_kept)
+    above, below = normal(300).exp(), normal(200, seed=1).exp()
+    generator, drawn = torch.Generator().manual_seed(5), []
+    for _ in range(20):
+        picks, others = (torch.randint(len(x), (50, len(x)), generator=generator) for x in (above, below))
+        drawn.append(above[picks].mean(1) / below[others].mean(1))
+    expected = torch.cat(drawn).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    for _ in range(2):
+        found = bootstrap_ratio(above, below, seed=5, paired=False)
+        assert [found.low, found.high] == pytest.approx(expected, rel=1e-12)
+    # Another seed and another number of images have other resamples.
+    assert bootstrap_ratio(above, below, seed=6, paired=False) != found
+    assert bootstrap_mean(above, seed=5).low != bootstrap_mean(above[:299], seed=5).low

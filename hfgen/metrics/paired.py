@@ -51,8 +51,10 @@ def worst_tenth(values: Tensor, *, highest: bool) -> Estimate:
     Raises:
         UserError: not (N,), fewer than ten values, NaN or infinity.
     """
-    if values.ndim != 1 or len(values) < _FEWEST:
-        raise UserError(f"values: shape {tuple(values.shape)}; give (N,), one value per image, N at least {_FEWEST}")
+    if values.ndim != 1:
+        raise UserError(f"values: shape {tuple(values.shape)}; give (N,), one value per image")
+    if len(values) < _FEWEST:
+        raise UserError(f"values: {len(values)} are too few for a worst tenth; give at least {_FEWEST}")
     check_finite(values, "values")
     signed = values.double().cpu() * (1 if highest else -1)
     count = len(signed)

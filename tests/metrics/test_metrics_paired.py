@@ -39,8 +39,10 @@ def test_the_worst_tenth_is_a_tails_mean():
     values = torch.arange(100.0)
     assert worst_tenth(values, highest=True).value == 94.5
     assert worst_tenth(values, highest=False).value == 4.5
-    with pytest.raises(UserError, match="N at least 10"):
+    with pytest.raises(UserError, match="values: 9 are too few for a worst tenth; give at least 10"):
         worst_tenth(values[:9], highest=True)
+    with pytest.raises(UserError, match="one value per image"):
+        worst_tenth(values[None], highest=True)
 
 
 def test_the_interval_of_the_worst_tenth_covers():

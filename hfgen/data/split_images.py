@@ -202,7 +202,7 @@ def shorter_side(name: str, table: Table, split: str, image_column: str | None) 
 
 
 class StoredImages(NamedTuple):
-    """What was chosen, left out or guessed, a line each; what an image is called in errors, and it as it is stored."""
+    """Images as they are stored, each with its name for errors; `notes` as of a `Part`."""
 
     notes: list[str]
     images: Iterator[tuple[str, Stored]]

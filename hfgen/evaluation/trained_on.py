@@ -33,7 +33,7 @@ def leak_notes(
         data: DATA.
         split: Whose images are measured.
         chosen: How they were chosen and prepared: `small_images`, `label_column` and the like.
-        real: They and the training images; without them, what data were before isn't compared.
+        real: These images and the training images; None compares the splits alone.
     """
     run = _run_of(origin)
     config = run.get("config") if isinstance(run, dict) else None

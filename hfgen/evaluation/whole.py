@@ -15,6 +15,7 @@ from torch import Tensor
 from hfgen import metrics
 from hfgen.autoencoders.sizes import reconstruct_any_size
 from hfgen.data import Data, split_size, whole_images
+from hfgen.data.splits import ALL
 from hfgen.devices import Compute
 from hfgen.documents import WHOLE, versions
 from hfgen.errors import DataError, SettingsError
@@ -148,11 +149,14 @@ def evaluate_whole(
     if (small := next((image for image in originals if min(image.shape[1:]) < _SMALLEST), None)) is not None:
         size = " x ".join(map(str, small.shape[1:]))
         raise DataError(f"data: an image of {size} pixels is too small for a spectrum; use {_SMALLEST} or more a side")
-    record = _facts(model, data, pipeline, origin, choice, compute, served, originals)
+    split = ALL if choice.split == ALL else served
+    record = _facts(model, data, pipeline, origin, choice, compute, split, originals)
     check_out(out, record, "whole.json")
     if (seams := seams_of(pipeline, originals[0][None])) is not None:
         record["tiles"] = seams
-    leaks = leak_notes(origin, data, served, choice._asdict())
+    leaks = leak_notes(origin, data, split, choice._asdict())
+    if split in ("train", ALL):
+        leaks.append(f"split {split}: these images aren't held out; models may be trained on them")
     measured, told = Collector(), [*found.notes, *leaks, _LEFT_OUT]
     reconstructions = _reconstructed(pipeline, originals, processes)
     pairs = Pairs()

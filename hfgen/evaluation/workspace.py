@@ -7,7 +7,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -61,35 +60,43 @@ def fill(
 ) -> dict[str, Tensor]:
     """Arrays (count, ...) by name, mapped from `folder`, whose rows `make` gives for some slices after others.
 
-    A batch counts once it is on the disk, a second after it was made at the latest: rows of an earlier call aren't
-    made again. `what` names the progress bar. `at_once`: how many slices `make` is given.
+    A batch counts once it is on the disk: rows of an earlier call aren't made again. What a kill loses was made in the
+    last second, where one slice takes about as long as the next. `what` names the progress bar. `at_once`: how many
+    slices `make` is given.
     """
     progress = folder / f"{group}.json"
     done, arrays = _resume(folder, group, progress)
     slices = [slice(first, min(first + batch, count)) for first in range(done, count, batch)]
-    kept, kept_at = done, time.monotonic()
 
     def keep() -> None:
         for array in arrays.values():
             array.flush()
         write_json(progress, {"done": done, "arrays": sorted(arrays)})
 
-    with tqdm(total=count, initial=done, desc=what, unit="img", leave=False, disable=quiet()) as bar:
-        made = (make(slices[first : first + at_once]) for first in range(0, len(slices), at_once))
-        try:
-            for rows, tensors in zip(slices, chain.from_iterable(made), strict=True):
-                for name, value in tensors.items():
-                    if name not in arrays:
-                        arrays[name] = _mapped(folder / f"{group}.{name}.npy", count, value)
-                    arrays[name][rows] = value.cpu().numpy()
-                done = rows.stop
-                bar.update(rows.stop - rows.start)
-                if time.monotonic() - kept_at > _KEPT_AFTER:
+    kept_at = began = time.monotonic()
+    try:
+        with tqdm(total=count, initial=done, desc=what, unit="img", leave=False, disable=quiet()) as bar:
+            for first in range(0, len(slices), at_once):
+                some = slices[first : first + at_once]
+                for rows, tensors in zip(some, make(some), strict=True):
+                    for name, value in tensors.items():
+                        if name not in arrays:
+                            arrays[name] = _mapped(folder / f"{group}.{name}.npy", count, value)
+                        arrays[name][rows] = value.cpu().numpy()
+                    done = rows.stop
+                    bar.update(rows.stop - rows.start)
+                now = time.monotonic()
+                # After the next ones they would be too old.
+                if now - kept_at + now - began > _KEPT_AFTER:
                     keep()
-                    kept, kept_at = done, time.monotonic()
-        finally:
-            if done > kept:
-                keep()
+                    kept_at = now
+                began = now
+        keep()
+    except BaseException:
+        # What ended it is said, also where the disk is full.
+        with contextlib.suppress(OSError):
+            keep()
+        raise
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 

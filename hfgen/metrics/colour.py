@@ -6,7 +6,9 @@ Lab is CIELAB under D65 of sRGB pixels, by scikit-image, as is CIEDE2000 (Sharma
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +18,7 @@ from hfgen.metrics.placement import in_parts
 
 _MOST_PIXELS = 4096
 _BATCH = 64
-_PIXELS_AT_ONCE = 2**18
+_PIXELS_AT_ONCE = 2**16
 _AXES = ("l", "a", "b")
 
 
@@ -37,8 +39,10 @@ def colour_errors(real: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
     count, parts = torch.get_num_threads(), list[dict[str, Tensor]]()
     # NumPy leaves the interpreter to others meanwhile; torch has threads of its own.
     with ThreadPoolExecutor(count) as threads:
+        each = threads.map if count > 1 else map
         for pairs in in_parts(at_once * count, real, reconstruction):
-            parts += map(_of_batch, threads.map(_in_lab, *(_pixels(part, step).split(at_once) for part in pairs)))
+            tasks = (part.cpu().split(at_once) for part in pairs)
+            parts += map(_of_batch, each(partial(_in_lab, step), *tasks))
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -68,18 +72,18 @@ def _of_batch(compared: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _in_lab(real: Tensor, reconstruction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Pairs of float64 (N, P, 3) in [0, 1] -> both in Lab, and their colour differences (N, P)."""
+def _in_lab(step: int, real: Tensor, reconstruction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """uint8 pairs (N, 3, H, W) -> both in Lab (N, P, 3), and their colour differences (N, P); float64."""
     from skimage.color import deltaE_ciede2000, rgb2lab
 
-    x, r = (rgb2lab(pixels.numpy()) for pixels in (real, reconstruction))
+    x, r = (rgb2lab(_pixels(images.numpy(), step)) for images in (real, reconstruction))
     return torch.from_numpy(x), torch.from_numpy(r), torch.from_numpy(deltaE_ciede2000(x, r))
 
 
-def _pixels(images: Tensor, step: int) -> Tensor:
+def _pixels(images: np.ndarray, step: int) -> np.ndarray:
     """uint8 (N, 3, H, W) -> float64 (N, P, 3) in [0, 1], of every `step`-th row and column."""
-    chosen = images.cpu()[:, :, step // 2 :: step, step // 2 :: step]
-    return chosen.flatten(2).transpose(1, 2).double() / 255
+    chosen = images[:, :, step // 2 :: step, step // 2 :: step]
+    return np.ascontiguousarray(chosen.reshape(*chosen.shape[:2], -1).transpose(0, 2, 1)) / 255
 
 
 def _step(height: int, width: int) -> int:

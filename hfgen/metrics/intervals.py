@@ -20,6 +20,7 @@ from hfgen.errors import UserError
 from hfgen.metrics.checks import check_feature_pair, check_features, check_finite
 from hfgen.metrics.distances import frechet_distance, kernel_chance, kernel_excess, moments
 from hfgen.metrics.neighbours import PRDC, prdc_of_subsets
+from hfgen.models.classifier import one_thread
 
 _RESAMPLES = 1000
 _RESAMPLES_AT_ONCE = 50
@@ -256,9 +257,11 @@ def _resampled_means(sets: list[Tensor], seed: int) -> list[Tensor]:
     """Of sets that are resampled one by one, (N,) or (N, K) float64, the means (1000,) or (1000, K) of each."""
     sizes = tuple(map(len, sets))
     blocks = _kept_counts(sizes, seed) if sum(sizes) <= _MOST_KEPT else _counts(sizes, seed)
-    means = [
-        [part.double() @ values / len(values) for part, values in zip(block, sets, strict=True)] for block in blocks
-    ]
+    sets = [values.contiguous() for values in sets]
+    with one_thread():
+        means = [
+            [part.double() @ values / len(values) for part, values in zip(block, sets, strict=True)] for block in blocks
+        ]
     return [torch.cat(column) for column in zip(*means, strict=True)]
 
 

@@ -116,6 +116,8 @@ def test_images_of_their_own_shapes_are_told_alike(tmp_path: Path):
     ]
     assert set(told) < set(record["notes"]) and set(told) < set(again["notes"])
     assert record["data"]["split"] == "validation" == again["data"]["split"]
+    seen = hfgen.evaluate(model, str(data), crop="none", n=4, split="train").record
+    assert "split train: these images aren't held out; models may be trained on them" in seen["notes"]
     assert record["model"] == again["model"] and len(record["model"]["weights"]) == 64
 
 

@@ -77,6 +77,8 @@ def test_what_is_written_and_printed(found: Any):
     out, evaluation = found
     assert WHOLE.read(out / "whole.json") == evaluation.record
     assert evaluation.record["data"]["shapes"] == {"50x80": 1, "63x40": 2, "66x66": 1}
+    assert evaluation.record["data"]["split"] == "all"
+    assert "split all: these images aren't held out; models may be trained on them" in evaluation.record["notes"]
     (note,) = (note for note in evaluation.record["notes"] if note.startswith("crop none"))
     assert "kid" in note and "kid_reconstruction" not in evaluation.record["metrics"]
     assert "4 images of" in str(evaluation) and "3 sizes" in str(evaluation)

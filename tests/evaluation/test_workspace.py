@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from hfgen.errors import UserError
 from hfgen.evaluation.workspace import fill, gather, workspace
 
 
@@ -58,7 +59,9 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same(tmp_path: Path):
     assert arrays.keys() == whole.keys() and all(torch.equal(arrays[name], whole[name]) for name in whole)
 
 
-def test_what_was_made_a_second_ago_outlives_a_kill(tmp_path: Path):
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_what_was_made_outlives_a_kill(at_once: int, tmp_path: Path):
+    """But for the last second: each round takes longer than half of it."""
     code = f"""
 import os, signal, time
 from pathlib import Path
@@ -66,21 +69,30 @@ import torch
 from hfgen.evaluation.workspace import fill, workspace
 
 def make(slices):
-    (rows,) = slices
-    if rows.start == 6:
-        time.sleep(1.2)
-    if rows.start == 9:
+    time.sleep(0.6)
+    if slices[-1].stop == 12:
         os.kill(os.getpid(), signal.SIGKILL)
-    return [{{"images": torch.zeros(3, 3, dtype=torch.uint8), "codes": torch.arange(rows.start, rows.stop)}}]
+    return [{{"images": torch.zeros(3, 3, dtype=torch.uint8), "codes": torch.arange(s.start, s.stop)}} for s in slices]
 
 with workspace(Path({str(tmp_path)!r}), {{"key": 0}}) as folder:
-    fill(folder, "samples", 12, 3, make, "sampling")
+    fill(folder, "samples", 12, 3, make, "sampling", at_once={at_once})
 """
     assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
     second = Maker()
     with workspace(tmp_path, {"key": 0}) as folder:
         arrays = fill(folder, "samples", 12, 3, lambda slices: [second(rows) for rows in slices], "sampling")
-    assert second.made == [9, 10, 11] and torch.equal(arrays["codes"], torch.arange(12))
+    assert second.made == list(range(12 - 3 * at_once, 12)) and torch.equal(arrays["codes"], torch.arange(12))
+
+
+def test_what_ended_it_is_said_where_nothing_can_be_kept(tmp_path: Path):
+    def make(slices: list[slice]) -> list[dict[str, torch.Tensor]]:
+        (tmp_path / "made").rmdir()
+        (tmp_path / "made").write_text("in the way")
+        raise UserError("model: NaN")
+
+    (tmp_path / "made").mkdir()
+    with pytest.raises(UserError, match="model: NaN"):
+        fill(tmp_path / "made", "samples", 12, 3, make, "sampling")
 
 
 @pytest.mark.parametrize("damage", ["key", "samples.json", "samples.images.npy"])

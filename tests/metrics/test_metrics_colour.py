@@ -39,14 +39,14 @@ def test_a_checkerboard_of_a_large_image_is_seen_whatever_its_phase():
 
 def test_threads_and_parts_keep_the_order_and_the_bits():
     generator = torch.Generator().manual_seed(0)
-    real, made = (torch.randint(0, 256, (600, 3, 32, 32), dtype=torch.uint8, generator=generator) for _ in range(2))
+    real, made = (torch.randint(0, 256, (300, 3, 32, 32), dtype=torch.uint8, generator=generator) for _ in range(2))
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
         found = colour_errors(real, made)
     finally:
         torch.set_num_threads(before)
-    for index in (0, 255, 256, 599):
+    for index in (0, 63, 64, 191, 192, 299):
         alone = colour_errors(real[index : index + 1], made[index : index + 1])
         assert {name: values[index].item() for name, values in found.items()} == {
             name: values.item() for name, values in alone.items()

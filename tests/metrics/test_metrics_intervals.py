@@ -250,6 +250,19 @@ def test_resamples_are_the_same_where_they_are_kept_and_where_not(
     for _ in range(2):
         found = bootstrap_ratio(above, below, seed=5, paired=False)
         assert [found.low, found.high] == pytest.approx(expected, rel=1e-12)
-    # Another seed and another number of images have other resamples.
+    # Those of another seed, and of other numbers of images, are others.
     assert bootstrap_ratio(above, below, seed=6, paired=False) != found
-    assert bootstrap_mean(above, seed=5).low != bootstrap_mean(above[:299], seed=5).low
+    assert bootstrap_ratio(above, below[:150], seed=5, paired=False).n == 150
+
+
+def test_threads_change_no_bit_of_an_interval() -> None:
+    values = normal(10_000, 2).exp()
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(bootstrap_ratio(*values.unbind(1), seed=0, paired=True))
+            found.append(bootstrap_of_means(values, lambda means: means[:, :1] / means[:, 1:], seed=0)[0])
+    finally:
+        torch.set_num_threads(before)
+    assert found[0::2] == [found[0]] * 3 and found[1::2] == [found[1]] * 3

@@ -65,8 +65,7 @@ def whole_images(
         images.append(keep(from_pil([found.image], channels)[0]))
     if not images:
         raise DataError(f"data: none of the images of {data} can be read; check it")
-    notes = [*there.notes]
-    notes += [f"{count} of {len(images)} images {change}" for change, count in changes.items()]
+    notes = [*there.notes, *(f"{count} of {len(images)} images {change}" for change, count in changes.items())]
     notes += [f"{skipped} damaged images were left out"] if skipped else []
     for note in notes:
         logger.warning("%s: %s", source.name, note)

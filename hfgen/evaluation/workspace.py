@@ -21,7 +21,7 @@ from hfgen.files import cache_dir, read_json, write_json
 
 _FOLDER, _KEY = ".partial", "key.json"
 _ROWS = 256
-# Seconds: to be certain of what is on the disk takes tens of milliseconds.
+# Seconds: to be certain of what is on the disk takes milliseconds, on a busy one many.
 _KEPT_AFTER = 1.0
 
 

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.gpu_settings import FAMILIES, LeftOut, Part, Row, Settings, Value, fields, make_trainer
-from benchmarks.gpu_speed import compiling, sizes, speed
+from benchmarks.gpu_speed import compiling, compiling_others, sizes, speed
 
 _ROOT = Path(__file__).parents[2]
 _CIFAR = ["--resolution=32", "--model.latent_size=8"]
@@ -220,6 +220,7 @@ PARTS = {
     "evaluation": Part(_evaluation, 4),
     "gan": Part(partial(_training, "gan-cifar10", []), 5, alone=False, trains=True),
     "vaegan": Part(partial(_training, "vaegan-photos64", _CIFAR), 5, alone=False, trains=True),
+    "compiling_others": Part(compiling_others, 5, alone=False),
     "studies": Part(_cells, 3),
     "sizes": Part(sizes, 9),
 }

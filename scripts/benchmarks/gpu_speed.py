@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from benchmarks.gpu_settings import FAMILIES, LeftOut, Row, Settings, Value, make_trainer
 
-_BATCHES = {32: 1024, 64: 512, 256: 32}
 _MODES = {"compiled": "default", "CUDA graphs": "reduce-overhead", "eager": "off"}
-_GOALS = [("vaegan-imagenet256", 256), *((family, 32) for family in FAMILIES)]
-_OTHERS = [*((family, 64) for family in FAMILIES), ("vqgan-imagenet256", 256)]
-_TOYS = [("vae", 16), ("gan", 16)]
+# A recipe, its pixels a side and its batch.
+Case = tuple[str, int, int]
+_GOALS: list[Case] = [("vaegan-imagenet256", 256, 32), *((family, 32, 1024) for family in FAMILIES)]
+# With so many images the card and not Python bounds a compiled step.
+_LARGE: list[Case] = [(family, 32, 4096) for family in FAMILIES]
+_OTHERS: list[Case] = [*((family, 64, 512) for family in FAMILIES), ("vqgan-imagenet256", 256, 32)]
+_TOYS: list[Case] = [("vae", 16, 8), ("gan", 16, 8)]
 # What cuBLAS, cuDNN and CUTLASS call kernels of matrix products and convolutions.
 _PRODUCTS = re.compile("gemm|conv|cutlass|xmma|implicit|wgrad|dgrad|nvjet|winograd", re.IGNORECASE)
 
 
 def compiling(settings: Settings) -> Iterator[Row]:
-    """Networks of what `speed` measures first, compiled by many processes at once: the compiler keeps what it made.
+    """Networks of what `speed` measures compiled, all at once: the compiler keeps what it made."""
+    yield from _compiled(settings, _TOYS if settings.toy else [*_GOALS, *_LARGE])
 
-    KL-f8 takes 60 GiB where its gradients are checked; beside the other parts that is for a large card alone.
-    """
-    recipes = _TOYS if settings.toy else [each for each in _GOALS if each[1] < 256 or _is_large(settings)]
-    yield f"{len(recipes)} recipes at once", partial(_compile_all, settings, recipes)
+
+def compiling_others(settings: Settings) -> Iterator[Row]:
+    """The same of what `sizes` measures."""
+    yield from _compiled(settings, _TOYS[:1] if settings.toy else _OTHERS)
+
+
+def _compiled(settings: Settings, cases: list[Case]) -> Iterator[Row]:
+    """At 256 px gradients are checked in 60 GiB; beside other networks that is for a large card alone."""
+    chosen = [case for case in cases if case[1] < 256 or _is_large(settings)]
+    yield f"{len(chosen)} recipes at once", partial(_compile_all, settings, chosen)
 
 
 def _is_large(settings: Settings) -> bool:
@@ -33,21 +43,24 @@ def _is_large(settings: Settings) -> bool:
     return settings.device == "cuda" and torch.cuda.get_device_properties(0).total_memory > 100 * 2**30
 
 
-def _compile_all(settings: Settings, recipes: list[tuple[str, int]]) -> dict[str, Value]:
+def _compile_all(settings: Settings, cases: list[Case]) -> dict[str, Value]:
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
     if settings.device != "cuda":
         raise LeftOut("networks are compiled by default on a GPU only")
-    with ProcessPoolExecutor(len(recipes), get_context("spawn")) as pool:
-        futures = {recipe: pool.submit(_compile, settings, recipe, side) for recipe, side in recipes}
-        return {f"{recipe}, s": future.result() for recipe, future in futures.items()}
+    with ProcessPoolExecutor(len(cases), get_context("spawn")) as pool:
+        futures = {case: pool.submit(_compile, settings, *case) for case in cases}
+        return {
+            f"{recipe} at {side} px, batch {batch:,}, s": future.result()
+            for (recipe, side, batch), future in futures.items()
+        }
 
 
-def _compile(settings: Settings, recipe: str, side: int) -> float:
+def _compile(settings: Settings, recipe: str, side: int, batch: int) -> float:
     """Seconds until four steps are done."""
     started = time.perf_counter()
-    trainer = make_trainer(settings, recipe, side, _BATCHES.get(side, 8), "--compiled=default")
+    trainer = make_trainer(settings, recipe, side, batch, "--compiled=default")
     for _ in range(4):
         trainer.step()
     return time.perf_counter() - started
@@ -55,32 +68,36 @@ def _compile(settings: Settings, recipe: str, side: int) -> float:
 
 def speed(settings: Settings) -> Iterator[Row]:
     """Images a second of what has a goal, compiled, with CUDA graphs and eager, beside a bare loop."""
-    yield from _rates(settings, _TOYS if settings.toy else _GOALS)
+    yield from _rates(settings, _TOYS if settings.toy else _GOALS, [] if settings.toy else _LARGE)
 
 
 def sizes(settings: Settings) -> Iterator[Row]:
     """The same of the 64 px families, and of KL-f8 with a perceptual distance and VQGAN at 256 px."""
     yield from _rates(settings, _TOYS[:1] if settings.toy else _OTHERS)
-    side, batch = (16, 8) if settings.toy else (256, _BATCHES[256])
-    recipe = "vaegan" if settings.toy else "vaegan-imagenet256"
+    recipe, side, batch = _TOYS[0] if settings.toy else _GOALS[0]
+    recipe = "vaegan" if settings.toy else recipe
     yield f"{recipe} at {side} px, with ResNet-50's distance", partial(_perceptual_rate, settings, recipe, side, batch)
 
 
-def _rates(settings: Settings, recipes: list[tuple[str, int]]) -> Iterator[Row]:
+def _rates(settings: Settings, cases: list[Case], large: Sequence[Case] = ()) -> Iterator[Row]:
     modes = _MODES if settings.device == "cuda" else {"eager": "off"}
     for name, mode in modes.items():
-        for recipe, side in recipes:
+        for recipe, side, batch in cases:
             if mode == "reduce-overhead" and side == 256:
                 # Its kernels are long: nothing is bound by launches.
                 continue
-            yield f"{recipe} at {side} px, {name}", partial(_rate, settings, recipe, side, mode)
+            yield f"{recipe} at {side} px, {name}", partial(_rate, settings, recipe, side, mode, batch)
+        if mode != "default":
+            continue
+        for recipe, side, batch in large:
+            work = partial(_rate, settings, recipe, side, mode, batch)
+            yield f"{recipe} at {side} px, batch {batch:,}, {name}", work
 
 
-def _rate(settings: Settings, recipe: str, side: int, mode: str) -> dict[str, Value]:
-    """The largest batch of a few that fits."""
+def _rate(settings: Settings, recipe: str, side: int, mode: str, batch: int) -> dict[str, Value]:
+    """Of this batch, or of the largest half of it that fits."""
     import torch
 
-    batch = 8 if settings.toy else _BATCHES[side]
     while True:
         try:
             return _rate_of_batch(settings, recipe, side, mode, batch)

@@ -31,8 +31,11 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def visible_files(folder: Path) -> Iterator[Path]:
-    """All files below a folder in order, through links but not around in circles; hidden ones are left out."""
+def visible_files(folder: Path) -> Iterator[str]:
+    """Names of all files below a folder, from there and with `/`, in order, through links but not around in circles.
+
+    Hidden ones are left out. As text, since a path costs more than to look at its file.
+    """
     around: dict[str, set[tuple[int, int]]] = {}
     for root, folders, files in os.walk(folder, followlinks=True):
         stat, outer = Path(root).stat(), around.pop(root, set())
@@ -40,13 +43,16 @@ def visible_files(folder: Path) -> Iterator[Path]:
         folders[:] = [] if own in outer else sorted(name for name in folders if not name.startswith("."))
         around |= {str(Path(root, name)): outer | {own} for name in folders}
         if own not in outer:
-            yield from (Path(root, name) for name in sorted(files) if not name.startswith("."))
+            place = Path(root).relative_to(folder).as_posix()
+            start = "" if place == "." else f"{place}/"
+            yield from (start + name for name in sorted(files) if not name.startswith("."))
 
 
 def folder_state(folder: Path) -> str:
     """A hash of the place, and of every visible file's name, size and times of change; `folder` may be one file."""
     digest = hashlib.sha256(repr(str(folder.resolve())).encode())
-    for path in [folder] if folder.is_file() else visible_files(folder):
+    for name in ["."] if folder.is_file() else visible_files(folder):
+        path = folder / name
         try:
             stat = path.stat()
         except OSError:
@@ -55,7 +61,7 @@ def folder_state(folder: Path) -> str:
             # A link that leads nowhere.
             continue
         # The time of the last change of the content alone may be set by whoever copies a file.
-        row = [str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+        row = [name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
         digest.update(json.dumps(row).encode())
     return digest.hexdigest()
 

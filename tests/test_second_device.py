@@ -302,7 +302,10 @@ def test_a_diagnosis_is_that_of_the_cpu(
     assert stages[0].keys() == stages[1].keys()
     # Autocast knows the real device only.
     for name in stages[0].keys() - {"low_precision"}:
-        assert stages[1][name] == pytest.approx(stages[0][name], rel=1e-2), name
+        # Attention has a kernel of its own on the CPU. AdamW's first step is the gradient's sign, so that its rounding
+        # decides of some weights, and then of a code or two that are drawn.
+        close = 5e-2 if name == "prior_refit" else 1e-2
+        assert stages[1][name] == pytest.approx(stages[0][name], rel=close), name
 
 
 @pytest.mark.parametrize("family", ["vae", "vqvae", "gan"])

@@ -9,6 +9,7 @@ from torch.nn.functional import softplus
 from hfgen.errors import UserError
 from hfgen.metrics.checks import check_feature_pair
 from hfgen.metrics.intervals import Estimate, wilson
+from hfgen.metrics.placement import back, moved
 from hfgen.metrics.spectrum import Window, batch_size, power_spectrum
 
 _ITERATIONS = 100
@@ -79,8 +80,8 @@ def pixel_statistics(images: Tensor, window: Window = "none") -> Tensor:
     spectrum = power_spectrum(images, window)
     powers = torch.cat([spectrum.bands, spectrum.corner_bands], 1)
     floor = _ROUNDING / images[0, 0].numel()
-    channels = torch.cat([_of_channels(batch) for batch in images.split(batch_size(images))])
-    return torch.cat([(powers + floor).log(), channels], 1)
+    channels = torch.cat([_of_channels(moved(batch)) for batch in images.split(batch_size(images))])
+    return torch.cat([(powers + floor).log(), back(channels)], 1)
 
 
 def _of_channels(images: Tensor) -> Tensor:

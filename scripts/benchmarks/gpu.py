@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import gpu_parts, gpu_settings
+from benchmarks import gpu_parts, gpu_settings, gpu_turns
 
 _TOLD = {"failed": "error", "left out": "reason"}
 """What a row says instead of values, by its state."""
@@ -164,9 +164,8 @@ def _measure(arguments: argparse.Namespace, rows: Rows) -> int:
     minutes = arguments.training_minutes
     settings = gpu_settings.Settings(arguments.device, arguments.data, arguments.out, arguments.toy, minutes)
     failed = False
-    for name, work in _due(arguments.part, settings, rows):
-        if not name.startswith(tuple(arguments.only)):
-            continue
+    due = [row for row in _due(arguments.part, settings, rows) if row[0].startswith(tuple(arguments.only))]
+    for name, work in gpu_turns.prepared(due):
         started = time.monotonic()
         try:
             found: dict[str, Any] = {"state": "measured", "values": work()}

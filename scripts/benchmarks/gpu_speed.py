@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from benchmarks.gpu_settings import FAMILIES, LeftOut, Row, Settings, Value, make_trainer
+from benchmarks.gpu_turns import InTurn
 
 _MODES = {"compiled": "default", "CUDA graphs": "reduce-overhead", "eager": "off"}
 # A recipe, its pixels a side and its batch.
@@ -86,21 +87,29 @@ def _rates(settings: Settings, cases: list[Case], large: Sequence[Case] = ()) ->
             if mode == "reduce-overhead" and side == 256:
                 # Its kernels are long: nothing is bound by launches.
                 continue
-            yield f"{recipe} at {side} px, {name}", partial(_rate, settings, recipe, side, mode, batch)
+            yield f"{recipe} at {side} px, {name}", _work(settings, recipe, side, mode, batch)
         if mode != "default":
             continue
         for recipe, side, batch in large:
-            work = partial(_rate, settings, recipe, side, mode, batch)
-            yield f"{recipe} at {side} px, batch {batch:,}, {name}", work
+            yield f"{recipe} at {side} px, batch {batch:,}, {name}", _work(settings, recipe, side, mode, batch)
 
 
-def _rate(settings: Settings, recipe: str, side: int, mode: str, batch: int) -> dict[str, Value]:
-    """Of this batch, or of the largest half of it that fits."""
+def _work(settings: Settings, recipe: str, side: int, mode: str, batch: int) -> Callable[[], dict[str, Value]]:
+    """What is compiled is prepared beside others; the rest takes no time but memory."""
+    work = InTurn(partial(_rate, settings, recipe, side, mode, batch))
+    beside = settings.toy or (mode != "off" and (side < 256 or _is_large(settings)))
+    return work if beside else work.__call__
+
+
+def _rate(
+    settings: Settings, recipe: str, side: int, mode: str, batch: int, ready: Callable[[], None]
+) -> dict[str, Value]:
+    """Of this batch, or of the largest half of it that fits; `ready` is called before anything is timed."""
     import torch
 
     while True:
         try:
-            return _rate_of_batch(settings, recipe, side, mode, batch)
+            return _rate_of_batch(settings, recipe, side, mode, batch, ready)
         except torch.OutOfMemoryError:
             if batch < 16:
                 raise
@@ -108,7 +117,9 @@ def _rate(settings: Settings, recipe: str, side: int, mode: str, batch: int) -> 
             torch.cuda.empty_cache()
 
 
-def _rate_of_batch(settings: Settings, recipe: str, side: int, mode: str, batch: int, *more: str) -> dict[str, Value]:
+def _rate_of_batch(
+    settings: Settings, recipe: str, side: int, mode: str, batch: int, ready: Callable[[], None], *more: str
+) -> dict[str, Value]:
     import statistics
 
     import torch
@@ -119,24 +130,28 @@ def _rate_of_batch(settings: Settings, recipe: str, side: int, mode: str, batch:
 
     torch._dynamo.reset()
     trainer = make_trainer(settings, recipe, side, batch, f"--compiled={mode}", *more)
-    device, loops = trainer.device, {"hfgen": repeated(trainer.step)}
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    count = steps_for(0.05 if settings.toy else 0.7, trainer.step, device)
-    memory = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0
-    bare = None
+    device, loops, bare = trainer.device, {"hfgen": repeated(trainer.step)}, None
+    loops["hfgen"](8)
     if trainer.config.family in LOSSES:
         kernels = trainer.kernels
         images = to_float(trainer.store.images[:]).to(device)
         bare = BareLoop(trainer.config, images, kernels.precision, kernels.memory_format)
         loops["bare"] = repeated(bare.step)
+        flops = flops_of(bare.step)
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    ready()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    count = steps_for(0.05 if settings.toy else 0.7, trainer.step, device)
+    memory = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0
     seconds = paired_rounds(loops, count, 3, device)
     rate = count * batch / statistics.median(seconds["hfgen"])
     found: dict[str, Value] = {"batch": batch, "images/s": rate, "peak GiB": memory}
     if bare is not None:
         pairs = zip(seconds["bare"], seconds["hfgen"], strict=True)
         found["of the bare loop"] = statistics.median(theirs / own for theirs, own in pairs)
-        found["of the matmul rate"] = flops_of(bare.step) / batch * rate / matmul_rate(device)
+        found["of the matmul rate"] = flops / batch * rate / matmul_rate(device)
     if device.type == "cuda":
         found |= _busy(trainer.step, 8, seconds_of_step=batch / rate)
     goal = {"vaegan-imagenet256": 111}.get(recipe, 85_000 if side == 32 else None)
@@ -177,4 +192,4 @@ def _perceptual_rate(settings: Settings, recipe: str, side: int, batch: int) -> 
         ResNetModel(ResNetConfig(**small)).save_pretrained(folder)
         write_json(folder / "preprocessor_config.json", {"size": side if settings.toy else 224})
     mode = "default" if settings.device == "cuda" else "off"
-    return _rate_of_batch(settings, recipe, side, mode, batch, f"--model.perceptual={folder}")
+    return _rate_of_batch(settings, recipe, side, mode, batch, lambda: None, f"--model.perceptual={folder}")

@@ -2,10 +2,12 @@
 
 import argparse
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -75,6 +77,40 @@ def test_rows_of_a_part_that_is_no_more_stay_in_the_table(tmp_path: Path, monkey
         found.add(part, "a row", 1.0, state="measured", values={"images": 5})
     table = gpu._table(found, argparse.Namespace(device="cpu", toy=True))
     assert [line.split(" | ")[0] for line in table.splitlines()[4:]] == ["| tests", "| speed", "| training"]
+
+
+def in_two_steps(folder: Path, name: str, ready: Callable[[], None]) -> dict[str, float]:
+    """Prepared for a while, then timed for a while; `broken` fails before, `killed` ends meanwhile."""
+    if name == "broken":
+        raise ValueError("out of paper")
+    time.sleep(0.2 * len(name))
+    (folder / name).touch()
+    ready()
+    if name == "killed":
+        os._exit(1)
+    seen, started = len(list(folder.iterdir())), time.time()
+    time.sleep(0.3)
+    return {"prepared by then": seen, "from": started, "to": time.time()}
+
+
+def test_rows_are_prepared_at_once_and_timed_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from benchmarks.gpu_turns import InTurn, prepared
+
+    rows = [(name, InTurn(partial(in_two_steps, tmp_path, name))) for name in ("a", "broken", "killed", "last")]
+    plain = ("plain", lambda: {"prepared by then": len(list(tmp_path.iterdir()))})
+    works = dict(prepared([plain, *rows]))
+    assert works["plain"]() == {"prepared by then": 3}
+    first, last = works["a"](), works["last"]()
+    assert first["prepared by then"] == last["prepared by then"] == 3
+    assert first["to"] < last["from"]
+    with pytest.raises(RuntimeError, match="ValueError: out of paper"):
+        works["broken"]()
+    with pytest.raises(RuntimeError, match="ended without a word"):
+        works["killed"]()
+    # A row alone needs no process.
+    ((_, alone),) = prepared(rows[:1])
+    assert alone is rows[0][1] and alone()["prepared by then"] == 3
 
 
 @pytest.mark.slow

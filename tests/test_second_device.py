@@ -205,8 +205,7 @@ def _features(seed: int) -> torch.Tensor:
     return torch.randn(60, 4, generator=torch.Generator().manual_seed(seed)).double()
 
 
-REAL, FAKE, OTHER = _features(0), _features(1) + 0.2, _features(2)
-WIDE = draw("glyphs", "test", 0, 6, 176).images
+REAL, FAKE, OTHER, WIDE = _features(0), _features(1) + 0.2, _features(2), draw("glyphs", "test", 0, 6, 176).images
 MEASURES: dict[str, Callable[[], Any]] = {
     "spectrum": lambda: metrics.power_spectrum(IMAGES).bands,
     "identity": lambda: metrics.averaging_identity(IMAGES, _noisy(IMAGES)).estimates(seed=0),
@@ -223,6 +222,7 @@ MEASURES: dict[str, Callable[[], Any]] = {
     "memorisation": lambda: metrics.memorisation([REAL], FAKE, OTHER, seed=0),
     "ndb": lambda: metrics.ndb(REAL, FAKE, OTHER, 4, seed=0),
     "two_sample": lambda: metrics.two_sample_test(REAL, FAKE, seed=0),
+    "pixels": lambda: metrics.pixel_statistics(IMAGES),
     "perceptual": lambda: metrics.perceptual_distance(REAL, FAKE),
     "vendi": lambda: metrics.vendi_interval(REAL, seed=0),
 }

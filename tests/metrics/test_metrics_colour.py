@@ -1,5 +1,7 @@
+import numpy as np
 import pytest
 import torch
+from skimage.color import deltaE_ciede2000, rgb2lab
 
 from hfgen.errors import UserError
 from hfgen.metrics import clipped, colour_errors
@@ -26,6 +28,15 @@ def test_the_95th_percentile_sees_a_tenth_of_the_pixels_that_the_mean_hardly_see
     made[:, :, 0] = 200
     found = colour_errors(real, made)
     assert float(found["ciede2000_p95"][0]) == pytest.approx(10 * float(found["ciede2000"][0]))
+
+
+@pytest.mark.parametrize("side", [1, 2, 5, 17])
+def test_the_95th_percentile_is_that_of_scikit_image_and_numpy(side: int):
+    generator = torch.Generator().manual_seed(side)
+    real, made = (torch.randint(0, 256, (4, 3, side, side), dtype=torch.uint8, generator=generator) for _ in range(2))
+    x, r = (rgb2lab(images.permute(0, 2, 3, 1).numpy()) for images in (real, made))
+    expected = np.quantile(deltaE_ciede2000(x, r).reshape(4, -1), 0.95, axis=1)
+    assert colour_errors(real, made)["ciede2000_p95"].numpy() == pytest.approx(expected, rel=1e-12)
 
 
 def test_a_checkerboard_of_a_large_image_is_seen_whatever_its_phase():

@@ -33,15 +33,15 @@ def compiling_others(settings: Settings) -> Iterator[Row]:
 
 
 def _compiled(settings: Settings, cases: list[Case]) -> Iterator[Row]:
-    """At 256 px gradients are checked in 60 GiB; beside other networks that is for a large card alone."""
-    chosen = [case for case in cases if case[1] < 256 or _is_large(settings)]
+    chosen = [case for case in cases if settings.device != "cuda" or _fits_beside_others(case[1])]
     yield f"{len(chosen)} recipes at once", partial(_compile_all, settings, chosen)
 
 
-def _is_large(settings: Settings) -> bool:
+def _fits_beside_others(side: int) -> bool:
+    """Gradients are checked in 60 GiB at 256 px, and in as much of all smaller networks together."""
     import torch
 
-    return settings.device == "cuda" and torch.cuda.get_device_properties(0).total_memory > 100 * 2**30
+    return torch.cuda.get_device_properties(0).total_memory > (100 if side == 256 else 70) * 2**30
 
 
 def _compile_all(settings: Settings, cases: list[Case]) -> dict[str, Value]:
@@ -50,6 +50,8 @@ def _compile_all(settings: Settings, cases: list[Case]) -> dict[str, Value]:
 
     if settings.device != "cuda":
         raise LeftOut("networks are compiled by default on a GPU only")
+    if not cases:
+        raise LeftOut("the card is too small for several at once")
     with ProcessPoolExecutor(len(cases), get_context("spawn")) as pool:
         futures = {case: pool.submit(_compile, settings, *case) for case in cases}
         return {
@@ -97,7 +99,7 @@ def _rates(settings: Settings, cases: list[Case], large: Sequence[Case] = ()) ->
 def _work(settings: Settings, recipe: str, side: int, mode: str, batch: int) -> Callable[[], dict[str, Value]]:
     """What is compiled is prepared beside others; the rest takes no time but memory."""
     work = InTurn(partial(_rate, settings, recipe, side, mode, batch))
-    beside = settings.toy or (mode != "off" and (side < 256 or _is_large(settings)))
+    beside = settings.toy or (mode != "off" and _fits_beside_others(side))
     return work if beside else work.__call__
 
 

@@ -141,7 +141,7 @@ def _open_file(name: str, path: Path) -> Opened:
 
 
 def _open_folder(name: str, folder: Path, depth: int) -> Opened:
-    every = [PurePosixPath(name) for name in visible_files(folder)]
+    every = [PurePosixPath(file) for file in visible_files(folder)]
     paths = [path for path in every if not _JUNK & {part.lower() for part in path.parts}]
     if not (results := _results(folder, paths)):
         return _open_kinds(name, folder, _sort(paths), depth)

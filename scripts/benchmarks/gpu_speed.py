@@ -133,7 +133,10 @@ def _rate_of_batch(
     torch._dynamo.reset()
     trainer = make_trainer(settings, recipe, side, batch, f"--compiled={mode}", *more)
     device, loops, bare = trainer.device, {"hfgen": repeated(trainer.step)}, None
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     loops["hfgen"](8)
+    memory = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0
     if trainer.config.family in LOSSES:
         kernels = trainer.kernels
         images = to_float(trainer.store.images[:]).to(device)
@@ -143,10 +146,7 @@ def _rate_of_batch(
     if device.type == "cuda":
         torch.cuda.empty_cache()
     ready()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
     count = steps_for(0.05 if settings.toy else 0.7, trainer.step, device)
-    memory = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0
     seconds = paired_rounds(loops, count, 3, device)
     rate = count * batch / statistics.median(seconds["hfgen"])
     found: dict[str, Value] = {"batch": batch, "images/s": rate, "peak GiB": memory}

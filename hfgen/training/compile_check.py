@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 
+import torch
 from torch import Tensor, nn
 
 from hfgen.training.compiled_layers import leave_out, rewrite_layers
@@ -29,6 +30,8 @@ def compile_networks(
         What is wrong with compilation or its gradients, in words, or None.
     """
     eager = gradients("off")
+    # Else what another run of this process compiled makes sizes symbols, which are slower and fail on some networks.
+    torch.compiler.reset()
     _watch_frozen_weights()
     leave_out(networks, early)
     for network in networks.values():

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,6 +27,13 @@ class WrongOnceCompiled(nn.Module):
         return x * self.weight * (self.factor if torch.compiler.is_compiling() else 1.0)
 
 
+class Doubling(nn.Module):
+    """Of any size."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * x
+
+
 def fault_of(network: nn.Module) -> str | None:
     def gradients(mode: str) -> dict[str, Tensor]:
         network.zero_grad()
@@ -48,6 +56,23 @@ def test_weights_that_were_frozen_when_they_were_compiled():
     network(images.clone().requires_grad_()).sum().backward()
     network.requires_grad_(True)
     assert network(images).requires_grad
+    torch._dynamo.reset()
+
+
+def test_a_second_run_of_a_process_is_compiled_for_its_own_sizes():
+    inputs: list[Any] = []
+
+    def keep(graph: Any, examples: list[Any]) -> Any:
+        inputs.extend(examples)
+        return graph.forward
+
+    for side in (8, 16):
+        network = Doubling()
+        compile_networks({"network": network}, "default", [], lambda _: {})
+        network.compile(backend=keep)
+        network(torch.randn(4, 3, side, side))
+    sizes = [size for each in inputs for size in (each.shape if isinstance(each, Tensor) else (each,))]
+    assert not any(isinstance(size, torch.SymInt) for size in sizes) and {8, 16} <= set(sizes)
     torch._dynamo.reset()
 
 

@@ -18,8 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +65,19 @@ def run(arguments: argparse.Namespace) -> int:
         left = ends - time.monotonic()
         with ThreadPoolExecutor(len(names)) as pool:
             try:
-                list(pool.map(partial(_run_part, arguments=arguments, left=left, ended=ended), names))
+                futures = [pool.submit(_run_part, name, arguments, left, ended) for name in names]
+                # Now and then, since a signal that comes just before a wait doesn't end it.
+                while wait(futures, timeout=0.5).not_done:
+                    pass
+                for future in futures:
+                    future.result()
             except BaseException:
                 # Ctrl-C reaches this thread alone.
                 ended.set()
                 raise
+        if ended.is_set():
+            # The parts ended by themselves in that moment.
+            sys.exit(128 + signal.SIGTERM)
     table = _table(rows, arguments)
     (arguments.out / "table.md").write_text(table)
     print(table)

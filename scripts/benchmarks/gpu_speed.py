@@ -77,30 +77,26 @@ def speed(settings: Settings) -> Iterator[Row]:
 def sizes(settings: Settings) -> Iterator[Row]:
     """The same of the 64 px families, and of KL-f8 with a perceptual distance and VQGAN at 256 px."""
     yield from _rates(settings, _TOYS[:1] if settings.toy else _OTHERS)
-    recipe, side, batch = _TOYS[0] if settings.toy else _GOALS[0]
-    recipe = "vaegan" if settings.toy else recipe
+    recipe, side, batch = ("vaegan", 16, 8) if settings.toy else _GOALS[0]
     yield f"{recipe} at {side} px, with ResNet-50's distance", partial(_perceptual_rate, settings, recipe, side, batch)
 
 
 def _rates(settings: Settings, cases: list[Case], large: Sequence[Case] = ()) -> Iterator[Row]:
     modes = _MODES if settings.device == "cuda" else {"eager": "off"}
     for name, mode in modes.items():
-        for recipe, side, batch in cases:
+        for recipe, side, batch in [*cases, *(large if mode == "default" else ())]:
             if mode == "reduce-overhead" and side == 256:
                 # Its kernels are long: nothing is bound by launches.
                 continue
-            yield f"{recipe} at {side} px, {name}", _work(settings, recipe, side, mode, batch)
-        if mode != "default":
-            continue
-        for recipe, side, batch in large:
-            yield f"{recipe} at {side} px, batch {batch:,}, {name}", _work(settings, recipe, side, mode, batch)
+            size = f"{side} px, batch {batch:,}" if (recipe, side, batch) in large else f"{side} px"
+            yield f"{recipe} at {size}, {name}", _work(settings, recipe, side, mode, batch)
 
 
 def _work(settings: Settings, recipe: str, side: int, mode: str, batch: int) -> Callable[[], dict[str, Value]]:
     """What is compiled is prepared beside others; the rest takes no time but memory."""
-    work = InTurn(partial(_rate, settings, recipe, side, mode, batch))
+    work = partial(_rate, settings, recipe, side, mode, batch)
     beside = settings.toy or (mode != "off" and _fits_beside_others(side))
-    return work if beside else work.__call__
+    return InTurn(work) if beside else partial(work, ready=lambda: None)
 
 
 def _rate(

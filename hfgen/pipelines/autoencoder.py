@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.image_processor import VaeImageProcessor
 from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
 from PIL import Image
 from torch import Tensor
@@ -189,11 +188,11 @@ class AutoencoderPipeline(ImagePipeline):
         return [picture.resize(size, Image.Resampling.LANCZOS) for picture, size in zip(drawn, sizes, strict=True)]
 
     def _encode(self, images: Any) -> Encoded:
-        tensor = images
         if not isinstance(images, Tensor):
-            processor = VaeImageProcessor(do_resize=False, do_convert_rgb=self.channels == 3)
-            tensor = processor.preprocess(images)
-        return self.codec.encode(tensor.to(self.device))
+            pictures = [images] if isinstance(images, Image.Image) else list(images)
+            flat = [_flat(picture, self.codec.traits.channels)[0] for picture in pictures]
+            images = to_float(from_pil(flat, len(flat[0].getbands())))
+        return self.codec.encode(images.to(self.device))
 
 
 def _flat(picture: Image.Image, channels: int) -> tuple[Image.Image, tuple[str, ...]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import math
 import shutil
 import zlib
@@ -15,11 +16,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, FlowMatchEulerDiscreteScheduler, UNet2DModel, VQModel
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
+from PIL import Image
 from torch import Tensor
+
+logger = logging.getLogger("hfgen")
 
 Generators = torch.Generator | list[torch.Generator] | None
 
@@ -278,8 +283,10 @@ class ImagePipeline(DiffusionPipeline):
         """Encode and decode.
 
         Args:
-            images: PIL images, or a float tensor (N, C, R, R) in [-1, 1]; C counts what they are `paired_with`.
-            output_type: As in `__call__`.
+            images: PIL images of any mode and size, or a float tensor (N, C, R, R) in [-1, 1]; C counts what they are
+                `paired_with`. Pictures of a size that the model doesn't take are resized to one that it takes, and
+                back.
+            output_type: As in `__call__`; sizes that are resized, or differ, only as `pil`.
             options: What the family's encoder takes.
 
         Raises:
@@ -288,15 +295,41 @@ class ImagePipeline(DiffusionPipeline):
         if not self.can_reconstruct:
             raise ValueError(f"{type(self).__name__} has no encoder, so it can't reconstruct; use a VAE or a VQ-VAE")
         channels = self.channels + (self.paired_with[1] if self.paired_with else 0)
-        return self._output(self._reconstruct(self._input("images", images, channels), **options), output_type)
+        if (pictures := _as_pictures(images)) is None:
+            return self._output(self._reconstruct(self._input("images", images, channels), **options), output_type)
+        taken, sizes = {self._taken(picture.size) for picture in pictures}, [picture.size for picture in pictures]
+        resized = set(sizes) != taken
+        if output_type != "pil" and (resized or len(taken) > 1):
+            raise ValueError(f"output_type: {output_type!r} can't hold images of these sizes; leave it at 'pil'")
+        if len(taken) > 1:
+            apart = ({**options, **_one_generator(options, index)} for index in range(len(pictures)))
+            made = [self.reconstruct(one, **own).images[0] for one, own in zip(pictures, apart, strict=True)]
+            return ImagePipelineOutput(images=made)
+        output = self._output(self._reconstruct(self._input("images", pictures, channels), **options), output_type)
+        if resized:
+            output.images = [_resized(one, size) for one, size in zip(output.images, sizes, strict=True)]
+        return output
+
+    def _taken(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The size (width, height) at which the networks see a picture of this one."""
+        return (self.sample_size, self.sample_size)
 
     def _input(self, name: str, images: Any, channels: int) -> Tensor:
-        """PIL images or a tensor as what the networks take."""
-        tensor = _as_tensor(images, channels)
+        """PIL images, which are brought to the size that the networks take, or a tensor as what these take."""
+        if (pictures := _as_pictures(images)) is not None:
+            if not pictures:
+                raise ValueError(f"{name}: none are given; pass PIL images, or a tensor in [-1, 1]")
+            images = _from_pictures(name, pictures, channels, [self._taken(picture.size) for picture in pictures])
+        elif not isinstance(images, Tensor):
+            images = VaeImageProcessor(do_resize=False).preprocess(images)
+        self._check_size(name, tuple(images.shape[1:]), channels)
+        return images.to(self.device, self._backbone.dtype)
+
+    def _check_size(self, name: str, shape: tuple[int, ...], channels: int) -> None:
+        """Refuse another shape of an image than the networks take."""
         expected = (channels, self.sample_size, self.sample_size)
-        if tuple(tensor.shape[1:]) != expected:
-            raise ValueError(f"{name}: shape {tuple(tensor.shape[1:])} doesn't fit the model's {expected}; resize them")
-        return tensor.to(self.device, self._backbone.dtype)
+        if shape != expected:
+            raise ValueError(f"{name}: shape {shape} doesn't fit the model's {expected}; resize them")
 
     def _output(self, images: Tensor, output_type: str) -> ImagePipelineOutput:
         return ImagePipelineOutput(images=VaeImageProcessor().postprocess(images.float(), output_type=output_type))
@@ -330,13 +363,18 @@ class VAEPipeline(ImagePipeline):
         """Its layers are convolutions; a fitted prior is of one size."""
         return self.prior is None
 
-    def _input(self, name: str, images: Any, channels: int) -> Tensor:
-        """As in `ImagePipeline`; where there is no fitted prior, of every size that the factor divides."""
-        tensor = _as_tensor(images, channels)
-        whole = tensor.ndim == 4 and not any(side % self._factor for side in tensor.shape[2:])
-        if self.any_size and whole and tensor.shape[1] == channels:
-            return tensor.to(self.device, self._backbone.dtype)
-        return super()._input(name, tensor, channels)
+    def _taken(self, size: tuple[int, int]) -> tuple[int, int]:
+        """As in `ImagePipeline`; where there is no fitted prior, the nearest that the factor divides."""
+        if not self.any_size:
+            return super()._taken(size)
+        width, height = (max(1, round(length / self._factor)) * self._factor for length in size)
+        return width, height
+
+    def _check_size(self, name: str, shape: tuple[int, ...], channels: int) -> None:
+        """As in `ImagePipeline`; where there is no fitted prior, every size that the factor divides fits."""
+        whole = len(shape) == 3 and not any(side % self._factor for side in shape[1:])
+        if not (self.any_size and whole and shape[0] == channels):
+            super()._check_size(name, shape, channels)
 
     def _generate(self, generators: Sequence[torch.Generator | None], prior: str | None = None) -> Tensor:
         """Decode latents of the `prior`: `fitted`, which is the default where there is one, or `normal`."""
@@ -772,12 +810,57 @@ class VQGANPipeline(VQVAEPipeline):
     """A VQGAN: a VQ-VAE that was trained against a discriminator as well."""
 
 
-def _as_tensor(images: Any, channels: int) -> Tensor:
-    """PIL images, or a tensor, as one of [-1, 1]."""
-    if isinstance(images, Tensor):
-        return images
-    processor = VaeImageProcessor(do_resize=False, do_convert_rgb=channels == 3, do_convert_grayscale=channels == 1)
-    return processor.preprocess(images)
+def _as_pictures(images: Any) -> list[Image.Image] | None:
+    """PIL images, one or several, as a list; None of anything else."""
+    if isinstance(images, Image.Image):
+        return [images]
+    pictures = isinstance(images, (list, tuple)) and all(isinstance(image, Image.Image) for image in images)
+    return list(images) if pictures else None
+
+
+def _from_pictures(
+    name: str, pictures: Sequence[Image.Image], channels: int, sizes: Sequence[tuple[int, int]]
+) -> Tensor:
+    """PIL images -> (N, C, H, W) in [-1, 1], each brought to its size (width, height); one line says which were."""
+    if len(set(sizes)) > 1:
+        raise ValueError(f"{name}: they differ in size, so they are no batch; give them one by one")
+    flat = [_flat(name, picture, channels) for picture in pictures]
+    if resized := sum(picture.size != size for picture, size in zip(pictures, sizes, strict=True)):
+        logger.info("%s: %d resized to %s x %s pixels, as the model takes them", name, resized, *sizes[0])
+    processor = VaeImageProcessor(do_resize=False)
+    return processor.preprocess([_resized(picture, size) for picture, size in zip(flat, sizes, strict=True)])
+
+
+def _resized(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def _flat(name: str, picture: Image.Image, channels: int) -> Image.Image:
+    """As mode L (1 channel) or RGB (3): 16 bits are scaled to 8, and transparency is composited on white.
+
+    Raises:
+        ValueError: another number of channels, or pixels of an unknown range.
+    """
+    if channels not in (1, 3):
+        raise ValueError(f"{name}: PIL images don't hold the {channels} channels of the model; pass a tensor")
+    if picture.mode.startswith("I"):
+        # Pillow's own conversion clips at 255.
+        levels = np.asarray(picture).astype(np.int64)
+        if levels.min() < 0 or levels.max() > 65535:
+            raise ValueError(f"{name}: 32-bit integers of unknown range; convert them to mode L or RGB")
+        picture = Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8))
+    elif picture.mode == "F":
+        raise ValueError(f"{name}: floating-point numbers of unknown range; convert them to mode L or RGB")
+    elif picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return picture.convert("L" if channels == 1 else "RGB")
+
+
+def _one_generator(options: dict[str, Any], index: int) -> dict[str, Any]:
+    """Of a list of generators, that of one image."""
+    generators = options.get("generator")
+    return {"generator": generators[index]} if isinstance(generators, list) else {}
 
 
 def _upload(

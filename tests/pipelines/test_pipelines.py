@@ -4,8 +4,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny import TINY
 
@@ -157,6 +159,49 @@ def test_reconstruct_takes_pil_and_tensors_alike(trained: Path, family: str):
     torch.testing.assert_close(by_pil, by_tensor, atol=1e-5, rtol=0)
     with pytest.raises(ValueError, match=r"shape \(1, 12, 12\) doesn't fit"):
         pipe.reconstruct(torch.zeros(1, 1, 12, 12))
+
+
+def picture(mode: str, size: tuple[int, int] = (16, 16)) -> Image.Image:
+    """A gradient in a mode of Pillow; of 16 bits over their whole range, of transparent ones half is."""
+    grey = Image.linear_gradient("L").resize(size)
+    if mode.startswith("I"):
+        return Image.fromarray(np.asarray(grey).astype("int32" if mode == "I" else "uint16") * 257)
+    if mode in ("LA", "RGBA"):
+        half = grey.convert("RGB").convert(mode)
+        half.putalpha(grey.point(lambda level: 255 * (level > 128)))
+        return half
+    return grey.convert("RGB").convert(mode)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "I", "I;16"])
+def test_pictures_of_every_mode_are_read_as_those_of_data(mode: str, channels: int):
+    from hfgen.data.decode import flatten
+    from hfgen.pipelines.hfgen_pipelines_v1 import _flat
+
+    image = picture(mode)
+    mine, datas = _flat("images", image, channels), flatten(image, channels)[0]
+    assert (mine.mode, mine.tobytes()) == (datas.mode, datas.tobytes())
+
+
+def test_pictures_of_every_mode_and_size_are_reconstructed_with_their_size(trained: Path, caplog):
+    pipe = hfgen.load(trained)
+    if not pipe.can_reconstruct or pipe.paired_with:
+        pytest.skip("it takes no pictures alone")
+    wide, usual = picture("I;16", (40, 24)), picture("RGBA")
+    with caplog.at_level("INFO", "hfgen"):
+        made = pipe.reconstruct([wide, usual]).images
+    assert [one.size for one in made] == [(40, 24), (16, 16)]
+    assert "resized to 16 x 16" in caplog.text or pipe.any_size
+    # The same picture alone, and as what it is of 8 bits: no level is clipped.
+    as_8_bit = picture("L", (40, 24))
+    assert pipe.reconstruct(wide).images[0].tobytes() == pipe.reconstruct([as_8_bit]).images[0].tobytes()
+    with pytest.raises(ValueError, match="output_type: 'pt' can't hold"):
+        pipe.reconstruct([wide, usual], output_type="pt")
+    with pytest.raises(ValueError, match="images: none are given"):
+        pipe.reconstruct([])
+    with pytest.raises(ValueError, match="unknown range; convert them"):
+        pipe.reconstruct(picture("L").convert("F"))
 
 
 def test_a_posterior_sample_differs_from_its_mean_and_follows_its_generator():

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import pytest
-import torch
 from plants import found, smooth_images
 from torch import Tensor
 

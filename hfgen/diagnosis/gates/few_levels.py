@@ -32,8 +32,8 @@ def few_levels(context: Context) -> Iterator[Finding]:
         "share of the originals' levels of brightness that reconstructions of their contrast don't have",
         warning=_WARNING,
         fault=_FAULT,
-        text=f"Reconstructions have {float(made.mean()):.0f} levels of brightness, and the originals at the same contrast "
-        f"{float(expected.mean()):.0f}: values are rounded on the way.",
+        text=f"Reconstructions have {float(made.mean()):.0f} levels of brightness, and the originals at the same "
+        f"contrast {float(expected.mean()):.0f}: values are rounded on the way.",
         remedy="look for a small integer type, a palette or rounding after the decoder; keep floats until images are "
         "written",
         share=fewer.value,

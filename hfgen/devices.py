@@ -203,6 +203,17 @@ def fit_threads() -> None:
         logger.warning("threads: %s", crowded)
 
 
+@contextlib.contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """Torch computes in so many CPU threads meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _launcher_option(processes: int) -> str | None:
     """What chooses the threads where a launcher sets 1 if nobody asked; None without one."""
     if "ACCELERATE_DYNAMO_BACKEND" in os.environ:

@@ -50,6 +50,8 @@ class Document:
             UserError: there is none, or it isn't one; the field is named.
         """
         if not path.is_file():
+            if self.name == "record":
+                refuse_whole(path.parent)
             raise UserError(f"{self.name}: there is no {path}; `hfgen {self.verb}` writes one")
         value = read_json(path)
         self.check(value, path)
@@ -79,6 +81,17 @@ DIAGNOSIS = Document("diagnosis", "diagnose", version=3)
 STUDY = Document("study", "study", version=2)
 POSTERIOR = Document("posterior", "study posterior", version=2)
 DECODERS = Document("decoders", "study decoders")
+
+
+def refuse_whole(folder: Path) -> None:
+    """Refuse a folder that `evaluate --crop none` wrote where a record is needed.
+
+    Raises:
+        UserError: it is one.
+    """
+    if (folder / "whole.json").is_file() and not (folder / "record.json").is_file():
+        what = f"{folder} holds whole.json of `--crop none`, whose images have shapes of their own"
+        raise UserError(f"record: {what}; `hfgen evaluate` without --crop none writes what this takes")
 
 
 def _place(error: Any) -> tuple[bool, list[str]]:

@@ -207,7 +207,8 @@ def train(
         device: auto (what Accelerate chooses), cpu, cuda, cuda:N or mps.
         on_checkpoint: Called with the folder and the images seen of each checkpoint.
         settings: Settings of the recipe whose names have a dot.
-        named: Settings of the recipe.
+        named: Settings of the recipe. `data` may be images, too, as `hfgen.data.as_data` takes them; a hash of them
+            then names them, by which a repeated call knows them.
 
     Raises:
         UserError: an unknown recipe, setting or `resume`, bad data, `out` holds another run, or a non-finite loss.
@@ -216,12 +217,16 @@ def train(
         raise SettingsError(f"resume: {resume!r} is unknown; give auto or never")
     with without_collector():
         from hfgen.configs import load_config
+        from hfgen.data import as_data
+        from hfgen.data.sources import named_data
         from hfgen.outputs import output_folder
         from hfgen.training.train import train as train_config
 
-    asked = {**named, **(settings or {})}
+    asked, held = {**named, **(settings or {})}, contextlib.ExitStack()
+    if "data" in asked:
+        asked["data"] = held.enter_context(named_data(as_data(asked["data"])))
     if isinstance(recipe, (str, Path)):
-        config = load_config(recipe, [f"--{name}={_word(value)}" for name, value in asked.items()])
+        config = load_config(recipe, [f"--{name}={_word(name, value)}" for name, value in asked.items()])
         out = out or output_folder(f"runs/{Path(recipe).stem}")
     else:
         config = recipe
@@ -231,12 +236,19 @@ def train(
                 "a config is complete; change it before" if asked else "a config has no name; give the run's folder"
             )
             raise SettingsError(f"{name}: {reason}")
-    with _on(device):
+    with held, _on(device):
         return train_config(config, Path(out), resume=resume, on_checkpoint=on_checkpoint)
 
 
-def _word(value: Any) -> str:
-    """A value as the command line takes it."""
+def _word(name: str, value: Any) -> str:
+    """A setting's value as the command line takes it.
+
+    Raises:
+        SettingsError: it is none, as a loaded model.
+    """
+    if not isinstance(value, (str, Path, bool, int, float)):
+        remedy = "save it, and give its folder" if hasattr(value, "save_pretrained") else "give text or a number"
+        raise SettingsError(f"{name}: a {type(value).__name__} is no value of a setting; {remedy}")
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

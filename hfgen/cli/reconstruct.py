@@ -68,12 +68,13 @@ def _run_squares(arguments: argparse.Namespace, pipeline: ImagePipeline, compute
     from hfgen.data import batch_indices, open_store
     from hfgen.images import to_float, unit_to_uint8
     from hfgen.pipelines.finite import check_images
+    from hfgen.pipelines.given import chosen_channels
 
     store = open_store(
         arguments.data,
         split=arguments.split,
         resolution=pipeline.sample_size,
-        channels=pipeline.channels,
+        channels=chosen_channels(pipeline, "auto", arguments.data),
         small_images=arguments.small_images,
         skip_damaged=arguments.skip_damaged,
         condition=pipeline.paired_with,

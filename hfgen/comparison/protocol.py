@@ -35,6 +35,7 @@ _FREE = (
     "protocol.extractor.accuracy",
     "protocol.device",
     "protocol.batch",
+    "protocol.threads",
 )
 _MISSING = "nothing recorded"
 # What older records lack; the fingerprint tells a difference there too.

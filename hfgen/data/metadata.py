@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,7 +42,9 @@ class Metadata:
 def read_metadata(folder: Path, tables: Sequence[PurePosixPath], paths: Sequence[PurePosixPath]) -> Metadata | None:
     """The rows for the images at `paths`; tables that name none of them are no metadata.
 
-    A row names its image by the path from the table's folder, by its file's name, or by that without suffix.
+    A row names its image by the path from the table's folder, its absolute path, that from the working directory, its
+    file's name, or that without suffix. Where that finds less than half of a table's images, as of one that was written
+    before the images were moved, what all paths begin with may be left out, and a note says so.
 
     Args:
         folder: DATA.
@@ -58,10 +61,14 @@ def read_metadata(folder: Path, tables: Sequence[PurePosixPath], paths: Sequence
     for table in tables:
         below = [path for path in paths if path.is_relative_to(table.parent)]
         frame = _read(folder / table, required=table.stem == _DEFINING)
-        column, index = _file_column(frame, table, below) if frame is not None and below else (None, {})
+        column, index = None, _index(folder, table, below)
+        if frame is not None and below:
+            column = _file_column(frame, index)
+            if column is None and (column := _moved_column(frame, index)) is not None:
+                notes.append(f"{table}: its paths begin with {index.prefix}, which is left out")
+            if column is None and (reason := _unused(frame, below)) is not None:
+                notes.append(f"{table} isn't used: {reason}")
         if frame is None or column is None:
-            if frame is not None and _is_ambiguous(frame, below):
-                notes.append(f"{table} isn't used: several images have the names in it; write paths")
             if table.stem == _DEFINING and below:
                 raise DataError(f"data: {folder / table} names no image beside it; write their paths into file_name")
             continue
@@ -141,11 +148,8 @@ def _read(path: Path, *, required: bool) -> pd.DataFrame | None:
         raise DataError(f"data: {path} can't be read ({reason}); fix it, or remove it") from error
 
 
-def _file_column(
-    frame: pd.DataFrame, table: PurePosixPath, paths: Sequence[PurePosixPath]
-) -> tuple[str | None, dict[str, PurePosixPath]]:
-    """The column that names images, and the image of each of its values; None where fewer than half do."""
-    index = _index(table, paths)
+def _file_column(frame: pd.DataFrame, index: _Index) -> str | None:
+    """The column that names images; None where fewer than half of its values do."""
     names = sorted(map(str, frame.columns), key=lambda name: name.lower() not in _FILE_NAMES)
     best, share = None, 0.5
     for name in names:
@@ -155,30 +159,77 @@ def _file_column(
         hits = sum(value in index for value in found) / max(1, len(values))
         if hits > share:
             best, share = name, hits
-    return best, index
+    return best
 
 
-def _is_ambiguous(frame: pd.DataFrame, paths: Sequence[PurePosixPath]) -> bool:
-    """Whether a column holds files' names, and each of them is that of several images."""
-    counts = Counter(path.name for path in paths)
-    texts = [{str(value) for value in frame[name].head(_LOOKED_AT)} for name in frame.columns]
-    return any(values and all(counts[value] > 1 for value in values) for values in texts)
+def _moved_column(frame: pd.DataFrame, index: _Index) -> str | None:
+    """As `_file_column`, without the shortest beginning of all paths of a column that leaves names of images.
+
+    It is `index.prefix` from then on: one for all, so that no two paths become the same.
+    """
+    for name in map(str, frame.columns):
+        values = [_plain(str(value)) for value in frame[name].head(_LOOKED_AT) if value is not None]
+        folders = {value.parent for value in values}
+        if not folders or len({folder.is_absolute() for folder in folders}) > 1:
+            continue
+        common = PurePosixPath(os.path.commonpath(folders))
+        for prefix in (*reversed(common.parents), common):
+            index.prefix = str(prefix)
+            if prefix.parts and _file_column(frame[[name]], index):
+                return name
+    index.prefix = None
+    return None
+
+
+def _unused(frame: pd.DataFrame, paths: Sequence[PurePosixPath]) -> str | None:
+    """Why a table of files' names tells nothing of these images; None where it is no such table."""
+    counts, suffixes = Counter(path.name for path in paths), {path.suffix.lower() for path in paths} - {""}
+    texts = [{str(value) for value in frame[name].head(_LOOKED_AT) if value is not None} for name in frame.columns]
+    if any(values and all(counts[value] > 1 for value in values) for values in texts):
+        return "several images have the names in it; write paths"
+    for values in texts:
+        if values and {_plain(value).suffix.lower() for value in values} <= suffixes:
+            return f"it names {min(values)} and such, but no image beside it; write paths from its folder"
+    return None
+
+
+def _plain(name: str) -> PurePosixPath:
+    """A path as tables have it, with backslashes or a leading `./`."""
+    return PurePosixPath(name.strip().replace("\\", "/"))
 
 
 class _Index(dict[str, PurePosixPath]):
-    """Finds paths with backslashes, or a leading `./`, too."""
+    """Finds images by names that tables have.
+
+    Attributes:
+        homes: The table's folder, absolute.
+        prefix: What paths begin with and is left out; None: nothing.
+    """
+
+    homes: tuple[str, ...] = ()
+    prefix: str | None = None
 
     def __contains__(self, key: object) -> bool:
         return self.get(str(key)) is not None
 
     def get(self, key: str, default: Any = None) -> Any:
-        plain = key.strip().replace("\\", "/")
-        return super().get(str(PurePosixPath(plain)), default)
+        plain = _plain(key)
+        if self.prefix is not None:
+            return super().get(str(plain.relative_to(self.prefix))) if plain.is_relative_to(self.prefix) else default
+        found = super().get(str(plain))
+        if found is not None or len(plain.parts) < 2:
+            return default if found is None else found
+        # By the text alone: a table may have a million rows.
+        absolute = os.path.normpath(Path.cwd() / plain)
+        home = next((home for home in self.homes if absolute.startswith(home)), None)
+        return default if home is None else super().get(absolute.removeprefix(home), default)
 
 
-def _index(table: PurePosixPath, paths: Sequence[PurePosixPath]) -> _Index:
-    """By path from the table's folder, by file name and by stem, where they are unique."""
+def _index(folder: Path, table: PurePosixPath, paths: Sequence[PurePosixPath]) -> _Index:
+    """By path, as of the table's folder, and by file name and stem, where they are unique."""
     index = _Index({str(path.relative_to(table.parent)): path for path in paths})
+    home = folder / table.parent
+    index.homes = tuple(f"{os.path.normpath(place)}/" for place in (home.absolute(), home.resolve()))
     for part in (lambda path: path.name, lambda path: path.stem):
         counts = Counter(map(part, paths))
         for path in paths:

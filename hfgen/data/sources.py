@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from hfgen.bars import without_bars
 from hfgen.data import glyphs
 from hfgen.data.columns import no_condition
-from hfgen.data.held import Data, Held
+from hfgen.data.held import AS_OBJECT, Data, Held
 from hfgen.data.layout import find_splits
 from hfgen.data.local_paths import Opened, open_path
 from hfgen.data.split_images import (
@@ -91,6 +91,21 @@ def found_once() -> Iterator[None]:
         _known.reset(token)
 
 
+@contextlib.contextmanager
+def named_data(data: Data) -> Iterator[str]:
+    """An address that finds the data within; that of what is held in place of an address names its content, too."""
+    if not isinstance(data, Held):
+        yield data
+        return
+    with found_once():
+        known = _known.get()
+        assert known is not None, "found_once sets it"
+        digest = hashlib.sha256(data.state.encode()).hexdigest()[:12]
+        name = f"{data.name.removesuffix(AS_OBJECT)}{digest} {AS_OBJECT}"
+        known[name, None] = _find(data, None)
+        yield name
+
+
 def find(data: Data, config_name: str | None = None) -> Source:
     """The source that DATA names or is. A Hub id is resolved to its commit; no image is fetched or decoded yet.
 
@@ -121,9 +136,17 @@ def _find(data: Data, config_name: str | None) -> Source:
         opens, counts = partial(_open_built_in, data), partial(_count_built_in, data)
         return Source(data, state, opens, counts, label_factors=BUILT_IN[data].label_factors)
     path = Path(data).expanduser()
-    if data and path.exists():
+    if data and _exists(path):
         return _table_source(data, f"{_state(path)} {config_name}", lambda: _open_local(data, path, config_name))
     return _find_on_hub(data, config_name)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        # Too long for a name.
+        return False
 
 
 def _table_source(name: str, state: str, open_: Callable[[], Opened], found: str | None = None) -> Source:

@@ -138,7 +138,7 @@ def diagnose(
         plan = make_plan(pipeline, BUDGETS[budget], refits)
         settings: dict[str, Any] = {
             "resolution": pipeline.sample_size,
-            "channels": chosen_channels(pipeline, channels),
+            "channels": chosen_channels(pipeline, channels, data),
             "condition": pipeline.paired_with,
             "small_images": small_images,
             "skip_damaged": skip_damaged,

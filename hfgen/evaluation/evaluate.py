@@ -140,7 +140,7 @@ def evaluate(
                 whole = evaluate_whole(model, data, pipeline, origin, choice, compute, out, processes)
                 results.append(whole.record)
                 return whole
-            wanted = chosen_channels(pipeline, channels)
+            wanted = chosen_channels(pipeline, channels, data)
             real = choice.images(data, pipeline.sample_size, wanted, pipeline.paired_with, compute.device)
             settle(pipeline, real.store.channels)
             found = _measured(model, data, pipeline, origin, real, compute, choice, out, processes)
@@ -229,6 +229,7 @@ def protocol_of(model: dict[str, Any], real: HeldOut, data: Data, seed: int, mad
             "window": real.window,
             "extractor": real.extractor.facts(),
             "versions": versions("transformers", "datasets", "scipy"),
+            "threads": torch.get_num_threads(),
             **made,
         },
     }

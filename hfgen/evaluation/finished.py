@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from hfgen.documents import RECORD
+from hfgen.documents import RECORD, refuse_whole
 from hfgen.errors import ModelError, UserError
 from hfgen.evaluation.dataset import read_dataset
 from hfgen.evaluation.evaluate import Evaluation
@@ -27,10 +27,13 @@ def is_finished(folder: Path, *, given_data: bool) -> bool:
     Raises:
         UserError: no data are given, and no evaluation is there.
     """
+    has_model = any((folder / part).exists() for part in _OF_MODELS)
+    if not (given_data and has_model):
+        refuse_whole(folder)
     finished = (folder / "record.json").is_file() and (folder / "dataset").is_dir()
     if not finished and not given_data:
         raise UserError(f"data: none given, and {folder} holds no record.json with dataset/; give --data to measure it")
-    return finished and not (given_data and any((folder / part).exists() for part in _OF_MODELS))
+    return finished and not (given_data and has_model)
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hfgen import metrics
-from hfgen.devices import Compute, choose
+from hfgen.devices import Compute, choose, cpu_threads
 from hfgen.documents import RECORD
 from hfgen.errors import SettingsError, UserError
 from hfgen.evaluation.dataset import read_dataset
@@ -20,6 +20,7 @@ from hfgen.evaluation.pair_metrics import PAIRS
 from hfgen.evaluation.real_images import real_images
 from hfgen.hub.addresses import parse_address
 from hfgen.hub.downloads import download
+from hfgen.limits import usable_cores
 from hfgen.metrics import load_extractor
 
 logger = logging.getLogger("hfgen")
@@ -37,8 +38,9 @@ _PUBLISHED = ("record.json", "data/*", "extractor/*")
 def verify(place: str | Path, *, device: str = "auto") -> int:
     """Measure an evaluation dataset again and compare; returns how many numbers are the same.
 
-    No model and no other data is needed. Bits are the same on the machine and the device that measured; another
-    processor or another version of torch may round differently, and is reported with both numbers.
+    No model and no other data is needed. As many CPU threads compute as then, since sums of several depend on their
+    number. Bits are the same on the machine and the device that measured; another processor or another version of
+    torch may round differently, and is reported with both numbers.
 
     Args:
         place: What `hfgen evaluate` wrote, its `dataset/`, or `org/name[@revision]`, where it was published.
@@ -65,7 +67,11 @@ def verify(place: str | Path, *, device: str = "auto") -> int:
     # Those need the training images, which the dataset doesn't hold.
     distances = {name: columns[name] for name in DISTANCES if name in columns}
     compute = _compute(device, record["protocol"].get("device", "cpu"))
-    with metrics.measuring(compute):
+    recorded = record["protocol"].get("threads")
+    # More threads than cores wait for each other, ten times as long.
+    fits = recorded is not None and recorded <= usable_cores()
+    threads = recorded if fits else torch.get_num_threads()
+    with cpu_threads(threads), metrics.measuring(compute):
         real = real_images(columns["original"], columns["other"], None, extractor.to(compute.device), seed)
         images = columns.get("reconstruction"), columns.get("sample")
         draws = "sampler" in record["model"]
@@ -74,7 +80,11 @@ def verify(place: str | Path, *, device: str = "auto") -> int:
     stored = {**_flat({kind: record[kind] for kind in kinds}), **_pairs(columns)}
     stored = {name: value for name, value in stored.items() if not name.startswith(_OF_THE_MODEL)}
     measured = {**_flat({kind: again.record[kind] for kind in kinds}), **_pairs(again.columns)}
-    _compare(stored, measured)
+    fault = _difference(stored, measured)
+    if fault is not None:
+        before = "unknown" if recorded is None else recorded
+        other = "" if threads == recorded else f" (CPU threads: {threads}, then {before}, which may round differently)"
+        raise UserError(f"verify: {fault}; evaluate again, or don't use it{other}")
     return len(stored)
 
 
@@ -94,15 +104,15 @@ def _folder_of(place: str | Path) -> Path:
     return download(parse_address(str(place), field="verify"), _PUBLISHED, kind="dataset")
 
 
-def _compare(stored: dict[str, Any], measured: dict[str, Any]) -> None:
+def _difference(stored: dict[str, Any], measured: dict[str, Any]) -> str | None:
     different = [name for name in stored.keys() | measured.keys() if stored.get(name) != measured.get(name)]
     if not different:
-        return
+        return None
     # Of metrics before per-image numbers, which are many.
     first = min(different, key=lambda name: (not name.startswith("metrics"), name))
     was, now = stored.get(first, "absent"), measured.get(first, "absent")
     more = f", and so {len(different) - 1} more" if len(different) > 1 else ""
-    raise UserError(f"verify: {first}: {was} in the record, but {now} measured{more}; evaluate again, or don't use it")
+    return f"{first}: {was} in the record, but {now} measured{more}"
 
 
 def _flat(value: Any, path: str = "") -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from hfgen.errors import UserError
 from hfgen.models.decoder import decoder_arguments
 from hfgen.models.hfgen_prior_v1 import LatentPrior
 from hfgen.models.initialise import initialise
@@ -187,7 +188,12 @@ def fit_latents(averages: Networks, first: Callable[[int], Iterator[Tensor]], st
     if statistics:
         vae.register_to_config(**latent_statistics(joined))
     if "prior" in averages:
-        averages["prior"].fit(joined)
+        try:
+            averages["prior"].fit(joined)
+        except torch.linalg.LinAlgError:
+            reach = f"{float(joined.abs().max()):.3g}"
+            fault = f"prior: it can't be fitted to latents that reach {reach}"
+            raise UserError(f"{fault}; train with a smaller --model.lr") from None
 
 
 def latent_statistics(latents: Tensor) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from hfgen.devices import cpu_threads
 from hfgen.errors import UserError
 from hfgen.files import atomic_folder, cache_dir, read_json, write_bytes, write_json
 from hfgen.images import to_float
@@ -23,7 +24,6 @@ from hfgen.models.classifier import (
     ClassHead,
     class_numbers,
     in_batches,
-    one_thread,
     predictions,
     train_classifier,
 )
@@ -307,7 +307,7 @@ def _fitted(
 ) -> EmbeddedExtractor:
     """Whiten the network's statistics by those of some of the images."""
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(derive_seed("whitening")))
-    with one_thread():
+    with cpu_threads(1):
         chosen = images[order[:FITTED_ON].to(images.device)]
         network.whitening.fit(in_batches(network.statistics, chosen, torch.device("cpu")))
     weights = _modules(network, head).state_dict()

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hfgen.devices import cpu_threads
 from hfgen.errors import UserError
 from hfgen.metrics.checks import check_feature_pair, check_features, check_finite
 from hfgen.metrics.distances import frechet_distance, kernel_chance, kernel_excess, moments
 from hfgen.metrics.neighbours import PRDC, prdc_of_subsets
-from hfgen.models.classifier import one_thread
 
 _RESAMPLES = 1000
 _RESAMPLES_AT_ONCE = 50
@@ -258,7 +258,7 @@ def _resampled_means(sets: list[Tensor], seed: int) -> list[Tensor]:
     sizes = tuple(map(len, sets))
     blocks = _kept_counts(sizes, seed) if sum(sizes) <= _MOST_KEPT else _counts(sizes, seed)
     sets = [values.contiguous() for values in sets]
-    with one_thread():
+    with cpu_threads(1):
         means = [
             [part.double() @ values / len(values) for part, values in zip(block, sets, strict=True)] for block in blocks
         ]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import update_bn
 
+from hfgen.devices import cpu_threads
 from hfgen.errors import UserError
 from hfgen.images import to_float
 from hfgen.seeds import derive_seed
@@ -80,7 +80,8 @@ def train_classifier(
     """
     if len(images) < FEWEST_IMAGES:
         raise UserError(f"images: {len(images)} are too few to train on; give {FEWEST_IMAGES} or more")
-    with one_thread():
+    # Sums of several threads are added in any order.
+    with cpu_threads(1):
         return _train(images, classes, purpose, build or build_classifier)
 
 
@@ -190,14 +191,3 @@ def build_classifier(shape: tuple[int, ...] | torch.Size) -> nn.Sequential:
 def _block(inputs: int, outputs: int, stride: int) -> tuple[nn.Module, ...]:
     convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
     return convolution, nn.GroupNorm(8, outputs), nn.ReLU(inplace=True)
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """One CPU thread meanwhile: sums of several are added in any order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -15,6 +15,7 @@ from torch import nn
 
 from hfgen.autoencoders import Autoencoder, class_fits
 from hfgen.data.held import AS_OBJECT
+from hfgen.data_options import BUILT_IN
 from hfgen.devices import DTYPES, Compute, choose
 from hfgen.errors import ModelError, SettingsError
 from hfgen.files import folder_state
@@ -175,17 +176,26 @@ def settle(pipeline: ImagePipeline, channels: int) -> None:
         pipeline.settle(channels)
 
 
-def chosen_channels(pipeline: ImagePipeline, asked: int | Literal["auto"]) -> int | Literal["auto"]:
+_KINDS = {1: "grey", 3: "RGB"}
+
+
+def chosen_channels(
+    pipeline: ImagePipeline, asked: int | Literal["auto"], data: object = None
+) -> int | Literal["auto"]:
     """Of the images: what the model takes or, where it takes any, what was asked.
 
     Raises:
-        SettingsError: others were asked for.
+        SettingsError: others were asked for, or `data` are drawn with others.
     """
     own: int | Literal["auto"] = pipeline.channels
-    if own == "auto" or asked == "auto":
-        return asked if own == "auto" else own
-    if asked != own:
+    if own == "auto":
+        return asked
+    if asked not in (own, "auto"):
         raise SettingsError(f"channels: {asked} asked, but the model's images have {own}; leave it out")
+    drawn = BUILT_IN.get(data) if isinstance(data, str) else None
+    if drawn is not None and drawn.channels != own:
+        drawn_kind, own_kind = (_KINDS.get(count, str(count)) for count in (drawn.channels, own))
+        raise SettingsError(f"data: {data} has {drawn_kind} images, and the model takes {own_kind} ones; name others")
     return own
 
 

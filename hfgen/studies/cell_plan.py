@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import logging
@@ -126,20 +127,24 @@ class Trials:
 
     def _trial(self, job: Job) -> tuple[Trained, float, float]:
         """A trained cell, the seconds that don't depend on the images seen, and those of an image."""
-        start = job.config.start_from
-        kind = job.config.family, job.config.data, bool(start)
+        kind = job.config.family, job.config.data, bool(job.config.start_from)
         if kind not in self._kinds:
             logger.info("trial of %s on %s", *kind[:2])
-            if start:
-                self._train(self._folder / start, self._configs[start], _SHORT)
-            short, long = (self._train(self._place(images), job.config, images) for images in (_SHORT, _LONG))
-            trained = self._made(job)
-            # Again: the first evaluation may have trained the judge, which is kept.
-            (trained.folder / "record.json").unlink()
-            evaluation = _seconds(lambda: self._made(job))
-            image = max(long - short, 0.0) / (_LONG - _SHORT)
-            self._kinds[kind] = trained, max(short - image * _SHORT, 0.0) + evaluation, image
+            with _unsaid():
+                self._kinds[kind] = self._tried(job)
         return self._kinds[kind]
+
+    def _tried(self, job: Job) -> tuple[Trained, float, float]:
+        """What `_trial` gives, of the job's own kind."""
+        if start := job.config.start_from:
+            self._train(self._folder / start, self._configs[start], _SHORT)
+        short, long = (self._train(self._place(images), job.config, images) for images in (_SHORT, _LONG))
+        trained = self._made(job)
+        # Again: the first evaluation may have trained the judge, which is kept.
+        (trained.folder / "record.json").unlink()
+        evaluation = _seconds(lambda: self._made(job))
+        image = max(long - short, 0.0) / (_LONG - _SHORT)
+        return trained, max(short - image * _SHORT, 0.0) + evaluation, image
 
     def _train(self, folder: Path, config: RunConfig, images: int) -> float:
         with self._compute.training():
@@ -151,6 +156,17 @@ class Trials:
 
     def _place(self, images: int) -> Path:
         return self._folder / f"{len(self._kinds)}-{images}"
+
+
+@contextlib.contextmanager
+def _unsaid() -> Iterator[None]:
+    """Within, runs of trial say nothing of their folders, which are gone afterwards."""
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -6,9 +6,14 @@ from collections.abc import Iterator
 
 import torch
 
+from hfgen.data.columns import NONE
+from hfgen.data_options import BUILT_IN
 from hfgen.devices import choose_device, choose_kernels
 from hfgen.training.config import RunConfig
 from hfgen.training.launcher import agree_with_launcher
+
+# Of data that isn't opened: as many as ImageNet's.
+_CLASSES = 1000
 
 
 def dry_run(config: RunConfig, device: str = "auto") -> Iterator[tuple[str, str]]:
@@ -18,8 +23,11 @@ def dry_run(config: RunConfig, device: str = "auto") -> Iterator[tuple[str, str]
         UserError: no networks can be built from the settings, or the launcher contradicts them.
     """
     kernels = choose_kernels(choose_device(device), *agree_with_launcher(config))
-    # DATA isn't opened: what only it can say is assumed.
-    channels, classes = (3 if config.channels == "auto" else int(config.channels)), 1000
+    drawn = BUILT_IN.get(config.data)
+    if drawn is None:
+        yield "assumed", f"{_CLASSES:,} classes, and 3 channels where --channels is auto: DATA isn't opened"
+    channels = int(config.channels) if config.channels != "auto" else drawn.channels if drawn is not None else 3
+    classes = _CLASSES if drawn is None else 0 if config.label_column == NONE else len(drawn.label_names)
     with torch.device("meta"):
         networks = config.model.build(config.resolution, channels, classes)
     for name, network in networks.items():

@@ -11,6 +11,8 @@ from torch import Tensor
 
 _AT_ONCE = 64
 """Steps whose values wait at most."""
+# Of what only a run of as many processes takes back: the rows without the values that wait, and these.
+_BEFORE, _WAITING = "before:", "waiting:"
 
 
 class Reading(NamedTuple):
@@ -46,6 +48,11 @@ class Meters:
             self._sum_up()
 
     def _sum_up(self) -> None:
+        self._rows, self._values = self._summed(), {}
+
+    def _summed(self) -> dict[str, Tensor]:
+        """The row of each term, with the values that wait."""
+        rows = dict(self._rows)
         for names, waiting in self._values.items():
             values = torch.stack([value for _, value in waiting])
             # Exact in float32 below 2**24.
@@ -55,14 +62,14 @@ class Meters:
             sums = [torch.where(finite, values, 0).sum(0), finite.float().sum(0), (~finite).float().sum(0)]
             first = torch.where(finite, torch.inf, steps).amin(0)
             for name, row in zip(names, torch.stack([*sums, first], 1), strict=True):
-                before = self._rows.get(name)
-                self._rows[name] = row if before is None else _join(torch.stack([before, row]))
-        self._values = {}
+                before = rows.get(name)
+                rows[name] = row if before is None else _join(torch.stack([before, row]))
+        return rows
 
     def read(self, gather: Callable[[Tensor], Tensor]) -> dict[str, Reading]:
         """Every term over all processes, by name; `gather` joins (n, 4) rows over them."""
         readings = {}
-        for name, rows in self.state(gather).items():
+        for name, rows in _gathered(self._summed(), gather).items():
             row = _join(rows)
             total, count, bad, first = row.tolist()
             readings[name] = Reading(total / count if count else math.nan, int(bad), int(first) if bad else None)
@@ -73,22 +80,44 @@ class Meters:
         self._rows, self._values = {}, {}
 
     def state(self, gather: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-        """What a resumed run goes on from: every process's row of each term, (processes, 4), on the CPU."""
-        self._sum_up()
-        names = sorted(self._rows)
-        if not names:
-            return {}
-        shares = gather(torch.stack([self._rows[name] for name in names])).cpu().reshape(-1, len(names), 4)
-        return dict(zip(names, shares.unbind(1), strict=True))
+        """What a resumed run goes on from: every process's row of each term, (processes, 4), on the CPU.
+
+        Beside it what a run of as many processes goes on from, since float32 sums depend on what is summed at once:
+        the rows without the values that wait, and these with their steps, (processes, steps, 1 + terms).
+        """
+        state = _gathered(self._summed(), gather)
+        if not self._values:
+            return state
+        state |= {f"{_BEFORE}{name}": rows for name, rows in _gathered(self._rows, gather).items()}
+        for names, waiting in self._values.items():
+            values = torch.stack([torch.cat([value.new_tensor([step]), value]) for step, value in waiting])
+            state[_WAITING + " ".join(names)] = gather(values).cpu().reshape(-1, *values.shape)
+        return state
 
     def load(self, state: Mapping[str, Tensor], device: torch.device, rank: int, processes: int) -> None:
         """Put `state` back; where the number of processes has changed, the first one takes it all."""
-        for name, rows in state.items():
+        waiting = {key: parts for key, parts in state.items() if key.startswith(_WAITING)}
+        totals = {key: rows for key, rows in state.items() if not key.startswith((_WAITING, _BEFORE))}
+        if waiting and all(len(parts) == processes for parts in waiting.values()):
+            for key, parts in waiting.items():
+                names, steps = tuple(key.removeprefix(_WAITING).split(" ")), parts[rank, :, 0].int().tolist()
+                self._values[names] = list(zip(steps, parts[rank, :, 1:].to(device), strict=True))
+            totals = {key.removeprefix(_BEFORE): rows for key, rows in state.items() if key.startswith(_BEFORE)}
+        for name, rows in totals.items():
             if len(rows) == processes:
                 row = rows[rank]
             else:
                 row = _join(rows) if rank == 0 else torch.tensor([0.0, 0.0, 0.0, torch.inf])
             self._rows[name] = row.to(device)
+
+
+def _gathered(rows: Mapping[str, Tensor], gather: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    """Every process's row of each term, (processes, 4), on the CPU."""
+    names = sorted(rows)
+    if not names:
+        return {}
+    shares = gather(torch.stack([rows[name] for name in names])).cpu().reshape(-1, len(names), 4)
+    return dict(zip(names, shares.unbind(1), strict=True))
 
 
 def _join(rows: Tensor) -> Tensor:

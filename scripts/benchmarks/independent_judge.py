@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hfgen.devices import cpu_threads
 from hfgen.files import write_bytes
 from hfgen.images import to_float
 from hfgen.metrics import Extractor
-from hfgen.models.classifier import in_batches, one_thread
+from hfgen.models.classifier import in_batches
 from hfgen.models.judge import Whitening
 from hfgen.seeds import derive_seed
 
@@ -66,7 +67,7 @@ class IndependentJudge(Extractor):
         if path.is_file():
             self._network.load_state_dict(safetensors.torch.load_file(path))
         else:
-            with one_thread():
+            with cpu_threads(1):
                 _train(self._network, images, known, steps)
             folder.mkdir(parents=True, exist_ok=True)
             write_bytes(path, safetensors.torch.save(self._network.state_dict()))

@@ -1,5 +1,6 @@
 """Images that the caller holds, in place of an address: each form gives the same pixels as a folder of them."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+import hfgen
 from hfgen.data import ImageStore, as_data, draw, open_store, split_size, whole_images
 from hfgen.errors import DataError, SettingsError
+from hfgen.files import read_json
 from hfgen.images import to_float, to_pil
 
 SIDE = 16
@@ -116,3 +119,26 @@ def test_what_is_no_set_of_images_is_refused(images: Tensor):
             whole(form)
     with pytest.raises(SettingsError, match=r"config_name: Tensor .* has no configurations"):
         whole(images, config_name="a")
+
+
+def test_a_run_trains_on_them_goes_on_and_refuses_others(images: Tensor, tmp_path: Path):
+    def trained(data: Any, **named: Any) -> dict[str, Any]:
+        settings = {"model.max_width": 16}
+        hfgen.train("vae-glyphs", tmp_path / "run", data=data, resolution=SIDE, settings=settings, **named)
+        return read_json(tmp_path / "run" / "run.json")
+
+    pictures = to_pil(images)
+    first = trained(pictures, max_images=96)
+    assert re.fullmatch(r"list [0-9a-f]{12} \(given as an object\)", first["config"]["data"])
+    again = trained([picture.copy() for picture in pictures], max_images=96)
+    assert again["data_fingerprint"] == first["data_fingerprint"]
+    with pytest.raises(SettingsError, match=r"holds another run \(data is list .* there, list .* here\)"):
+        trained(pictures[:-1], max_images=96)
+    for name, wrong in (("start_from", hfgen.load(tmp_path / "run")), ("seed", None)):
+        with pytest.raises(SettingsError, match=f"{name}: a {type(wrong).__name__} is no value"):
+            trained(pictures, **{name: wrong})
+
+
+def test_a_text_that_is_too_long_for_a_file_is_no_address():
+    with pytest.raises(DataError, match="isn't one of"):
+        open_store("x" * 4000, resolution=SIDE)

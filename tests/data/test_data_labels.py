@@ -160,6 +160,43 @@ def test_a_table_beside_the_images_gives_labels(name: str, header: str | None, r
     assert store.label_names == ["blue", "red"] and len(store) == 36 and labels_fit(store)
 
 
+@pytest.mark.parametrize("table", ["labels.csv", "metadata.csv"])
+@pytest.mark.parametrize(
+    ("begin", "said"),
+    [
+        ("{home}/set/", None),
+        ("set/", None),
+        ("./set/", None),
+        ("/before/they/moved/set/", "its paths begin with /before/they/moved/set, which is left out"),
+        ("C:\\photos\\set\\", "its paths begin with C:/photos/set, which is left out"),
+    ],
+)
+def test_paths_from_elsewhere_find_their_images(
+    table: str, begin: str, said: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = ["file_name,label"]
+    # The same names in both folders: a name alone would tell nothing.
+    for folder, label in (("a", "red"), ("b", "blue")):
+        write_pictures(Path("set", folder), 6, RED if folder == "a" else BLUE)
+        rows += [f"{begin.format(home=tmp_path)}{folder}/{index:03d}.png,{label}" for index in range(6)]
+    Path("set", table).write_text(rows_of(*rows))
+    store = open_store("set", split="all", resolution=8)
+    assert store.label_names == ["blue", "red"] and len(store) == 12 and labels_fit(store)
+    assert [note for note in store.notes if "its paths begin" in note] == ([f"{table}: {said}"] if said else [])
+
+
+def test_a_table_of_other_images_is_said_and_one_without_files_is_not(tmp_path: Path) -> None:
+    write_pictures(tmp_path, 6)
+    (tmp_path / "labels.csv").write_text(rows_of("file,label", "x/900.png,1", "y/901.png,2"))
+    (tmp_path / "losses.csv").write_text(rows_of("step,loss", "900,1.5", "901,2.5"))
+    store = open_store(str(tmp_path), split="all", resolution=8)
+    said = [note for note in store.notes if ".csv" in note]
+    assert said == [
+        "labels.csv isn't used: it names x/900.png and such, but no image beside it; write paths from its folder"
+    ]
+
+
 def test_metadata_above_the_splits_gives_labels_and_no_phantoms(tmp_path: Path) -> None:
     rows = ["file_name,label"]
     for split, count in (("train", 12), ("test", 6)):

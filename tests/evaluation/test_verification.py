@@ -12,6 +12,7 @@ import torch
 from hub import Hub, User, client_environment
 from hub.accounts import TOKEN
 
+from hfgen.devices import cpu_threads
 from hfgen.errors import UserError
 from hfgen.evaluation.evaluate import evaluate
 from hfgen.evaluation.verification import verify
@@ -39,6 +40,21 @@ def test_the_dataset_alone_gives_the_records_numbers_bit_for_bit(copy: Path, tmp
     alone = (copy / "dataset").rename(tmp_path / "alone")
     shutil.rmtree(copy)
     assert verify(alone) == count
+
+
+@pytest.mark.parametrize("family", ["vae"], indirect=True)
+def test_as_many_threads_compute_as_then_and_their_number_is_said_where_they_cannot(copy: Path):
+    record, here = read_json(copy / "record.json"), torch.get_num_threads()
+    assert record["protocol"]["threads"] == here
+    with cpu_threads(here + 1):
+        assert verify(copy) > 0
+        assert torch.get_num_threads() == here + 1
+    record["protocol"]["threads"] = 4096
+    record["metrics"]["kid"]["n"] += 1
+    write_json(copy / "record.json", record)
+    # So many would wait for each other.
+    with pytest.raises(UserError, match=rf"CPU threads: {here}, then 4096, which may round differently"):
+        verify(copy)
 
 
 @pytest.mark.parametrize("family", ["vae"], indirect=True)

@@ -117,3 +117,28 @@ def test_what_has_one_size_is_refused(model: AutoencoderKL, photographs: Path):
             evaluate(given, **options)
     with pytest.raises(SettingsError, match=r"crop: lambda .* takes images of 64 pixels only; use center"):
         evaluate(lambda images: images, resolution=64)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "evaluate --verify {folder}",
+        "compare {folder} {model} --out {out}",
+        "compare {folder} {model} --data glyphs --out {out}",
+        "publish {model} --to a/b --dry_run --record {folder}",
+    ],
+)
+def test_what_needs_a_record_says_how_one_is_made(
+    words: str, found: Any, model: AutoencoderKL, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    places = {"folder": found[0], "model": tmp_path / "model", "out": tmp_path / "out"}
+    hfgen.pipelines.AutoencoderPipeline(model).save_pretrained(places["model"])
+    assert main([word.format(**places) for word in words.split()]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert re.search(r"holds whole\.json of `--crop none`.* without --crop none writes what this takes", said), said
+
+
+def test_drawn_images_of_other_channels_than_the_models_are_refused(model: AutoencoderKL):
+    for measure in (hfgen.evaluate, hfgen.diagnose):
+        with pytest.raises(SettingsError, match=r"^data: glyphs has grey images, and the model takes RGB ones; name"):
+            measure(model, "glyphs", resolution=32)

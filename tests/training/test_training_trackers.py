@@ -90,6 +90,26 @@ def test_meters_of_many_steps_know_each_terms_own_and_the_first_that_is_not_fini
     assert meters.read(lambda rows: rows) == {}
 
 
+@pytest.mark.parametrize("saved_at", [1, 37, 63, 64, 100, 130])
+def test_meters_that_were_saved_between_two_lines_give_the_same_bits(saved_at: int):
+    values = torch.rand(150, 2, generator=torch.Generator().manual_seed(0)).unbind()
+
+    def add(meters: Meters, steps: range) -> None:
+        for step in steps:
+            terms = dict(zip(("vae/loss", "vae/kl"), values[step], strict=True))
+            meters.add(terms if step % 3 else {**terms, "vae/penalty": values[step][0] * 3}, step)
+
+    whole, before, after = Meters(), Meters(), Meters()
+    add(whole, range(150))
+    add(before, range(saved_at))
+    # A checkpoint's own look at the terms.
+    before.read(lambda rows: rows)
+    after.load(before.state(lambda rows: rows), torch.device("cpu"), 0, 1)
+    for resumed in (before, after):
+        add(resumed, range(saved_at, 150))
+        assert resumed.read(lambda rows: rows) == whole.read(lambda rows: rows)
+
+
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_meters_of_two_processes_go_on_in_any_number_of_them(processes: int):
     saved = {"loss": torch.tensor([[4.0, 2.0, 0.0, torch.inf], [2.0, 1.0, 1.0, 5.0]])}

@@ -190,3 +190,11 @@ def test_covariances_grow_no_larger_than_their_images_allow(settings: dict, comp
 def test_settings_that_are_no_density_are_refused(settings: dict, message: str):
     with pytest.raises(UserError, match=message):
         VAE(**settings)
+
+
+def test_latents_that_no_prior_fits_are_refused_in_one_line():
+    networks = small(prior="mixture")[1]
+    with torch.no_grad():
+        networks["vae"].encoder.conv_out.weight.fill_(torch.nan)
+        with pytest.raises(UserError, match=r"^prior: it can't be fitted to latents that reach nan; train with a sm"):
+            fit_latents(networks, lambda count: iter([images_of(64)]))

@@ -195,8 +195,13 @@ def second_device(name: str) -> Iterator[Second]:
     place = torch.device(name)
     functions, operations = _Functions(place), _Operations(place)
     torch.Generator = _Generator  # type: ignore[assignment, misc]
+    # As on a real device, a weight that two modules share stays one when they are moved; of another class of tensors,
+    # torch would make one for each.
+    swaps = torch.__future__.get_swap_module_params_on_conversion()
+    torch.__future__.set_swap_module_params_on_conversion(True)
     try:
         with functions, operations:
             yield Second(place, (functions, operations))
     finally:
+        torch.__future__.set_swap_module_params_on_conversion(swaps)
         torch.Generator = _GENERATOR  # type: ignore[misc]

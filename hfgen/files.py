@@ -48,6 +48,14 @@ def visible_files(folder: Path) -> Iterator[str]:
             yield from (start + name for name in sorted(files) if not name.startswith("."))
 
 
+def exists(path: Path) -> bool:
+    """Whether it is there; what can't be a path isn't."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long a name, a NUL in it
+        return False
+
+
 def folder_state(folder: Path) -> str:
     """A hash of the place, and of every visible file's name, size and times of change; `folder` may be one file."""
     digest = hashlib.sha256(repr(str(folder.resolve())).encode())

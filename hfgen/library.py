@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from hfgen.errors import SettingsError
 from hfgen.imports import without_collector
 from hfgen.metrics import Estimate
@@ -217,26 +219,30 @@ def train(
         raise SettingsError(f"resume: {resume!r} is unknown; give auto or never")
     with without_collector():
         from hfgen.configs import load_config
-        from hfgen.data import as_data
+        from hfgen.data import Held, as_data
         from hfgen.data.sources import named_data
         from hfgen.outputs import output_folder
         from hfgen.training.train import train as train_config
 
-    asked, held = {**named, **(settings or {})}, contextlib.ExitStack()
-    if "data" in asked:
-        asked["data"] = held.enter_context(named_data(as_data(asked["data"])))
-    if isinstance(recipe, (str, Path)):
-        config = load_config(recipe, [f"--{name}={_word(name, value)}" for name, value in asked.items()])
-        out = out or output_folder(f"runs/{Path(recipe).stem}")
-    else:
-        config = recipe
-        if asked or out is None:
-            name = next(iter(asked), "out")
-            reason = (
-                "a config is complete; change it before" if asked else "a config has no name; give the run's folder"
-            )
-            raise SettingsError(f"{name}: {reason}")
-    with held, _on(device):
+    asked = {**named, **(settings or {})}
+    with contextlib.ExitStack() as held:
+        if "data" in asked:
+            data = as_data(asked["data"])
+            if isinstance(data, Held) and asked.get("config_name"):
+                raise SettingsError(f"config_name: {data} has no configurations; leave it out")
+            asked["data"] = held.enter_context(named_data(data))
+        if isinstance(recipe, (str, Path)):
+            config = load_config(recipe, [f"--{name}={_word(name, value)}" for name, value in asked.items()])
+            out = out or output_folder(f"runs/{Path(recipe).stem}")
+        else:
+            config = recipe
+            if asked or out is None:
+                name = next(iter(asked), "out")
+                reason = (
+                    "a config is complete; change it before" if asked else "a config has no name; give the run's folder"
+                )
+                raise SettingsError(f"{name}: {reason}")
+        held.enter_context(_on(device))
         return train_config(config, Path(out), resume=resume, on_checkpoint=on_checkpoint)
 
 
@@ -246,9 +252,12 @@ def _word(name: str, value: Any) -> str:
     Raises:
         SettingsError: it is none, as a loaded model.
     """
+    if isinstance(value, np.generic):
+        value = value.item()
     if not isinstance(value, (str, Path, bool, int, float)):
         remedy = "save it, and give its folder" if hasattr(value, "save_pretrained") else "give text or a number"
-        raise SettingsError(f"{name}: a {type(value).__name__} is no value of a setting; {remedy}")
+        remedy = "leave it out" if value is None else remedy
+        raise SettingsError(f"{name}: {type(value).__name__} is no value of a setting; {remedy}")
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

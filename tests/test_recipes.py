@@ -62,8 +62,9 @@ def test_a_plan_knows_built_in_data_and_says_what_it_assumes_of_others():
     known = dict(dry_run(load_config("vae-glyphs")))
     assert "assumed" not in known and known["steps"].endswith("images of 1 x 32 x 32")
     other = dict(dry_run(load_config("vae-glyphs", ["--data=org/photographs"])))
-    assert other["assumed"].startswith("1,000 classes, and 3 channels") and other["steps"].endswith("3 x 32 x 32")
-    assert "1 x 32 x 32" in dict(dry_run(load_config("vae-glyphs", ["--data=org/x", "--channels=1"])))["steps"]
+    assert other["assumed"].startswith("3 channels, 1,000 classes") and other["steps"].endswith("3 x 32 x 32")
+    told = dict(dry_run(load_config("vae-glyphs", ["--data=org/x", "--channels=1", "--label_column=none"])))
+    assert told["assumed"].startswith("1 channels, 0 classes") and "1 x 32 x 32" in told["steps"]
 
 
 OWN = [name for name in recipe_names() if not load_config(name).model.trains_its_start]

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from hfgen.errors import DataError
@@ -43,8 +44,7 @@ def read_metadata(folder: Path, tables: Sequence[PurePosixPath], paths: Sequence
     """The rows for the images at `paths`; tables that name none of them are no metadata.
 
     A row names its image by the path from the table's folder, its absolute path, that from the working directory, its
-    file's name, or that without suffix. Where that finds less than half of a table's images, as of one that was written
-    before the images were moved, what all paths begin with may be left out, and a note says so.
+    file's name, or that without suffix.
 
     Args:
         folder: DATA.
@@ -61,14 +61,10 @@ def read_metadata(folder: Path, tables: Sequence[PurePosixPath], paths: Sequence
     for table in tables:
         below = [path for path in paths if path.is_relative_to(table.parent)]
         frame = _read(folder / table, required=table.stem == _DEFINING)
-        column, index = None, _index(folder, table, below)
-        if frame is not None and below:
-            column = _file_column(frame, index)
-            if column is None and (column := _moved_column(frame, index)) is not None:
-                notes.append(f"{table}: its paths begin with {index.prefix}, which is left out")
-            if column is None and (reason := _unused(frame, below)) is not None:
-                notes.append(f"{table} isn't used: {reason}")
+        column, index = _file_column(frame, folder, table, below) if frame is not None and below else (None, {})
         if frame is None or column is None:
+            if frame is not None and (reason := _unused(frame, below)) is not None:
+                notes.append(f"{table} isn't used: {reason}")
             if table.stem == _DEFINING and below:
                 raise DataError(f"data: {folder / table} names no image beside it; write their paths into file_name")
             continue
@@ -148,8 +144,11 @@ def _read(path: Path, *, required: bool) -> pd.DataFrame | None:
         raise DataError(f"data: {path} can't be read ({reason}); fix it, or remove it") from error
 
 
-def _file_column(frame: pd.DataFrame, index: _Index) -> str | None:
-    """The column that names images; None where fewer than half of its values do."""
+def _file_column(
+    frame: pd.DataFrame, folder: Path, table: PurePosixPath, paths: Sequence[PurePosixPath]
+) -> tuple[str | None, dict[str, PurePosixPath]]:
+    """The column that names images, and the image of each of its values; None where fewer than half do."""
+    index = _index(folder, table, paths)
     names = sorted(map(str, frame.columns), key=lambda name: name.lower() not in _FILE_NAMES)
     best, share = None, 0.5
     for name in names:
@@ -159,26 +158,7 @@ def _file_column(frame: pd.DataFrame, index: _Index) -> str | None:
         hits = sum(value in index for value in found) / max(1, len(values))
         if hits > share:
             best, share = name, hits
-    return best
-
-
-def _moved_column(frame: pd.DataFrame, index: _Index) -> str | None:
-    """As `_file_column`, without the shortest beginning of all paths of a column that leaves names of images.
-
-    It is `index.prefix` from then on: one for all, so that no two paths become the same.
-    """
-    for name in map(str, frame.columns):
-        values = [_plain(str(value)) for value in frame[name].head(_LOOKED_AT) if value is not None]
-        folders = {value.parent for value in values}
-        if not folders or len({folder.is_absolute() for folder in folders}) > 1:
-            continue
-        common = PurePosixPath(os.path.commonpath(folders))
-        for prefix in (*reversed(common.parents), common):
-            index.prefix = str(prefix)
-            if prefix.parts and _file_column(frame[[name]], index):
-                return name
-    index.prefix = None
-    return None
+    return best, index
 
 
 def _unused(frame: pd.DataFrame, paths: Sequence[PurePosixPath]) -> str | None:
@@ -188,8 +168,12 @@ def _unused(frame: pd.DataFrame, paths: Sequence[PurePosixPath]) -> str | None:
     if any(values and all(counts[value] > 1 for value in values) for values in texts):
         return "several images have the names in it; write paths"
     for values in texts:
-        if values and {_plain(value).suffix.lower() for value in values} <= suffixes:
-            return f"it names {min(values)} and such, but no image beside it; write paths from its folder"
+        strange = {value for value in values if counts[_plain(value).name] == 0}
+        if strange and {_plain(value).suffix.lower() for value in values} <= suffixes:
+            return f"most images that it names, as {min(strange)}, aren't beside it; write paths from its folder"
+        moved = {value for value in values if "/" in str(_plain(value)) and counts[_plain(value).name] > 0}
+        if moved and {_plain(value).suffix.lower() for value in values} <= suffixes:
+            return f"it names no image by its path, as {min(moved)}; write paths from its folder"
     return None
 
 
@@ -199,37 +183,31 @@ def _plain(name: str) -> PurePosixPath:
 
 
 class _Index(dict[str, PurePosixPath]):
-    """Finds images by names that tables have.
-
-    Attributes:
-        homes: The table's folder, absolute.
-        prefix: What paths begin with and is left out; None: nothing.
-    """
+    """Finds images by names that tables have, and by paths to `homes`, the table's folder, which `whole` are in."""
 
     homes: tuple[str, ...] = ()
-    prefix: str | None = None
+    whole: Mapping[str, PurePosixPath] = MappingProxyType({})
 
     def __contains__(self, key: object) -> bool:
         return self.get(str(key)) is not None
 
     def get(self, key: str, default: Any = None) -> Any:
         plain = _plain(key)
-        if self.prefix is not None:
-            return super().get(str(plain.relative_to(self.prefix))) if plain.is_relative_to(self.prefix) else default
         found = super().get(str(plain))
         if found is not None or len(plain.parts) < 2:
             return default if found is None else found
         # By the text alone: a table may have a million rows.
         absolute = os.path.normpath(Path.cwd() / plain)
         home = next((home for home in self.homes if absolute.startswith(home)), None)
-        return default if home is None else super().get(absolute.removeprefix(home), default)
+        return default if home is None else self.whole.get(absolute.removeprefix(home), default)
 
 
 def _index(folder: Path, table: PurePosixPath, paths: Sequence[PurePosixPath]) -> _Index:
     """By path, as of the table's folder, and by file name and stem, where they are unique."""
-    index = _Index({str(path.relative_to(table.parent)): path for path in paths})
-    home = folder / table.parent
+    whole = {str(path.relative_to(table.parent)): path for path in paths}
+    index, home = _Index(whole), folder / table.parent
     index.homes = tuple(f"{os.path.normpath(place)}/" for place in (home.absolute(), home.resolve()))
+    index.whole = whole
     for part in (lambda path: path.name, lambda path: path.stem):
         counts = Counter(map(part, paths))
         for path in paths:

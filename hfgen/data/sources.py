@@ -41,7 +41,7 @@ from hfgen.data.splits import no_split
 from hfgen.data.tables import Table
 from hfgen.data_options import BUILT_IN
 from hfgen.errors import DataError, SettingsError
-from hfgen.files import folder_state
+from hfgen.files import exists, folder_state
 
 if TYPE_CHECKING:
     from datasets import DatasetBuilder
@@ -136,17 +136,9 @@ def _find(data: Data, config_name: str | None) -> Source:
         opens, counts = partial(_open_built_in, data), partial(_count_built_in, data)
         return Source(data, state, opens, counts, label_factors=BUILT_IN[data].label_factors)
     path = Path(data).expanduser()
-    if data and _exists(path):
+    if data and exists(path):
         return _table_source(data, f"{_state(path)} {config_name}", lambda: _open_local(data, path, config_name))
     return _find_on_hub(data, config_name)
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:
-        # Too long for a name.
-        return False
 
 
 def _table_source(name: str, state: str, open_: Callable[[], Opened], found: str | None = None) -> Source:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.image_processor import VaeImageProcessor
 from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
 from PIL import Image
 from torch import Tensor
@@ -17,7 +18,7 @@ from hfgen.autoencoders.sizes import Noise, default_side, pad_to_factor, reconst
 from hfgen.autoencoders.tiles import measure_seams
 from hfgen.data.decode import DamagedImage, flatten
 from hfgen.images import from_pil, to_float, to_pil, to_uint8
-from hfgen.pipelines.hfgen_pipelines_v1 import Generators, ImagePipeline
+from hfgen.pipelines.hfgen_pipelines_v1 import Generators, ImagePipeline, as_pictures
 
 logger = logging.getLogger("hfgen")
 
@@ -143,7 +144,10 @@ class AutoencoderPipeline(ImagePipeline):
             raise ValueError(f"{next(iter(options))}: the model takes no such option; leave it out")
         if isinstance(images, Tensor):
             return self._output(self._from_tensor(images, generator), output_type)
-        pictures = [images] if isinstance(images, Image.Image) else list(images)
+        pictures = as_pictures(images)
+        if pictures is None:
+            array = VaeImageProcessor(do_resize=False).preprocess(images)
+            return self._output(self._from_tensor(array, generator), output_type)
         made = self._from_pictures(pictures, output_type, generator)
         if output_type == "pil":
             return ImagePipelineOutput(images=made)
@@ -188,10 +192,14 @@ class AutoencoderPipeline(ImagePipeline):
         return [picture.resize(size, Image.Resampling.LANCZOS) for picture, size in zip(drawn, sizes, strict=True)]
 
     def _encode(self, images: Any) -> Encoded:
-        if not isinstance(images, Tensor):
-            pictures = [images] if isinstance(images, Image.Image) else list(images)
+        pictures = as_pictures(images)
+        if pictures is not None:
+            if len({picture.size for picture in pictures}) != 1:
+                raise ValueError(f"images: {len(pictures)} of no size or of several; give some of one size")
             flat = [_flat(picture, self.codec.traits.channels)[0] for picture in pictures]
             images = to_float(from_pil(flat, len(flat[0].getbands())))
+        elif not isinstance(images, Tensor):
+            images = VaeImageProcessor(do_resize=False).preprocess(images)
         return self.codec.encode(images.to(self.device))
 
 

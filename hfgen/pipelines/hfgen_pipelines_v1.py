@@ -295,14 +295,14 @@ class ImagePipeline(DiffusionPipeline):
         if not self.can_reconstruct:
             raise ValueError(f"{type(self).__name__} has no encoder, so it can't reconstruct; use a VAE or a VQ-VAE")
         channels = self.channels + (self.paired_with[1] if self.paired_with else 0)
-        if (pictures := _as_pictures(images)) is None:
+        if (pictures := as_pictures(images)) is None:
             return self._output(self._reconstruct(self._input("images", images, channels), **options), output_type)
         taken, sizes = {self._taken(picture.size) for picture in pictures}, [picture.size for picture in pictures]
         resized = set(sizes) != taken
         if output_type != "pil" and (resized or len(taken) > 1):
             raise ValueError(f"output_type: {output_type!r} can't hold images of these sizes; leave it at 'pil'")
         if len(taken) > 1:
-            apart = ({**options, **_one_generator(options, index)} for index in range(len(pictures)))
+            apart = [{**options, **own} for own in _generators_apart(options.get("generator"), len(pictures))]
             made = [self.reconstruct(one, **own).images[0] for one, own in zip(pictures, apart, strict=True)]
             return ImagePipelineOutput(images=made)
         output = self._output(self._reconstruct(self._input("images", pictures, channels), **options), output_type)
@@ -316,7 +316,7 @@ class ImagePipeline(DiffusionPipeline):
 
     def _input(self, name: str, images: Any, channels: int) -> Tensor:
         """PIL images, which are brought to the size that the networks take, or a tensor as what these take."""
-        if (pictures := _as_pictures(images)) is not None:
+        if (pictures := as_pictures(images)) is not None:
             if not pictures:
                 raise ValueError(f"{name}: none are given; pass PIL images, or a tensor in [-1, 1]")
             images = _from_pictures(name, pictures, channels, [self._taken(picture.size) for picture in pictures])
@@ -771,7 +771,8 @@ class TranslationPipeline(ImagePipeline):
             batch_size: Number of conditions, which need not be given.
             generator: Where the dropout's noise comes from, one or one an image; without it nothing drops out.
             output_type: As in `ImagePipeline.__call__`.
-            condition: PIL images, or a float tensor (N, C, R, R) in [-1, 1].
+            condition: PIL images of any mode and size, which are resized to R x R, or a float tensor (N, C, R, R) in
+                [-1, 1].
 
         Raises:
             ValueError: there is no condition, or it has another shape.
@@ -810,7 +811,7 @@ class VQGANPipeline(VQVAEPipeline):
     """A VQGAN: a VQ-VAE that was trained against a discriminator as well."""
 
 
-def _as_pictures(images: Any) -> list[Image.Image] | None:
+def as_pictures(images: Any) -> list[Image.Image] | None:
     """PIL images, one or several, as a list; None of anything else."""
     if isinstance(images, Image.Image):
         return [images]
@@ -821,7 +822,7 @@ def _as_pictures(images: Any) -> list[Image.Image] | None:
 def _from_pictures(
     name: str, pictures: Sequence[Image.Image], channels: int, sizes: Sequence[tuple[int, int]]
 ) -> Tensor:
-    """PIL images -> (N, C, H, W) in [-1, 1], each brought to its size (width, height); one line says which were."""
+    """PIL images -> (N, C, H, W) in [-1, 1], each brought to its size (width, height); one line says how many were."""
     if len(set(sizes)) > 1:
         raise ValueError(f"{name}: they differ in size, so they are no batch; give them one by one")
     flat = [_flat(name, picture, channels) for picture in pictures]
@@ -857,10 +858,13 @@ def _flat(name: str, picture: Image.Image, channels: int) -> Image.Image:
     return picture.convert("L" if channels == 1 else "RGB")
 
 
-def _one_generator(options: dict[str, Any], index: int) -> dict[str, Any]:
-    """Of a list of generators, that of one image."""
-    generators = options.get("generator")
-    return {"generator": generators[index]} if isinstance(generators, list) else {}
+def _generators_apart(generator: Any, count: int) -> list[dict[str, Any]]:
+    """What each of so many images takes as `generator`: its own of a list."""
+    if not isinstance(generator, list):
+        return [{}] * count
+    if len(generator) != count:
+        raise ValueError(f"generator: {len(generator)} generators for {count} images; give one an image")
+    return [{"generator": [own]} for own in generator]
 
 
 def _upload(

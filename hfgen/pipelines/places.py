@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hfgen.errors import ModelError
-from hfgen.files import read_json
+from hfgen.files import exists, read_json
 from hfgen.folders import PRETRAINED, RUN, pretrained_folder
 from hfgen.hub.addresses import parse_address
 from hfgen.hub.downloads import Files, LocalFiles, open_files
@@ -93,7 +93,7 @@ def _check_known(name: str | None, place: str) -> None:
 def _resolve(model: str | Path, wanted: _Wanted, revision: str | None, options: dict[str, Any]) -> Path:
     text = wanted.place
     path = Path(model).expanduser() if text.startswith("~") else Path(model)
-    if _exists(path):
+    if exists(path):
         if revision is not None:
             raise ModelError(f"revision: {text} is on this machine and has none; leave {revision} out")
         if path.is_file():
@@ -114,13 +114,6 @@ def _resolve(model: str | Path, wanted: _Wanted, revision: str | None, options: 
         beside = [_join(folder, other) for other in ("config.json", RUN) if other in there and "config.json" in there]
         return files.fetch([address.folder, *beside]) / address.folder
     return _find(files, address.folder, wanted)
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # too long a name, a NUL in it
-        return False
 
 
 def _checked_file(path: Path) -> Path:

@@ -24,10 +24,10 @@ def dry_run(config: RunConfig, device: str = "auto") -> Iterator[tuple[str, str]
     """
     kernels = choose_kernels(choose_device(device), *agree_with_launcher(config))
     drawn = BUILT_IN.get(config.data)
+    channels = drawn.channels if drawn is not None else 3 if config.channels == "auto" else int(config.channels)
+    classes = 0 if config.label_column == NONE else _CLASSES if drawn is None else len(drawn.label_names)
     if drawn is None:
-        yield "assumed", f"{_CLASSES:,} classes, and 3 channels where --channels is auto: DATA isn't opened"
-    channels = int(config.channels) if config.channels != "auto" else drawn.channels if drawn is not None else 3
-    classes = _CLASSES if drawn is None else 0 if config.label_column == NONE else len(drawn.label_names)
+        yield "assumed", f"{channels} channels, {classes:,} classes: DATA isn't opened"
     with torch.device("meta"):
         networks = config.model.build(config.resolution, channels, classes)
     for name, network in networks.items():

@@ -53,7 +53,8 @@ class Meters:
     def _summed(self) -> dict[str, Tensor]:
         """The row of each term, with the values that wait."""
         rows = dict(self._rows)
-        for names, waiting in self._values.items():
+        # In the same order after a resume, whose file has another.
+        for names, waiting in sorted(self._values.items(), key=lambda item: item[0]):
             values = torch.stack([value for _, value in waiting])
             # Exact in float32 below 2**24.
             steps = torch.tensor([[float(step)] for step, _ in waiting], device=values.device)
@@ -89,9 +90,9 @@ class Meters:
         if not self._values:
             return state
         state |= {f"{_BEFORE}{name}": rows for name, rows in _gathered(self._rows, gather).items()}
-        for names, waiting in self._values.items():
+        for names, waiting in sorted(self._values.items(), key=lambda item: item[0]):
             values = torch.stack([torch.cat([value.new_tensor([step]), value]) for step, value in waiting])
-            state[_WAITING + " ".join(names)] = gather(values).cpu().reshape(-1, *values.shape)
+            state[_WAITING + "\n".join(names)] = gather(values).cpu().reshape(-1, *values.shape)
         return state
 
     def load(self, state: Mapping[str, Tensor], device: torch.device, rank: int, processes: int) -> None:
@@ -100,7 +101,7 @@ class Meters:
         totals = {key: rows for key, rows in state.items() if not key.startswith((_WAITING, _BEFORE))}
         if waiting and all(len(parts) == processes for parts in waiting.values()):
             for key, parts in waiting.items():
-                names, steps = tuple(key.removeprefix(_WAITING).split(" ")), parts[rank, :, 0].int().tolist()
+                names, steps = tuple(key.removeprefix(_WAITING).split("\n")), parts[rank, :, 0].int().tolist()
                 self._values[names] = list(zip(steps, parts[rank, :, 1:].to(device), strict=True))
             totals = {key.removeprefix(_BEFORE): rows for key, rows in state.items() if key.startswith(_BEFORE)}
         for name, rows in totals.items():

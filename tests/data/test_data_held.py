@@ -135,7 +135,7 @@ def test_a_run_trains_on_them_goes_on_and_refuses_others(images: Tensor, tmp_pat
     with pytest.raises(SettingsError, match=r"holds another run \(data is list .* there, list .* here\)"):
         trained(pictures[:-1], max_images=96)
     for name, wrong in (("start_from", hfgen.load(tmp_path / "run")), ("seed", None)):
-        with pytest.raises(SettingsError, match=f"{name}: a {type(wrong).__name__} is no value"):
+        with pytest.raises(SettingsError, match=f"{name}: {type(wrong).__name__} is no value"):
             trained(pictures, **{name: wrong})
 
 

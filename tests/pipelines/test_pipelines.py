@@ -204,6 +204,21 @@ def test_pictures_of_every_mode_and_size_are_reconstructed_with_their_size(train
         pipe.reconstruct(picture("L").convert("F"))
 
 
+def test_each_picture_has_its_own_generator_also_where_sizes_differ():
+    from hfgen.families.vae import VAE
+
+    family = VAE(latent_channels=4, max_width=16, prior="normal")
+    torch.manual_seed(0)
+    pipe = family.pipeline(family.build(16, 1))
+    assert pipe.any_size
+    pictures = [picture("L"), picture("L", (40, 24))]
+    both = pipe.reconstruct(pictures, generator=[seeded(1), seeded(2)]).images
+    alone = [pipe.reconstruct(one, generator=seeded(n)).images[0] for n, one in enumerate(pictures, 1)]
+    assert [one.tobytes() for one in both] == [one.tobytes() for one in alone]
+    with pytest.raises(ValueError, match="generator: 1 generators for 2 images"):
+        pipe.reconstruct(pictures, generator=[seeded()])
+
+
 def test_a_posterior_sample_differs_from_its_mean_and_follows_its_generator():
     from hfgen.families.vae import VAE
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny import tiny_config
 
 from hfgen.data import open_store
@@ -91,20 +92,25 @@ def test_meters_of_many_steps_know_each_terms_own_and_the_first_that_is_not_fini
 
 
 @pytest.mark.parametrize("saved_at", [1, 37, 63, 64, 100, 130])
-def test_meters_that_were_saved_between_two_lines_give_the_same_bits(saved_at: int):
+def test_meters_that_were_saved_between_two_lines_give_the_same_bits(saved_at: int, tmp_path: Path):
     values = torch.rand(150, 2, generator=torch.Generator().manual_seed(0)).unbind()
 
     def add(meters: Meters, steps: range) -> None:
         for step in steps:
             terms = dict(zip(("vae/loss", "vae/kl"), values[step], strict=True))
-            meters.add(terms if step % 3 else {**terms, "vae/penalty": values[step][0] * 3}, step)
+            if step % 3 == 0:
+                terms["vae/a penalty"] = values[step][0] * 3
+            if step > 75:
+                meters.add({"vae/early": values[step][1], **terms}, step)
+            meters.add(terms, step)
 
     whole, before, after = Meters(), Meters(), Meters()
     add(whole, range(150))
     add(before, range(saved_at))
     # A checkpoint's own look at the terms.
     before.read(lambda rows: rows)
-    after.load(before.state(lambda rows: rows), torch.device("cpu"), 0, 1)
+    save_file(before.state(lambda rows: rows), tmp_path / "log.safetensors")
+    after.load(load_file(tmp_path / "log.safetensors"), torch.device("cpu"), 0, 1)
     for resumed in (before, after):
         add(resumed, range(saved_at, 150))
         assert resumed.read(lambda rows: rows) == whole.read(lambda rows: rows)

@@ -117,12 +117,13 @@ def test_float32_is_not_rounded_within(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize(("slow", "chosen"), [(torch.float32, "bf16"), (torch.bfloat16, "fp32")])
 def test_auto_takes_bf16_where_a_product_is_faster(monkeypatch: pytest.MonkeyPatch, slow: torch.dtype, chosen: str):
-    multiply = torch.mm
+    multiply, whole = torch.mm, torch.ones(64, 64)
 
     def repeated(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        for _ in range(20 if a.dtype == slow else 1):
-            product = multiply(a, b)
-        return product
+        # In fp32 whatever is asked: a CPU that emulates bf16 takes more than 20 times as long.
+        for _ in range(2000 if a.dtype == slow else 100):
+            multiply(whole, whole)
+        return a
 
     monkeypatch.setattr(torch, "mm", repeated)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)

@@ -70,12 +70,30 @@ def unpack(path: Path) -> Path:
                 if is_tar(path):
                     with tarfile.open(path) as tar:
                         _check_room(path, sum(member.size for member in tar), folder)
-                        tar.extractall(temporary, filter="data")
+                        _unpack_tar(tar, temporary)
                 else:
                     with zipfile.ZipFile(path) as archive:
                         _check_room(path, sum(member.file_size for member in archive.infolist()), folder)
                         archive.extractall(temporary)
     return folder
+
+
+def _unpack_tar(tar: tarfile.TarFile, folder: Path) -> None:
+    """Unpack nothing outside of the folder.
+
+    Raises:
+        tarfile.TarError: a file would lie outside.
+    """
+    if hasattr(tarfile, "data_filter"):
+        tar.extractall(folder, filter="data")
+        return
+    # Python before 3.11.4 has no filters: files alone, without links.
+    files = [member for member in tar if member.isfile()]
+    outside = next((file.name for file in files if not (folder / file.name).resolve().is_relative_to(folder)), None)
+    if outside is not None:
+        raise tarfile.TarError(f"{outside} would lie outside of the folder")
+    for file in files:
+        tar.extract(file, folder, set_attrs=False)
 
 
 class _readable:

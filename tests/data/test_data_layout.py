@@ -157,6 +157,25 @@ def test_an_archive_is_as_its_folder(kind: str, tmp_path: Path) -> None:
         assert store.labels is not None and store.labels.bincount().tolist() == [count // 2] * 2
 
 
+@pytest.mark.parametrize("filters", [True, False])
+def test_files_outside_of_an_archives_folder_are_refused(
+    filters: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not filters:
+        # As in Python 3.11.0 to 3.11.3.
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    for name, outside in (("good.tar", False), ("bad.tar", True)):
+        with tarfile.open(tmp_path / name, "w") as tar:
+            for index in range(6):
+                member = tarfile.TarInfo(f"../{index}.png" if outside and index == 4 else f"{index}.png")
+                member.size = len(png(RED, index))
+                tar.addfile(member, io.BytesIO(png(RED, index)))
+    assert len(open_store(str(tmp_path / "good.tar"), split="all", resolution=8)) == 6
+    with pytest.raises(DataError, match=r"bad\.tar can't be unpacked \(.*4\.png.* outside"):
+        open_store(str(tmp_path / "bad.tar"), split="all", resolution=8)
+    assert not list(tmp_path.rglob("4.png"))
+
+
 def zipped(files: dict[str, bytes]) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:

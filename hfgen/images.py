@@ -6,7 +6,7 @@ import io
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -56,8 +56,10 @@ def floats_to_uint8(images: Tensor, values: Range, name: str) -> Tensor:
     """Floats of a stated range (clipped to it) -> uint8; `name` is for the error.
 
     Raises:
-        SettingsError: floats in [0, 255].
+        SettingsError: floats in [0, 255], or no such range.
     """
+    if values not in get_args(Range):
+        raise SettingsError(f"values: {values!r} is unknown; give {', '.join(get_args(Range))}")
     if is_unit(images) and float(images.max()) > _HIGHEST:
         raise SettingsError(f"{name}: floats up to {float(images.max()):.4g}; give uint8, or floats in [-1, 1]")
     unit = is_unit(images) if values == "auto" else values == "unit"

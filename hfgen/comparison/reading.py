@@ -42,7 +42,7 @@ def _model(name: str, metrics: Estimates, baseline: Estimates) -> list[str]:
         if gain is not None and (reconstruction.high < 1 or calibration(gain) == "made up"):
             clauses.append(_gain(gain, metrics["coherence_high"]))
         sentences.append(clauses)
-        if "psnr_linear" in metrics:
+        if {"psnr", "psnr_linear"} <= metrics.keys():
             sentences.append([_beside_components(metrics)])
     if sample is not None:
         clauses = [f"samples {_sharpness(sample)}"]
@@ -208,7 +208,7 @@ def _under_trained(models: dict[str, Estimates]) -> list[str]:
 
 def is_under_trained(metrics: Estimates) -> bool:
     """Whether principal components of as many numbers do more."""
-    return "psnr_linear" in metrics and metrics["psnr"].high < metrics["psnr_linear"].low
+    return {"psnr", "psnr_linear"} <= metrics.keys() and metrics["psnr"].high < metrics["psnr_linear"].low
 
 
 def _nearest(

@@ -117,7 +117,7 @@ class _Table:
 
         self._parts = parts
         self.splits = list(parts)
-        labels = [label for part in parts.values() for label in part.labels or ()]
+        labels = [label for part in parts.values() for label in part.labels or () if label is not None]
         kind = Value("int64" if all(isinstance(label, int) for label in labels) else "string")
         pixels = List(List(List(Value("uint8"))))
         self.features: Features = Features({"image": pixels, **({"label": kind} if labels else {})})
@@ -172,9 +172,21 @@ def _part(images: Any, name: str, notes: list[str]) -> _Part:
         for index in floats:
             shape, size = cells[index].shape, cells[index].size
             cells[index], start = levels[start : start + size].reshape(shape), start + size
-    labels = [label for _, label in pairs]
-    known = not any(label is None for label in labels)
-    return _Part(cells, labels if known and cells else None)
+    labels = [_class(label) for _, label in pairs]
+    given = [label for _, label in pairs]
+    unfit = [one for one, label in zip(given, labels, strict=True) if one is not None and label is None]
+    if strange := {type(one).__name__ for one in unfit}:
+        notes.append(f"labels of type {', '.join(sorted(strange))} are left out: they are no classes; give int or str")
+    return _Part(cells, labels if any(label is not None for label in labels) else None)
+
+
+def _class(label: Any) -> int | str | None:
+    """A label as one class; None where it isn't."""
+    if isinstance(label, (Tensor, np.ndarray, np.generic)):
+        label = label.item() if np.asarray(label).size == 1 else None
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)
+    return label if isinstance(label, (int, str)) else None
 
 
 def _channels_last(images: Tensor | np.ndarray) -> np.ndarray:
@@ -225,9 +237,6 @@ def _pair(item: Any, name: str) -> tuple[Any, Any]:
         item = next((item[key] for key in IMAGE_NAMES if key in item), None)
     elif isinstance(item, (tuple, list)) and len(item) == 2:
         item, label = item
-    if isinstance(label, (Tensor, np.ndarray, np.generic)):
-        label = label.item() if np.asarray(label).size == 1 else None
-    label = label if isinstance(label, (int, str)) else None
     if isinstance(item, (str, Path)):
         return {"bytes": None, "path": str(item)}, label
     if isinstance(item, bytes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -93,7 +94,8 @@ def pin_on_hub(model: str) -> Pinned:
         UserError: it is a folder, or the Hub doesn't have it.
     """
     if Path(model).exists():
-        raise HubError(f"models: {model} is a folder; publish it first (`hfgen publish {model} --to org/name`)")
+        command = f"hfgen publish {shlex.quote(model)} --to org/name"
+        raise HubError(f"models: {model} is a folder; publish it first (`{command}`)")
     files = HubFiles(parse_address(model, field="models"), field="models")
     return Pinned(files.address.repository, files.commit, tuple(sorted(p for p in files.paths if p.endswith(_LOADED))))
 

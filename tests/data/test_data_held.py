@@ -142,3 +142,16 @@ def test_a_run_trains_on_them_goes_on_and_refuses_others(images: Tensor, tmp_pat
 def test_a_text_that_is_too_long_for_a_file_is_no_address():
     with pytest.raises(DataError, match="isn't one of"):
         open_store("x" * 4000, resolution=SIDE)
+
+
+def test_labels_that_are_no_classes_are_said_and_a_missing_one_is_unknown(images: Tensor):
+    pictures = to_pil(images)
+    for given in (lambda n: float(n % 3), lambda n: np.int64(n % 3), lambda n: torch.tensor([n % 3])):
+        store = whole([(picture, given(n)) for n, picture in enumerate(pictures)])
+        assert store.labels is not None and store.labels.tolist() == [n % 3 for n in range(40)]
+    store = whole([(picture, None if n == 7 else n % 3) for n, picture in enumerate(pictures)])
+    assert store.labels is not None and store.labels.tolist().count(-1) == 1
+    assert any("have no label" in note for note in store.notes)
+    for strange, kind in ((np.eye(3)[0], "ndarray"), (pictures[0], "Image"), (0.5, "float")):
+        store = whole([(picture, strange) for picture in pictures])
+        assert store.labels is None and any(f"labels of type {kind} are left out" in note for note in store.notes)

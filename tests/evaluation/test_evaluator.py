@@ -239,3 +239,9 @@ def test_it_asks_the_files_of_a_folder_for_their_state_once(glyph_folder: Path, 
     monkeypatch.setattr(sources, "folder_state", lambda folder: looked.append(folder) or look(folder))
     Evaluator(str(glyph_folder), resolution=16, n=24)
     assert looked == [glyph_folder]
+
+
+def test_a_range_that_there_is_not_is_refused(glyph_folder: Path):
+    evaluator = Evaluator(str(glyph_folder), resolution=16, n=24)
+    with pytest.raises(UserError, match=r"^values: 'unsigned' is unknown; give auto, signed, unit$"):
+        evaluator.samples(torch.rand(16, 1, 16, 16), values="unsigned")

@@ -61,6 +61,8 @@ def test_a_recipe_says_what_it_is_and_can_be_planned(name: str):
 def test_a_plan_knows_built_in_data_and_says_what_it_assumes_of_others():
     known = dict(dry_run(load_config("vae-glyphs")))
     assert "assumed" not in known and known["steps"].endswith("images of 1 x 32 x 32")
+    asked = dict(dry_run(load_config("vae-glyphs", ["--channels=3"])))
+    assert asked["steps"].endswith("3 x 32 x 32"), "what is asked is planned"
     other = dict(dry_run(load_config("vae-glyphs", ["--data=org/photographs"])))
     assert other["assumed"].startswith("3 channels, 1,000 classes") and other["steps"].endswith("3 x 32 x 32")
     told = dict(dry_run(load_config("vae-glyphs", ["--data=org/x", "--channels=1", "--label_column=none"])))

@@ -88,8 +88,8 @@ def _unpack_tar(tar: tarfile.TarFile, folder: Path) -> None:
         tar.extractall(folder, filter="data")
         return
     # Python before 3.11.4 has no filters: files alone, without links.
-    files = [member for member in tar if member.isfile()]
-    outside = next((file.name for file in files if not (folder / file.name).resolve().is_relative_to(folder)), None)
+    files, home = [member for member in tar if member.isfile()], folder.resolve()
+    outside = next((file.name for file in files if not (home / file.name).resolve().is_relative_to(home)), None)
     if outside is not None:
         raise tarfile.TarError(f"{outside} would lie outside of the folder")
     for file in files:

@@ -172,10 +172,8 @@ def _part(images: Any, name: str, notes: list[str]) -> _Part:
         for index in floats:
             shape, size = cells[index].shape, cells[index].size
             cells[index], start = levels[start : start + size].reshape(shape), start + size
-    labels = [_class(label) for _, label in pairs]
-    given = [label for _, label in pairs]
-    unfit = [one for one, label in zip(given, labels, strict=True) if one is not None and label is None]
-    if strange := {type(one).__name__ for one in unfit}:
+    labels = [_class(given) for _, given in pairs]
+    if strange := {type(given).__name__ for _, given in pairs if given is not None and _class(given) is None}:
         notes.append(f"labels of type {', '.join(sorted(strange))} are left out: they are no classes; give int or str")
     return _Part(cells, labels if any(label is not None for label in labels) else None)
 

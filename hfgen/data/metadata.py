@@ -167,13 +167,12 @@ def _unused(frame: pd.DataFrame, paths: Sequence[PurePosixPath]) -> str | None:
     texts = [{str(value) for value in frame[name].head(_LOOKED_AT) if value is not None} for name in frame.columns]
     if any(values and all(counts[value] > 1 for value in values) for values in texts):
         return "several images have the names in it; write paths"
-    for values in texts:
-        strange = {value for value in values if counts[_plain(value).name] == 0}
-        if strange and {_plain(value).suffix.lower() for value in values} <= suffixes:
-            return f"most images that it names, as {min(strange)}, aren't beside it; write paths from its folder"
-        moved = {value for value in values if "/" in str(_plain(value)) and counts[_plain(value).name] > 0}
-        if moved and {_plain(value).suffix.lower() for value in values} <= suffixes:
-            return f"it names no image by its path, as {min(moved)}; write paths from its folder"
+    files = (values for values in texts if values and {_plain(value).suffix.lower() for value in values} <= suffixes)
+    for values in files:
+        if absent := {value for value in values if not counts[_plain(value).name]}:
+            return f"most images that it names, as {min(absent)}, aren't beside it; write paths from its folder"
+        if elsewhere := {value for value in values if len(_plain(value).parts) > 1}:
+            return f"it names no image by its path, as {min(elsewhere)}; write paths from its folder"
     return None
 
 

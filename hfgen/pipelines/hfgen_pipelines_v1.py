@@ -826,6 +826,8 @@ def _from_pictures(
     if len(set(sizes)) > 1:
         raise ValueError(f"{name}: they differ in size, so they are no batch; give them one by one")
     flat = [_flat(name, picture, channels) for picture in pictures]
+    if changed := sum(picture.mode.startswith("I") or picture.has_transparency_data for picture in pictures):
+        logger.info("%s: %d of 16 bits, scaled to 8, or transparent, composited on white", name, changed)
     if resized := sum(picture.size != size for picture, size in zip(pictures, sizes, strict=True)):
         logger.info("%s: %d resized to %s x %s pixels, as the model takes them", name, resized, *sizes[0])
     processor = VaeImageProcessor(do_resize=False)

@@ -24,7 +24,7 @@ def dry_run(config: RunConfig, device: str = "auto") -> Iterator[tuple[str, str]
     """
     kernels = choose_kernels(choose_device(device), *agree_with_launcher(config))
     drawn = BUILT_IN.get(config.data)
-    channels = drawn.channels if drawn is not None else 3 if config.channels == "auto" else int(config.channels)
+    channels = int(config.channels) if config.channels != "auto" else 3 if drawn is None else drawn.channels
     classes = 0 if config.label_column == NONE else _CLASSES if drawn is None else len(drawn.label_names)
     if drawn is None:
         yield "assumed", f"{channels} channels, {classes:,} classes: DATA isn't opened"

@@ -159,11 +159,15 @@ def test_an_archive_is_as_its_folder(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("filters", [True, False])
 def test_files_outside_of_an_archives_folder_are_refused(
-    filters: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    filters: bool, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not filters:
         # As in Python 3.11.0 to 3.11.3.
         monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    # A cache behind a link, as a temporary folder of macOS is.
+    cache = tmp_path_factory.mktemp("cache")
+    (link := cache.with_name(f"{cache.name}-link")).symlink_to(cache)
+    monkeypatch.setenv("HFGEN_CACHE", str(link))
     for name, outside in (("good.tar", False), ("bad.tar", True)):
         with tarfile.open(tmp_path / name, "w") as tar:
             for index in range(6):

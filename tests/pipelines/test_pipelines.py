@@ -193,6 +193,7 @@ def test_pictures_of_every_mode_and_size_are_reconstructed_with_their_size(train
         made = pipe.reconstruct([wide, usual]).images
     assert [one.size for one in made] == [(40, 24), (16, 16)]
     assert "resized to 16 x 16" in caplog.text or pipe.any_size
+    assert "of 16 bits, scaled to 8, or transparent, composited on white" in caplog.text
     # The same picture alone, and as what it is of 8 bits: no level is clipped.
     as_8_bit = picture("L", (40, 24))
     assert pipe.reconstruct(wide).images[0].tobytes() == pipe.reconstruct([as_8_bit]).images[0].tobytes()

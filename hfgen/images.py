@@ -86,13 +86,17 @@ def grid(images: Tensor, columns: int, zoom: int = 1, gap: int = 2) -> Image.Ima
     from PIL import Image
 
     big = images.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
-    _, channels, height, width = big.shape
-    rows = -(-len(big) // columns)
+    count, channels, height, width = big.shape
     mode, white = ("L", 255) if channels == 1 else ("RGB", (255, 255, 255))
-    sheet = Image.new(mode, (columns * (width + gap) - gap, rows * (height + gap) - gap), white)
+    sheet = Image.new(mode, grid_size(count, height, width, columns, gap), white)
     for index, image in enumerate(to_pil(big)):
         sheet.paste(image, ((index % columns) * (width + gap), (index // columns) * (height + gap)))
     return sheet
+
+
+def grid_size(count: int, height: int, width: int, columns: int, gap: int = 2) -> tuple[int, int]:
+    """Width and height of a `grid` of so many images, enlarged already."""
+    return columns * (width + gap) - gap, -(-count // columns) * (height + gap) - gap
 
 
 def stack(rows: Sequence[Sequence[Tensor]], gap: int = 2) -> Image.Image:
@@ -132,6 +136,18 @@ def picture_format(path: Path) -> str:
     return _FORMATS[path.suffix.lower()]
 
 
+def check_room(path: Path, size: tuple[int, int]) -> None:
+    """Refuse a picture of this width and height, for which the file's format has no room.
+
+    Raises:
+        SettingsError: it hasn't, or the ending is none of those that are written.
+    """
+    kind = picture_format(path)
+    if max(size) > _LONGEST.get(kind, max(size)):
+        given = " x ".join(map(str, size))
+        raise SettingsError(f"out: {kind} holds {_LONGEST[kind]} pixels a side, not {given}; give a name in .png")
+
+
 def write_picture(path: Path, image: Image.Image) -> None:
     """Save a picture completely, or not at all, in the format of its ending. PNG and WebP keep every pixel, JPEG not.
 
@@ -139,9 +155,7 @@ def write_picture(path: Path, image: Image.Image) -> None:
         SettingsError: the ending is none of those that are written, or the format has no room for the picture.
     """
     kind = picture_format(path)
-    if max(image.size) > _LONGEST.get(kind, max(image.size)):
-        size = " x ".join(map(str, image.size))
-        raise SettingsError(f"out: {kind} holds {_LONGEST[kind]} pixels a side, not {size}; give a name in .png")
+    check_room(path, image.size)
     if kind == "JPEG":
         logger.info("%s is JPEG, which loses detail; a name in .png keeps every pixel", path)
     buffer = io.BytesIO()

@@ -2,7 +2,28 @@
 
 from __future__ import annotations
 
+import operator
+from typing import Any, overload
+
 from hfgen.errors import SettingsError
+
+
+@overload
+def whole_number(name: str, value: None) -> None: ...
+@overload
+def whole_number(name: str, value: Any) -> int: ...
+def whole_number(name: str, value: Any) -> int | None:
+    """A setting as an int, also where it is an integer of NumPy or torch; None is none.
+
+    Raises:
+        SettingsError: it is something else.
+    """
+    if value is None:
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise SettingsError(f"{name}: {value!r} isn't an integer; give one") from None
 
 
 def at_least(least: int, settings: object, *names: str, prefix: str = "model.") -> None:

@@ -209,6 +209,25 @@ def test_sample_and_reconstruct_write_the_grids(
     assert f"n: 100, all the images that {glyph_folder} has in the split test" in caplog.text
 
 
+def test_images_are_made_in_batches_and_a_picture_without_room_is_refused_before(
+    trained_of: Callable[[str], Path], glyph_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    sample = ["sample", trained_of("vae"), "--n=10", "--out"]
+    reconstruct = ["reconstruct", trained_of("vae"), "--data", glyph_folder, "--n=10", "--out"]
+    for arguments in (sample, reconstruct):
+        assert here(*arguments, tmp_path / "whole.png").returncode == 0
+        with monkeypatch.context() as patch:
+            patch.setattr("hfgen.evaluation.passes._BATCH", 4)
+            assert here(*arguments, tmp_path / "parts.png").returncode == 0
+        # The number of images in a batch changes the order of sums.
+        whole, parts = (np.asarray(Image.open(tmp_path / name)).astype(int) for name in ("whole.png", "parts.png"))
+        assert whole.std() > 10 and abs(whole - parts).max() <= 1
+    monkeypatch.setattr("hfgen.pipelines.hfgen_pipelines_v1.VAEPipeline.__call__", None)
+    arguments = [*sample[:2], "--n=8000", "--out", tmp_path / "big.webp"]
+    said = refused(*arguments, run=here)
+    assert "out: WEBP holds 16383 pixels a side, not 1038 x 129998; give a name in .png" in said
+
+
 def test_evaluate_and_compare_from_the_command_line(trained: Path, glyph_folder: Path, tmp_path: Path):
     options = ["--data", glyph_folder, "--n=24"]
     done = here("evaluate", trained, *options, "--out", tmp_path / "evaluation")

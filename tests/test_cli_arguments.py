@@ -206,6 +206,11 @@ def test_a_compared_model_may_be_given_a_name(
     assert by_name(models) == named
 
 
+def test_a_name_with_a_slash_is_refused_where_its_model_is_there(tmp_path: Path):
+    said = refused("compare", f"mine/4={tmp_path}", "other=x/vae", "--data=glyphs", "--out=out", run=here)
+    assert f"models: 'mine/4' can't be a model's name; leave out its /, as in NAME={tmp_path}" in said
+
+
 @pytest.mark.parametrize(
     ("models", "words"),
     [

@@ -202,6 +202,11 @@ def test_what_was_saved_verifies(measured: Any, glyph_folder: Path, tmp_path: Pa
         (autoencoder(), {"variant": "fp16"}, SettingsError, "variant: 'fp16' is of files"),
         (autoencoder(), {"resolution": 17}, SettingsError, "resolution: 17 pixels; the model takes multiples of 2"),
         (autoencoder(), {"steps": 3}, SettingsError, "steps: "),
+        (autoencoder(), {"resolution": "16"}, SettingsError, "resolution: '16' isn't an integer; give one"),
+        (same, {"resolution": 16.0}, SettingsError, "resolution: 16.0 isn't an integer"),
+        (autoencoder(), {"n": "60"}, SettingsError, "n: '60' isn't an integer"),
+        (autoencoder(), {"n": 60.0, "crop": "none", "resolution": None}, SettingsError, "n: 60.0 isn't an integer"),
+        (autoencoder(), {"tile": "8"}, SettingsError, "tile: '8' isn't an integer"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(model: Any, options: Any, error: Any, words: str, glyph_folder: Path):

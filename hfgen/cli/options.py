@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from hfgen.devices import Compute
     from hfgen.pipelines import ImagePipeline
 
+_COLUMNS = 8
+
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -181,8 +183,13 @@ def by_name(models: Sequence[str]) -> dict[str, str]:
 
 
 def _split(text: str) -> tuple[str | None, str]:
+    if Path(text).exists():
+        return None, text
     signs = [place for place, letter in enumerate(text.partition("/")[0]) if letter == "=" and text[:place].strip()]
-    if not signs or Path(text).exists():
+    if not signs:
+        name, _, model = text.partition("=")
+        if model and Path(model).exists():
+            raise SettingsError(f"models: {name!r} can't be a model's name; leave out its /, as in NAME={model}")
         return None, text
     if not text[signs[-1] + 1 :].strip():
         raise SettingsError(f"models: {text} names no model; give NAME=MODEL")
@@ -253,12 +260,27 @@ def at_least_one(n: int) -> None:
         raise SettingsError(f"n: {n} images can't be drawn; give 1 or more")
 
 
+def check_grid(path: Path, count: int, side: int) -> None:
+    """Refuse a grid of so many images (R, R) that the file's format has no room for, before they are made.
+
+    Raises:
+        SettingsError: it hasn't.
+    """
+    from hfgen.images import check_room, grid_size
+
+    check_room(path, grid_size(count, *(side * _zoom(side),) * 2, columns=_COLUMNS))
+
+
 def save_grid(images: Tensor, path: Path) -> None:
     """Write uint8 images (N, C, R, R) as a grid of 8 columns, small ones enlarged, and print its path."""
     from hfgen.images import grid, write_picture
 
-    write_picture(path, grid(images, columns=8, zoom=max(1, 128 // images.shape[-1])))
+    write_picture(path, grid(images, columns=_COLUMNS, zoom=_zoom(images.shape[-1])))
     print(path)
+
+
+def _zoom(side: int) -> int:
+    return max(1, 128 // side)
 
 
 def print_notes(notes: Iterable[str]) -> None:

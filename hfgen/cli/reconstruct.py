@@ -18,6 +18,7 @@ from hfgen.cli.options import (
     add_tile,
     add_verb,
     at_least_one,
+    check_grid,
     columns,
     making_images,
     open_model,
@@ -66,8 +67,7 @@ def _run_squares(arguments: argparse.Namespace, pipeline: ImagePipeline, compute
     import torch
 
     from hfgen.data import batch_indices, open_store
-    from hfgen.images import to_float, unit_to_uint8
-    from hfgen.pipelines.finite import check_images
+    from hfgen.evaluation.passes import reconstruct
     from hfgen.pipelines.given import chosen_channels
 
     store = open_store(
@@ -82,12 +82,12 @@ def _run_squares(arguments: argparse.Namespace, pipeline: ImagePipeline, compute
     )
     inputs = store.images[batch_indices(len(store), 0, min(arguments.n, len(store)), 0)]
     _say_fewer(arguments, len(inputs))
+    check_grid(arguments.out, 2 * len(inputs), pipeline.sample_size)
     originals = inputs[:, : store.channels]
     with making_images(arguments.model, pipeline, compute, "image"):
-        output = pipeline.reconstruct(to_float(inputs), output_type="pt").images
-        check_images(output)
+        made = reconstruct(pipeline, inputs)
         _print_seams(pipeline, originals[:1])
-    rows = [row for pair in zip(originals.split(8), unit_to_uint8(output).split(8), strict=True) for row in pair]
+    rows = [row for pair in zip(originals.split(8), made.split(8), strict=True) for row in pair]
     save_grid(torch.cat(rows), arguments.out)
 
 

@@ -13,6 +13,7 @@ from hfgen.cli.options import (
     add_steps,
     add_verb,
     at_least_one,
+    check_grid,
     making_images,
     open_model,
     save_grid,
@@ -37,8 +38,9 @@ def run(arguments: argparse.Namespace) -> None:
     pipeline, compute = open_model(arguments)
     import torch
 
+    from hfgen.evaluation.passes import batch_size
     from hfgen.images import unit_to_uint8
-    from hfgen.pipelines.finite import check_images
+    from hfgen.pipelines.finite import check_images, counted
 
     if not pipeline.can_sample:
         article, remedy = ("a", ", or pipe(condition=images)") if pipeline.translates else ("an", "")
@@ -47,8 +49,13 @@ def run(arguments: argparse.Namespace) -> None:
             f"model: {arguments.model} is {article} {pipeline.family}, which draws nothing without {needs}; "
             f"use `hfgen reconstruct MODEL --data DATA`{remedy}"
         )
-    generator = torch.Generator().manual_seed(arguments.seed)
+    check_grid(arguments.out, arguments.n, pipeline.sample_size)
+    generator, images = torch.Generator().manual_seed(arguments.seed), []
     with making_images(arguments.model, pipeline, compute, "sample"):
-        images = pipeline(batch_size=arguments.n, generator=generator, output_type="pt").images
-        check_images(images)
-    save_grid(unit_to_uint8(images), arguments.out)
+        for start in range(0, arguments.n, size := batch_size(pipeline.sample_size)):
+            count = min(size, arguments.n - start)
+            with counted("sample", start):
+                made = pipeline(batch_size=count, generator=generator, output_type="pt").images
+                check_images(made)
+            images.append(unit_to_uint8(made))
+    save_grid(torch.cat(images), arguments.out)

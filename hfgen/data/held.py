@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -69,8 +70,9 @@ def as_data(data: Any) -> Data:
     Args:
         data: An address; or images: a tensor uint8 or float (N, C, H, W), an array (N, H, W, C); a list, or whatever
             has a length and indices as datasets of torch do, of PIL images, tensors (C, H, W), arrays or files, alone
-            or as (image, label) or {"image": ..., "label": ...}; a `datasets.Dataset`; or a mapping of splits of any
-            of those, as a `datasets.DatasetDict` is. Floats are in [-1, 1] or, where none is negative, in [0, 1].
+            or as (image, label) or {"image": ..., "label": ...}; a tuple (images, labels); a `datasets.Dataset`; or a
+            mapping of splits of any of those, as a `datasets.DatasetDict` is. Floats are in [-1, 1] or, where none is
+            negative, in [0, 1].
 
     Raises:
         DataError: it is none of these, or its numbers are no pixels.
@@ -158,11 +160,14 @@ def _part(images: Any, name: str, notes: list[str]) -> _Part:
     Raises:
         DataError: it is none.
     """
+    if (labelled := _with_labels(images)) is not None:
+        images = labelled
     if isinstance(images, (Tensor, np.ndarray)):
         return _Part(_pixels(_channels_last(images), name, notes), None)
     if isinstance(images, Mapping) or not (hasattr(images, "__len__") and hasattr(images, "__getitem__")):
-        inner = "; give its .dataset" if hasattr(images, "dataset") else f"; give {_FORMS}"
-        raise DataError(f"data: a {type(images).__name__} isn't a set of images{inner}")
+        remedy = "its .dataset" if hasattr(images, "dataset") else _FORMS
+        remedy = "a list of them" if isinstance(images, Image.Image) else remedy
+        raise DataError(f"data: a {type(images).__name__} isn't a set of images; give {remedy}")
     pairs = [_pair(images[index], name) for index in range(len(images))]
     cells: list[Any] = [cell for cell, _ in pairs]
     floats = [index for index, cell in enumerate(cells) if isinstance(cell, np.ndarray) and cell.dtype.kind == "f"]
@@ -187,22 +192,39 @@ def _class(label: Any) -> int | str | None:
     return label if isinstance(label, (int, str)) else None
 
 
+def _with_labels(images: Any) -> list[tuple[Any, Any]] | None:
+    """The pairs of (images, labels), which are as many; None of anything else."""
+    if not isinstance(images, tuple) or len(images) != 2:
+        return None
+    if not all(isinstance(part, (Tensor, np.ndarray, list, tuple)) for part in images):
+        return None
+    pixels, labels = images
+    values = labels.tolist() if isinstance(labels, (Tensor, np.ndarray)) else labels
+    flat = isinstance(values, (list, tuple)) and all(isinstance(value, (int, float, str, NoneType)) for value in values)
+    if not flat or len(pixels) != len(values):
+        return None
+    cells = pixels if isinstance(pixels, (list, tuple)) else _channels_last(pixels)
+    return list(zip(cells, values, strict=True))
+
+
 def _channels_last(images: Tensor | np.ndarray) -> np.ndarray:
-    """(N, H, W) or (N, H, W, C), of a tensor (N, C, H, W) or an array.
+    """(N, H, W) or (N, H, W, C), of a tensor or an array that has its channels first or last.
 
     Raises:
         DataError: another shape.
     """
-    shape = tuple(images.shape)
-    if len(shape) not in (3, 4):
+    shape, channels = tuple(images.shape), (1, 3, 4)
+    if len(shape) not in (3, 4) or (len(shape) == 3 and shape[-1] in channels):
         forms = "a tensor (N, C, H, W) or an array (N, H, W, C)"
         raise DataError(f"data: shape {shape} isn't a set of images; give {forms}")
     if isinstance(images, Tensor):
-        pixels = images.detach().cpu()
-        pixels = pixels.float() if pixels.is_floating_point() else pixels
-        return (pixels.movedim(1, -1) if len(shape) == 4 else pixels).numpy()
-    first = len(shape) == 4 and shape[-1] not in (1, 3, 4) and shape[1] in (1, 3, 4)
-    return np.moveaxis(images, 1, -1) if first else images
+        pixels = (images.detach().float() if images.is_floating_point() else images.detach()).cpu().numpy()
+    else:
+        pixels = images
+    is_first, is_last = (len(shape) == 4 and shape[place] in channels for place in (1, -1))
+    # Where both may be channels, those of a tensor are first, of an array last.
+    first = is_first and (isinstance(images, Tensor) or not is_last)
+    return np.moveaxis(pixels, 1, -1) if first else pixels
 
 
 def _pixels(values: np.ndarray, name: str, notes: list[str]) -> np.ndarray:
@@ -233,8 +255,8 @@ def _pair(item: Any, name: str) -> tuple[Any, Any]:
     if isinstance(item, Mapping) and "bytes" not in item:
         label = next((item[key] for key in LABEL_NAMES if key in item), None)
         item = next((item[key] for key in IMAGE_NAMES if key in item), None)
-    elif isinstance(item, (tuple, list)) and len(item) == 2:
-        item, label = item
+    elif isinstance(item, (tuple, list)) and len(item) in (1, 2):
+        item, label = item if len(item) == 2 else (*item, None)
     if isinstance(item, (str, Path)):
         return {"bytes": None, "path": str(item)}, label
     if isinstance(item, bytes):

@@ -180,7 +180,7 @@ def _write_arrays(folder: Path, part: Part, name: str) -> dict[str, Any]:
     labels: list[np.ndarray] = []
     changes: Counter[str] = Counter()
     peaks: list[int] = []
-    kept = skipped = 0
+    kept = skipped = highest = 0
     digest = hashlib.sha256()
     hidden = quiet() or part.in_place or part.shape[0] <= _QUIET_BELOW
     bar = tqdm(total=part.shape[0], desc="decoding", unit="img", disable=hidden)
@@ -192,6 +192,7 @@ def _write_arrays(folder: Path, part: Part, name: str) -> dict[str, Any]:
             digest.update(pixels)
             kept += len(chunk.images)
             skipped += chunk.skipped
+            highest = max(highest, int(chunk.images.max()) if len(chunk.images) else 0)
             changes += chunk.changes
             if chunk.peak is not None:
                 peaks.append(chunk.peak)
@@ -204,6 +205,8 @@ def _write_arrays(folder: Path, part: Part, name: str) -> dict[str, Any]:
     if not kept:
         raise DataError(f"data: none of the {skipped} images of {name} can be read; fix them")
     notes = [*part.notes, *_changes(changes, kept, max(peaks, default=None))]
+    if highest == 1:
+        notes.append(f"no image of {part.split} has a level above 1 of 255: all are black; store masks as 0 and 255")
     if skipped:
         done = "replaced by a neighbour in" if part.in_place else "left out of"
         notes.append(f"damaged images {done} {part.split}: {skipped}")

@@ -25,6 +25,7 @@ from hfgen.pipelines.callables import find_callables
 from hfgen.pipelines.foreign_images import to_pixels
 from hfgen.pipelines.given import given_name, lent, settle
 from hfgen.reporting.estimate_tables import Estimates
+from hfgen.setting_bounds import whole_number
 
 logger = logging.getLogger("hfgen")
 
@@ -192,7 +193,7 @@ class Evaluator:
         Raises:
             UserError: the model can't take such images, or gives others, or NaN.
         """
-        size = batch_size(self._shape[-1]) if batch is None else batch
+        size = batch_size(self._shape[-1]) if batch is None else whole_number("batch", batch)
         if size < 1:
             raise SettingsError(f"batch: {size} images can't be reconstructed; give 1 or more")
         with torch.no_grad():

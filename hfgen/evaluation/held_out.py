@@ -25,6 +25,7 @@ from hfgen.files import folder_state
 from hfgen.metrics.spectrum import SMALLEST
 from hfgen.models.classifier import FEWEST_IMAGES
 from hfgen.seeds import check_seed
+from hfgen.setting_bounds import whole_number
 
 MOST = 2000
 """Held-out images that are measured by default, where there are as many."""
@@ -130,6 +131,7 @@ def choose_n(
             extractor on.
         SettingsError: `n` is below `fewest` or more than there are.
     """
+    n = whole_number("n", n)
     used, there = split_size(data, split, config_name=config_name)
     _, training = split_size(data, "train", config_name=config_name)
     if extractor in (EMBEDDED, PIXELS) and training < FEWEST_IMAGES:
@@ -179,6 +181,7 @@ def held_out_images(
             is too small for a spectrum.
     """
     check_seed(seed)
+    resolution = whole_number("resolution", resolution)
     if resolution < SMALLEST:
         raise SettingsError(f"resolution: {resolution} pixels are too few for a spectrum; use {SMALLEST} or more")
     columns = image_column, label_column, config_name

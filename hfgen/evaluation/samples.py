@@ -22,6 +22,7 @@ from hfgen.evaluation.passes import NOTHING, Made
 from hfgen.evaluation.result import Evaluation, check_out, save_evaluation
 from hfgen.evaluation.workspace import gather
 from hfgen.seeds import check_seed
+from hfgen.setting_bounds import whole_number
 
 logger = logging.getLogger("hfgen")
 
@@ -105,6 +106,7 @@ def _checked(samples: Data, made: int, n: int | None) -> int | None:
     """`n`, which may be None, unless the samples are too few."""
     if made < FEWEST:
         raise DataError(f"samples: {samples} holds {made} images, and the fewest to measure are {FEWEST}; add images")
+    n = whole_number("n", n)
     if n is not None and n > made:
         raise SettingsError(f"n: {n} images asked of the {made} in {samples}; give {FEWEST} to {made}")
     return n

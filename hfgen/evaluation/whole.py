@@ -34,6 +34,7 @@ from hfgen.pipelines import ImagePipeline
 from hfgen.pipelines.autoencoder import codec_of, seams_of
 from hfgen.pipelines.finite import check_images, counted, finite_outputs
 from hfgen.pipelines.given import Origin, model_facts
+from hfgen.setting_bounds import whole_number
 
 _FEWEST, _MOST = 2, 2000
 _SMALLEST, _MS_SSIM_SIDE = 16, 176
@@ -106,8 +107,9 @@ def check_whole(pipeline: ImagePipeline, model: str, choice: Choice, resolution:
     """Refuse what can't be done with images of their own shapes.
 
     Raises:
-        SettingsError: the model has one size, or a setting says one; or an extractor is named.
+        SettingsError: the model has one size, or a setting says one; an extractor is named; or `n` is no integer.
     """
+    whole_number("n", choice.n)
     if codec_of(pipeline) is None or not pipeline.any_size:
         raise SettingsError(f"crop: {model} takes images of {pipeline.sample_size} pixels only; use center")
     if resolution is not None:

@@ -12,10 +12,22 @@ from hfgen.files import read_json
 from hfgen.folders import run_file, trained_resolution
 from hfgen.pipelines.autoencoder import AutoencoderPipeline, codec_of
 from hfgen.pipelines.hfgen_pipelines_v1 import ImagePipeline
+from hfgen.setting_bounds import whole_number
 
 LARGEST_SIDE = 2**12
 
 logger = logging.getLogger("hfgen")
+
+
+def whole_settings(
+    resolution: int | None, tile: int | None, steps: int | None
+) -> tuple[int | None, int | None, int | None]:
+    """What `adjust` sets, as ints.
+
+    Raises:
+        SettingsError: one isn't an integer.
+    """
+    return whole_number("resolution", resolution), whole_number("tile", tile), whole_number("steps", steps)
 
 
 def adjust(pipeline: ImagePipeline, model: str, resolution: int | None, tile: int | None, steps: int | None) -> None:

@@ -20,7 +20,7 @@ from hfgen.devices import DTYPES, Compute, choose
 from hfgen.errors import ModelError, SettingsError
 from hfgen.files import folder_state
 from hfgen.hub.downloads import commit_of
-from hfgen.pipelines.adjust import adjust
+from hfgen.pipelines.adjust import adjust, whole_settings
 from hfgen.pipelines.autoencoder import AutoencoderPipeline
 from hfgen.pipelines.callables import CallablePipeline, Callables, check_size, find_callables
 from hfgen.pipelines.hfgen_pipelines_v1 import ImagePipeline
@@ -229,6 +229,7 @@ def lent(
         ModelError: it is no autoencoder or pipeline that hfgen measures.
         SettingsError: a setting that the model can't have.
     """
+    resolution, tile, steps = whole_settings(resolution, tile, steps)
     with as_it_was(networks_of(model), compute.device):
         pipeline = _pipeline(model, compute, resolution, tile)
         adjust(pipeline, given_id(model), resolution, tile, steps)

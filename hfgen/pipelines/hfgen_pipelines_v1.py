@@ -247,14 +247,11 @@ class ImagePipeline(DiffusionPipeline):
             options: What the family's generator takes.
 
         Raises:
-            ValueError: `batch_size` is below 1, or not the number of generators.
+            ValueError: `batch_size` is below 1, or not the number of generators; or one is no generator.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size: {batch_size} images can't be drawn; give 1 or more")
-        if isinstance(generator, list) and len(generator) != batch_size:
-            raise ValueError(f"generator: {len(generator)} generators for batch_size {batch_size}; give one an image")
-        generators = generator if isinstance(generator, list) else [generator] * batch_size
-        return self._output(self._generate(generators, **options), output_type)
+        if not hasattr(batch_size, "__index__") or batch_size < 1:
+            raise ValueError(f"batch_size: {batch_size!r} images can't be drawn; give 1 or more")
+        return self._output(self._generate(_one_each(generator, batch_size), **options), output_type)
 
     def preview(self, images: Tensor, generator: Generators) -> Tensor:
         """As many images in [0, 1] as `images` (N, C, R, R) in [-1, 1], which only some families look at."""
@@ -409,7 +406,7 @@ class VAEPipeline(ImagePipeline):
         posterior = self.vae.encode(images).latent_dist
         if generator is None:
             return self._decode(posterior.mean)
-        generators = generator if isinstance(generator, list) else [generator] * len(images)
+        generators = _one_each(generator, len(images))
         shape = tuple(posterior.mean.shape[1:])
         return self._decode(posterior.mean + posterior.std * self._standard_normal(generators, shape))
 
@@ -511,7 +508,7 @@ class FlowPipeline(VAEPipeline):
         if generator is None:
             seeded = [torch.Generator().manual_seed(_checksum(image)) for image in images]
             return self.flow(posterior.mean, self._noise(seeded), steps)
-        generators = generator if isinstance(generator, list) else [generator] * len(images)
+        generators = _one_each(generator, len(images))
         shape = tuple(posterior.mean.shape[1:])
         pairs = [(self._standard_normal([one], shape), self._noise([one])) for one in generators]
         normal, noise = (torch.cat(parts) for parts in zip(*pairs, strict=True))
@@ -862,11 +859,23 @@ def _flat(name: str, picture: Image.Image, channels: int) -> Image.Image:
 
 def _generators_apart(generator: Any, count: int) -> list[dict[str, Any]]:
     """What each of so many images takes as `generator`: its own of a list."""
-    if not isinstance(generator, list):
-        return [{}] * count
-    if len(generator) != count:
-        raise ValueError(f"generator: {len(generator)} generators for {count} images; give one an image")
-    return [{"generator": [own]} for own in generator]
+    return (
+        [{"generator": [own]} for own in _one_each(generator, count)] if isinstance(generator, list) else [{}] * count
+    )
+
+
+def _one_each(generator: Any, count: int) -> list[torch.Generator | None]:
+    """The generator of each of so many images.
+
+    Raises:
+        ValueError: another number of them, or something else.
+    """
+    generators = generator if isinstance(generator, list) else [generator] * count
+    if len(generators) != count:
+        raise ValueError(f"generator: {len(generators)} generators for {count} images; give one an image")
+    if wrong := [one for one in generators if one is not None and not isinstance(one, torch.Generator)]:
+        raise ValueError(f"generator: {wrong[0]!r} is none; give torch.Generator().manual_seed(N), or a list of those")
+    return generators
 
 
 def _upload(

@@ -12,7 +12,7 @@ from hfgen.bars import without_bars
 from hfgen.errors import ModelError, SettingsError
 from hfgen.hub.downloads import LocalFiles
 from hfgen.pipelines import hfgen_pipelines_v1 as pipelines
-from hfgen.pipelines.adjust import LARGEST_SIDE, adjust, take_trained_size
+from hfgen.pipelines.adjust import LARGEST_SIDE, adjust, take_trained_size, whole_settings
 from hfgen.pipelines.autoencoder import AutoencoderPipeline
 from hfgen.pipelines.known import (
     PIPELINES,
@@ -92,6 +92,7 @@ def open_model(
     """`load`, with the place of the model."""
     if not isinstance(model, (str, Path)):
         raise ModelError(f"model: a {type(model).__name__} is no address; save_pretrained(FOLDER), and give the folder")
+    resolution, tile, steps = whole_settings(resolution, tile, steps)
     folder = resolve_folder(model, revision, variant)
     pipeline = _open(folder, str(model), None, variant, torch.float32, {})
     adjust(pipeline, str(model), resolution, tile, steps)

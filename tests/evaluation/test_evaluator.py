@@ -241,6 +241,14 @@ def test_it_asks_the_files_of_a_folder_for_their_state_once(glyph_folder: Path, 
     assert looked == [glyph_folder]
 
 
+def test_settings_that_are_no_integers_are_refused_by_name(glyph_folder: Path, evaluator: Evaluator):
+    for name, value in (("n", "60"), ("resolution", 16.0), ("resolution", "16"), ("n", [60])):
+        with pytest.raises(SettingsError, match=f"^{name}: {re.escape(repr(value))} isn't an integer; give one"):
+            Evaluator(str(glyph_folder), **{"n": 20, "resolution": 16, name: value})
+    with pytest.raises(SettingsError, match=r"^batch: '3' isn't an integer"):
+        evaluator.reconstructions(lambda images: images, batch="3")
+
+
 def test_a_range_that_there_is_not_is_refused(glyph_folder: Path):
     evaluator = Evaluator(str(glyph_folder), resolution=16, n=24)
     with pytest.raises(UserError, match=r"^values: 'unsigned' is unknown; give auto, signed, unit$"):

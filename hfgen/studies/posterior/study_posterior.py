@@ -24,6 +24,7 @@ from hfgen.pipelines.weight_digest import digest_of_folder
 from hfgen.reporting.charts import encode, theme
 from hfgen.reporting.exact_answers import sheet_name, slug
 from hfgen.seeds import derive_seed
+from hfgen.setting_bounds import whole_number
 from hfgen.studies.posterior.answer_figure import draw, sheet_of
 from hfgen.studies.posterior.exact_answer import Answer, Guess, Size, answer, guess_of
 from hfgen.studies.posterior.glyph_channel import COUNTS, GlyphChannel
@@ -86,7 +87,7 @@ def study_posterior(
     if budget not in BUDGETS:
         raise SettingsError(f"budget: {budget!r} is none; choose {' or '.join(BUDGETS)}")
     size, images = BUDGETS[budget].size, BUDGETS[budget].images
-    n = BUDGETS[budget].n if n is None else n
+    n = BUDGETS[budget].n if n is None else whole_number("n", n)
     _check_n(n)
     compute, found = choose(device, dtype), {}
     for name, model in _models(models, out, images, seed, compute):

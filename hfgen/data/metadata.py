@@ -150,6 +150,9 @@ def _file_column(
     """The column that names images, and the image of each of its values; None where fewer than half do."""
     index = _index(folder, table, paths)
     names = sorted(map(str, frame.columns), key=lambda name: name.lower() not in _FILE_NAMES)
+    if "file_name" in names:
+        # Those of further images, whose rows would then be of these.
+        names = [name for name in names if not name.endswith(_FILE_SUFFIX)]
     best, share = None, 0.5
     for name in names:
         values = [str(value) for value in frame[name].head(_LOOKED_AT) if value is not None]

@@ -3,6 +3,7 @@
 import gc
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sized
@@ -117,8 +118,6 @@ def test_a_resolution_out_of_reach_leaves_nothing_behind(glyph_folder: Path, tmp
 
 @pytest.fixture
 def damaged_folder(glyph_folder: Path, tmp_path: Path) -> Path:
-    import shutil
-
     folder = Path(shutil.copytree(glyph_folder, tmp_path / "data"))
     (folder / "train" / "a" / "broken.png").write_bytes(b"\x89PNG, but not for long")
     return folder
@@ -207,6 +206,17 @@ def test_sample_and_reconstruct_write_the_grids(
     assert Image.open(tmp_path / "pairs.png").size == (8 * 130 - 2, 2 * 130 - 2)
     assert here(*arguments[:3], glyph_folder, "--n=5000", *arguments[-2:]).returncode == 0
     assert f"n: 100, all the images that {glyph_folder} has in the split test" in caplog.text
+
+
+def test_reconstruct_counts_the_images_that_it_used(
+    trained_of: Callable[[str], Path], glyph_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    folder = Path(shutil.copytree(glyph_folder / "test" / "a", tmp_path / "data"))
+    count = len(list(folder.iterdir()))
+    (folder / "empty.png").touch()
+    arguments = ["reconstruct", trained_of("vae"), "--data", folder, "--split=all", "--skip_damaged", "--n=100"]
+    assert here(*arguments, "--out", tmp_path / "pairs.png").returncode == 0
+    assert f"n: {count}, all the images that {folder} has in the split all" in caplog.text
 
 
 def test_images_are_made_in_batches_and_a_picture_without_room_is_refused_before(

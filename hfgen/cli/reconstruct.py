@@ -126,13 +126,15 @@ def _run_whole(arguments: argparse.Namespace, pipeline: ImagePipeline, compute: 
 
 def _say_fewer(arguments: argparse.Namespace, count: int) -> None:
     from hfgen.data import split_size
+    from hfgen.data.splits import ALL
 
     if count == arguments.n:
         return
     # Damaged ones may be missing, where there are enough.
-    split, there = split_size(arguments.data, arguments.split, config_name=arguments.config_name)
+    served, there = split_size(arguments.data, arguments.split, config_name=arguments.config_name)
     if there < arguments.n:
-        logger.info("n: %d, all the images that %s has in the split %s", there, arguments.data, split)
+        split = ALL if arguments.split == ALL else served
+        logger.info("n: %d, all the images that %s has in the split %s", count, arguments.data, split)
 
 
 def _print_seams(pipeline: ImagePipeline, image: Tensor) -> None:

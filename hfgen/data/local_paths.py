@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from datasets import DatasetBuilder
 
 _JUNK = {"__macosx", "thumbs.db", "desktop.ini"}
+_UNREAD = {".heic", ".heif", ".hif", ".avif", ".jxl", ".svg", ".exr", ".hdr"}
+_UNREAD |= {".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"}
+"""Of images, where Pillow doesn't read them: a plug-in of it may."""
 _MAGIC = re.compile(r"[*?\[\]{}]")
 _DEEPEST = 3
 # What a command writes into the folder that --out names.
@@ -73,6 +78,7 @@ class _Files:
     arrays: list[PurePosixPath]
     archives: list[PurePosixPath]
     tables: list[PurePosixPath]
+    unread: list[PurePosixPath]
 
     @property
     def hold_data(self) -> bool:
@@ -133,7 +139,7 @@ def _open_file(name: str, path: Path) -> Opened:
         return Opened(Loaded({"train": Dataset.from_file(str(path))}), [])
     if suffix == ".parquet":
         return Opened(_files_builder("parquet", {"train": [path]}), [])
-    if suffix == ".npy" or suffix in _image_suffixes():
+    if suffix == ".npy" or suffix in _image_suffixes() | _UNREAD:
         return _open_kinds(name, path.parent, _sort([relative]), _DEEPEST)
     if path.name.lower().endswith(archives.FOREIGN):
         raise DataError(f"data: {name} is an archive of another kind than zip and tar; unpack it, and name the folder")
@@ -170,6 +176,17 @@ def _results(folder: Path, paths: Sequence[PurePosixPath]) -> set[PurePosixPath]
 
 
 def _open_kinds(name: str, folder: Path, files: _Files, depth: int) -> Opened:
+    if not files.unread:
+        return _open_readable(name, folder, files, depth)
+    kinds = Counter(path.suffix.lower() for path in files.unread)
+    said = ", ".join(f"{count} {suffix}" for suffix, count in sorted(kinds.items()))
+    if not files.hold_data:
+        raise DataError(f"data: {name} holds images of kinds that Pillow doesn't read ({said}); convert them to PNG")
+    opened = _open_readable(name, folder, files, depth)
+    return Opened(opened.found, [*opened.notes, f"images of kinds that Pillow doesn't read are left out: {said}"])
+
+
+def _open_readable(name: str, folder: Path, files: _Files, depth: int) -> Opened:
     parquet = [path for path in files.parquet if not files.images or _holds_images(folder / path)]
     if parquet:
         return _open_parquet(name, folder, parquet, files)
@@ -213,7 +230,7 @@ def _open_archives(name: str, folder: Path, paths: Sequence[PurePosixPath], dept
 
 
 def _sort(paths: Iterable[PurePosixPath]) -> _Files:
-    kinds: dict[str, list[PurePosixPath]] = {"images": [], "parquet": [], "arrays": [], "archives": [], "tables": []}
+    kinds: dict[str, list[PurePosixPath]] = {field.name: [] for field in dataclasses.fields(_Files)}
     images = _image_suffixes()
     for path in sorted(paths):
         suffix = path.suffix.lower()
@@ -225,6 +242,8 @@ def _sort(paths: Iterable[PurePosixPath]) -> _Files:
             kinds["arrays"].append(path)
         elif suffix == ".parquet" and path.stem != "metadata":
             kinds["parquet"].append(path)
+        elif suffix in _UNREAD:
+            kinds["unread"].append(path)
         if suffix in TABLES:
             kinds["tables"].append(path)
     return _Files(**kinds)

@@ -11,6 +11,7 @@ from transformers import TrainerCallback
 from hfgen.errors import SettingsError
 from hfgen.evaluation.evaluator import Evaluator
 from hfgen.reporting.estimate_tables import Estimates
+from hfgen.setting_bounds import whole_number
 
 logger = logging.getLogger("hfgen")
 
@@ -40,7 +41,9 @@ class EvaluatorCallback(TrainerCallback):
         log: Callable[[dict[str, float], int], None] | None = None,
         prefix: str = "hfgen/",
     ) -> None:
-        if every < 1:
+        if not callable(evaluator):
+            raise SettingsError(f"evaluator: a {type(evaluator).__name__} measures nothing; give hfgen.Evaluator(...)")
+        if whole_number("every", every) < 1:
             raise SettingsError(f"every: {every} steps; give 1 or more")
         self.evaluator, self.every, self.prefix = evaluator, every, prefix
         self._made, self._log = made, log

@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ from hfgen.evaluation.passes import batch_size, reconstruct
 from hfgen.evaluation.set_metrics import set_metrics
 from hfgen.images import Range, is_unit
 from hfgen.pipelines.callables import find_callables
-from hfgen.pipelines.foreign_images import to_pixels
+from hfgen.pipelines.foreign_images import to_pixels, to_tensor
 from hfgen.pipelines.given import given_name, lent, settle
 from hfgen.reporting.estimate_tables import Estimates
 from hfgen.setting_bounds import whole_number
@@ -34,6 +35,7 @@ MOST = 500
 
 _OF_SAMPLES = ("kid", "coverage", "hf_ratio_sample", "spectral_distance")
 _PARTS = ("low", "middle", "high")
+_FEWEST_PAIRS = 2
 
 
 class LookedAtSamples(NamedTuple):
@@ -144,7 +146,8 @@ class Evaluator:
         """`reconstructions` of a network, a pipeline or functions; `samples` of images."""
         is_images = isinstance(made, (Tensor, np.ndarray)) or hasattr(made, "images") or hasattr(made, "sample")
         takes_images = not is_images and (hasattr(made, "components") or find_callables(made) is not None)
-        return self.reconstructions(made) if takes_images or isinstance(made, nn.Module) else self.samples(made)
+        is_model = takes_images or isinstance(made, (nn.Module, str, Path))
+        return self.reconstructions(made) if is_model else self.samples(made)
 
     def samples(self, images: Any, *, values: Range = "auto") -> Estimates:
         """`kid`, `coverage` (with `precision`, `recall`, `density`), `hf_ratio_sample` and `spectral_distance`.
@@ -158,13 +161,14 @@ class Evaluator:
         Raises:
             UserError: too few images, another size or other channels than the real ones', or NaN.
         """
-        if values == "auto" and isinstance(images, Tensor) and is_unit(images):
-            self._say("samples: no float is negative, so they are taken to be in [0, 1]; give values='signed' if not")
         return self.samples_of(self.look_at_samples(images, values=values))
 
     def look_at_samples(self, images: Any, *, values: Range = "auto") -> LookedAtSamples:
         """What `samples_of` needs of images, batch by batch; arguments and errors as `samples`."""
-        pixels = to_pixels(images, self._shape, values=values, name="samples")
+        given = to_tensor(images, self.shape, name="samples")
+        if values == "auto" and is_unit(given):
+            self._say("samples: no float is negative, so they are taken to be in [0, 1]; give values='signed' if not")
+        pixels = to_pixels(given, self.shape, values=values, name="samples")
         with self._measuring():
             spectrum = metrics.power_spectrum(pixels, self._real.window)
             powers = {name: getattr(spectrum, name) for name in LookedAtSamples._fields[1:]}
@@ -193,28 +197,31 @@ class Evaluator:
         Raises:
             UserError: the model can't take such images, or gives others, or NaN.
         """
-        size = batch_size(self._shape[-1]) if batch is None else whole_number("batch", batch)
+        size = batch_size(self.shape[-1]) if batch is None else whole_number("batch", batch)
         if size < 1:
             raise SettingsError(f"batch: {size} images can't be reconstructed; give 1 or more")
         with torch.no_grad():
             pixels = self._through(model, size)
         return self.reconstructions_of(self.look_at_pairs(pixels))
 
-    def look_at_pairs(self, reconstructions: Any, originals: Any | None = None) -> LookedAtPairs:
+    def look_at_pairs(
+        self, reconstructions: Any, originals: Any | None = None, *, values: Literal["signed", "unit"] = "signed"
+    ) -> LookedAtPairs:
         """What `reconstructions_of` needs of pairs, batch by batch.
 
         Args:
-            reconstructions: As `samples` takes images; floats in [-1, 1].
+            reconstructions: As `samples` takes images.
             originals: Theirs, alike; None: the real images.
+            values: Of floats: `signed` [-1, 1], which is said once where no value is negative, or `unit` [0, 1].
 
         Raises:
             UserError: images of another shape or number, or NaN.
         """
-        pixels = to_pixels(reconstructions, self._shape, values="signed", name="reconstructions")
+        pixels = self._of_pair(reconstructions, values, "reconstructions")
         real, features = self.images, self._real.features
         with self._measuring():
             if originals is not None:
-                real = to_pixels(originals, self._shape, values="signed", name="originals")
+                real = self._of_pair(originals, values, "originals")
                 features = self._real.extractor.features(real)
             if len(real) != len(pixels):
                 raise DataError(f"reconstructions: {len(pixels)} of {len(real)} images; give one for each")
@@ -225,8 +232,18 @@ class Evaluator:
             scores = metrics.capped_psnr(real, pixels).double(), metrics.ssim(real, pixels, 255).double()
             return LookedAtPairs(features, made, *scores, powers)
 
+    def _of_pair(self, images: Any, values: Literal["signed", "unit"], name: str) -> Tensor:
+        if values not in ("signed", "unit"):
+            raise SettingsError(f"values: {values!r} is unknown; give signed or unit")
+        given = to_tensor(images, self.shape, name=name)
+        if values == "signed" and is_unit(given):
+            self._say(f"{name}: no float is negative; they are taken to be in [-1, 1], give values='unit' if not")
+        return to_pixels(given, self.shape, values=values, name=name)
+
     def reconstructions_of(self, looked: LookedAtPairs) -> Estimates:
         """`reconstructions`, of all batches joined."""
+        if (count := len(looked.psnr)) < _FEWEST_PAIRS:
+            raise DataError(f"reconstructions: {count} pair, and the fewest to measure are {_FEWEST_PAIRS}; give more")
         found, seed = metrics.Collector(), self._seed
         # Contiguous: sums of strided numbers are rounded otherwise.
         spectra = [metrics.bands_alone(*part) for part in looked.powers.T.contiguous().split(len(_PARTS))]
@@ -247,17 +264,25 @@ class Evaluator:
 
     def _through(self, model: Any, size: int) -> Tensor:
         """Reconstructions of the real images, uint8."""
-        channels, _, side = self._shape
+        channels, _, side = self.shape
+        if isinstance(model, (str, Path)):
+            raise ModelError(f"model: {model} is an address; give hfgen.load({str(model)!r})")
         with lent(model, self._compute, resolution=side) as pipeline:
             settle(pipeline, channels)
             if not pipeline.can_reconstruct:
                 name = given_name(model)
                 raise ModelError(f"model: {name} reconstructs nothing; give an autoencoder, or images to .samples")
+            if pipeline.channels not in (channels, "auto"):
+                raise SettingsError(
+                    f"channels: the evaluator's images have {channels}, and {given_name(model)} takes "
+                    f"{pipeline.channels}; make the evaluator with channels={pipeline.channels}"
+                )
             parts = self.images.split(size)
             return torch.cat([reconstruct(pipeline, part, size * index) for index, part in enumerate(parts)])
 
     @property
-    def _shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, int, int]:
+        """Of an image: channels, height and width."""
         channels, height, width = self._real.images.shape[1:]
         return channels, height, width
 

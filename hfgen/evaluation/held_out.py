@@ -133,13 +133,30 @@ def choose_n(
     """
     n = whole_number("n", n)
     used, there = split_size(data, split, config_name=config_name)
-    _, training = split_size(data, "train", config_name=config_name)
+    training = _training(data, config_name)
     if extractor in (EMBEDDED, PIXELS) and training < FEWEST_IMAGES:
         raise DataError(
-            f"data: {data} has {training} images to train on, and the fewest that the embedded extractor takes are "
-            f"{FEWEST_IMAGES}; add images, or name another --extractor"
+            f"data: {data} has {training} images to train on, and the fewest that the extractor {extractor} takes are "
+            f"{FEWEST_IMAGES}; add images, or name an image network as --extractor"
         )
     return _checked_n(data, used, n, there, fewest, most)
+
+
+def _training(data: Data, config_name: str | None) -> int:
+    """How many images the train split has.
+
+    Raises:
+        DataError: there is none, or DATA can't be read.
+    """
+    try:
+        return split_size(data, "train", config_name=config_name)[1]
+    except DataError as error:
+        if not str(error).startswith("split:"):
+            raise
+        raise DataError(
+            f"data: {data} has no split train, with which the held-out images are compared; add one, or give images "
+            "that aren't divided, of which a tenth is held out"
+        ) from None
 
 
 def _checked_n(data: Data, split: str, n: int | None, there: int, fewest: int, most: int) -> int:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from hfgen.errors import SettingsError
+from hfgen.errors import DataError, SettingsError
 from hfgen.evaluation.evaluator import Evaluator, LookedAtPairs, LookedAtSamples
 from hfgen.extras import install_command
+from hfgen.images import Range, is_unit
+from hfgen.pipelines.foreign_images import to_tensor
 from hfgen.reporting.estimate_tables import Estimates
 
 try:
@@ -63,15 +65,27 @@ class SamplesMetric(_OfImages):
 
     Args:
         evaluator: The real images, and their judge.
+        values: Of floats, as `Evaluator.samples` takes it; `auto` is found out by the first batch of them.
         options: Of `torchmetrics.Metric`.
     """
 
-    def __init__(self, evaluator: Evaluator, **options: Any) -> None:
+    def __init__(self, evaluator: Evaluator, *, values: Range = "auto", **options: Any) -> None:
         super().__init__(evaluator, LookedAtSamples._fields, **options)
+        self.values, self._found = values, values
 
     def update(self, images: Any) -> None:
-        """Add images, in a form that `Evaluator.samples` takes; errors likewise."""
-        self._keep(self.evaluator.look_at_samples(images))
+        """Add images, in a form that `Evaluator.samples` takes.
+
+        Raises:
+            UserError: what `Evaluator.samples` refuses, or floats below 0 after a batch that had none.
+        """
+        given = to_tensor(images, self.evaluator.shape, "samples")
+        floats = given.is_floating_point() and bool(given.numel())
+        if floats and self.values == "auto" and self._found == "unit" and not is_unit(given):
+            raise DataError("samples: floats below 0 after images without; give SamplesMetric(..., values='signed')")
+        self._keep(self.evaluator.look_at_samples(given, values=self._found))
+        if floats and self._found == "auto":
+            self._found = "unit" if is_unit(given) else "signed"
 
     def estimates(self) -> Estimates:
         """See `Evaluator.samples`; at least 12 images."""
@@ -85,15 +99,17 @@ class ReconstructionsMetric(_OfImages):
 
     Args:
         evaluator: It knows the window of spectra, and its judge the features.
+        values: Of floats: `signed` [-1, 1] or `unit` [0, 1].
         options: Of `torchmetrics.Metric`.
     """
 
-    def __init__(self, evaluator: Evaluator, **options: Any) -> None:
+    def __init__(self, evaluator: Evaluator, *, values: Literal["signed", "unit"] = "signed", **options: Any) -> None:
         super().__init__(evaluator, LookedAtPairs._fields, **options)
+        self.values = values
 
     def update(self, reconstructions: Any, originals: Any) -> None:
-        """Add pairs, in their order: each a form that `Evaluator.samples` takes, floats in [-1, 1]."""
-        self._keep(self.evaluator.look_at_pairs(reconstructions, originals))
+        """Add pairs, in their order: each a form that `Evaluator.samples` takes; errors likewise."""
+        self._keep(self.evaluator.look_at_pairs(reconstructions, originals, values=self.values))
 
     def estimates(self) -> Estimates:
         """See `Evaluator.reconstructions`; at least 2 pairs."""

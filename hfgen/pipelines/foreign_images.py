@@ -31,6 +31,17 @@ def to_pixels(images: Any, shape: tuple[int, int, int], *, values: Range = "auto
         SettingsError: floats in [0, 255].
         NonFinite: NaN or infinity.
     """
+    given = to_tensor(images, shape, name)
+    return given if given.dtype == torch.uint8 else floats_to_uint8(given, values, name)
+
+
+def to_tensor(images: Any, shape: tuple[int, int, int], name: str = "images") -> Tensor:
+    """Images -> their numbers (N, C, R, R), on the CPU: uint8, or floats of whatever range; see `to_pixels`.
+
+    Raises:
+        DataError: another shape, or what is no images.
+        NonFinite: NaN or infinity.
+    """
     images = _unpacked(images)
     if isinstance(images, (Image.Image, Mapping, str)) or not isinstance(images, (Tensor, np.ndarray, Iterable)):
         images = [images]
@@ -48,7 +59,7 @@ def to_pixels(images: Any, shape: tuple[int, int, int], *, values: Range = "auto
     if not images.is_floating_point():
         raise DataError(f"{name}: numbers of {images.dtype}; give uint8, or floats in [-1, 1]")
     check_images(images)
-    return floats_to_uint8(images, values, name)
+    return images
 
 
 def _unpacked(images: Any) -> Any:

@@ -28,15 +28,15 @@ def write_card(contents: Contents, to: str, found: dict[str, Any], license: str 
         contents: What is published.
         to: The repository.
         found: What the clean process found in a model (`first_images`); {} for a dataset.
-        license: The user's choice, if any; else what `before` says; else mit, or unknown where the images are
-            other people's.
+        license: The user's choice, if any; else what `before` says; else mit, or unknown where the images, or the
+            weights, may be other people's.
         before: The README that is there: its text, and the metadata that isn't ours, are kept.
 
     Raises:
         UserError: the README that is there, or the licence, isn't valid.
     """
     metadata, text = split_card(before or "")
-    license = license or metadata.get("license") or _assumed_license(contents)
+    license = license or metadata.get("license") or _assumed_license(contents, found)
     ours = _model_metadata(contents, to, found) if contents.kind == "model" else _dataset_metadata(contents, to)
     merged = _merge(metadata, {"license": license, **ours})
     section = f"{BEGIN}\n\n{_render(contents, to, found, license).strip()}\n\n{END}"
@@ -98,11 +98,18 @@ def write_results(contents: Contents) -> str | None:
 # Metadata.
 
 
-def _assumed_license(contents: Contents) -> str:
+def _assumed_license(contents: Contents, found: dict[str, Any]) -> str:
+    if contents.kind == "model" and not _is_ours(contents, found):
+        return "unknown"
     if not contents.is_evaluation:
         return "mit"
     known = BUILT_IN.get(contents.record["data"]["id"])
     return known.license if known is not None else "unknown"
+
+
+def _is_ours(contents: Contents, found: dict[str, Any]) -> bool:
+    """Whether hfgen trained the model: a network of diffusers alone may be anybody's, unless its run says so."""
+    return bool(contents.run) or not found.get("bare")
 
 
 def split_card(readme: str) -> tuple[dict[str, Any], str]:
@@ -238,6 +245,7 @@ def _render(contents: Contents, to: str, found: dict[str, Any], license: Any) ->
         "exact": _exact(contents),
         "config": contents.run.get("config", {}),
         "found": found,
+        "ours": _is_ours(contents, found),
         "samples": SAMPLES if SAMPLES in contents.files else None,
     }
     if contents.kind == "model":

@@ -97,7 +97,7 @@ def publish(
         revision: The branch, made from main if it isn't there.
         create_pr: Open a pull request instead of writing to the branch.
         collection: Title or slug of a collection that it belongs to.
-        license: Identifier such as `mit`; by default that of the README, or mit.
+        license: Identifier such as `mit`; by default that of the README, or mit; or unknown, see `write_card`.
         record: A model's record.json, where it isn't beside it.
         diagnosis: Likewise its diagnosis.json.
         study: The study.json whose verdicts a model's card tells.

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from pictures import BLUE, RED, labels_fit, picture, png, write_pictures
+from PIL import Image
 
 import hfgen
 from hfgen.data import open_store, split_size, stored_side
@@ -275,3 +276,18 @@ def test_a_pointer_of_git_lfs_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12345\n")
     with pytest.raises(DataError, match=r"a.jpg can't be read \(it is a pointer of Git LFS; run `git lfs pull`\)"):
         open_store(str(tmp_path), split="all", resolution=8)
+
+
+def test_images_that_pillow_does_not_read_are_said(tmp_path: Path) -> None:
+    for index in range(4):
+        Image.fromarray(np.full((8, 8), 60 * index, np.uint8)).save(tmp_path / f"{index}.png")
+    for name in ("a.heic", "b.HEIC", "c.dng"):
+        (tmp_path / name).write_bytes(b"of a phone")
+    store = open_store(str(tmp_path), split="all", resolution=8)
+    assert len(store) == 4
+    assert "images of kinds that Pillow doesn't read are left out: 1 .dng, 2 .heic" in store.notes
+    for path in tmp_path.glob("*.png"):
+        path.unlink()
+    for data in (tmp_path, tmp_path / "a.heic"):
+        with pytest.raises(DataError, match=r"of kinds that Pillow doesn't read \(.*\.heic\); convert"):
+            open_store(str(data), resolution=8)

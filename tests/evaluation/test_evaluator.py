@@ -137,12 +137,15 @@ def test_each_form_of_the_same_images_gives_the_same_numbers(evaluator: Evaluato
 
 
 def test_a_guessed_range_is_said_once(evaluator: Evaluator, others: Tensor, caplog: pytest.LogCaptureFixture):
-    evaluator._said.clear()
-    for _ in range(2):
-        evaluator.samples(others.float() / 255)
-    assert [record.message for record in caplog.records if "[0, 1]" in record.message] == [
-        "samples: no float is negative, so they are taken to be in [0, 1]; give values='signed' if not"
-    ]
+    unit = others.float() / 255
+    for form in (unit, unit.permute(0, 2, 3, 1).numpy(), list(unit)):
+        evaluator._said.clear()
+        caplog.clear()
+        for _ in range(2):
+            evaluator.samples(form)
+        assert [record.message for record in caplog.records if "[0, 1]" in record.message] == [
+            "samples: no float is negative, so they are taken to be in [0, 1]; give values='signed' if not"
+        ]
     caplog.clear()
     evaluator.reconstructions(lambda images: images / 2 + 0.5)
     assert "return [-1, 1], not [0, 1]" in caplog.text
@@ -169,7 +172,13 @@ def test_what_cannot_be_measured_is_refused(evaluator: Evaluator, others: Tensor
         (lambda images: images[:1], DataError, "reconstructions: 1 of 60 images"),
         (lambda images: images[..., :8], DataError, "reconstructions: shape"),
         (lambda images: images * torch.inf, ModelError, "NaN or infinity"),
-        (autoencoder(channels=3), UserError, "doesn't fit the model's"),
+        (
+            autoencoder(channels=3),
+            SettingsError,
+            "have 1, and AutoencoderKL takes 3; make the evaluator with channels=3",
+        ),
+        ("runs/vae", ModelError, r"model: runs/vae is an address; give hfgen.load\('runs/vae'\)"),
+        (Path("runs/vae"), ModelError, r"model: runs/vae is an address; give hfgen.load\('runs/vae'\)"),
         ((lambda images: images, lambda images: images * torch.nan), ModelError, "NaN or infinity"),
         (17, ModelError, "model: int is no autoencoder; give "),
         ({"sample": lambda n: torch.zeros(n, 1, SIDE, SIDE)}, ModelError, "model: lambda reconstructs nothing"),
@@ -177,6 +186,8 @@ def test_what_cannot_be_measured_is_refused(evaluator: Evaluator, others: Tensor
     for model, error, words in models:
         with pytest.raises(error, match=words):
             evaluator.reconstructions(model)
+    with pytest.raises(ModelError, match="is an address"):
+        evaluator("runs/vae")
 
 
 def test_the_loop_around_goes_on_as_if_nothing_had_been_asked(evaluator: Evaluator):

@@ -110,6 +110,19 @@ def test_copies_of_training_images_are_counted(tmp_path: Path):
     assert not any("pixel by pixel" in note for note in held_out_images(str(tmp_path / "other"), **settings).notes)
 
 
+def test_too_few_or_no_training_images_are_said_with_a_remedy_that_helps(tmp_path: Path):
+    write(tmp_path / "divided" / "test", 30)
+    write(tmp_path / "few", 20)
+    for split in ("test", "all"):
+        with pytest.raises(DataError, match=r"divided has no split train, .*; add one, or give images that aren't div"):
+            choose_n(str(tmp_path / "divided"), split, 12)
+    assert choose_n(str(tmp_path / "divided" / "test"), "all", None) == 30
+    with pytest.raises(DataError, match=r"18 images to train on, .* the extractor pixels takes are 20"):
+        choose_n(str(tmp_path / "few"), "all", 12, extractor="pixels")
+    with pytest.raises(SettingsError, match=r"^n: '12' isn't an integer"):
+        choose_n(str(tmp_path / "divided" / "test"), "all", "12")  # type: ignore[arg-type]
+
+
 def test_a_resolution_without_a_spectrum_is_refused_first(undivided: str):
     with pytest.raises(SettingsError, match="resolution: 8 pixels are too few for a spectrum; use 16 or more"):
         held_out_images(undivided, resolution=8, channels=3)

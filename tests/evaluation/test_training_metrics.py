@@ -61,6 +61,45 @@ def test_pairs_in_batches_give_the_evaluators_values(evaluator: hfgen.Evaluator)
         metric.update(images[:3], images[:4])
 
 
+def test_pairs_have_a_range_of_their_own_or_it_is_said(evaluator: hfgen.Evaluator, caplog: pytest.LogCaptureFixture):
+    images, expected = to_float(evaluator.images), evaluator.reconstructions(shrunk)
+    metric = hfgen.ReconstructionsMetric(evaluator, values="unit")
+    metric.update((shrunk(images) + 1) / 2, evaluator.images.float() / 255)
+    assert metric.estimates() == expected and not caplog.records
+    evaluator._said.clear()
+    metric = hfgen.ReconstructionsMetric(evaluator)
+    metric.update((shrunk(images) + 1) / 2, evaluator.images.float() / 255)
+    for name in ("reconstructions", "originals"):
+        line = f"{name}: no float is negative; they are taken to be in [-1, 1], give values='unit' if not"
+        assert [record.message for record in caplog.records].count(line) == 1
+    with pytest.raises(SettingsError, match="values: 'auto' is unknown; give signed or unit"):
+        hfgen.ReconstructionsMetric(evaluator, values="auto").update(images, images)  # type: ignore[arg-type]
+    metric.reset()
+    metric.update(images[:1], images[:1])
+    with pytest.raises(DataError, match="reconstructions: 1 pair, and the fewest to measure are 2"):
+        metric.compute()
+
+
+def test_samples_keep_the_range_of_their_first_batch(evaluator: hfgen.Evaluator):
+    images = to_float(evaluator._real.others[:N])
+    images[32:] = images[32:].clamp(min=0)
+    metric = hfgen.SamplesMetric(evaluator)
+    for part in images.split(16):
+        metric.update(part)
+    assert metric.estimates() == evaluator.samples(images, values="signed")
+    unit = evaluator._real.others[:N].float() / 255
+    metric = hfgen.SamplesMetric(evaluator)
+    for part in unit.split(16):
+        metric.update(part)
+    assert metric.estimates() == evaluator.samples(unit)
+    with pytest.raises(DataError, match=r"samples: floats below 0 after images without; give SamplesMetric"):
+        metric.update(images[:16])
+    stated = hfgen.SamplesMetric(evaluator, values="signed")
+    stated.update(images[32:])
+    stated.update(images[:32])
+    assert values(stated.compute()).keys() == values(metric.compute()).keys()
+
+
 def test_processes_are_joined(evaluator: hfgen.Evaluator):
     """torchmetrics gathers each state and concatenates: as two processes, by its own hook."""
     images = evaluator._real.others[:N]
@@ -111,6 +150,9 @@ def test_a_trainers_log_has_the_values_at_every_other_step(evaluator: hfgen.Eval
     assert [entry["step"] for entry in logged] == [2, 4]
     expected = evaluator.reconstructions(lambda x: trainer.model.scale * x).values_only
     assert told[1][1] == {f"hfgen/{name}": value for name, value in expected.items()}
-    with pytest.raises(SettingsError, match="every: 0 steps"):
-        hfgen.EvaluatorCallback(evaluator, every=0)
+    for every, words in ((0, "every: 0 steps"), ("100", "every: '100' isn't an integer"), (2.5, "every: 2.5 isn't an")):
+        with pytest.raises(SettingsError, match=words):
+            hfgen.EvaluatorCallback(evaluator, every=every)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="evaluator: a str measures nothing"):
+        hfgen.EvaluatorCallback("glyphs")  # type: ignore[arg-type]
     assert callback(5, trainer.model) is None and callback(6, trainer.model)["psnr"].value == expected["psnr"]

@@ -60,6 +60,21 @@ def test_another_models_answer_and_a_huge_picture_of_one_are_refused(vae: Path, 
     assert "posterior.png" not in collect(vae, "org/model", tmp_path / "o", Evidence(posterior=answers)).files
 
 
+def test_a_network_that_hfgen_did_not_train_is_not_called_so_and_has_no_assumed_licence(vae: Path, tmp_path: Path):
+    found = collect(vae, "org/model", tmp_path / "out", Evidence())
+    about: dict[str, Any] = {"family": "vae", "parameters": 1, "resolution": 8, "channels": 1}
+    about |= {"components": {"vae": "AutoencoderKL"}, "samples": True, "reconstructs": True, "class": "AutoencoderKL"}
+    assert found.run == {}
+    for bare, run, trained in ((True, {}, False), (True, {"config": {}}, True), (False, {}, True)):
+        found.run = run
+        card = write_card(found, "org/model", {**about, "bare": bare}, None, None)
+        assert ("8 px, grey. Trained with hfgen.\n\n## Load it\n" in card) is trained
+        assert ("8 px, grey.\n\n## Load it\n" in card) is not trained
+        assert f"note = {{{'Trained' if trained else 'Published'} with hfgen}}" in card
+        assert f"license: {'mit' if trained else 'unknown'}\n" in card
+    assert "license: apache-2.0\n" in write_card(found, "org/model", {**about, "bare": True}, "apache-2.0", None)
+
+
 @pytest.mark.parametrize("field", Evidence._fields)
 def test_what_only_a_models_card_tells_is_refused_for_others(field: str, evaluation: Path, tmp_path: Path):
     (tmp_path / "space").mkdir()

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import operator
-from typing import Any, overload
+from typing import Any
 
 from hfgen.errors import SettingsError
 
 
-@overload
-def whole_number(name: str, value: None) -> None: ...
-@overload
-def whole_number(name: str, value: Any) -> int: ...
-def whole_number(name: str, value: Any) -> int | None:
-    """A setting as an int, also where it is an integer of NumPy or torch; None is none.
+def whole_number(name: str, value: Any) -> int:
+    """A setting as an int, also where it is an integer of NumPy or torch.
 
     Raises:
         SettingsError: it is something else.
     """
-    if value is None:
-        return None
     try:
         return operator.index(value)
     except TypeError:

@@ -131,7 +131,7 @@ def choose_n(
             extractor on.
         SettingsError: `n` is below `fewest` or more than there are.
     """
-    n = whole_number("n", n)
+    n = None if n is None else whole_number("n", n)
     used, there = split_size(data, split, config_name=config_name)
     training = _training(data, config_name)
     if extractor in (EMBEDDED, PIXELS) and training < FEWEST_IMAGES:

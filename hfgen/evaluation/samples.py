@@ -106,7 +106,6 @@ def _checked(samples: Data, made: int, n: int | None) -> int | None:
     """`n`, which may be None, unless the samples are too few."""
     if made < FEWEST:
         raise DataError(f"samples: {samples} holds {made} images, and the fewest to measure are {FEWEST}; add images")
-    n = whole_number("n", n)
-    if n is not None and n > made:
+    if n is not None and whole_number("n", n) > made:
         raise SettingsError(f"n: {n} images asked of the {made} in {samples}; give {FEWEST} to {made}")
     return n

@@ -109,7 +109,8 @@ def check_whole(pipeline: ImagePipeline, model: str, choice: Choice, resolution:
     Raises:
         SettingsError: the model has one size, or a setting says one; an extractor is named; or `n` is no integer.
     """
-    whole_number("n", choice.n)
+    if choice.n is not None:
+        whole_number("n", choice.n)
     if codec_of(pipeline) is None or not pipeline.any_size:
         raise SettingsError(f"crop: {model} takes images of {pipeline.sample_size} pixels only; use center")
     if resolution is not None:

@@ -27,7 +27,9 @@ def whole_settings(
     Raises:
         SettingsError: one isn't an integer.
     """
-    return whole_number("resolution", resolution), whole_number("tile", tile), whole_number("steps", steps)
+    settings = {"resolution": resolution, "tile": tile, "steps": steps}
+    side, tiles, count = (None if value is None else whole_number(name, value) for name, value in settings.items())
+    return side, tiles, count
 
 
 def adjust(pipeline: ImagePipeline, model: str, resolution: int | None, tile: int | None, steps: int | None) -> None:

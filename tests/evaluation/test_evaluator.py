@@ -253,7 +253,7 @@ def test_it_asks_the_files_of_a_folder_for_their_state_once(glyph_folder: Path, 
 
 
 def test_settings_that_are_no_integers_are_refused_by_name(glyph_folder: Path, evaluator: Evaluator):
-    for name, value in (("n", "60"), ("resolution", 16.0), ("resolution", "16"), ("n", [60])):
+    for name, value in (("n", "60"), ("resolution", 16.0), ("resolution", "16"), ("n", [60]), ("resolution", None)):
         with pytest.raises(SettingsError, match=f"^{name}: {re.escape(repr(value))} isn't an integer; give one"):
             Evaluator(str(glyph_folder), **{"n": 20, "resolution": 16, name: value})
     with pytest.raises(SettingsError, match=r"^batch: '3' isn't an integer"):

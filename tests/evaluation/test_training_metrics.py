@@ -150,7 +150,12 @@ def test_a_trainers_log_has_the_values_at_every_other_step(evaluator: hfgen.Eval
     assert [entry["step"] for entry in logged] == [2, 4]
     expected = evaluator.reconstructions(lambda x: trainer.model.scale * x).values_only
     assert told[1][1] == {f"hfgen/{name}": value for name, value in expected.items()}
-    for every, words in ((0, "every: 0 steps"), ("100", "every: '100' isn't an integer"), (2.5, "every: 2.5 isn't an")):
+    for every, words in (
+        (0, "every: 0 steps"),
+        ("100", "every: '100' isn't an integer"),
+        (2.5, "every: 2.5 isn't an"),
+        (None, "every: None isn't an"),
+    ):
         with pytest.raises(SettingsError, match=words):
             hfgen.EvaluatorCallback(evaluator, every=every)  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="evaluator: a str measures nothing"):

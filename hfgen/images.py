@@ -104,18 +104,21 @@ def stack(rows: Sequence[Sequence[Tensor]], gap: int = 2) -> Image.Image:
     from PIL import Image
 
     pictures = [[to_pil(image[None])[0] for image in row] for row in rows]
-    width = max(sum(picture.width + gap for picture in row) - gap for row in pictures)
-    heights = [max(picture.height for picture in row) for row in pictures]
-    mode = pictures[0][0].mode
-    sheet = Image.new(mode, (width, sum(heights) + gap * (len(rows) - 1)), "white")
+    sheet = Image.new(pictures[0][0].mode, stack_size(rows, gap), "white")
     top = 0
-    for row, height in zip(pictures, heights, strict=True):
-        left = 0
+    for row in pictures:
+        left, height = 0, max(picture.height for picture in row)
         for picture in row:
             sheet.paste(picture, (left, top))
             left += picture.width + gap
         top += height + gap
     return sheet
+
+
+def stack_size(rows: Sequence[Sequence[Tensor]], gap: int = 2) -> tuple[int, int]:
+    """Width and height of a `stack`."""
+    width = max(sum(image.shape[-1] + gap for image in row) - gap for row in rows)
+    return width, sum(max(image.shape[-2] for image in row) + gap for row in rows) - gap
 
 
 def write_png(path: Path, image: Image.Image) -> None:

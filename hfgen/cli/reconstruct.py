@@ -96,7 +96,7 @@ def _run_whole(arguments: argparse.Namespace, pipeline: ImagePipeline, compute: 
 
     from hfgen.autoencoders.sizes import reconstruct_any_size
     from hfgen.data import whole_images
-    from hfgen.images import stack, to_float, to_uint8, write_picture
+    from hfgen.images import check_room, stack, stack_size, to_float, to_uint8, write_picture
     from hfgen.pipelines.autoencoder import codec_of
     from hfgen.pipelines.finite import check_images
 
@@ -113,6 +113,7 @@ def _run_whole(arguments: argparse.Namespace, pipeline: ImagePipeline, compute: 
         config_name=arguments.config_name,
     ).images
     _say_fewer(arguments, len(originals))
+    check_room(arguments.out, stack_size([(image, image) for image in originals]))
     pairs = []
     with torch.no_grad(), making_images(arguments.model, pipeline, compute, "image"):
         for original in originals:

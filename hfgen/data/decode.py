@@ -1,6 +1,6 @@
 """One stored image -> 8-bit pixels of the asked size.
 
-In order: the EXIF orientation is applied; 16 bits are scaled to 8; transparency is composited on white;
+In order: the EXIF orientation is applied; 16-bit grey is scaled to 8 bits; transparency is composited on white;
 palette, CMYK and the rest become RGB; the square of the shorter side is cut from the centre, converted to the
 asked channels, and brought to the resolution with Lanczos (Pillow's, which antialiases). An image that has
 the resolution already keeps its pixels. An array is taken as it is, if its pixels are whole numbers; booleans are
@@ -9,7 +9,6 @@ black and white.
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import itertools
 import statistics
@@ -220,8 +219,7 @@ def _from_16_bit(pixels: np.ndarray, changes: list[str]) -> Decoded:
     if wide.min() < 0 or wide.max() > 65535:
         raise DamagedImage("its pixels are 32-bit integers of unknown range")
     image = Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
-    scaled = _to_grey_or_rgb(image, [*changes, "of 16 bits, scaled to 8"])
-    return dataclasses.replace(scaled, peak=int(wide.max()))
+    return Decoded(image, True, (*changes, "of 16 bits, scaled to 8"), int(wide.max()))
 
 
 def _from_array(pixels: np.ndarray) -> Decoded:
@@ -235,7 +233,7 @@ def _from_array(pixels: np.ndarray) -> Decoded:
         raise DamagedImage(f"an array of shape {pixels.shape} isn't an image")
     if pixels.dtype == np.bool_:
         pixels = pixels * np.uint8(255)
-    if pixels.dtype == np.uint16:
+    if pixels.dtype == np.uint16 and pixels.ndim == 2:
         return _from_16_bit(pixels, changes)
     if pixels.dtype.kind not in "ui" or (pixels.dtype != np.uint8 and (pixels.min() < 0 or pixels.max() > 255)):
         raise DamagedImage(f"its pixels are {pixels.dtype}; give uint8, 0 to 255")

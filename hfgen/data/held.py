@@ -6,7 +6,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -193,18 +192,32 @@ def _class(label: Any) -> int | str | None:
 
 
 def _with_labels(images: Any) -> list[tuple[Any, Any]] | None:
-    """The pairs of (images, labels), which are as many; None of anything else."""
-    if not isinstance(images, tuple) or len(images) != 2:
-        return None
-    if not all(isinstance(part, (Tensor, np.ndarray, list, tuple)) for part in images):
+    """The pairs of (images, labels); None of anything else. A list of the two may be what a DataLoader gives.
+
+    Raises:
+        DataError: they aren't as many.
+    """
+    if not isinstance(images, (tuple, list)) or len(images) != 2:
         return None
     pixels, labels = images
-    values = labels.tolist() if isinstance(labels, (Tensor, np.ndarray)) else labels
-    flat = isinstance(values, (list, tuple)) and all(isinstance(value, (int, float, str, NoneType)) for value in values)
-    if not flat or len(pixels) != len(values):
+    if isinstance(pixels, (Tensor, np.ndarray)):
+        is_set = pixels.ndim == 4 or (pixels.ndim == 3 and isinstance(images, tuple))
+    else:
+        is_set = isinstance(images, tuple) and isinstance(pixels, (list, tuple)) and all(map(_is_image, pixels))
+    if isinstance(labels, (Tensor, np.ndarray)) and tuple(labels.shape[1:]) in ((), (1,)):
+        labels = labels.reshape(-1).tolist()
+    if not is_set or not isinstance(labels, (list, tuple)):
         return None
+    if not all(one is None or isinstance(one, float) or _class(one) is not None for one in labels):
+        return None
+    if len(pixels) != len(labels):
+        raise DataError(f"data: {len(pixels)} images and {len(labels)} labels; give as many")
     cells = pixels if isinstance(pixels, (list, tuple)) else _channels_last(pixels)
-    return list(zip(cells, values, strict=True))
+    return list(zip(cells, labels, strict=True))
+
+
+def _is_image(item: Any) -> bool:
+    return isinstance(item, (Image.Image, Tensor, np.ndarray, str, Path, bytes))
 
 
 def _channels_last(images: Tensor | np.ndarray) -> np.ndarray:
@@ -264,7 +277,8 @@ def _pair(item: Any, name: str) -> tuple[Any, Any]:
     if isinstance(item, Tensor):
         values = item.detach().cpu()
         values = values.float() if values.is_floating_point() else values
-        return (values.movedim(0, -1) if values.ndim == 3 else values).numpy(), label
+        first = values.ndim == 3 and values.shape[0] in (1, 3, 4)
+        return (values.movedim(0, -1) if first else values).numpy(), label
     if isinstance(item, (Image.Image, np.ndarray)):
         return item, label
     raise DataError(f"data: {name} holds a {type(item).__name__}, which isn't an image; give {_FORMS}")

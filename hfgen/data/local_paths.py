@@ -180,9 +180,12 @@ def _open_kinds(name: str, folder: Path, files: _Files, depth: int) -> Opened:
         return _open_readable(name, folder, files, depth)
     kinds = Counter(path.suffix.lower() for path in files.unread)
     said = ", ".join(f"{count} {suffix}" for suffix, count in sorted(kinds.items()))
-    if not files.hold_data:
-        raise DataError(f"data: {name} holds images of kinds that Pillow doesn't read ({said}); convert them to PNG")
-    opened = _open_readable(name, folder, files, depth)
+    try:
+        opened = _open_readable(name, folder, files, depth)
+    except DataError as error:
+        raise DataError(f"{error} (Pillow doesn't read {said}; convert them to PNG)") from error
+    except Exception as error:  # `datasets` found nothing that it knows.
+        raise DataError(f"data: {name}: Pillow doesn't read its images ({said}); convert them to PNG") from error
     return Opened(opened.found, [*opened.notes, f"images of kinds that Pillow doesn't read are left out: {said}"])
 
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
-_FILE_NAMES = ("file_name", "filename", "file", "image", "img", "path", "image_path", "image_id", "id", "name")
+_PATHS = ("file_name", "filename", "file", "image", "img", "path", "image_path")
+_FILE_NAMES = (*_PATHS, "image_id", "id", "name")
 _FILE_SUFFIX = "_file_name"
 _LOOKED_AT = 200
 _DEFINING = "metadata"
@@ -150,7 +151,7 @@ def _file_column(
     """The column that names images, and the image of each of its values; None where fewer than half do."""
     index = _index(folder, table, paths)
     names = sorted(map(str, frame.columns), key=lambda name: name.lower() not in _FILE_NAMES)
-    if "file_name" in names:
+    if any(name.lower() in _PATHS for name in names):
         # Those of further images, whose rows would then be of these.
         names = [name for name in names if not name.endswith(_FILE_SUFFIX)]
     best, share = None, 0.5

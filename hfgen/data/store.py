@@ -205,7 +205,7 @@ def _write_arrays(folder: Path, part: Part, name: str) -> dict[str, Any]:
     if not kept:
         raise DataError(f"data: none of the {skipped} images of {name} can be read; fix them")
     notes = [*part.notes, *_changes(changes, kept, max(peaks, default=None))]
-    if highest == 1:
+    if highest == 1 and not peaks:
         notes.append(f"no image of {part.split} has a level above 1 of 255: all are black; store masks as 0 and 255")
     if skipped:
         done = "replaced by a neighbour in" if part.in_place else "left out of"

@@ -65,7 +65,8 @@ class SamplesMetric(_OfImages):
 
     Args:
         evaluator: The real images, and their judge.
-        values: Of floats, as `Evaluator.samples` takes it; `auto` is found out by the first batch of them.
+        values: Of floats, as `Evaluator.samples` takes it; `auto` is found out by the first batch of them, in each
+            process, and stays.
         options: Of `torchmetrics.Metric`.
     """
 
@@ -82,7 +83,9 @@ class SamplesMetric(_OfImages):
         given = to_tensor(images, self.evaluator.shape, "samples")
         floats = given.is_floating_point() and bool(given.numel())
         if floats and self.values == "auto" and self._found == "unit" and not is_unit(given):
-            raise DataError("samples: floats below 0 after images without; give SamplesMetric(..., values='signed')")
+            raise DataError(
+                "samples: floats below 0 after images without; give SamplesMetric values='signed' or 'unit'"
+            )
         self._keep(self.evaluator.look_at_samples(given, values=self._found))
         if floats and self._found == "auto":
             self._found = "unit" if is_unit(given) else "signed"

@@ -99,7 +99,8 @@ def write_results(contents: Contents) -> str | None:
 
 
 def _assumed_license(contents: Contents, found: dict[str, Any]) -> str:
-    if contents.kind == "model" and not _is_ours(contents, found):
+    begun = contents.run.get("config", {}).get("start_from")
+    if contents.kind == "model" and (begun or not _is_ours(contents, found)):
         return "unknown"
     if not contents.is_evaluation:
         return "mit"
@@ -108,8 +109,8 @@ def _assumed_license(contents: Contents, found: dict[str, Any]) -> str:
 
 
 def _is_ours(contents: Contents, found: dict[str, Any]) -> bool:
-    """Whether hfgen trained the model: a network of diffusers alone may be anybody's, unless its run says so."""
-    return bool(contents.run) or not found.get("bare")
+    """Whether hfgen trained the model: others' pipelines and networks may be anybody's, unless a run says so."""
+    return bool(contents.run) or bool(found.get("family") and not found.get("bare"))
 
 
 def split_card(readme: str) -> tuple[dict[str, Any], str]:

@@ -289,5 +289,23 @@ def test_images_that_pillow_does_not_read_are_said(tmp_path: Path) -> None:
     for path in tmp_path.glob("*.png"):
         path.unlink()
     for data in (tmp_path, tmp_path / "a.heic"):
-        with pytest.raises(DataError, match=r"of kinds that Pillow doesn't read \(.*\.heic\); convert"):
+        with pytest.raises(DataError, match=r"Pillow doesn't read its images \(.*\.heic\); convert"):
             open_store(str(data), resolution=8)
+
+
+def test_what_pillow_does_not_read_does_not_hide_what_datasets_reads(tmp_path: Path) -> None:
+    rows = [{"image": pixels.tolist(), "label": index % 2} for index, pixels in enumerate(PIXELS)]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "logo.svg").write_text("<svg/>")
+    assert len(open_store(str(tmp_path), split="all", resolution=8)) == COUNT
+    for path in tmp_path.iterdir():
+        path.unlink()
+    (tmp_path / "0.png").write_bytes(CONTENT[0])
+    names = ["0.png", *(f"{index}.heic" for index in range(1, 5))]
+    for name in names[1:]:
+        (tmp_path / name).write_bytes(b"of a phone")
+    (tmp_path / "metadata.csv").write_text("\n".join(["file_name,label", *(f"{name},a" for name in names)]))
+    with pytest.raises(
+        DataError, match=r"names no image beside it; .*\(Pillow doesn't read 4 .heic; convert them to PNG"
+    ):
+        open_store(str(tmp_path), split="all", resolution=8)

@@ -53,8 +53,8 @@ def test_each_form_holds_the_same_pixels(images: Tensor):
     plain: list[Any] = [images, images.permute(0, 2, 3, 1).numpy(), images[:, 0].numpy(), to_pil(images), list(images)]
     for form in plain:
         assert torch.equal(whole(form).images, images) and whole(form).notes == []
-    plain += [images.permute(0, 2, 3, 1), torch.utils.data.TensorDataset(images)]
-    for form in plain[-2:]:
+    plain += [list(images.permute(0, 2, 3, 1)), images.permute(0, 2, 3, 1), torch.utils.data.TensorDataset(images)]
+    for form in plain[-3:]:
         assert torch.equal(whole(form).images, images) and whole(form).notes == []
     floats: list[Any] = [to_float(images), to_float(images).double().requires_grad_(), list(to_float(images))]
     for form in floats:
@@ -64,7 +64,8 @@ def test_each_form_holds_the_same_pixels(images: Tensor):
     labelled = [Indexed(images), table(images), table(images).with_format("torch"), [*table(images)]]
     classes = torch.arange(40) % 3
     labelled += [(images, classes), (images.permute(0, 2, 3, 1).numpy(), classes.double().numpy())]
-    labelled += [(to_pil(images), classes.tolist()), (to_float(images), classes)]
+    labelled += [(to_pil(images), classes.tolist()), (to_float(images), classes), [images, classes]]
+    labelled += [(images, classes[:, None]), (images.numpy(), classes[:, None].numpy()), (list(images), list(classes))]
     for form in labelled:
         found = whole(form)
         assert torch.equal(found.images, images)
@@ -117,7 +118,8 @@ def test_what_is_no_set_of_images_is_refused(images: Tensor):
         (images[0].permute(1, 2, 0).numpy(), r"data: shape \(16, 16, 1\) isn't a set"),
         (to_pil(images)[0], "data: a Image isn't a set of images; give a list of them"),
         ((images, images), r"data: tuple .*an array of shape \(40, 1, 16, 16\) isn't an image"),
-        ((images, [0, 1]), "data: tuple .* holds a int, which isn't an image"),
+        ((images, [0, 1]), "data: 40 images and 2 labels; give as many"),
+        ((images, torch.eye(40)), "isn't an image"),
         (images.float(), "holds floats from 0 to 255; give uint8"),
         (3 * to_float(images), "holds floats from -3 to 3; give uint8"),
         (to_float(images).masked_fill(images == 0, torch.nan), "holds NaN or infinity"),
@@ -177,10 +179,3 @@ def test_masks_are_black_and_white_or_said_to_be_black(images: Tensor):
             "no image of train has a level above 1 of 255: all are black; store masks as 0 and 255"
         ]
     assert whole(torch.zeros_like(images)).notes == whole(expected).notes == []
-
-
-def test_arrays_of_16_bits_are_scaled_in_colour_too():
-    levels = np.arange(40 * SIDE * SIDE * 3, dtype=np.uint16).reshape(40, SIDE, SIDE, 3) * 2
-    store = whole(levels)
-    assert torch.equal(store.images, torch.from_numpy((levels / 257).round().astype(np.uint8)).movedim(-1, 1))
-    assert store.notes == ["all 40 images: of 16 bits, scaled to 8"]

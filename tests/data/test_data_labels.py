@@ -257,9 +257,10 @@ def test_metadata_may_name_the_conditions(tmp_path: Path) -> None:
     assert store.images.shape == (6, 6, 8, 8)
     assert (store.images[:, 0].float().mean() > 150) and (store.images[:, 5].float().mean() > 150)
     rows = [row.replace("photo", "elsewhere") for row in rows]
-    (tmp_path / "metadata.csv").write_text(rows_of("file_name,sketch_file_name", *rows))
-    with pytest.raises(DataError, match=r"metadata.csv names no image beside it; write their paths into file_name"):
-        open_store(str(tmp_path), split="all", resolution=8)
+    for name in ("file_name", "File_Name", "image"):
+        (tmp_path / "metadata.csv").write_text(rows_of(f"{name},sketch_file_name", *rows))
+        with pytest.raises(DataError, match=r"metadata.csv names no image beside it; write their paths into file_name"):
+            open_store(str(tmp_path), split="all", resolution=8)
 
 
 def test_unlabelled_splits_are_no_classes(tmp_path: Path) -> None:

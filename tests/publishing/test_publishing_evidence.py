@@ -73,7 +73,8 @@ def test_a_network_that_hfgen_did_not_train_is_not_called_so_and_has_no_assumed_
         assert f"note = {{{'Trained' if trained else 'Published'} with hfgen}}" in card
         assert f"license: {'mit' if trained else 'unknown'}\n" in card
     assert "license: apache-2.0\n" in write_card(found, "org/model", {**about, "bare": True}, "apache-2.0", None)
-    found.run = {"config": {"start_from": "org/theirs"}}
+    config = {**tiny_config("vae", tmp_path).as_dict(), "start_from": "org/theirs"}
+    found.run = {"config": config}
     card = write_card(found, "org/model", {**about, "bare": True}, None, None)
     assert "license: unknown\n" in card and "Trained with hfgen." in card
     found.run = {}

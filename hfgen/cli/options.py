@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from hfgen.devices import Compute
     from hfgen.pipelines import ImagePipeline
 
-_COLUMNS = 8
+COLUMNS = 8
+"""Of a grid of images."""
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -268,14 +269,14 @@ def check_grid(path: Path, count: int, side: int) -> None:
     """
     from hfgen.images import check_room, grid_size
 
-    check_room(path, grid_size(count, *(side * _zoom(side),) * 2, columns=_COLUMNS))
+    check_room(path, grid_size(count, *(side * _zoom(side),) * 2, columns=COLUMNS))
 
 
 def save_grid(images: Tensor, path: Path) -> None:
     """Write uint8 images (N, C, R, R) as a grid of 8 columns, small ones enlarged, and print its path."""
     from hfgen.images import grid, write_picture
 
-    write_picture(path, grid(images, columns=_COLUMNS, zoom=_zoom(images.shape[-1])))
+    write_picture(path, grid(images, columns=COLUMNS, zoom=_zoom(images.shape[-1])))
     print(path)
 
 

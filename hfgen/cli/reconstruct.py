@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from hfgen.cli.options import (
+    COLUMNS,
     Verbs,
     add_compute,
     add_crop,
@@ -87,7 +88,7 @@ def _run_squares(arguments: argparse.Namespace, pipeline: ImagePipeline, compute
     with making_images(arguments.model, pipeline, compute, "image"):
         made = reconstruct(pipeline, inputs)
         _print_seams(pipeline, originals[:1])
-    rows = [row for pair in zip(originals.split(8), made.split(8), strict=True) for row in pair]
+    rows = [row for pair in zip(originals.split(COLUMNS), made.split(COLUMNS), strict=True) for row in pair]
     save_grid(torch.cat(rows), arguments.out)
 
 

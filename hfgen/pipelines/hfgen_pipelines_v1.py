@@ -859,9 +859,9 @@ def _flat(name: str, picture: Image.Image, channels: int) -> Image.Image:
 
 def _generators_apart(generator: Any, count: int) -> list[dict[str, Any]]:
     """What each of so many images takes as `generator`: its own of a list."""
-    return (
-        [{"generator": [own]} for own in _one_each(generator, count)] if isinstance(generator, list) else [{}] * count
-    )
+    if not isinstance(generator, list):
+        return [{}] * count
+    return [{"generator": [own]} for own in _one_each(generator, count)]
 
 
 def _one_each(generator: Any, count: int) -> list[torch.Generator | None]:

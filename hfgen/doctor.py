@@ -127,7 +127,8 @@ def _device() -> str:
 
 def _training() -> str:
 
-    from hfgen.devices import choose_device, choose_kernels
+    from hfgen.devices import choose_device
+    from hfgen.kernels import choose_kernels
 
     return str(choose_kernels(choose_device())).split(": ", 1)[1]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from hfgen import devices
+from hfgen import devices, kernels
 from hfgen.cli import main
 from hfgen.devices import Compute, choose, choose_device
 from hfgen.errors import SettingsError
@@ -127,12 +127,12 @@ def test_auto_takes_bf16_where_a_product_is_faster(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(torch, "mm", repeated)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    devices._cpu_gains_by_bf16.cache_clear()
+    kernels._cpu_gains_by_bf16.cache_clear()
     try:
-        assert devices.choose_kernels(torch.device("cpu")).precision == chosen
-        assert devices.choose_kernels(torch.device("cpu"), "bf16").precision == "bf16"
+        assert kernels.choose_kernels(torch.device("cpu")).precision == chosen
+        assert kernels.choose_kernels(torch.device("cpu"), "bf16").precision == "bf16"
     finally:
-        devices._cpu_gains_by_bf16.cache_clear()
+        kernels._cpu_gains_by_bf16.cache_clear()
 
 
 def test_every_verb_refuses_a_device_before_its_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -32,6 +32,7 @@ LAYERS = [
     "models",
     "data",
     "hub",
+    "kernels",
     "devices",
     "outputs",
     "images",

@@ -21,9 +21,9 @@ from hfgen.errors import DataError, ModelError, SettingsError
 from hfgen.evaluation.held_out import EMBEDDED, FEWEST, choose_n, held_out_images
 from hfgen.evaluation.passes import batch_size, reconstruct
 from hfgen.evaluation.set_metrics import set_metrics
-from hfgen.images import Range, is_unit
+from hfgen.images import Range, floats_to_uint8, is_unit
 from hfgen.pipelines.callables import find_callables
-from hfgen.pipelines.foreign_images import to_pixels, to_tensor
+from hfgen.pipelines.foreign_images import to_tensor
 from hfgen.pipelines.given import given_name, lent, settle
 from hfgen.reporting.estimate_tables import Estimates
 from hfgen.setting_bounds import whole_number
@@ -36,6 +36,9 @@ MOST = 500
 _OF_SAMPLES = ("kid", "coverage", "hf_ratio_sample", "spectral_distance")
 _PARTS = ("low", "middle", "high")
 _FEWEST_PAIRS = 2
+
+# A network that gives [0, 1] overshoots by less, and nearly every image in [-1, 1] has darker pixels.
+_OVERSHOT = -0.25
 
 
 class LookedAtSamples(NamedTuple):
@@ -168,7 +171,7 @@ class Evaluator:
         given = to_tensor(images, self.shape, name="samples")
         if values == "auto" and is_unit(given):
             self._say("samples: no float is negative, so they are taken to be in [0, 1]; give values='signed' if not")
-        pixels = to_pixels(given, self.shape, values=values, name="samples")
+        pixels = self._pixels(given, values, "samples")
         with self._measuring():
             spectrum = metrics.power_spectrum(pixels, self._real.window)
             powers = {name: getattr(spectrum, name) for name in LookedAtSamples._fields[1:]}
@@ -238,7 +241,13 @@ class Evaluator:
         given = to_tensor(images, self.shape, name=name)
         if values == "signed" and is_unit(given):
             self._say(f"{name}: no float is negative; they are taken to be in [-1, 1], give values='unit' if not")
-        return to_pixels(given, self.shape, values=values, name=name)
+        return self._pixels(given, values, name)
+
+    def _pixels(self, given: Tensor, values: Range, name: str) -> Tensor:
+        """uint8 of what `to_tensor` gave; that images of another range are clipped is said."""
+        if values == "unit" and given.is_floating_point() and bool((given < _OVERSHOT).any()):
+            self._say(f"{name}: floats below 0 are clipped to 0; give values='signed' if they are in [-1, 1]")
+        return given if given.dtype == torch.uint8 else floats_to_uint8(given, values, name)
 
     def reconstructions_of(self, looked: LookedAtPairs) -> Estimates:
         """`reconstructions`, of all batches joined."""

@@ -22,6 +22,10 @@ except ImportError as error:
     ) from None
 
 
+_GUESSES = (None, "unit", "signed")
+"""What `SamplesMetric` can have found out of a batch's floats; None where it was told, or got other images."""
+
+
 class _OfImages(Metric):
     """Rows of numbers, one an image: kept in batches, joined over batches and processes."""
 
@@ -40,13 +44,14 @@ class _OfImages(Metric):
             getattr(self, name).append(values.to(self.device))
 
     def _joined(self, kind: Any) -> Any:
-        found = {}
-        for name in kind._fields:
-            values = getattr(self, name)
-            found[name] = (values if isinstance(values, Tensor) else torch.cat(values)).cpu() if len(values) else None
-        if any(values is None for values in found.values()):
+        if any(not len(getattr(self, name)) for name in kind._fields):
             raise SettingsError("update: no image was given yet; call update before compute")
-        return kind(**found)
+        return kind(**{name: self._of_all(name) for name in kind._fields})
+
+    def _of_all(self, name: str) -> Tensor:
+        # Joined over processes, torchmetrics has one tensor in the list's place.
+        values = getattr(self, name)
+        return (values if isinstance(values, Tensor) else torch.cat(values)).cpu()
 
     def compute(self) -> dict[str, Tensor]:
         """Values by name, float64, for `log_dict` and trackers."""
@@ -66,13 +71,14 @@ class SamplesMetric(_OfImages):
     Args:
         evaluator: The real images, and their judge.
         values: Of floats, as `Evaluator.samples` takes it; `auto` is found out by the first batch of them, in each
-            process, and stays.
+            process, and stays; where processes found otherwise, `compute` refuses.
         options: Of `torchmetrics.Metric`.
     """
 
     def __init__(self, evaluator: Evaluator, *, values: Range = "auto", **options: Any) -> None:
         super().__init__(evaluator, LookedAtSamples._fields, **options)
         self.values, self._found = values, values
+        self.add_state("guessed", default=[], dist_reduce_fx="cat")
 
     def update(self, images: Any) -> None:
         """Add images, in a form that `Evaluator.samples` takes.
@@ -89,9 +95,17 @@ class SamplesMetric(_OfImages):
         self._keep(self.evaluator.look_at_samples(given, values=self._found))
         if floats and self._found == "auto":
             self._found = "unit" if is_unit(given) else "signed"
+        # Of each batch, also where nothing is guessed: processes can join what each of them has alone.
+        guess = _GUESSES.index(self._found if floats and self.values == "auto" else None)
+        self.guessed.append(torch.tensor([guess], device=self.device))
 
     def estimates(self) -> Estimates:
         """See `Evaluator.samples`; at least 12 images."""
+        if len(self.guessed) and len({_GUESSES[i] for i in self._of_all("guessed").tolist()} - {None}) > 1:
+            raise DataError(
+                "samples: floats were taken for [0, 1] in one process and for [-1, 1] in another; give SamplesMetric "
+                "values='signed' or 'unit'"
+            )
         return self.evaluator.samples_of(self._joined(LookedAtSamples))
 
 

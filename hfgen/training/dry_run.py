@@ -8,7 +8,8 @@ import torch
 
 from hfgen.data.columns import NONE
 from hfgen.data_options import BUILT_IN
-from hfgen.devices import choose_device, choose_kernels
+from hfgen.devices import choose_device
+from hfgen.kernels import choose_kernels
 from hfgen.training.config import RunConfig
 from hfgen.training.launcher import agree_with_launcher
 

@@ -112,6 +112,13 @@ def record_computed(out: Path, images_seen: int, how: Mapping[str, Any]) -> None
         write_json(out / "run.json", {**run, "computed": computed})
 
 
+def computed_last(out: Path) -> dict[str, Any]:
+    """The last entry that `record_computed` made in `out`/run.json; empty where there is none."""
+    path = out / "run.json"
+    entries = _computed(read_json(path)) if path.is_file() else []
+    return entries[-1] if entries else {}
+
+
 def _check_place(out: Path) -> None:
     """Refuse what can't be a run's folder, before anything is written."""
     output_folder(str(out))

@@ -12,7 +12,7 @@ from hfgen.training.cadence import Cadence, OnCheckpoint
 from hfgen.training.config import RunConfig
 from hfgen.training.interrupts import Interrupts
 from hfgen.training.processes import check_alike, decide
-from hfgen.training.run_folder import claim_folder, is_finished, refuse_busy, sole_run
+from hfgen.training.run_folder import claim_folder, computed_last, is_finished, refuse_busy, sole_run
 from hfgen.training.trackers import make_accelerator
 from hfgen.training.trainer import Trainer
 
@@ -45,7 +45,7 @@ def train(config: RunConfig, out: Path, *, resume: str = "auto", on_checkpoint: 
         check_alike(
             accelerator, store.fingerprint, f"data: {config.data} isn't the same in every process; give them one"
         )
-        trainer = Trainer(config, images, accelerator)
+        trainer = Trainer(config, images, accelerator, decide(accelerator, lambda: computed_last(out)))
         cadence = Cadence(trainer, out, on_checkpoint)
 
         def claim() -> None:

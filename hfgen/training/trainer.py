@@ -8,16 +8,18 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from hfgen.data import ImageStore, ImageStream
 from hfgen.data.feed import Feed
-from hfgen.devices import choose_kernels, describe, seed_generators
+from hfgen.devices import describe, seed_generators
 from hfgen.errors import SettingsError
 from hfgen.images import to_float
+from hfgen.kernels import choose_kernels
 from hfgen.pipelines.places import resolve_folder
 from hfgen.seeds import derive_seed
 from hfgen.training import checkpoints, fsdp
@@ -51,9 +53,18 @@ class _PhaseModule(nn.Module):
 
 
 class Trainer:
-    """Networks, averages, optimizers and the clock of one run, in this process."""
+    """Networks, averages, optimizers and the clock of one run, in this process.
 
-    def __init__(self, config: RunConfig, images: ImageStore | ImageStream, accelerator: Accelerator) -> None:
+    `computed` is how the run computed before, as `computes` told it; empty at its beginning.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        images: ImageStore | ImageStream,
+        accelerator: Accelerator,
+        computed: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         self.config, self.accelerator = config, accelerator
         if config.batch_size % accelerator.num_processes:
             raise SettingsError(
@@ -62,7 +73,8 @@ class Trainer:
             )
         self.device = accelerator.device
         precision, self.compiled_asked = agree_with_launcher(config)
-        chosen = decide(accelerator, lambda: choose_kernels(self.device, precision, self.compiled_asked))
+        before = computed.get("precision") if computed.get("device") == self._device_kind() else None
+        chosen = decide(accelerator, lambda: choose_kernels(self.device, precision, self.compiled_asked, before=before))
         self.kernels = dataclasses.replace(chosen, device=self.device)
         self.last_image = math.ceil(config.max_images / config.batch_size) * config.batch_size
         self.images_seen = 0
@@ -264,8 +276,11 @@ class Trainer:
     def computes(self) -> dict[str, str | int | bool]:
         """What the run's numbers depend on beside its config, as JSON values."""
         kernels, processes = self.kernels, self.accelerator.num_processes
-        kind = {"device": describe(self.device).partition(",")[0], "precision": kernels.precision}
+        kind = {"device": self._device_kind(), "precision": kernels.precision}
         return {**kind, "compiled": kernels.compiled, "processes": processes, "fsdp": self.fsdp is not None}
+
+    def _device_kind(self) -> str:
+        return describe(self.device).partition(",")[0]
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Everything that the next step depends on, beside the config and the clock."""

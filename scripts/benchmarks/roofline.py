@@ -21,8 +21,8 @@ from torch.utils.flop_counter import flop_registry
 from benchmarks.bare import LOSSES, BareLoop
 from hfgen.configs import load_config
 from hfgen.data import draw
-from hfgen.devices import choose_kernels
 from hfgen.images import to_float
+from hfgen.kernels import choose_kernels
 
 _CPU = torch.device("cpu")
 _KINDS = {

@@ -11,7 +11,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from hfgen.devices import choose_kernels, synchronise
+from hfgen.devices import synchronise
+from hfgen.kernels import choose_kernels
 
 
 def repeated(step: Callable[[], None]) -> Callable[[int], None]:

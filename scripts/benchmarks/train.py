@@ -26,9 +26,10 @@ from benchmarks.peers import PYTHAE_FAMILIES, pythae_loop
 from benchmarks.timing import CLOCKS, Clock, flops_of, matmul_rate, paired_rounds, repeated, seconds_of, steps_for
 from hfgen.configs import load_config
 from hfgen.data import open_store
-from hfgen.devices import choose_kernels, describe
+from hfgen.devices import describe
 from hfgen.errors import UserError
 from hfgen.images import to_float
+from hfgen.kernels import choose_kernels
 from hfgen.training.cadence import Cadence
 from hfgen.training.trainer import Trainer
 

@@ -72,6 +72,15 @@ def test_pairs_have_a_range_of_their_own_or_it_is_said(evaluator: hfgen.Evaluato
     for name in ("reconstructions", "originals"):
         line = f"{name}: no float is negative; they are taken to be in [-1, 1], give values='unit' if not"
         assert [record.message for record in caplog.records].count(line) == 1
+    caplog.clear()
+    metric = hfgen.ReconstructionsMetric(evaluator, values="unit")
+    for _ in range(2):
+        metric.update(images.clamp(min=-0.2), evaluator.images)
+        assert not caplog.records
+    for _ in range(2):
+        metric.update(images, evaluator.images)
+    line = "reconstructions: floats below 0 are clipped to 0; give values='signed' if they are in [-1, 1]"
+    assert [record.message for record in caplog.records] == [line]
     with pytest.raises(SettingsError, match="values: 'auto' is unknown; give signed or unit"):
         hfgen.ReconstructionsMetric(evaluator, values="auto").update(images, images)  # type: ignore[arg-type]
     metric.reset()
@@ -112,6 +121,17 @@ def test_processes_are_joined(evaluator: hfgen.Evaluator):
     )
     metric.update(images[:24])
     assert values(metric.compute()) == evaluator.samples(images).values_only
+
+
+def test_ranges_that_two_processes_guessed_otherwise_are_refused(evaluator: hfgen.Evaluator):
+    images = to_float(evaluator._real.others[:N])
+    dark, light = hfgen.SamplesMetric(evaluator), hfgen.SamplesMetric(evaluator)
+    dark.update(images[:24])
+    light.update(images[24:].clamp(min=0))
+    assert light.compute()["kid"].isfinite()
+    dark.merge_state(light)
+    with pytest.raises(DataError, match=r"for \[0, 1\] in one process and for \[-1, 1\] in another; give .* values="):
+        dark.compute()
 
 
 def test_without_torchmetrics_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch):

@@ -9,8 +9,8 @@ import torch
 from tiny import make_trainer
 from torch import Tensor, nn
 
-from hfgen.devices import choose_kernels
 from hfgen.errors import SettingsError
+from hfgen.kernels import choose_kernels
 from hfgen.models.discriminator import ImageDiscriminator
 from hfgen.training import trainer as trainer_module
 from hfgen.training.compile_check import _fault, compile_networks
@@ -127,8 +127,8 @@ def test_a_compiler_that_fails_stays_off_where_nobody_asked(
     eager = make_trainer("vae", glyph_folder, "--compiled=off")
 
     # On a GPU, auto compiles.
-    def as_on_a_gpu(*arguments: object) -> object:
-        return dataclasses.replace(choose_kernels(*arguments), compiled="default")
+    def as_on_a_gpu(*arguments: object, **options: object) -> object:
+        return dataclasses.replace(choose_kernels(*arguments, **options), compiled="default")
 
     monkeypatch.setattr(trainer_module, "choose_kernels", as_on_a_gpu)
     trainer = make_trainer("vae", glyph_folder)

@@ -9,6 +9,7 @@ import torch
 from tiny import make_trainer, tiny_config
 
 import hfgen
+from hfgen import kernels
 from hfgen.errors import UserError
 from hfgen.training.averaged_pipeline import averaged_pipeline
 from hfgen.training.cadence import Cadence
@@ -168,6 +169,22 @@ def test_a_signal_at_a_due_checkpoint_saves_once(glyph_folder: Path, tmp_path: P
         assert saved == [(end, folder.stat().st_ino)]
         saved.clear()
     assert train(config, tmp_path / "run").is_dir()
+
+
+@pytest.mark.parametrize("had", ["bf16", "fp32"])
+def test_a_run_goes_on_in_the_precision_that_was_measured_first(
+    had: str, glyph_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A second measurement can find otherwise."""
+    config = tiny_config("vae", glyph_folder, "--precision=auto", "--max_images=64", "--sample_every=0")
+    monkeypatch.setattr(kernels, "_cpu_has_bf16", lambda: True)
+    monkeypatch.setattr(kernels, "_cpu_gains_by_bf16", lambda: had == "bf16")
+    with pytest.raises(Interrupted):
+        train(config, tmp_path / "run", on_checkpoint=lambda *_: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(kernels, "_cpu_gains_by_bf16", lambda: had != "bf16")
+    train(config, tmp_path / "run")
+    (computed,) = json.loads((tmp_path / "run" / "run.json").read_text())["computed"]
+    assert computed["precision"] == had
 
 
 def test_building_and_publishing_leave_the_callers_random_numbers_alone(

@@ -10,8 +10,8 @@ from tiny import tiny_config
 
 from hfgen.data import open_store
 from hfgen.data.feed import to_gpu_if_it_fits
-from hfgen.devices import choose_kernels
 from hfgen.errors import UserError
+from hfgen.kernels import choose_kernels
 from hfgen.training.meters import Meters, Reading
 from hfgen.training.trackers import Trackers, make_accelerator
 from hfgen.training.train import train

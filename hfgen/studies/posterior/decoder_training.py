@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from hfgen.data import SPLIT_SIZES, draw
-from hfgen.devices import choose_kernels
 from hfgen.files import write_bytes
 from hfgen.images import to_float
+from hfgen.kernels import choose_kernels
 from hfgen.limits import usable_cores
 from hfgen.models.decoder import decoder_arguments
 from hfgen.models.initialise import initialise

@@ -73,6 +73,18 @@ def test_tiles_are_said_with_their_seams(shapes: Path, tmp_path: Path, capsys: p
     assert capsys.readouterr().out.startswith("tiles of 8 px change")
 
 
+def test_a_picture_without_room_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "wide").mkdir()
+    Image.new("RGB", (8200, 16)).save(tmp_path / "wide" / "0.png")
+    model, out = save("AutoencoderKL", tmp_path / "model"), tmp_path / "out.webp"
+    monkeypatch.setattr("hfgen.autoencoders.sizes.reconstruct_any_size", None)
+    reconstruct(model, "--data", tmp_path / "wide", "--split", "all", "--crop", "none", "--out", out, code=2)
+    assert "out: WEBP holds 16383 pixels a side, not 16402 x 16; give a name in .png" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_a_bare_autoencoder_draws_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     model = save("AutoencoderKL", tmp_path / "model")
     assert main(["sample", str(model), "--out", str(tmp_path / "out.png")]) == 2

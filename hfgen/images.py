@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from hfgen.errors import SettingsError
 from hfgen.files import write_bytes
+from hfgen.limits import free_memory
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -140,15 +142,21 @@ def picture_format(path: Path) -> str:
 
 
 def check_room(path: Path, size: tuple[int, int]) -> None:
-    """Refuse a picture of this width and height, for which the file's format has no room.
+    """Refuse a picture of this width and height, for which the file's format or the free memory has no room.
 
     Raises:
-        SettingsError: it hasn't, or the ending is none of those that are written.
+        SettingsError: they haven't, or the ending is none of those that are written.
     """
     kind = picture_format(path)
     if max(size) > _LONGEST.get(kind, max(size)):
         given = " x ".join(map(str, size))
         raise SettingsError(f"out: {kind} holds {_LONGEST[kind]} pixels a side, not {given}; give a name in .png")
+    # In RGB, as pixels and as a picture.
+    if (needed := 2 * 3 * math.prod(size)) > free_memory():
+        given, gib = " x ".join(map(str, size)), needed / 2**30
+        raise SettingsError(
+            f"out: a picture of {given} pixels needs {gib} of memory, more than is free; show fewer or smaller ones"
+        )
 
 
 def write_picture(path: Path, image: Image.Image) -> None:

@@ -155,7 +155,7 @@ def check_room(path: Path, size: tuple[int, int]) -> None:
     if (needed := 2 * 3 * math.prod(size)) > free_memory():
         given, gib = " x ".join(map(str, size)), needed / 2**30
         raise SettingsError(
-            f"out: a picture of {given} pixels needs {gib:.0f} GiB of memory, more than is free; show fewer or smaller ones"
+            f"out: a picture of {given} pixels needs {gib:.0f} GiB of memory, more than there is; show fewer images"
         )
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from hfgen.errors import SettingsError
 from hfgen.imports import without_collector
 from hfgen.metrics import Estimate
+from hfgen.outputs import given_folder
 from hfgen.reporting.estimate_tables import Estimates, as_estimates, html_table
 from hfgen.reporting.pages import data_uri
 
@@ -147,13 +148,19 @@ def compare(
             `posterior` of others.
     """
     with without_collector():
+        from hfgen.comparison.compare import check_place
         from hfgen.comparison.compare import compare as compare_evaluations
         from hfgen.comparison.exact_posteriors import exact_posteriors
         from hfgen.comparison.measuring import measure_models, named_models
 
-    folder, places = Path(out), named_models(models)
+    folder, places = given_folder("out", out), named_models(models)
+    answers = None if posterior is None else given_folder("posterior", posterior)
     chosen: dict[str, Any] = {name: settings.get(name) for name in ("variant", "resolution")}
-    exact = exact_posteriors(places, None if posterior is None else Path(posterior), **chosen)
+    check_place(folder)
+    exact = exact_posteriors(places, answers, **chosen)
+    if data is None and exact is not None:
+        # They have served: the answers were looked up by them.
+        settings = {name: value for name, value in settings.items() if name not in chosen}
     evaluations, costs = measure_models(places, data, folder, device=device, dtype=dtype, **settings)
     return Comparison(compare_evaluations(evaluations, folder, costs=costs, exact=exact, device=device), folder)
 
@@ -183,7 +190,7 @@ def diagnose(
     with without_collector():
         from hfgen.diagnosis.diagnose import diagnose as diagnose_model
 
-    folder = Path(out)
+    folder = given_folder("out", out)
     return Diagnosis(diagnose_model(model, data, out=folder, budget=budget, **settings), folder)
 
 

@@ -8,18 +8,30 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from hfgen.errors import SettingsError
 from hfgen.images import picture_format
+
+
+def given_folder(name: str, place: Any) -> Path:
+    """A folder as a caller of Python gives it, which may be missing.
+
+    Raises:
+        SettingsError: it is no path, or an empty one; `name` is for the error.
+    """
+    if not isinstance(place, str | os.PathLike) or not str(place).strip():
+        raise SettingsError(f"{name}: {place!r} names no folder; give one")
+    return Path(place)
 
 
 def output_folder(text: str) -> Path:
     """The folder that `--out` names; it may be missing, and nothing is left in it.
 
     Raises:
-        SettingsError: it is a file, lies below one, or can't be written; one line that says why.
+        SettingsError: it names none, is a file, lies below one, or can't be written; one line that says why.
     """
-    path = Path(text)
+    path = given_folder("out", text)
     with _reasons(path):
         if path.is_dir():
             _try_to_write(path, path.name)

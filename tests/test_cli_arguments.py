@@ -88,7 +88,7 @@ def test_help_after_a_config_file_lists_its_familys_settings(tmp_path: Path):
         ("diagnose x --data glyphs --out OUT y", "y: no such argument"),
         ("evaluate x --dat glyphs", "--dat: no such argument (did you mean --data?)"),
         ("compare x --out OUT y --colour z", "--colour: no such argument"),
-        ("compare x --out OUT /nowhere/y", "data: none given, and x holds no record.json"),
+        ("compare x --out OUT /nowhere/y", "data: none given, and x holds no record.json: it isn't a folder; check"),
         ("study loss --out OUT nois", "nois"),
     ],
 )
@@ -222,6 +222,8 @@ def test_a_name_with_a_slash_is_refused_where_its_model_is_there(tmp_path: Path)
         ("..=x/vae", "'..' can't be a model's name"),
         ("mine= x/vae", "mine= names no model; give NAME=MODEL"),
         ("a\\b=x/vae", "can't be a model's name"),
+        (f"{'M' * 300}=x/vae", "models: MMMMMMMMMMMMMMMMMMMM... has 300 bytes, 255 at most; shorten it"),
+        ("A=x/vae a=x/gan", "models: A and a differ in case only, which some file systems don't tell apart"),
     ],
 )
 def test_names_that_cannot_be_are_refused_before_any_work(models: str, words: str, tmp_path: Path):

@@ -341,4 +341,50 @@ def test_models_to_compare_are_several_and_differ(glyph_folder: Path, tmp_path: 
     for models, data, error, words in refused:
         with pytest.raises(error, match=words):
             hfgen.compare(models, data, tmp_path / "ab", n=N, resolution=16)
+    for settings, words in [
+        ({"out": 5}, "out: 5 names no folder; give one"),
+        ({"out": ""}, "out: '' names no folder; give one"),
+        ({"posterior": 5}, "posterior: 5 names no folder; give one"),
+        ({"banana": 3}, "banana: no setting of a comparison; give some of split, n, seed, "),
+        ({"n": "60"}, "n: '60' isn't an integer; give one"),
+    ]:
+        with pytest.raises(SettingsError, match=words):
+            hfgen.compare([model], str(glyph_folder), **{"out": tmp_path / "ab", "resolution": 16, **settings})
     assert not (tmp_path / "ab").exists()
+
+
+def test_a_comparison_takes_nobodys_place_and_leaves_nothing_of_an_earlier_one(glyph_folder: Path, tmp_path: Path):
+    model, options = autoencoder(), {"n": N, "resolution": 16, "extractor": "pixels"}
+    out = tmp_path / "ab"
+    hfgen.compare({"one": model, "two": autoencoder()}, str(glyph_folder), out, **options)
+    one = out / "one"
+    before = {path: path.stat().st_mtime_ns for path in one.rglob("*")}
+    with pytest.raises(SettingsError, match=r"out: .*one holds an evaluation \(record\.json\); choose another --out"):
+        hfgen.compare([one, out / "two"], out=one)
+    assert before == {path: path.stat().st_mtime_ns for path in one.rglob("*")}
+    with pytest.raises(SettingsError, match=r"out: .*ab holds a comparison, whose dataset/ this would replace"):
+        hfgen.evaluate(model, str(glyph_folder), out=out, **options)
+    (out / "figures" / "mine.png").write_bytes(b"mine")
+    assert (out / "figures" / "worst_reconstructions.png").is_file()
+    assert (out / "figures" / "disagreements.png").is_file() and (out / "figures" / "costs.svg").is_file()
+    found = hfgen.compare([one], out=out)
+    left = {path.name for path in (out / "figures").iterdir()}
+    assert "mine.png" in left and not left & {"disagreements.png", "costs.svg", "costs.png"}
+    for settings in ({"n": 5}, {"seed": 1}, {"resolution": 16}, {"variant": "fp16"}, {"dtype": "bf16"}):
+        (name,) = settings
+        with pytest.raises(SettingsError, match=f"{name}: without data nothing is measured, .*; leave {name} out"):
+            hfgen.compare([one, out / "two"], out=tmp_path / "cd", **settings)
+    model.save_pretrained(tmp_path / "saved")
+    for settings, words in [
+        ({"extractor": "embedded"}, "extractor: hfgen-pixels-v1/.* of one, but embedded asked; .*--extractor"),
+        ({"dtype": "bf16"}, "protocol.dtype: fp32 of one, but bf16 asked; evaluate both with one --dtype"),
+    ]:
+        with pytest.raises(SettingsError, match=words):
+            hfgen.compare([one, tmp_path / "saved"], str(glyph_folder), tmp_path / "cd", **{**options, **settings})
+    assert not (tmp_path / "cd").exists() and list(found.record["models"]) == ["one"]
+    (one / "dataset" / "extractor").rename(tmp_path / "extractor")
+    with pytest.raises(UserError, match=r"dataset: extractor/ is missing; evaluate the model again"):
+        hfgen.compare([one], out=tmp_path / "cd")
+    (one / "dataset").rename(tmp_path / "dataset")
+    with pytest.raises(UserError, match=r"one: dataset/ is missing beside record\.json; evaluate the model again"):
+        hfgen.compare([one], out=tmp_path / "cd")

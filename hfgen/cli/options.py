@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, get_args
 
 from hfgen.data_options import BUILT_IN, SmallImages
 from hfgen.errors import ModelError, SettingsError
+from hfgen.files import exists
 from hfgen.imports import without_collector
 from hfgen.seeds import check_seed
 
@@ -184,18 +185,18 @@ def by_name(models: Sequence[str]) -> dict[str, str]:
 
 
 def _split(text: str) -> tuple[str | None, str]:
-    if Path(text).exists():
+    if exists(Path(text)):
         return None, text
     signs = [place for place, letter in enumerate(text.partition("/")[0]) if letter == "=" and text[:place].strip()]
     if not signs:
         name, _, model = text.partition("=")
-        if model and Path(model).exists():
+        if model and exists(Path(model)):
             raise SettingsError(f"models: {name!r} can't be a model's name; leave out its /, as in NAME={model}")
         return None, text
     if not text[signs[-1] + 1 :].strip():
         raise SettingsError(f"models: {text} names no model; give NAME=MODEL")
     # A folder may have one in its name, an address hasn't.
-    sign = next((place for place in signs if Path(text[place + 1 :]).exists()), signs[-1])
+    sign = next((place for place in signs if exists(Path(text[place + 1 :]))), signs[-1])
     return text[:sign], text[sign + 1 :]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,10 @@ from hfgen import metrics
 from hfgen.comparison.crops import crops
 from hfgen.comparison.differences import Features, differences, features_of, perception_distortion
 from hfgen.comparison.exact_posteriors import ExactPosteriors
-from hfgen.comparison.figures import charts
+from hfgen.comparison.figures import CHARTS, charts
 from hfgen.comparison.galleries import Gallery, first_images, galleries
 from hfgen.comparison.judges import disagreements, second_judge
-from hfgen.comparison.names import RESERVED
+from hfgen.comparison.names import check_names
 from hfgen.comparison.protocol import check_same_protocol, version_notes
 from hfgen.comparison.reading import read
 from hfgen.comparison.report import render
@@ -28,6 +27,9 @@ from hfgen.reporting.charts import encode, theme
 from hfgen.reporting.pictures import MOST_IMAGES, png, sheet
 
 SCHEMA = 1
+
+_FIGURES = (*CHARTS, "crops", "disagreements", "worst_reconstructions", "oddest_samples")
+"""Names of all figures that there can be, without those of posteriors."""
 
 
 def compare(
@@ -49,9 +51,11 @@ def compare(
     compute on `device`, one of `hfgen.devices.choose`.
 
     Raises:
-        UserError: no model, a reserved name, or records that differ in their data or their protocol.
+        UserError: no model, a reserved name, records that differ in their data or their protocol, or `out` holds an
+            evaluation.
     """
     compute = choose(device)
+    check_place(out)
     _check(evaluations)
     with metrics.measuring(compute):
         features = features_of(evaluations, compute.device)
@@ -65,6 +69,7 @@ def compare(
     sheets = {} if exact is None else exact.sheets
     comparison["reading"] = read(comparison)
     shown = first_images(evaluations)
+    _clear(out)
     for name, draw in charts(comparison).items():
         with theme("light"):
             for kind in ("png", "svg"):
@@ -80,17 +85,23 @@ def compare(
     return comparison
 
 
-def check_names(names: Iterable[str]) -> None:
-    """Refuse names that a comparison's files need for other things, and those that can't be a folder's.
+def check_place(out: Path) -> None:
+    """Refuse the folder of an evaluation, whose dataset/ a comparison's would replace.
 
     Raises:
-        SettingsError: one of them is such.
+        SettingsError: it is one.
     """
-    for name in names:
-        if name in RESERVED:
-            raise SettingsError(f"models: {name} can't be a model's name here; rename its folder, or give NAME=MODEL")
-        if not isinstance(name, str) or not name.strip(" .") or set(name) & set("/\\\0\n"):
-            raise SettingsError(f"models: {name!r} can't be a model's name; give a word that can be a folder's")
+    for name in ("record.json", "whole.json"):
+        if (out / name).is_file():
+            raise SettingsError(f"out: {out} holds an evaluation ({name}); choose another --out for the comparison")
+
+
+def _clear(out: Path) -> None:
+    """Remove what an earlier comparison wrote that this one may not have; what others wrote stays."""
+    (out / "comparison.json").unlink(missing_ok=True)
+    for pattern in (*_FIGURES, "posterior_*"):
+        for path in (out / "figures").glob(f"{pattern}.*"):
+            path.unlink()
 
 
 def _check(evaluations: dict[str, Evaluation]) -> None:
@@ -126,6 +137,8 @@ def _compare(
     if opinion is not None:
         gaps |= opinion.pop("differences")
     notes = [*version_notes(records), *_record_notes(records), *found.notes, *notes_of_second]
+    if costs and (without := [name for name in records if name not in costs]):
+        notes.append(f"costs: measured of models that are at hand, not of {', '.join(without)}")
     if features is None:
         notes.append("features: no extractor is at hand, so KID, coverage and perceptual distance have no differences")
     return {

@@ -205,6 +205,12 @@ def charts(comparison: dict[str, Any]) -> dict[str, Callable[[dict[str, Any]], F
     return {draw.__name__: draw for draw in drawn}
 
 
+CHARTS = tuple(
+    draw.__name__ for draw in (spectra, high_frequency, perception_distortion, reading, rate_distortion, costs)
+)
+"""Names of all charts that there can be."""
+
+
 class _Line(NamedTuple):
     model: str
     kind: str

@@ -60,10 +60,12 @@ def _sharpest(models: dict[str, Estimates], comparison: dict[str, Any]) -> str:
     kind, ratios, names = sharpest(models)
     if not names:
         return ""
+    # Reconstructions are of given images, so what draws none is no candidate.
+    only = "Of the models that draw, " if len(ratios) > 1 and len(ratios) < len(models) else ""
     nearest = closest("kid", those_that_have("kid", models), comparison["differences"].get("kid"))
     if nearest == names:
-        return _sharper(kind, ratios, names, " and the nearest to real images as a set")
-    return _sharper(kind, ratios, names, "") + (_nearest(nearest, ratios, names) if nearest else "")
+        return only + _sharper(kind, ratios, names, " and the nearest to real images as a set")
+    return only + _sharper(kind, ratios, names, "") + (_nearest(nearest, ratios, names) if nearest else "")
 
 
 def _nearest(nearest: list[str], ratios: Estimates, names: list[str]) -> str:
@@ -83,7 +85,8 @@ def _sharper(kind: str, ratios: Estimates, names: list[str], also: str) -> str:
     if len(ratios) == 1:
         return f"The {kind}s of {names[0]} have {power}."
     if len(names) > 1:
-        return f"{listed(names)} tie for sharpness closest to real images{also and ', and tie as a set'}."
+        nearest = ", and for being the nearest as a set" if also else ""
+        return f"{listed(names)} tie for sharpness closest to real images{nearest}."
     if ratios[names[0]].low > 1:
         nearest = " Its samples are the nearest to real images as a set." if also else ""
         return f"{names[0]} comes closest to real sharpness, with {power}: what is more is noise.{nearest}"

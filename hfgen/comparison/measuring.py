@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from hfgen.comparison.compare import check_names
-from hfgen.comparison.names import distinct_names
-from hfgen.comparison.protocol import check_same_images, check_same_settings
+from hfgen.comparison.compare import check_place
+from hfgen.comparison.names import check_names, distinct_names
+from hfgen.comparison.protocol import check_same_images, check_same_protocol, check_same_settings
 from hfgen.data import Data, as_data, found_once, split_size
 from hfgen.devices import Compute
 from hfgen.errors import SettingsError
@@ -20,6 +21,10 @@ from hfgen.evaluation.finished import is_finished, read_evaluation, read_record
 from hfgen.evaluation.held_out import EMBEDDED, choose_n
 from hfgen.evaluation.timing import measure_costs
 from hfgen.pipelines.given import compute_for, given_name, is_given, opened, settle
+from hfgen.setting_bounds import whole_number
+
+_OWN = ("model", "data", "out", "device", "channels", "crop", "shared")
+"""Parameters of `evaluate` that a comparison sets itself."""
 
 
 @found_once()
@@ -36,7 +41,8 @@ def measure_models(
 ) -> tuple[dict[str, Evaluation], dict[str, dict[str, Any]]]:
     """Evaluations by short name, and what an image of the models that were measured now costs.
 
-    What can't be compared is refused before anything is measured.
+    What can't be compared is refused before anything is measured, and other images than a finished evaluation's, though
+    of as many and of one size, with the first model.
 
     Args:
         models: MODELs, folders that `hfgen evaluate` wrote, or what is loaded, as `evaluate` takes it; the names to
@@ -50,8 +56,13 @@ def measure_models(
         settings: What else `hfgen.evaluation.evaluate.evaluate` takes.
 
     Raises:
-        UserError: a model given twice, models of different sizes or channels, or what `evaluate` refuses.
+        UserError: a model given twice, models of different sizes or channels, settings that would do nothing, `out`
+            holds an evaluation, or what `evaluate` refuses.
     """
+    check_place(out)
+    given = {"split": split, "n": n, "dtype": dtype, **settings}
+    defaults = _defaults_of(given)
+    n = None if n is None else whole_number("n", n)
     places, data = named_models(models), None if data is None else as_data(data)
     first = next((place for place in places.values() if is_given(place)), next(iter(places.values()), ""))
     compute = compute_for(first, device, dtype)
@@ -59,13 +70,18 @@ def measure_models(
         compute_for(place, compute.device, compute.dtype)
     finished = {name: _is_finished(place, data) for name, place in places.items()}
     records = {name: read_record(Path(place)) for name, place in places.items() if finished[name]}
+    if data is None and (idle := next((name for name, value in given.items() if value != defaults[name]), None)):
+        why = "without data nothing is measured, the records are compared as they are"
+        raise SettingsError(f"{idle}: {why}; leave {idle} out")
     if data is not None and places and all(finished.values()):
         raise SettingsError("data: all of these are finished evaluations, with their images; leave --data out")
     if data is not None:
         if records and n is None:
             n = next(iter(records.values()))["data"]["n"]
         used, _ = split_size(data, split, config_name=settings.get("config_name"))
-        check_same_settings(records, {"n": n, "split": used}, settings.get("seed", 0))
+        asked = {"data.n": n, "data.split": used, "protocol.seed": settings.get("seed", 0)}
+        asked |= {"data.small_images": settings.get("small_images", "refuse"), "protocol.dtype": compute.dtype_name}
+        check_same_settings(records, asked, settings.get("extractor", EMBEDDED))
         options: dict[str, Any] = {
             "extractor": settings.get("extractor", EMBEDDED),
             "config_name": settings.get("config_name"),
@@ -86,10 +102,24 @@ def measure_models(
         assert data is not None, "_is_finished refuses a model without data"
         found = evaluate(place, data, split=split, n=n, out=out / name, **settings, **where)
         evaluations[name] = _sharing(found, evaluations)
+        check_same_protocol({**records, name: found.record})
         with opened(place, compute, **chosen) as (pipeline, _):
             settle(pipeline, evaluations[name].originals.shape[1])
             costs[name] = measure_costs(pipeline)
     return evaluations, costs
+
+
+def _defaults_of(settings: Iterable[str]) -> dict[str, Any]:
+    """Those of `evaluate`.
+
+    Raises:
+        SettingsError: it takes no such setting.
+    """
+    known = {name: one.default for name, one in inspect.signature(evaluate).parameters.items() if name not in _OWN}
+    for name in settings:
+        if name not in known:
+            raise SettingsError(f"{name}: no setting of a comparison; give some of {', '.join(known)}")
+    return known
 
 
 def _sharing(found: Evaluation, others: Mapping[str, Evaluation]) -> Evaluation:

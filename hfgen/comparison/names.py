@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hfgen.errors import SettingsError
+from hfgen.files import exists
 from hfgen.folders import home_of
+from hfgen.reporting.metric_table import REAL
 
-RESERVED = ("frequencies", "real", "dataset", "figures", "comparison.json", "report.html", "grid.png")
-"""Names in comparison.json's `spectrum`, and what lies beside the folders of the models."""
+RESERVED = ("frequencies", "real", REAL, "dataset", "figures", "comparison.json", "report.html", "grid.png")
+"""Names in comparison.json's `spectrum` and in the table, and what lies beside the folders of the models."""
+
+_LONGEST = 255
+"""Bytes of a folder's name, on nearly every file system."""
 
 
 def distinct_names(models: Sequence[str]) -> list[str]:
@@ -52,9 +57,32 @@ def _others(parts: Sequence[tuple[str, ...]], names: Sequence[str], index: int) 
     )
 
 
+def check_names(names: Iterable[str]) -> None:
+    """Refuse names that a comparison's files need for other things, and those that can't be a folder's.
+
+    Raises:
+        SettingsError: one of them is such, or two differ in case only.
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        if name in RESERVED:
+            raise SettingsError(f"models: {name} can't be a model's name here; give another one, NAME=MODEL")
+        if not isinstance(name, str) or not name.strip(" .") or set(name) & set("/\\\0\n"):
+            raise SettingsError(f"models: {name!r} can't be a model's name; give a word that can be a folder's")
+        if len(name.encode()) > _LONGEST:
+            raise SettingsError(
+                f"models: {name[:20]}... has {len(name.encode())} bytes, {_LONGEST} at most; shorten it"
+            )
+        if (other := seen.setdefault(name.casefold(), name)) != name:
+            why = "which some file systems don't tell apart"
+            raise SettingsError(f"models: {other} and {name} differ in case only, {why}; give another NAME=MODEL")
+
+
 def _place(model: str) -> tuple[tuple[str, ...], str]:
     """A folder's path, or a Hub id, in parts, and its revision; of a run's folder and its `pretrained/` the same."""
-    if Path(model).exists():
+    if not model.strip():
+        raise SettingsError(f"models: {model!r} names no model; give a folder, or org/name[@revision]")
+    if exists(Path(model)):
         path = Path(model).absolute()
         path = path.resolve() if ".." in path.parts else path
         return home_of(path).parts[1:], ""

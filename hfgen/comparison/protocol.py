@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
+from hfgen import metrics
 from hfgen.errors import SettingsError
+from hfgen.evaluation.held_out import EMBEDDED, PIXELS
 
 # The first difference is reported, so causes come before what they change. What isn't named here comes last.
 _REMEDIES = {
@@ -22,11 +24,13 @@ _REMEDIES = {
     "protocol.neighbours": "evaluate both again with this version of hfgen",
     "protocol.window": "evaluate both on the same --data, prepared alike",
     "protocol.dtype": "evaluate both with one --dtype",
-    "protocol.extractor.id": "evaluate both in the features of one extractor",
-    "protocol.extractor.preprocessing": "evaluate both in the features of one extractor",
+    "protocol.extractor.id": "evaluate both in the features of one extractor, --extractor",
+    "protocol.extractor.preprocessing": "evaluate both in the features of one extractor, --extractor",
     "protocol.extractor.sha256": "evaluate both on one machine, which trains the extractor once",
 }
 _OTHERWISE = "evaluate both alike, with one `hfgen compare`"
+# How the ids of hfgen's own extractors begin.
+_BEGINNINGS = {EMBEDDED: ("hfgen-classifier-", "hfgen-rotation-"), PIXELS: (metrics.PIXEL_JUDGE,)}
 # Names of the same pixels, and what only describes the extractor or the machine.
 _FREE = (
     "data.id",
@@ -75,22 +79,26 @@ def check_same_images(models: dict[str, dict[str, int | None]]) -> None:
                 raise SettingsError(f"{field}: {mine} of {first}, but {theirs} of {other}; {remedy}")
 
 
-def check_same_settings(records: dict[str, dict[str, Any]], data: dict[str, Any], seed: int) -> None:
+def check_same_settings(records: dict[str, dict[str, Any]], asked: dict[str, Any], extractor: str) -> None:
     """Refuse records, by name, that can't be compared with what would be measured with these settings.
 
     Args:
         records: Of finished evaluations.
-        data: `n` and `split` of the others.
-        seed: Of the others.
+        asked: Fields of the others' protocols, such as `data.n`.
+        extractor: Of the others, as `evaluate` takes it.
 
     Raises:
         SettingsError: names the first setting that differs.
     """
-    asked = {**{f"data.{name}": value for name, value in data.items()}, "protocol.seed": seed}
     for name, record in records.items():
         had = _protocol(record)
+        judge = had["protocol.extractor.id"]
+        if not judge.startswith(_BEGINNINGS.get(extractor, "")):
+            remedy = _REMEDIES["protocol.extractor.id"]
+            raise SettingsError(f"extractor: {judge} of {name}, but {extractor} asked; {remedy}")
         for field, value in asked.items():
-            if had[field] != value:
+            # What older records lack is found out by what they have.
+            if had.get(field, value) != value:
                 raise SettingsError(f"{field}: {had[field]} of {name}, but {value} asked; {_REMEDIES[field]}")
 
 

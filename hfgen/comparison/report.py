@@ -54,7 +54,7 @@ def render(
         headline=headline(comparison),
         cards=_cards(comparison, shown, looks),
         pictures=[blocks(group, marks, most=WHOLE) for group in shown],
-        count=len(shown[0][0].images),
+        shown=_shown(comparison, len(shown[0][0].images)),
         cut=cut_in_words(side, WHOLE, "grid.png"),
         failures=[
             {
@@ -221,6 +221,14 @@ _WORDS = {
         _costs_in_words,
     ),
 }
+
+
+def _shown(comparison: dict[str, Any], count: int) -> str:
+    """What the first pictures are."""
+    kinds = {kind for model in comparison["models"] for kind in comparison["spectrum"][model]}
+    below = ", and below each its reconstructions" if "reconstruction" in kinds else ""
+    drawn = f"; then each model's first {count} samples, which answer to no image" if "sample" in kinds else ""
+    return f"The first {count} held-out images{below}{drawn}."
 
 
 def _columns(comparison: dict[str, Any]) -> dict[str, dict[str, Any]]:

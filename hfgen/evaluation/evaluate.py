@@ -30,6 +30,7 @@ from hfgen.evaluation.trained_on import leak_notes
 from hfgen.evaluation.whole import check_whole, evaluate_whole, whole_task
 from hfgen.evaluation.workspace import workspace
 from hfgen.launch import process_count
+from hfgen.outputs import given_folder
 from hfgen.pipelines import ImagePipeline
 from hfgen.pipelines.autoencoder import codec_of, seams_of
 from hfgen.pipelines.given import (
@@ -112,7 +113,7 @@ def evaluate(
         UserError: the model, the data or the extractor can't be loaded, the split has fewer than `n` images, `out` is
             taken, or the model gives NaN or infinity.
     """
-    out, data = None if out is None else Path(out), as_data(data)
+    out, data = None if out is None else given_folder("out", out), as_data(data)
     if crop not in ("center", "none"):
         raise SettingsError(f"crop: {crop!r} is unknown; use center or none")
     processes = Processes() if shared and process_count() > 1 else None

@@ -10,6 +10,7 @@ from hfgen.documents import RECORD, refuse_whole
 from hfgen.errors import ModelError, UserError
 from hfgen.evaluation.dataset import read_dataset
 from hfgen.evaluation.evaluate import Evaluation
+from hfgen.files import exists
 from hfgen.folders import pretrained_folder
 from hfgen.metrics import load_extractor
 from hfgen.pipelines.weight_digest import is_of
@@ -30,9 +31,15 @@ def is_finished(folder: Path, *, given_data: bool) -> bool:
     has_model = any((folder / part).exists() for part in _OF_MODELS)
     if not (given_data and has_model):
         refuse_whole(folder)
-    finished = (folder / "record.json").is_file() and (folder / "dataset").is_dir()
+    has_record = (folder / "record.json").is_file()
+    finished = has_record and (folder / "dataset").is_dir()
     if not finished and not given_data:
-        raise UserError(f"data: none given, and {folder} holds no record.json with dataset/; give --data to measure it")
+        if has_record:
+            raise UserError(f"{folder}: dataset/ is missing beside record.json; evaluate the model again")
+        missing = f"data: none given, and {folder} holds no record.json"
+        if not exists(folder):
+            raise UserError(f"{missing}: it isn't a folder; check its path, or give --data to measure one of the Hub")
+        raise UserError(f"{missing} with dataset/; give --data to measure it")
     return finished and not (given_data and has_model)
 
 
@@ -60,6 +67,8 @@ def read_evaluation(folder: Path) -> Evaluation:
     """
     record, dataset = RECORD.read(folder / "record.json"), folder / "dataset"
     columns = read_dataset(dataset, (*_IMAGES, "label", "seed"))
+    if not (dataset / "extractor").is_dir():
+        raise UserError(f"{dataset}: extractor/ is missing; evaluate the model again")
     extractor = load_extractor(dataset / "extractor")
     needed = ("original", "sample") if "sample" in record["spectrum"] else ("original",)
     count, missing = record["data"]["n"], [name for name in needed if name not in columns]

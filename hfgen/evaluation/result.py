@@ -97,12 +97,16 @@ def without_images(record: dict[str, Any]) -> Evaluation:
 
 
 def check_out(out: Path | None, record: dict[str, Any], name: str = "record.json") -> None:
-    """Refuse a folder that holds the record of another model or other data, in the file `name`.
+    """Refuse a folder that holds a comparison, or the record of another model or other data, in the file `name`.
 
     Raises:
         SettingsError: it does.
     """
-    if out is None or not (out / name).exists():
+    if out is None:
+        return
+    if (out / "comparison.json").is_file():
+        raise SettingsError(f"out: {out} holds a comparison, whose dataset/ this would replace; choose another --out")
+    if not (out / name).exists():
         return
     # Those of older versions, too, are measured again.
     before = read_json(out / name)

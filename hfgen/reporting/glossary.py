@@ -33,7 +33,8 @@ METRICS = {
     "hf_ratio_sample": Metric(
         "High-frequency power, samples",
         _REAL,
-        "the same of generated images over that of the held-out ones",
+        "mean power of the brightness above 0.25 cycles per pixel of generated images over that of the held-out ones; "
+        "below 1 is blur, above 1 noise or ringing",
     ),
     "averaging_identity": Metric(
         "Averaging identity",
@@ -164,7 +165,9 @@ METRICS = {
     ),
     "ndb_jsd": Metric("NDB, divergence", _LOWER, "Jensen-Shannon divergence between the bins' shares"),
     "modes": Metric("Modes", _HIGHER, "known classes that some recognised sample is of, at 26 samples a class or more"),
-    "modes_seen": Metric("Modes seen", _HIGHER, "the same of fewer samples, which hit fewer: compare equal numbers"),
+    "modes_seen": Metric(
+        "Modes seen", _HIGHER, "known classes that some recognised sample is of; compare equal numbers of samples"
+    ),
     "modes_rejected": Metric("Of no mode", _LOWER, "share of samples that are recognised as none; 0.05 of real images"),
     "modes_kl": Metric("Modes, KL", _LOWER, "how unevenly samples fill the known classes, in nats"),
     "rate_bits": Metric("Rate (bits)", "", "what the posterior says of an image beyond the prior"),

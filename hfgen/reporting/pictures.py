@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from hfgen.metrics import luma
 from hfgen.reporting.pages import data_uri
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from PIL import Image, ImageFont
 
 MOST_IMAGES = 12
 # Pixels in a row: a page of hundreds of rows of large images would have tens of megabytes.
@@ -166,12 +167,12 @@ def _shown(strip: Strip, marks: Mapping[str, str], first: int, zoom: int) -> Sho
 
 def sheet(rows: list[Strip], columns: int | None = None) -> Image.Image:
     """All strips under their labels; by default as many columns as 800 pixels hold."""
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     resolution = rows[0].images.shape[-1]
     columns = columns or max(1, (_SHEET_WIDTH + GAP) // (resolution * zoom_for(resolution) + GAP))
     pictures = [strip_picture(row, columns) for row in rows]
-    font = ImageFont.load_default(_FONT_SIZE)
+    font = _font("".join(row.label for row in rows))
     widths = [picture.width for picture in pictures] + [round(font.getlength(row.label)) for row in rows]
     height = _LABEL_HEIGHT + pictures[0].height
     page = Image.new("RGB", (max(widths), height * len(rows)), "white")
@@ -180,6 +181,17 @@ def sheet(rows: list[Strip], columns: int | None = None) -> Image.Image:
         draw.text((0, index * height + _LABEL_HEIGHT - 5), row.label, fill="black", font=font, anchor="ls")
         page.paste(picture, (0, index * height + _LABEL_HEIGHT))
     return page
+
+
+def _font(text: str) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own, which has ASCII alone, or for other letters that of Matplotlib."""
+    from PIL import ImageFont
+
+    if text.isascii():
+        return ImageFont.load_default(_FONT_SIZE)
+    import matplotlib
+
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", _FONT_SIZE)
 
 
 def png(picture: Image.Image) -> bytes:

@@ -142,20 +142,29 @@ def picture_format(path: Path) -> str:
 
 
 def check_room(path: Path, size: tuple[int, int]) -> None:
-    """Refuse a picture of this width and height, for which the file's format or the free memory has no room.
+    """Refuse a picture of this width and height, for which the file's format has no room.
 
     Raises:
-        SettingsError: they haven't, or the ending is none of those that are written.
+        SettingsError: it hasn't, or the ending is none of those that are written.
     """
     kind = picture_format(path)
     if max(size) > _LONGEST.get(kind, max(size)):
         given = " x ".join(map(str, size))
         raise SettingsError(f"out: {kind} holds {_LONGEST[kind]} pixels a side, not {given}; give a name in .png")
-    # In RGB, as pixels and as a picture.
-    if (needed := 2 * 3 * math.prod(size)) > free_memory():
-        given, gib = " x ".join(map(str, size)), needed / 2**30
+
+
+def check_memory(size: tuple[int, int], channels: int) -> None:
+    """Refuse a picture of this width and height that there is no memory for, before it is made.
+
+    Raises:
+        SettingsError: it needs more than is free.
+    """
+    # As pixels and as a picture.
+    if (needed := 2 * channels * math.prod(size)) > free_memory():
+        given = " x ".join(map(str, size))
         raise SettingsError(
-            f"out: a picture of {given} pixels needs {gib:.0f} GiB of memory, more than there is; show fewer images"
+            f"out: a picture of {given} pixels needs {needed / 2**20:,.0f} MiB of memory, more than there is; "
+            "show fewer images"
         )
 
 

@@ -65,7 +65,7 @@ def _choose_precision(asked: str, device: torch.device, before: str | None) -> s
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     if device.type != "cpu" or not _cpu_has_bf16():
         return "fp32"
-    return before or ("bf16" if _cpu_gains_by_bf16() else "fp32")
+    return before if before in ("bf16", "fp32") else ("bf16" if _cpu_gains_by_bf16() else "fp32")
 
 
 def _cpu_has_bf16() -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hfgen.comparison.compare import compare
+from hfgen.comparison.compare import check_place, compare
 from hfgen.configs import load_config
 from hfgen.data import split_size
 from hfgen.data_options import SmallImages
@@ -62,6 +62,7 @@ def quickstart(
             something else.
         Interrupted: Ctrl-C or SIGTERM during training; the state was saved.
     """
+    check_place(out)
     compute = choose(device, dtype)
     count = choose_n(data, split, n, config_name=config_name)
     columns = {"image_column": image_column, "label_column": label_column, "config_name": config_name}
@@ -70,7 +71,7 @@ def quickstart(
     overrides.append(f"--max_images={IMAGES if max_images is None else max_images}")
     report = out / "report.html"
     used, _ = split_size(data, split, config_name=config_name)
-    finished = report.is_file() and _measured(out, used, count, fewer=n is None and skip_damaged)
+    finished = (out / "comparison.json").is_file() and _measured(out, used, count, fewer=n is None and skip_damaged)
     with compute.training():
         for name, (recipe, *own) in MODELS.items():
             finished = finished and (out / name / "pretrained").is_dir()

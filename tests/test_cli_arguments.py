@@ -219,10 +219,11 @@ def test_a_name_with_a_slash_is_refused_where_its_model_is_there(tmp_path: Path)
         ("a=x/vae b=x/vae", "x/vae is given twice"),
         ("real=x/vae", "real can't be a model's name"),
         ("report.html=x/vae", "report.html can't be a model's name"),
+        ("Dataset=x/vae", "Dataset can't be a model's name here; give another one, NAME=MODEL"),
         ("..=x/vae", "'..' can't be a model's name"),
         ("mine= x/vae", "mine= names no model; give NAME=MODEL"),
         ("a\\b=x/vae", "can't be a model's name"),
-        (f"{'M' * 300}=x/vae", "models: MMMMMMMMMMMMMMMMMMMM... has 300 bytes, 255 at most; shorten it"),
+        (f"{'M' * 300}=x/vae", "models: MMMMMMMMMMMMMMMMMMMM... has 300 bytes, 200 at most; shorten it"),
         ("A=x/vae a=x/gan", "models: A and a differ in case only, which some file systems don't tell apart"),
     ],
 )

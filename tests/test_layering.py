@@ -48,6 +48,7 @@ LAYERS = [
     "imports",
     "extras",
     "data_options",
+    "ctrl_c",
     "errors",
 ]
 """From the top: a file imports those of its own layer and of the layers after it."""

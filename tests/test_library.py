@@ -353,7 +353,12 @@ def test_models_to_compare_are_several_and_differ(glyph_folder: Path, tmp_path: 
     assert not (tmp_path / "ab").exists()
 
 
-def test_a_comparison_takes_nobodys_place_and_leaves_nothing_of_an_earlier_one(glyph_folder: Path, tmp_path: Path):
+def test_a_comparison_takes_nobodys_place_and_leaves_nothing_of_an_earlier_one(
+    glyph_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: Any) -> None:
+        raise OSError("the disk is full")
+
     model, options = autoencoder(), {"n": N, "resolution": 16, "extractor": "pixels"}
     out = tmp_path / "ab"
     hfgen.compare({"one": model, "two": autoencoder()}, str(glyph_folder), out, **options)
@@ -382,6 +387,12 @@ def test_a_comparison_takes_nobodys_place_and_leaves_nothing_of_an_earlier_one(g
         with pytest.raises(SettingsError, match=words):
             hfgen.compare([one, tmp_path / "saved"], str(glyph_folder), tmp_path / "cd", **{**options, **settings})
     assert not (tmp_path / "cd").exists() and list(found.record["models"]) == ["one"]
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="full"):
+        patch.setattr("hfgen.comparison.compare.write_dataset", full)
+        hfgen.compare([one], out=out)
+    assert not any((out / name).exists() for name in ("comparison.json", "report.html"))
+    with pytest.raises(UserError, match=r"dataset is an evaluation's dataset; give the folder that holds it"):
+        hfgen.compare([one / "dataset"], out=tmp_path / "cd")
     (one / "dataset" / "extractor").rename(tmp_path / "extractor")
     with pytest.raises(UserError, match=r"dataset: extractor/ is missing; evaluate the model again"):
         hfgen.compare([one], out=tmp_path / "cd")

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import difflib
 import errno
 import logging
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from types import FrameType
 
 from hfgen import __version__
 from hfgen.cli import compare, diagnose, doctor, evaluate, publish, quickstart, reconstruct, sample, space, study, train
 from hfgen.cli.options import Parser
+from hfgen.ctrl_c import ctrl_c
 from hfgen.errors import SettingsError, UserError
 from hfgen.launch import refuse_launcher
 from hfgen.training.interrupts import Interrupted
@@ -88,7 +86,7 @@ def exit_code(run: Callable[[], int], program: str) -> int:
     """
     fail = partial(_fail, program=program)
     try:
-        with _ctrl_c():
+        with ctrl_c():
             return run()
     except Interrupted as interrupted:
         print(f"{program}: {interrupted}", file=sys.stderr)
@@ -119,36 +117,6 @@ def exit_code(run: Callable[[], int], program: str) -> int:
         if error.errno not in _OF_USERS:
             raise
         return fail(f"{error.filename}: {error.strerror}; check this path and its permissions, then repeat", 2)
-
-
-@contextlib.contextmanager
-def _ctrl_c() -> Iterator[None]:
-    """Within, Ctrl-C ends as KeyboardInterrupt, also where a library makes an error of its own of it (safetensors)."""
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
-    arrived = False
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal arrived
-        arrived = True
-        signal.default_int_handler(number, frame)
-
-    try:
-        signal.signal(signal.SIGINT, stop)
-    except ValueError:  # Not in the main thread, which alone is interrupted.
-        yield
-        return
-    try:
-        yield
-    except Interrupted:
-        raise
-    except Exception:
-        if arrived:
-            raise KeyboardInterrupt from None
-        raise
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _place(extra: list[str], arguments: argparse.Namespace) -> None:

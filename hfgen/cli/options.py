@@ -262,15 +262,17 @@ def at_least_one(n: int) -> None:
         raise SettingsError(f"n: {n} images can't be drawn; give 1 or more")
 
 
-def check_grid(path: Path, count: int, side: int) -> None:
-    """Refuse a grid of so many images (R, R) that the file's format has no room for, before they are made.
+def check_grid(path: Path, count: int, side: int, channels: int) -> None:
+    """Refuse a grid of so many images (C, R, R) that the format or the memory has no room for, before they are made.
 
     Raises:
-        SettingsError: it hasn't.
+        SettingsError: they haven't.
     """
-    from hfgen.images import check_room, grid_size
+    from hfgen.images import check_memory, check_room, grid_size
 
-    check_room(path, grid_size(count, *(side * _zoom(side),) * 2, columns=COLUMNS))
+    size = grid_size(count, *(side * _zoom(side),) * 2, columns=COLUMNS)
+    check_room(path, size)
+    check_memory(size, channels)
 
 
 def save_grid(images: Tensor, path: Path) -> None:

@@ -83,7 +83,7 @@ def _run_squares(arguments: argparse.Namespace, pipeline: ImagePipeline, compute
     )
     inputs = store.images[batch_indices(len(store), 0, min(arguments.n, len(store)), 0)]
     _say_fewer(arguments, len(inputs))
-    check_grid(arguments.out, 2 * len(inputs), pipeline.sample_size)
+    check_grid(arguments.out, 2 * len(inputs), pipeline.sample_size, pipeline.channels)
     originals = inputs[:, : store.channels]
     with making_images(arguments.model, pipeline, compute, "image"):
         made = reconstruct(pipeline, inputs)
@@ -97,7 +97,7 @@ def _run_whole(arguments: argparse.Namespace, pipeline: ImagePipeline, compute: 
 
     from hfgen.autoencoders.sizes import reconstruct_any_size
     from hfgen.data import whole_images
-    from hfgen.images import check_room, stack, stack_size, to_float, to_uint8, write_picture
+    from hfgen.images import check_memory, check_room, stack, stack_size, to_float, to_uint8, write_picture
     from hfgen.pipelines.autoencoder import codec_of
     from hfgen.pipelines.finite import check_images
 
@@ -114,7 +114,9 @@ def _run_whole(arguments: argparse.Namespace, pipeline: ImagePipeline, compute: 
         config_name=arguments.config_name,
     ).images
     _say_fewer(arguments, len(originals))
-    check_room(arguments.out, stack_size([(image, image) for image in originals]))
+    size = stack_size([(image, image) for image in originals])
+    check_room(arguments.out, size)
+    check_memory(size, pipeline.channels)
     pairs = []
     with torch.no_grad(), making_images(arguments.model, pipeline, compute, "image"):
         for original in originals:

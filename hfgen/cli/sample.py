@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
             f"model: {arguments.model} is {article} {pipeline.family}, which draws nothing without {needs}; "
             f"use `hfgen reconstruct MODEL --data DATA`{remedy}"
         )
-    check_grid(arguments.out, arguments.n, pipeline.sample_size)
+    check_grid(arguments.out, arguments.n, pipeline.sample_size, pipeline.channels)
     generator, images = torch.Generator().manual_seed(arguments.seed), []
     with making_images(arguments.model, pipeline, compute, "sample"):
         for start in range(0, arguments.n, size := batch_size(pipeline.sample_size)):

@@ -98,7 +98,8 @@ def check_place(out: Path) -> None:
 
 def _clear(out: Path) -> None:
     """Remove what an earlier comparison wrote that this one may not have; what others wrote stays."""
-    (out / "comparison.json").unlink(missing_ok=True)
+    for name in ("comparison.json", "report.html", "grid.png"):
+        (out / name).unlink(missing_ok=True)
     for pattern in (*_FIGURES, "posterior_*"):
         for path in (out / "figures").glob(f"{pattern}.*"):
             path.unlink()

@@ -61,7 +61,7 @@ def _sharpest(models: dict[str, Estimates], comparison: dict[str, Any]) -> str:
     if not names:
         return ""
     # Reconstructions are of given images, so what draws none is no candidate.
-    only = "Of the models that draw, " if len(ratios) > 1 and len(ratios) < len(models) else ""
+    only = "Of the models that draw, " if kind == "sample" and 1 < len(ratios) < len(models) else ""
     nearest = closest("kid", those_that_have("kid", models), comparison["differences"].get("kid"))
     if nearest == names:
         return only + _sharper(kind, ratios, names, " and the nearest to real images as a set")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from hfgen.comparison.compare import check_place
 from hfgen.comparison.names import check_names, distinct_names
 from hfgen.comparison.protocol import check_same_images, check_same_protocol, check_same_settings
 from hfgen.data import Data, as_data, found_once, split_size
@@ -56,12 +55,11 @@ def measure_models(
         settings: What else `hfgen.evaluation.evaluate.evaluate` takes.
 
     Raises:
-        UserError: a model given twice, models of different sizes or channels, settings that would do nothing, `out`
-            holds an evaluation, or what `evaluate` refuses.
+        UserError: a model given twice, models of different sizes or channels, settings that would do nothing,
+            or what `evaluate` refuses.
     """
-    check_place(out)
     given = {"split": split, "n": n, "dtype": dtype, **settings}
-    defaults = _defaults_of(given)
+    changed = _changed(given)
     n = None if n is None else whole_number("n", n)
     places, data = named_models(models), None if data is None else as_data(data)
     first = next((place for place in places.values() if is_given(place)), next(iter(places.values()), ""))
@@ -70,23 +68,13 @@ def measure_models(
         compute_for(place, compute.device, compute.dtype)
     finished = {name: _is_finished(place, data) for name, place in places.items()}
     records = {name: read_record(Path(place)) for name, place in places.items() if finished[name]}
-    if data is None and (idle := next((name for name, value in given.items() if value != defaults[name]), None)):
+    if data is None and changed:
         why = "without data nothing is measured, the records are compared as they are"
-        raise SettingsError(f"{idle}: {why}; leave {idle} out")
+        raise SettingsError(f"{changed[0]}: {why}; leave {changed[0]} out")
     if data is not None and places and all(finished.values()):
         raise SettingsError("data: all of these are finished evaluations, with their images; leave --data out")
     if data is not None:
-        if records and n is None:
-            n = next(iter(records.values()))["data"]["n"]
-        used, _ = split_size(data, split, config_name=settings.get("config_name"))
-        asked = {"data.n": n, "data.split": used, "protocol.seed": settings.get("seed", 0)}
-        asked |= {"data.small_images": settings.get("small_images", "refuse"), "protocol.dtype": compute.dtype_name}
-        check_same_settings(records, asked, settings.get("extractor", EMBEDDED))
-        options: dict[str, Any] = {
-            "extractor": settings.get("extractor", EMBEDDED),
-            "config_name": settings.get("config_name"),
-        }
-        choose_n(data, split, n, **options)
+        n = _checked_n(records, data, split, n, compute, settings)
     chosen = {name: settings.get(name) for name in ("variant", "resolution", "tile")}
     images = {name: _images_of(place, records.get(name), chosen, compute) for name, place in places.items()}
     check_same_images(images)
@@ -109,8 +97,8 @@ def measure_models(
     return evaluations, costs
 
 
-def _defaults_of(settings: Iterable[str]) -> dict[str, Any]:
-    """Those of `evaluate`.
+def _changed(settings: Mapping[str, Any]) -> list[str]:
+    """Those that aren't `evaluate`'s default.
 
     Raises:
         SettingsError: it takes no such setting.
@@ -119,7 +107,30 @@ def _defaults_of(settings: Iterable[str]) -> dict[str, Any]:
     for name in settings:
         if name not in known:
             raise SettingsError(f"{name}: no setting of a comparison; give some of {', '.join(known)}")
-    return known
+    return [name for name, value in settings.items() if value != known[name]]
+
+
+def _checked_n(
+    records: dict[str, dict[str, Any]],
+    data: Data,
+    split: str,
+    n: int | None,
+    compute: Compute,
+    settings: dict[str, Any],
+) -> int | None:
+    """`n`, or that of the finished evaluations, which have the other settings, too.
+
+    Raises:
+        UserError: they haven't, or the split hasn't so many images.
+    """
+    if records and n is None:
+        n = next(iter(records.values()))["data"]["n"]
+    extractor, config_name = settings.get("extractor", EMBEDDED), settings.get("config_name")
+    used, _ = split_size(data, split, config_name=config_name)
+    asked = {"data.n": n, "data.split": used, "protocol.seed": settings.get("seed", 0)}
+    check_same_settings(records, {**asked, "protocol.dtype": compute.dtype_name}, extractor)
+    choose_n(data, split, n, extractor=extractor, config_name=config_name)
+    return n
 
 
 def _sharing(found: Evaluation, others: Mapping[str, Evaluation]) -> Evaluation:

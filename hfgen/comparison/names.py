@@ -13,8 +13,8 @@ from hfgen.reporting.metric_table import REAL
 RESERVED = ("frequencies", "real", REAL, "dataset", "figures", "comparison.json", "report.html", "grid.png")
 """Names in comparison.json's `spectrum` and in the table, and what lies beside the folders of the models."""
 
-_LONGEST = 255
-"""Bytes of a folder's name, on nearly every file system."""
+_LONGEST = 200
+"""Bytes: nearly every file system takes 255 in a file's name, which has more than the model's."""
 
 
 def distinct_names(models: Sequence[str]) -> list[str]:
@@ -65,7 +65,7 @@ def check_names(names: Iterable[str]) -> None:
     """
     seen: dict[str, str] = {}
     for name in names:
-        if name in RESERVED:
+        if str(name).casefold() in RESERVED:
             raise SettingsError(f"models: {name} can't be a model's name here; give another one, NAME=MODEL")
         if not isinstance(name, str) or not name.strip(" .") or set(name) & set("/\\\0\n"):
             raise SettingsError(f"models: {name!r} can't be a model's name; give a word that can be a folder's")

@@ -93,7 +93,8 @@ def check_same_settings(records: dict[str, dict[str, Any]], asked: dict[str, Any
     for name, record in records.items():
         had = _protocol(record)
         judge = had["protocol.extractor.id"]
-        if not judge.startswith(_BEGINNINGS.get(extractor, "")):
+        others = tuple(start for name, starts in _BEGINNINGS.items() if name != extractor for start in starts)
+        if judge.startswith(others) or not judge.startswith(_BEGINNINGS.get(extractor, "")):
             remedy = _REMEDIES["protocol.extractor.id"]
             raise SettingsError(f"extractor: {judge} of {name}, but {extractor} asked; {remedy}")
         for field, value in asked.items():

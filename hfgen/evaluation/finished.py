@@ -34,6 +34,8 @@ def is_finished(folder: Path, *, given_data: bool) -> bool:
     has_record = (folder / "record.json").is_file()
     finished = has_record and (folder / "dataset").is_dir()
     if not finished and not given_data:
+        if has_record and any(folder.glob("*.parquet")):
+            raise UserError(f"{folder} is an evaluation's dataset; give the folder that holds it")
         if has_record:
             raise UserError(f"{folder}: dataset/ is missing beside record.json; evaluate the model again")
         missing = f"data: none given, and {folder} holds no record.json"

@@ -101,7 +101,7 @@ class SamplesMetric(_OfImages):
 
     def estimates(self) -> Estimates:
         """See `Evaluator.samples`; at least 12 images."""
-        if len(self.guessed) and len({_GUESSES[i] for i in self._of_all("guessed").tolist()} - {None}) > 1:
+        if len(self.guessed) and len({_GUESSES[i] for i in self._of_all("guessed").long().tolist()} - {None}) > 1:
             raise DataError(
                 "samples: floats were taken for [0, 1] in one process and for [-1, 1] in another; give SamplesMetric "
                 "values='signed' or 'unit'"

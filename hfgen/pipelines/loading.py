@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from hfgen.bars import without_bars
+from hfgen.ctrl_c import ctrl_c
 from hfgen.errors import ModelError, SettingsError
 from hfgen.hub.downloads import LocalFiles
 from hfgen.pipelines import hfgen_pipelines_v1 as pipelines
@@ -242,6 +243,7 @@ def _written_class(folder: Path) -> str | None:
     return class_name(config.get("_class_name") or config.get("architectures"))
 
 
+@ctrl_c()
 def _load_component(
     folder: Path, name: str | None, variant: str | None, dtype: torch.dtype, *, exact: bool = False
 ) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from hfgen.ctrl_c import ctrl_c
 from hfgen.errors import ModelError
 from hfgen.files import read_json, write_json
 from hfgen.pipelines.weights import Tensors, bounded, read_headers
@@ -26,6 +27,7 @@ _REMEDY = "give its folder, with config.json, or org/name/vae"
 _GROUPS, _SAMPLE_SIZE, _SCALING_FACTOR = 32, 256, 0.18215
 
 
+@ctrl_c()
 def load_single_file(path: Path, dtype: torch.dtype, cls: Any = None) -> Any:
     """The autoencoder of a file in its authors' layout, with or without a diffusion model beside it.
 

@@ -147,7 +147,8 @@ def _fingerprint(run: Any) -> Any:
 def _computed(run: Any) -> list[dict[str, Any]]:
     """The entries of a run.json that can be read."""
     entries = run.get("computed") if isinstance(run, dict) else None
-    return [entry for entry in entries or [] if isinstance(entry, dict) and isinstance(entry.get("from"), int)]
+    entries = entries if isinstance(entries, list) else []
+    return [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("from"), int)]
 
 
 def _is_free(out: Path) -> bool:

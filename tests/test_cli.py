@@ -1,11 +1,9 @@
 """The command as a user meets it: real processes, real files, one-line errors."""
 
-import contextlib
 import gc
 import json
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sized
@@ -21,8 +19,6 @@ from tiny import COMMON, TINY
 
 from hfgen.cli.command import exit_code
 from hfgen.configs import load_config
-from hfgen.ctrl_c import ctrl_c
-from hfgen.errors import UserError
 from hfgen.imports import without_collector
 from hfgen.training.checkpoints import load_checkpoint
 
@@ -176,27 +172,6 @@ def test_too_little_memory_is_one_line_with_a_remedy(
     said = capsys.readouterr().err
     assert said.startswith("hfgen: error: memory: there is too little of it") and said.count("\n") == 1
     assert "--n, --batch_size, --resolution and --tile" in said
-
-
-def test_ctrl_c_that_a_library_takes_for_a_fault_is_ctrl_c(capsys: pytest.CaptureFixture[str]):
-    """As safetensors, diffusers and then a loader do."""
-
-    def load() -> int:
-        try:
-            signal.raise_signal(signal.SIGINT)
-        except KeyboardInterrupt:
-            raise UserError("the checkpoint can't be loaded; get it again") from None
-        return 0
-
-    def go_on_without() -> int:
-        with contextlib.suppress(UserError), ctrl_c():
-            load()
-        return 0
-
-    for run in (load, go_on_without):
-        assert exit_code(run, "hfgen") == 130
-        assert "stopped by Ctrl-C" in capsys.readouterr().err
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_another_error_of_torch_keeps_its_traceback():

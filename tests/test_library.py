@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline
+from diffusers import DiffusionPipeline
+from tiny import autoencoder
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -20,15 +21,6 @@ from hfgen.evaluation.verification import verify
 from hfgen.images import to_float, to_pil
 
 N = 40
-
-
-def autoencoder(**changes: Any) -> AutoencoderKL:
-    """A tiny one of grey images, in training, the same each time."""
-    blocks: dict[str, Any] = {"down_block_types": ("DownEncoderBlock2D",) * 2, "block_out_channels": (8, 8)}
-    blocks |= {"up_block_types": ("UpDecoderBlock2D",) * 2, "norm_num_groups": 4, "layers_per_block": 1}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return AutoencoderKL(**{"in_channels": 1, "out_channels": 1, "latent_channels": 2, **blocks, **changes}).train()
 
 
 class Around(DiffusionPipeline):
@@ -351,51 +343,3 @@ def test_models_to_compare_are_several_and_differ(glyph_folder: Path, tmp_path: 
         with pytest.raises(SettingsError, match=words):
             hfgen.compare([model], str(glyph_folder), **{"out": tmp_path / "ab", "resolution": 16, **settings})
     assert not (tmp_path / "ab").exists()
-
-
-def test_a_comparison_takes_nobodys_place_and_leaves_nothing_of_an_earlier_one(
-    glyph_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    def full(*_: Any) -> None:
-        raise OSError("the disk is full")
-
-    model, options = autoencoder(), {"n": N, "resolution": 16, "extractor": "pixels"}
-    out = tmp_path / "ab"
-    hfgen.compare({"one": model, "two": autoencoder()}, str(glyph_folder), out, **options)
-    one = out / "one"
-    before = {path: path.stat().st_mtime_ns for path in one.rglob("*")}
-    with pytest.raises(SettingsError, match=r"out: .*one holds an evaluation \(record\.json\); choose another --out"):
-        hfgen.compare([one, out / "two"], out=one)
-    assert before == {path: path.stat().st_mtime_ns for path in one.rglob("*")}
-    with pytest.raises(SettingsError, match=r"out: .*ab holds a comparison, whose dataset/ this would replace"):
-        hfgen.evaluate(model, str(glyph_folder), out=out, **options)
-    (out / "figures" / "mine.png").write_bytes(b"mine")
-    assert (out / "figures" / "worst_reconstructions.png").is_file()
-    assert (out / "figures" / "disagreements.png").is_file() and (out / "figures" / "costs.svg").is_file()
-    found = hfgen.compare([one], out=out)
-    left = {path.name for path in (out / "figures").iterdir()}
-    assert "mine.png" in left and not left & {"disagreements.png", "costs.svg", "costs.png"}
-    for settings in ({"n": 5}, {"seed": 1}, {"resolution": 16}, {"variant": "fp16"}, {"dtype": "bf16"}):
-        (name,) = settings
-        with pytest.raises(SettingsError, match=f"{name}: without data nothing is measured, .*; leave {name} out"):
-            hfgen.compare([one, out / "two"], out=tmp_path / "cd", **settings)
-    model.save_pretrained(tmp_path / "saved")
-    for settings, words in [
-        ({"extractor": "embedded"}, "extractor: hfgen-pixels-v1/.* of one, but embedded asked; .*--extractor"),
-        ({"dtype": "bf16"}, "protocol.dtype: fp32 of one, but bf16 asked; evaluate both with one --dtype"),
-    ]:
-        with pytest.raises(SettingsError, match=words):
-            hfgen.compare([one, tmp_path / "saved"], str(glyph_folder), tmp_path / "cd", **{**options, **settings})
-    assert not (tmp_path / "cd").exists() and list(found.record["models"]) == ["one"]
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="full"):
-        patch.setattr("hfgen.comparison.compare.write_dataset", full)
-        hfgen.compare([one], out=out)
-    assert not any((out / name).exists() for name in ("comparison.json", "report.html"))
-    with pytest.raises(UserError, match=r"dataset is an evaluation's dataset; give the folder that holds it"):
-        hfgen.compare([one / "dataset"], out=tmp_path / "cd")
-    (one / "dataset" / "extractor").rename(tmp_path / "extractor")
-    with pytest.raises(UserError, match=r"dataset: extractor/ is missing; evaluate the model again"):
-        hfgen.compare([one], out=tmp_path / "cd")
-    (one / "dataset").rename(tmp_path / "dataset")
-    with pytest.raises(UserError, match=r"one: dataset/ is missing beside record\.json; evaluate the model again"):
-        hfgen.compare([one], out=tmp_path / "cd")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
     from hfgen.training.phases import Loss, Phase, Step
     from hfgen.training.trainer import Trainer
 
@@ -80,6 +82,18 @@ def make_trainer(family: str, data: Path, *overrides: str) -> Trainer:
 
     config = tiny_config(family, data, "--precision=fp32", *overrides)
     return Trainer(config, open_data(config), Accelerator())
+
+
+def autoencoder(**changes: Any) -> AutoencoderKL:
+    """A tiny one of grey images, in training, the same each time."""
+    import torch
+    from diffusers import AutoencoderKL
+
+    blocks: dict[str, Any] = {"down_block_types": ("DownEncoderBlock2D",) * 2, "block_out_channels": (8, 8)}
+    blocks |= {"up_block_types": ("UpDecoderBlock2D",) * 2, "norm_num_groups": 4, "layers_per_block": 1}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return AutoencoderKL(**{"in_channels": 1, "out_channels": 1, "latent_channels": 2, **blocks, **changes}).train()
 
 
 def time_costs_once() -> None:

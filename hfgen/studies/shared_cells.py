@@ -11,8 +11,8 @@ _GRID = (*_NETWORK, "--model.latent_size=2", "--model.latent_channels=4")
 ADVERSARY = ("--model.adversarial_weight=0.5", "--model.penalty=0")
 # That of the studies' verdicts, too; the recipes' has more of the run.
 _PRIOR = ("--model.prior_width=64", "--model.prior_layers=2", "--model.prior_init=0.02", "--model.prior_begin=0.5")
-# Few images: larger steps than the recipes', which are for longer runs.
-_GAN_RATES = ("--model.lr_generator=7e-4", "--model.lr_discriminator=7e-4")
+# Few images: larger steps than the recipes', which are for longer runs; the penalty is that of the studies' verdicts.
+_GAN = ("--model.lr_generator=7e-4", "--model.lr_discriminator=7e-4", "--model.penalty=1")
 _ALI_RATES = ("--model.lr=7e-4", "--model.lr_discriminator=7e-4")
 
 
@@ -33,7 +33,7 @@ def vqvae(*overrides: str, data: str = "") -> Cell:
 
 def gan(*overrides: str, data: str = "") -> Cell:
     """A GAN with the VAE's decoder and latent."""
-    return Cell("gan", (*_GRID, *_GAN_RATES, *overrides), data)
+    return Cell("gan", (*_GRID, *_GAN, *overrides), data)
 
 
 def ali(*overrides: str, data: str = "") -> Cell:

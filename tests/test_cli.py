@@ -237,7 +237,7 @@ def test_images_are_made_in_batches_and_a_picture_without_room_is_refused_before
     said = refused(*arguments, run=here)
     assert "out: WEBP holds 16383 pixels a side, not 1038 x 129998; give a name in .png" in said
     said = refused(*sample[:2], f"--n={10**8}", "--out", tmp_path / "big.png", run=here)
-    told = "a picture of 1038 x 1624999998 pixels needs 3,216,934 MiB of memory, more than there is; show fewer images"
+    told = "a picture of 1038 x 1624999998 pixels needs 3,217,220 MiB of memory, more than there is; show fewer images"
     assert f"out: {told}" in said
 
 

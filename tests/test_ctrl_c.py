@@ -3,12 +3,21 @@
 import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from hfgen.cli.command import exit_code
 from hfgen.ctrl_c import ctrl_c
 from hfgen.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def _python_hears_ctrl_c() -> Iterator[None]:
+    """A process that was begun in the background is born deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_ctrl_c_that_a_library_takes_for_a_fault_is_ctrl_c(capsys: pytest.CaptureFixture[str]):

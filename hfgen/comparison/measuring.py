@@ -25,6 +25,9 @@ from hfgen.setting_bounds import whole_number
 _OWN = ("model", "data", "out", "device", "channels", "crop", "shared")
 """Parameters of `evaluate` that a comparison sets itself."""
 
+_DEFAULTS = {name: one.default for name, one in inspect.signature(evaluate).parameters.items() if name not in _OWN}
+"""Of the others, which are settings of a comparison."""
+
 
 @found_once()
 def measure_models(
@@ -103,11 +106,10 @@ def _changed(settings: Mapping[str, Any]) -> list[str]:
     Raises:
         SettingsError: it takes no such setting.
     """
-    known = {name: one.default for name, one in inspect.signature(evaluate).parameters.items() if name not in _OWN}
     for name in settings:
-        if name not in known:
-            raise SettingsError(f"{name}: no setting of a comparison; give some of {', '.join(known)}")
-    return [name for name, value in settings.items() if value != known[name]]
+        if name not in _DEFAULTS:
+            raise SettingsError(f"{name}: no setting of a comparison; give some of {', '.join(_DEFAULTS)}")
+    return [name for name, value in settings.items() if value != _DEFAULTS[name]]
 
 
 def _checked_n(

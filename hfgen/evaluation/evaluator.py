@@ -21,9 +21,9 @@ from hfgen.errors import DataError, ModelError, SettingsError
 from hfgen.evaluation.held_out import EMBEDDED, FEWEST, choose_n, held_out_images
 from hfgen.evaluation.passes import batch_size, reconstruct
 from hfgen.evaluation.set_metrics import set_metrics
-from hfgen.images import Range, floats_to_uint8, is_unit
+from hfgen.images import Range, is_unit
 from hfgen.pipelines.callables import find_callables
-from hfgen.pipelines.foreign_images import to_tensor
+from hfgen.pipelines.foreign_images import numbers_to_pixels, to_tensor
 from hfgen.pipelines.given import given_name, lent, settle
 from hfgen.reporting.estimate_tables import Estimates
 from hfgen.setting_bounds import whole_number
@@ -247,7 +247,7 @@ class Evaluator:
         """uint8 of what `to_tensor` gave; that images of another range are clipped is said."""
         if values == "unit" and given.is_floating_point() and bool((given < _OVERSHOT).any()):
             self._say(f"{name}: floats below 0 are clipped to 0; give values='signed' if they are in [-1, 1]")
-        return given if given.dtype == torch.uint8 else floats_to_uint8(given, values, name)
+        return numbers_to_pixels(given, values, name)
 
     def reconstructions_of(self, looked: LookedAtPairs) -> Estimates:
         """`reconstructions`, of all batches joined."""

@@ -31,7 +31,15 @@ def to_pixels(images: Any, shape: tuple[int, int, int], *, values: Range = "auto
         SettingsError: floats in [0, 255].
         NonFinite: NaN or infinity.
     """
-    given = to_tensor(images, shape, name)
+    return numbers_to_pixels(to_tensor(images, shape, name), values, name)
+
+
+def numbers_to_pixels(given: Tensor, values: Range, name: str) -> Tensor:
+    """The last step of `to_pixels`: what `to_tensor` gave -> uint8.
+
+    Raises:
+        SettingsError: floats in [0, 255].
+    """
     return given if given.dtype == torch.uint8 else floats_to_uint8(given, values, name)
 
 

@@ -27,7 +27,6 @@ _WIDE = (
     "--model.prior=mixture",
 )
 _ADVERSARY = ("--model.adversarial_weight=0.5", "--model.penalty=0")
-_PENALTY = ("--model.penalty=1",)
 _WIDE_IN_COLOUR = ("--model.latent_channels=6",)
 _NARROW = (*_WIDE[2:], "--model.latent_size=1", "--model.latent_channels=2")
 # As many numbers before 16 codes an image; of more codes, so small a prior makes samples that are wrong by themselves.
@@ -149,7 +148,7 @@ TRAINED: dict[str, Recipe | Foreign] = {
     "VQ-VAE, 4 codes": Recipe("vqvae", (*_CODES, "--model.codes=4", "--model.latent_size=4"), rounds=2),
     "FSQ": Recipe("vqvae", (*_CODES[1:], *_LEVELS, "--model.latent_size=8"), rounds=3),
     "GAN, 3 classes left out": Recipe(
-        "gan", ("--model.latent_size=2", "--model.latent_channels=4", *_PENALTY), rounds=2, data="incomplete"
+        "gan", ("--model.latent_size=2", "--model.latent_channels=4", "--model.penalty=1"), rounds=2, data="incomplete"
     ),
     "AutoencoderKL": Foreign("AutoencoderKL", _KL),
     "AutoencoderTiny": Foreign("AutoencoderTiny", _TINY),

@@ -7,6 +7,7 @@ import pytest
 from tiny import autoencoder
 
 import hfgen
+from hfgen.comparison.compare import _FIGURES
 from hfgen.errors import SettingsError, UserError
 
 
@@ -26,6 +27,8 @@ def test_a_comparison_takes_nobodys_place_and_leaves_nothing_of_an_earlier_one(
     assert before == {path: path.stat().st_mtime_ns for path in one.rglob("*")}
     with pytest.raises(SettingsError, match=r"out: .*ab holds a comparison, whose dataset/ this would replace"):
         hfgen.evaluate(model, str(glyph_folder), out=out, **options)
+    # What isn't known by its name would stay.
+    assert {path.stem for path in (out / "figures").iterdir()} <= set(_FIGURES)
     (out / "figures" / "mine.png").write_bytes(b"mine")
     assert (out / "figures" / "worst_reconstructions.png").is_file()
     assert (out / "figures" / "disagreements.png").is_file() and (out / "figures" / "costs.svg").is_file()

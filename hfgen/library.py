@@ -151,12 +151,14 @@ def compare(
         from hfgen.comparison.compare import check_place
         from hfgen.comparison.compare import compare as compare_evaluations
         from hfgen.comparison.exact_posteriors import exact_posteriors
-        from hfgen.comparison.measuring import measure_models, named_models
+        from hfgen.comparison.measuring import changed_settings, measure_models, named_models
 
     folder, places = given_folder("out", out), named_models(models)
     answers = None if posterior is None else given_folder("posterior", posterior)
     chosen: dict[str, Any] = {name: settings.get(name) for name in ("variant", "resolution")}
     check_place(folder)
+    # Before a posterior is looked up, which opens the models.
+    changed_settings(settings)
     exact = exact_posteriors(places, answers, **chosen)
     if data is None and exact is not None:
         # They have served: the answers were looked up by them.

@@ -338,6 +338,7 @@ def test_models_to_compare_are_several_and_differ(glyph_folder: Path, tmp_path: 
         ({"out": ""}, "out: '' names no folder; give one"),
         ({"posterior": 5}, "posterior: 5 names no folder; give one"),
         ({"banana": 3}, "banana: no setting of a comparison; give some of split, n, seed, "),
+        ({"banana": 3, "posterior": tmp_path / "none"}, "banana: no setting of a comparison"),
         ({"n": "60"}, "n: '60' isn't an integer; give one"),
     ]:
         with pytest.raises(SettingsError, match=words):

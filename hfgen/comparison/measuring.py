@@ -62,7 +62,7 @@ def measure_models(
             or what `evaluate` refuses.
     """
     given = {"split": split, "n": n, "dtype": dtype, **settings}
-    changed = _changed(given)
+    changed = changed_settings(given)
     n = None if n is None else whole_number("n", n)
     places, data = named_models(models), None if data is None else as_data(data)
     first = next((place for place in places.values() if is_given(place)), next(iter(places.values()), ""))
@@ -100,7 +100,7 @@ def measure_models(
     return evaluations, costs
 
 
-def _changed(settings: Mapping[str, Any]) -> list[str]:
+def changed_settings(settings: Mapping[str, Any]) -> list[str]:
     """Those that aren't `evaluate`'s default.
 
     Raises:

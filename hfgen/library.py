@@ -18,7 +18,7 @@ import numpy as np
 from hfgen.errors import SettingsError
 from hfgen.imports import without_collector
 from hfgen.metrics import Estimate
-from hfgen.outputs import given_folder
+from hfgen.outputs import check_no_evaluation, given_folder
 from hfgen.reporting.estimate_tables import Estimates, as_estimates, html_table
 from hfgen.reporting.pages import data_uri
 
@@ -147,16 +147,16 @@ def compare(
         UserError: what `hfgen.evaluate` refuses, a model given twice, models of different sizes or channels, or a
             `posterior` of others.
     """
+    folder = given_folder("out", out)
+    check_no_evaluation(folder)
     with without_collector():
-        from hfgen.comparison.compare import check_place
         from hfgen.comparison.compare import compare as compare_evaluations
         from hfgen.comparison.exact_posteriors import exact_posteriors
         from hfgen.comparison.measuring import changed_settings, measure_models, named_models
 
-    folder, places = given_folder("out", out), named_models(models)
+    places = named_models(models)
     answers = None if posterior is None else given_folder("posterior", posterior)
     chosen: dict[str, Any] = {name: settings.get(name) for name in ("variant", "resolution")}
-    check_place(folder)
     # Before a posterior is looked up, which opens the models.
     changed_settings(settings)
     exact = exact_posteriors(places, answers, **chosen)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from hfgen.errors import SettingsError
-from hfgen.images import picture_format
 
 
 def given_folder(name: str, place: Any) -> Path:
@@ -42,12 +41,25 @@ def output_folder(text: str) -> Path:
     return path
 
 
+def check_no_evaluation(out: Path) -> None:
+    """Refuse the folder of an evaluation, whose dataset/ a comparison's would replace.
+
+    Raises:
+        SettingsError: it is one.
+    """
+    for name in ("record.json", "whole.json"):
+        if (out / name).is_file():
+            raise SettingsError(f"out: {out} holds an evaluation ({name}); choose another --out for the comparison")
+
+
 def output_picture(text: str) -> Path:
     """The picture's file that `--out` names; it may be there already, and is left as it is.
 
     Raises:
         SettingsError: it is a folder, its ending is no picture's, or it can't be written; one line that says why.
     """
+    from hfgen.images import picture_format
+
     path = Path(text)
     with _reasons(path):
         if path.is_dir():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hfgen.comparison.compare import check_place, compare
+from hfgen.comparison.compare import compare
 from hfgen.configs import load_config
 from hfgen.data import split_size
 from hfgen.data_options import SmallImages
@@ -14,6 +14,7 @@ from hfgen.evaluation.evaluate import evaluate
 from hfgen.evaluation.held_out import choose_n
 from hfgen.evaluation.timing import measure_costs
 from hfgen.files import read_json
+from hfgen.outputs import check_no_evaluation
 from hfgen.pipelines import load
 from hfgen.training.train import train
 
@@ -66,7 +67,7 @@ def quickstart(
             something else.
         Interrupted: Ctrl-C or SIGTERM during training; the state was saved.
     """
-    check_place(out)
+    check_no_evaluation(out)
     compute = choose(device, dtype)
     count = choose_n(data, split, n, config_name=config_name)
     columns = {"image_column": image_column, "label_column": label_column, "config_name": config_name}

@@ -42,6 +42,17 @@ def test_help_takes_less_than_half_a_second_and_imports_no_package():
     assert subprocess.check_output([sys.executable, "-c", code, *heavy, "argparse"], text=True) == "argparse\n"
 
 
+def test_a_wrong_out_is_refused_before_any_package_is_imported(tmp_path: Path):
+    (tmp_path / "record.json").write_text("{}")
+    (tmp_path / "file").write_text("")
+    code = "import sys; from hfgen.cli.command import main; status = main(sys.argv[1:]); "
+    code += "print(status, *{'torch', 'numpy', 'diffusers'} & {*sys.modules})"
+    for out, words in ((tmp_path, "holds an evaluation"), (tmp_path / "file", "is a file")):
+        command = [sys.executable, "-c", code, "compare", "a", f"--out={out}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert words in done.stderr and done.stdout == "2\n"
+
+
 COLLECTOR = """
 import gc, sys
 from hfgen.imports import without_collector

@@ -41,6 +41,10 @@ def register(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure several models on the same images, or read what was measured of them."""
+    from hfgen.outputs import check_no_evaluation
+
+    # Again in `compare`, after seconds of imports.
+    check_no_evaluation(arguments.out)
     with without_collector(freeze=True):
         import hfgen.comparison.measuring  # noqa: F401, what `compare` begins with
         from hfgen.library import compare

@@ -23,6 +23,7 @@ from hfgen.errors import SettingsError
 from hfgen.evaluation.dataset import write_dataset
 from hfgen.evaluation.result import Evaluation
 from hfgen.files import write_bytes, write_json, write_text
+from hfgen.outputs import check_no_evaluation
 from hfgen.reporting.charts import encode, theme
 from hfgen.reporting.pictures import MOST_IMAGES, png, sheet
 
@@ -55,7 +56,7 @@ def compare(
             evaluation.
     """
     compute = choose(device)
-    check_place(out)
+    check_no_evaluation(out)
     _check(evaluations)
     with metrics.measuring(compute):
         features = features_of(evaluations, compute.device)
@@ -83,17 +84,6 @@ def compare(
     write_text(out / "report.html", render(comparison, shown, failures, sheets))
     write_json(out / "comparison.json", comparison)
     return comparison
-
-
-def check_place(out: Path) -> None:
-    """Refuse the folder of an evaluation, whose dataset/ a comparison's would replace.
-
-    Raises:
-        SettingsError: it is one.
-    """
-    for name in ("record.json", "whole.json"):
-        if (out / name).is_file():
-            raise SettingsError(f"out: {out} holds an evaluation ({name}); choose another --out for the comparison")
 
 
 def _clear(out: Path) -> None:

@@ -35,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of rows.jsonl, table.md, models and logs")
     parser.add_argument("--parts", nargs="+", choices=names, default=names, help="(all)")
     parser.add_argument("--data", default="glyphs", help="what models are trained on at 32 px (%(default)s)")
-    parser.add_argument("--device", default="cuda", help="cuda, or cpu to try the list (%(default)s)")
+    help = "cpu tries the list (%(default)s)"
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help=help)
     parser.add_argument("--only", nargs="+", default=[""], metavar="TEXT", help="of the rows, those that begin so")
     parser.add_argument("--training_minutes", type=float, default=4, help="of each of two models (%(default)s)")
     parser.add_argument("--toy", action="store_true", help="the whole list on the smallest sizes")
@@ -48,18 +49,26 @@ def run(arguments: argparse.Namespace) -> int:
     from hfgen.devices import choose_device
     from hfgen.errors import SettingsError
 
+    # Parts run in other folders.
+    arguments.out = arguments.out.resolve()
+    rows = Rows(arguments.out / "rows.jsonl")
+    if arguments.part:
+        return _measure(arguments, rows)
     try:
         choose_device(arguments.device)
     except SettingsError as error:
         print(f"{error}; `--device cpu --toy` tries the list", file=sys.stderr)
         return 2
     arguments.out.mkdir(parents=True, exist_ok=True)
-    rows = Rows(arguments.out / "rows.jsonl")
-    if arguments.part:
-        return _measure(arguments, rows)
+    if (other := _other_rows(arguments)) is not None:
+        print(f"out: {arguments.out} holds rows of {other}; give another --out", file=sys.stderr)
+        return 2
     # A part whose call was ended from outside would keep the card's memory.
     ended = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # As `nohup` has it.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda *_: ended.set())
     ends = time.monotonic() + 60 * arguments.minutes
     for names in _groups(arguments.parts):
         left = ends - time.monotonic()
@@ -83,6 +92,28 @@ def run(arguments: argparse.Namespace) -> int:
     print(table)
     missed = [row for row in rows.newest() if row["state"] == "failed" or row["values"].get("goal held") is False]
     return int(arguments.check and bool(missed))
+
+
+def _other_rows(arguments: argparse.Namespace) -> str | None:
+    """What else `--out` has rows of, in words; None where it has none, or those of this place, data and sizes."""
+    from hfgen.files import read_json, write_json
+
+    file = arguments.out / "measured_on.json"
+    here = {"place": _place(arguments.device), "data": arguments.data, "toy sizes": arguments.toy}
+    if not file.is_file():
+        write_json(file, here)
+        return None
+    there = read_json(file)
+    return "; ".join(f"{name} {there[name]}, not {here[name]}" for name in here if there[name] != here[name]) or None
+
+
+def _place(device: str) -> str:
+    """The card and the versions."""
+    import torch
+
+    from hfgen.devices import choose_device, describe
+
+    return f"{describe(choose_device(device))}, torch {torch.__version__}, Python {platform.python_version()}"
 
 
 class Rows:
@@ -198,13 +229,8 @@ def _due(
 
 def _table(rows: Rows, arguments: argparse.Namespace) -> str:
     """All rows in words: where and when, and a line for each."""
-    import torch
-
-    from hfgen.devices import choose_device, describe
-
-    place = describe(choose_device(arguments.device))
-    versions = f"torch {torch.__version__}, Python {platform.python_version()}"
-    lines = [f"{time.strftime('%Y-%m-%d')}, {place}, {versions}{', toy sizes' if arguments.toy else ''}", ""]
+    toy = ", toy sizes" if arguments.toy else ""
+    lines = [f"{time.strftime('%Y-%m-%d')}, {_place(arguments.device)}{toy}", ""]
     lines += ["| part | what | found | seconds |", "|---|---|---|---|"]
     order = {name: index for index, name in enumerate(gpu_parts.PARTS)}
     for row in sorted(rows.newest(), key=lambda row: order.get(row["part"], len(order))):

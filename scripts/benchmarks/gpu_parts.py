@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks.gpu_settings import FAMILIES, LeftOut, Part, Row, Settings, Value, fields, make_trainer
+from benchmarks.gpu_settings import FAMILIES, LeftOut, Part, Row, Settings, Value, fields, made_once, make_trainer
 from benchmarks.gpu_speed import compiling, compiling_others, sizes, speed
 
 _ROOT = Path(__file__).parents[2]
@@ -31,8 +31,8 @@ def _tests(settings: Settings) -> Iterator[Row]:
 def _pytest(settings: Settings) -> dict[str, Value]:
     from importlib.util import find_spec
 
-    if find_spec("pytest") is None:
-        raise LeftOut("no pytest; pip install -e '.[test]'")
+    if missing := [name for name in ("pytest", "hypothesis") if find_spec(name) is None]:
+        raise LeftOut(f"no {' or '.join(missing)}; pip install -e '.[test]'")
     report = settings.out / "tests.xml"
     chosen = ["-k", "test_batches_reach_the_device"] if settings.device == "cpu" else ["-m", "cuda"]
     workers = min(8, (os.cpu_count() or 1) // 2)
@@ -106,8 +106,7 @@ def _sd_autoencoder(settings: Settings) -> Path:
     import torch
     from diffusers import AutoencoderKL
 
-    folder = settings.out / "sd-autoencoder"
-    if not folder.is_dir():
+    def make(folder: Path) -> None:
         torch.manual_seed(0)
         widths = (32, 32) if settings.toy else (128, 256, 512, 512)
         AutoencoderKL(
@@ -117,17 +116,16 @@ def _sd_autoencoder(settings: Settings) -> Path:
             layers_per_block=2,
             sample_size=256,
         ).save_pretrained(folder)
-    return folder
+
+    return made_once(settings.out / "sd-autoencoder", make)
 
 
 def _evaluate_many(settings: Settings, few: int, count: int) -> dict[str, Value]:
     """Seconds of all, and of a few before, for which all are decoded and the judge is trained."""
     from hfgen.configs import load_config
 
-    data, model = fields(settings, "many-32", count, 32), settings.out / "small-vae"
-    if not model.is_dir():
-        family = load_config("vae-glyphs").model
-        family.pipeline(family.build(32, 3)).save_pretrained(model)
+    family, data = load_config("vae-glyphs").model, fields(settings, "many-32", count, 32)
+    model = made_once(settings.out / "small-vae", family.pipeline(family.build(32, 3)).save_pretrained)
     first, seconds = (_evaluate(settings, model, data, n, 32, "fp32") for n in (few, count))
     found: dict[str, Value] = {"seconds": seconds, f"seconds of a call with {few} before": first}
     return found if settings.toy else {**found, "goal": 60, "goal held": seconds < 60}
@@ -157,23 +155,32 @@ def _training(recipe: str, overrides: list[str], settings: Settings) -> Iterator
 def _train(settings: Settings, recipe: str, overrides: list[str]) -> dict[str, Value]:
     """As many images as the minutes take, by the rate of a trial, and some measures of the model."""
     import hfgen
+    from hfgen.files import read_json
 
-    out = settings.out / "runs" / recipe
-    trial, minutes = (32, 0) if settings.toy else (5_000, settings.training_minutes)
+    minutes = 0 if settings.toy else settings.training_minutes
+    out = settings.out / "runs" / f"{recipe}, {minutes:g} minutes"
     common = [recipe, f"--data={settings.data}", "--channels=auto", "--small_images=pad", *overrides]
-    images = trial
+    # A run that was ended goes on with as many images; another trial would have another rate.
+    images = read_json(out / "run.json")["config"]["max_images"] if (out / "run.json").is_file() else None
+    if images is None:
+        images = _images_in(60 * minutes, settings, common)
     if not (out / "pretrained").is_dir():
-        with tempfile.TemporaryDirectory() as folder:
-            more = [f"--max_images={trial}", "--sample_every=0", f"--log_every={max(1, trial // 20)}"]
-            _launch(settings, [*common, *more], Path(folder) / "run")
-            lines = [json.loads(line) for line in (Path(folder) / "run" / "speed.jsonl").open()]
-        images = max(trial, int(60 * minutes * _rate(lines)))
         _launch(settings, [*common, f"--max_images={images}"], out)
     shown = ("psnr", "gain_high", "hf_ratio_reconstruction", "hf_ratio_sample", "kid", "coverage", "recall")
     n = 20 if settings.toy else 2000
     record = hfgen.evaluate(out, settings.data, n=n, small_images="pad", device=settings.device).record
     found = {name: metric["value"] for name, metric in record["metrics"].items() if name in shown}
     return {"images": images, **found}
+
+
+def _images_in(seconds: float, settings: Settings, common: list[str]) -> int:
+    """How many are seen in so long, by a trial; those of the trial at least."""
+    trial = 32 if settings.toy else 5_000
+    with tempfile.TemporaryDirectory() as folder:
+        more = [f"--max_images={trial}", "--sample_every=0", f"--log_every={max(1, trial // 20)}"]
+        _launch(settings, [*common, *more], Path(folder) / "run")
+        lines = [json.loads(line) for line in (Path(folder) / "run" / "speed.jsonl").open()]
+    return max(trial, int(seconds * _rate(lines)))
 
 
 def _rate(lines: list[dict[str, float]]) -> float:

@@ -50,21 +50,26 @@ class Part:
         return self.minutes + self.trains * training_minutes
 
 
-def fields(settings: Settings, name: str, count: int, side: int) -> Path:
-    """A folder of so many random fields for held-out images, made once, also where several parts ask at once."""
+def made_once(folder: Path, make: Callable[[Path], Any]) -> Path:
+    """What `make` writes into a folder, whole or not at all, once, also where several parts ask at once."""
     from filelock import FileLock
 
-    from benchmarks.evaluate import make_data
-
-    folder = settings.out / "fields" / name
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f"{name}.lock")):
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
         if not folder.is_dir():
             # Not on the disk for certain, as `atomic_folder` would: with many files that takes minutes.
-            temporary = folder.with_name(f".{name}")
+            temporary = folder.with_name(f".{folder.name}")
             shutil.rmtree(temporary, ignore_errors=True)
-            make_data(temporary, count, side).replace(folder)
+            make(temporary)
+            temporary.replace(folder)
     return folder
+
+
+def fields(settings: Settings, name: str, count: int, side: int) -> Path:
+    """A folder of so many random fields for held-out images."""
+    from benchmarks.evaluate import make_data
+
+    return made_once(settings.out / "fields" / name, lambda folder: make_data(folder, count, side))
 
 
 def make_trainer(settings: Settings, recipe: str, side: int, batch: int, *more: str) -> Any:

@@ -40,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's settings."""
     parser.add_argument("--families", nargs="+", choices=sorted(LOSSES), default=["vae", "gan"], help="(vae gan)")
     parser.add_argument("--resolution", type=int, default=32, help="(%(default)s)")
-    parser.add_argument("--steps", type=int, default=16, help="a multiple of 4 (%(default)s)")
+    parser.add_argument(
+        "--steps", type=int, default=16, help="a multiple of 8, after which a penalty returns (%(default)s)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

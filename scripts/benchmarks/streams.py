@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 BATCH, HELD, SHARDS, SEED = 32, 2, 8, 0
@@ -97,17 +98,26 @@ def _run(data: str, resolution: int, workers: int, environment: dict[str, str]) 
     before = dict(os.environ)
     os.environ.pop("HF_HUB_OFFLINE", None)
     os.environ.update(environment, HF_HUB_DISABLE_XET="1", HF_HUB_DISABLE_PROGRESS_BARS="1")
+    started = [
+        context.Process(target=_work, args=(data, resolution, rank, workers, barrier, queue)) for rank in range(workers)
+    ]
     try:
-        started = [
-            context.Process(target=_work, args=(data, resolution, rank, workers, barrier, queue))
-            for rank in range(workers)
-        ]
         for process in started:
             process.start()
-        found = [queue.get(timeout=3600) for _ in started]
+        found: list[tuple[int, Worker]] = []
+        while len(found) < workers:
+            try:
+                found.append(queue.get(timeout=1))
+            except Empty:
+                if any(process.exitcode for process in started):
+                    raise SystemExit("a worker failed") from None
         for process in started:
             process.join()
     finally:
+        # The others wait for one that failed.
+        for process in started:
+            if process.is_alive():
+                process.terminate()
         os.environ.clear()
         os.environ.update(before)
     return [worker for _, worker in sorted(found, key=lambda pair: pair[0])]

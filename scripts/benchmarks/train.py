@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from benchmarks.peers import PYTHAE_FAMILIES, pythae_loop
 from benchmarks.timing import CLOCKS, Clock, flops_of, matmul_rate, paired_rounds, repeated, seconds_of, steps_for
 from hfgen.configs import load_config
 from hfgen.data import open_store
-from hfgen.devices import describe
+from hfgen.devices import choose_device, describe
 from hfgen.errors import UserError
 from hfgen.images import to_float
 from hfgen.kernels import choose_kernels
@@ -57,11 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the tables; returns the exit code."""
-    device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    name = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if arguments.clock == "cpu":
-        if device.type != "cpu":
-            raise UserError(f"clock: cpu says nothing of {device.type}; add --device cpu")
+        if name != "cpu":
+            raise UserError(f"clock: cpu says nothing of {name}; add --device cpu")
         torch.set_num_threads(1)
+    device = choose_device(name)
     matmul = matmul_rate(device, CLOCKS[arguments.clock])
     print(f"{describe(device)}, torch {torch.__version__}; bf16 or fp32 matmul: {matmul / 1e9:.0f} GFLOP/s")
     print(f"{arguments.rounds} paired rounds of {arguments.seconds} s a loop by the {arguments.clock} clock")
@@ -74,17 +76,17 @@ def run(arguments: argparse.Namespace) -> int:
         for resolution in arguments.resolutions:
             missed += _compare(family, resolution, arguments, device, matmul)
     if arguments.clock == "wall":
-        _print_start_up(arguments)
+        _print_start_up(arguments, device)
     for line in missed:
         print(f"missed: {line}")
     return 1 if arguments.check and missed else 0
 
 
-def _print_start_up(arguments: argparse.Namespace) -> None:
+def _print_start_up(arguments: argparse.Namespace, device: torch.device) -> None:
     print("\n| recipe | px | start to first image seen, s | peak memory, MB |\n|---|---|---|---|")
     for family in arguments.families:
         for resolution in arguments.resolutions:
-            seconds, megabytes = _start_up(family, resolution, arguments.data)
+            seconds, megabytes = _start_up(family, resolution, arguments, device)
             print(f"| {family} | {resolution} | {seconds:.1f} | {megabytes:.0f} |", flush=True)
 
 
@@ -193,14 +195,17 @@ def _seconds_around(cadence: Cadence, clock: Clock) -> float:
     return total
 
 
-def _start_up(family: str, resolution: int, data: str) -> tuple[float, float]:
+def _start_up(family: str, resolution: int, arguments: argparse.Namespace, device: torch.device) -> tuple[float, float]:
     """Seconds from the command to the first image seen, and the run's peak memory in MB, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         command = [sys.executable, str(Path(__file__).parents[1] / "train.py"), f"{family}-glyphs", f"--out={out}"]
-        command += [f"--data={data}", f"--resolution={resolution}", "--max_images=640", "--log_every=1"]
+        command += [f"--data={arguments.data}", f"--resolution={resolution}", "--log_every=1"]
+        batch = arguments.batch_size or load_config(f"{family}-glyphs").batch_size
+        command += [f"--max_images={20 * batch}", f"--batch_size={batch}"]
+        environment = {**os.environ, "ACCELERATE_USE_CPU": str(device.type == "cpu").lower()}
         started, peak = time.time(), 0
-        process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
         while process.poll() is None:
             # Not the child's own account, which begins with the memory of the process that started it.
             with contextlib.suppress(psutil.Error):

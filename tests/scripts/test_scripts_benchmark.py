@@ -160,6 +160,20 @@ def test_cpu_time_is_refused_of_a_gpu():
     assert done.returncode == 2 and "--device cpu" in done.stderr
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_here_is_refused_in_a_line():
+    done = benchmark("train", "--device", "cuda")
+    assert done.returncode == 2 and "device: cuda isn't available" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_worker_of_a_stream_that_fails_ends_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from benchmarks import streams
+
+    with pytest.raises(SystemExit, match="a worker failed"):
+        streams._run(str(tmp_path / "none"), 16, 2, {})
+
+
 def test_steps_are_measured_in_processes_that_exchange_gradients():
     # Its processes have processes of their own, which the tests' may not.
     command = [sys.executable, SCRIPTS / "benchmark.py", "processes", "--steps", "5", "--recipes", "vae-glyphs"]

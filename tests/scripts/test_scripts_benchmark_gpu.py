@@ -20,8 +20,9 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 def run(out: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPTS / "benchmark.py"), "gpu", f"--out={out}", *more]
-    return subprocess.run(command, capture_output=True, text=True)
+    """With a relative `--out`, from a folder that isn't the checkout."""
+    command = [sys.executable, str(SCRIPTS / "benchmark.py"), "gpu", f"--out={out.name}", *more]
+    return subprocess.run(command, capture_output=True, text=True, cwd=out.parent)
 
 
 def rows(out: Path) -> list[dict]:
@@ -79,6 +80,85 @@ def test_rows_of_a_part_that_is_no_more_stay_in_the_table(tmp_path: Path, monkey
     assert [line.split(" | ")[0] for line in table.splitlines()[4:]] == ["| tests", "| speed", "| training"]
 
 
+def test_a_training_that_was_ended_goes_on_with_as_many_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Another trial would have another rate, and `hfgen train` refuses to go on with other images."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from benchmarks import gpu_parts, gpu_settings
+
+    import hfgen
+
+    class Ended(Exception):
+        pass
+
+    launched: list[list[str]] = []
+
+    def launch(settings: gpu_settings.Settings, arguments: list[str], out: Path) -> None:
+        launched.append(arguments)
+        out.mkdir(parents=True, exist_ok=True)
+        if "--sample_every=0" in arguments:
+            rate = 100 * len(launched)
+            (out / "speed.jsonl").write_text("".join(f'{{"images": {rate * n}, "seconds": 1}}\n' for n in (1, 2)))
+            return
+        images = int(arguments[-1].removeprefix("--max_images="))
+        (out / "run.json").write_text(json.dumps({"config": {"max_images": images}}))
+        if len(launched) == 2:
+            raise Ended
+        (out / "pretrained").mkdir()
+
+    evaluated: list[Path] = []
+
+    def evaluate(model: Path, *_: object, **__: object) -> argparse.Namespace:
+        evaluated.append(model)
+        return argparse.Namespace(record={"metrics": {"kid": {"value": 0.5}}})
+
+    monkeypatch.setattr(gpu_parts, "_launch", launch)
+    monkeypatch.setattr(hfgen, "evaluate", evaluate)
+    settings = gpu_settings.Settings("cpu", "glyphs", tmp_path, toy=False, training_minutes=2)
+    with pytest.raises(Ended):
+        gpu_parts._train(settings, "gan-cifar10", [])
+    for _ in range(2):
+        assert gpu_parts._train(settings, "gan-cifar10", []) == {"images": 12_000, "kid": 0.5}
+    assert [arguments[-1] for arguments in launched[1:]] == ["--max_images=12000"] * 2
+    # Of other minutes it is another run.
+    longer = gpu_settings.Settings("cpu", "glyphs", tmp_path, toy=False, training_minutes=4)
+    assert gpu_parts._train(longer, "gan-cifar10", [])["images"] > 12_000 and evaluated[-1] != evaluated[0]
+
+
+def test_what_is_made_once_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from benchmarks.gpu_settings import made_once
+
+    def ended(folder: Path) -> None:
+        folder.mkdir()
+        (folder / "config.json").touch()
+        raise KeyboardInterrupt
+
+    def whole(folder: Path) -> None:
+        folder.mkdir()
+        (folder / "weights").touch()
+
+    with pytest.raises(KeyboardInterrupt):
+        made_once(tmp_path / "model", ended)
+    for make in (whole, ended):
+        made = made_once(tmp_path / "model", make)
+        assert [file.name for file in made.iterdir()] == ["weights"]
+
+
+def test_rows_of_another_kind_are_not_mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from benchmarks import gpu
+
+    first = argparse.Namespace(out=tmp_path, device="cpu", data="glyphs", toy=True)
+    assert gpu._other_rows(first) is None and gpu._other_rows(first) is None
+    done = benchmark("gpu", f"--out={tmp_path}", "--device=cpu", "--parts=numbers")
+    assert done.returncode == 2 and "holds rows of toy sizes True, not False; give another --out" in done.stderr
+    other = argparse.Namespace(**{**vars(first), "data": "blobs"})
+    assert gpu._other_rows(other) == "data glyphs, not blobs"
+    monkeypatch.setattr("hfgen.devices.describe", lambda device: "another card")
+    assert (gpu._other_rows(first) or "").startswith("place CPU")
+    assert not (tmp_path / "rows.jsonl").exists()
+
+
 def in_two_steps(folder: Path, name: str, ready: Callable[[], None]) -> dict[str, float]:
     """Prepared for a while, then timed for a while; `broken` fails before, `killed` ends meanwhile."""
     if name == "broken":
@@ -125,11 +205,11 @@ def test_a_part_that_is_repeated_leaves_its_rows(tmp_path: Path):
     assert run(tmp_path, *arguments).returncode == 0 and rows(tmp_path) == found
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 143), (signal.SIGINT, 130)])
 def test_a_call_that_is_ended_ends_its_parts(sent: int, code: int, tmp_path: Path):
     command = [sys.executable, str(SCRIPTS / "benchmark.py"), "gpu", f"--out={tmp_path}", "--device=cpu", "--toy"]
-    # A job in the background is born deaf to Ctrl-C.
-    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    # A job in the background is born deaf to Ctrl-C, one of `nohup` to a lost connection.
+    heard = partial(signal.signal, sent, signal.SIG_DFL)
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": heard}
     with subprocess.Popen([*command, "--parts", "tests", "numbers"], **options) as call:
         while len(parts := psutil.Process(call.pid).children()) < 2:

@@ -70,9 +70,7 @@ class Row:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's settings."""
-    parser.add_argument(
-        "--trials", type=int, default=400, help="trials of each interval; costly ones have a half or a fifth"
-    )
+    parser.add_argument("--trials", type=int, default=400, help="of each interval; costly ones have a half or a fifth")
     parser.add_argument("--n", type=int, default=1000, help="images in a set")
     parser.add_argument("--only", default="", help="measure the cases whose names hold this")
     parser.add_argument("--check", action="store_true", help="exit 1 where one is off")

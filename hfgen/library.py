@@ -152,13 +152,13 @@ def compare(
     with without_collector():
         from hfgen.comparison.compare import compare as compare_evaluations
         from hfgen.comparison.exact_posteriors import exact_posteriors
-        from hfgen.comparison.measuring import changed_settings, measure_models, named_models
+        from hfgen.comparison.measuring import check_settings, measure_models, named_models
 
     places = named_models(models)
     answers = None if posterior is None else given_folder("posterior", posterior)
     chosen: dict[str, Any] = {name: settings.get(name) for name in ("variant", "resolution")}
     # Before a posterior is looked up, which opens the models.
-    changed_settings(settings)
+    check_settings(settings)
     exact = exact_posteriors(places, answers, **chosen)
     if data is None and exact is not None:
         # They have served: the answers were looked up by them.

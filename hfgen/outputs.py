@@ -58,12 +58,12 @@ def output_picture(text: str) -> Path:
     Raises:
         SettingsError: it is a folder, its ending is no picture's, or it can't be written; one line that says why.
     """
-    from hfgen.images import picture_format
-
     path = Path(text)
     with _reasons(path):
         if path.is_dir():
             raise SettingsError(f"out: {path} is a folder; give a file, such as --out {path / 'grid.png'}")
+        from hfgen.images import picture_format
+
         picture_format(path)
         if os.path.lexists(path) and not path.is_file():
             raise SettingsError(f"out: {path} isn't a regular file; give a file, such as --out grid.png")

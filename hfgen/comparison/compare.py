@@ -128,7 +128,9 @@ def _compare(
     if opinion is not None:
         gaps |= opinion.pop("differences")
     notes = [*version_notes(records), *_record_notes(records), *found.notes, *notes_of_second]
-    if without := [name for name in records if name not in costs]:
+    if not costs:
+        notes.append("costs: not measured, these are finished evaluations")
+    elif without := [name for name in records if name not in costs]:
         notes.append(f"costs: measured of models that are at hand, not of {', '.join(without)}")
     if features is None:
         notes.append("features: no extractor is at hand, so KID, coverage and perceptual distance have no differences")

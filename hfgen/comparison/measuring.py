@@ -62,7 +62,8 @@ def measure_models(
             or what `evaluate` refuses.
     """
     given = {"split": split, "n": n, "dtype": dtype, **settings}
-    changed = changed_settings(given)
+    check_settings(given)
+    changed = [name for name, value in given.items() if value != _DEFAULTS[name]]
     n = None if n is None else whole_number("n", n)
     places, data = named_models(models), None if data is None else as_data(data)
     first = next((place for place in places.values() if is_given(place)), next(iter(places.values()), ""))
@@ -100,16 +101,15 @@ def measure_models(
     return evaluations, costs
 
 
-def changed_settings(settings: Mapping[str, Any]) -> list[str]:
-    """Those that aren't `evaluate`'s default.
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse what `evaluate` doesn't take, or a comparison sets itself.
 
     Raises:
-        SettingsError: it takes no such setting.
+        SettingsError: there is such a setting.
     """
     for name in settings:
         if name not in _DEFAULTS:
             raise SettingsError(f"{name}: no setting of a comparison; give some of {', '.join(_DEFAULTS)}")
-    return [name for name, value in settings.items() if value != _DEFAULTS[name]]
 
 
 def _checked_n(

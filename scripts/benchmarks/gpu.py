@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     from hfgen.devices import choose_device
     from hfgen.errors import SettingsError
 
-    # Parts run in other folders.
+    # pytest runs in another folder.
     arguments.out = arguments.out.resolve()
     rows = Rows(arguments.out / "rows.jsonl")
     if arguments.part:
@@ -60,8 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{error}; `--device cpu --toy` tries the list", file=sys.stderr)
         return 2
     arguments.out.mkdir(parents=True, exist_ok=True)
-    if (other := _other_rows(arguments)) is not None:
-        print(f"out: {arguments.out} holds rows of {other}; give another --out", file=sys.stderr)
+    if (difference := _begun_otherwise(arguments)) is not None:
+        print(f"out: {arguments.out} was begun otherwise ({difference}); give another --out", file=sys.stderr)
         return 2
     # A part whose call was ended from outside would keep the card's memory.
     ended = threading.Event()
@@ -94,26 +94,23 @@ def run(arguments: argparse.Namespace) -> int:
     return int(arguments.check and bool(missed))
 
 
-def _other_rows(arguments: argparse.Namespace) -> str | None:
-    """What else `--out` has rows of, in words; None where it has none, or those of this place, data and sizes."""
+def _begun_otherwise(arguments: argparse.Namespace) -> str | None:
+    """In what `--out` was begun otherwise, so that its rows and models can't be this call's; None where it wasn't."""
+    from hfgen.devices import choose_device, device_name
+    from hfgen.documents import versions
     from hfgen.files import read_json, write_json
+    from hfgen.training.run_folder import first_difference
 
-    file = arguments.out / "measured_on.json"
-    here = {"place": _place(arguments.device), "data": arguments.data, "toy sizes": arguments.toy}
-    if not file.is_file():
-        write_json(file, here)
-        return None
-    there = read_json(file)
-    return "; ".join(f"{name} {there[name]}, not {here[name]}" for name in here if there[name] != here[name]) or None
-
-
-def _place(device: str) -> str:
-    """The card and the versions."""
-    import torch
-
-    from hfgen.devices import choose_device, describe
-
-    return f"{describe(choose_device(device))}, torch {torch.__version__}, Python {platform.python_version()}"
+    file, used = arguments.out / "made_by.json", {**versions("transformers"), "python": platform.python_version()}
+    # Not `describe`, for which this process would keep a part of the card's memory.
+    card = device_name(choose_device(arguments.device))
+    now = {"device": card, "data": arguments.data, "toy": arguments.toy, "versions": used}
+    if file.is_file():
+        return first_difference(read_json(file), now)
+    if (arguments.out / "rows.jsonl").is_file():
+        return f"there is no {file.name} beside rows.jsonl"
+    write_json(file, now)
+    return None
 
 
 class Rows:
@@ -229,8 +226,13 @@ def _due(
 
 def _table(rows: Rows, arguments: argparse.Namespace) -> str:
     """All rows in words: where and when, and a line for each."""
-    toy = ", toy sizes" if arguments.toy else ""
-    lines = [f"{time.strftime('%Y-%m-%d')}, {_place(arguments.device)}{toy}", ""]
+    import torch
+
+    from hfgen.devices import choose_device, describe
+
+    place = describe(choose_device(arguments.device))
+    versions = f"torch {torch.__version__}, Python {platform.python_version()}"
+    lines = [f"{time.strftime('%Y-%m-%d')}, {place}, {versions}{', toy sizes' if arguments.toy else ''}", ""]
     lines += ["| part | what | found | seconds |", "|---|---|---|---|"]
     order = {name: index for index, name in enumerate(gpu_parts.PARTS)}
     for row in sorted(rows.newest(), key=lambda row: order.get(row["part"], len(order))):

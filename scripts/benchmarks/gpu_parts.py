@@ -161,8 +161,9 @@ def _train(settings: Settings, recipe: str, overrides: list[str]) -> dict[str, V
     out = settings.out / "runs" / f"{recipe}, {minutes:g} minutes"
     common = [recipe, f"--data={settings.data}", "--channels=auto", "--small_images=pad", *overrides]
     # A run that was ended goes on with as many images; another trial would have another rate.
-    images = read_json(out / "run.json")["config"]["max_images"] if (out / "run.json").is_file() else None
-    if images is None:
+    if (out / "run.json").is_file():
+        images = read_json(out / "run.json")["config"]["max_images"]
+    else:
         images = _images_in(60 * minutes, settings, common)
     if not (out / "pretrained").is_dir():
         _launch(settings, [*common, f"--max_images={images}"], out)

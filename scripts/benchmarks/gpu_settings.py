@@ -55,7 +55,7 @@ def made_once(folder: Path, make: Callable[[Path], Any]) -> Path:
     from filelock import FileLock
 
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f"{folder.name}.lock")):
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
         if not folder.is_dir():
             # Not on the disk for certain, as `atomic_folder` would: with many files that takes minutes.
             temporary = folder.with_name(f".{folder.name}")

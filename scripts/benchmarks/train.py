@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import json
 import math
-import os
 import statistics
 import subprocess
 import sys
@@ -47,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", default="glyphs", help="DATA (%(default)s)")
     parser.add_argument("--rounds", type=int, default=15, help="paired rounds (%(default)s)")
     parser.add_argument("--seconds", type=float, default=0.6, help="length of a loop's turn in a round (%(default)s)")
-    parser.add_argument("--device", default=None, help="cpu or cuda (a GPU where there is one)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="(a GPU where there is one)")
     parser.add_argument("--batch_size", type=int, help="images in a step (the recipe's)")
     help = "wall, or cpu: CPU time of one thread, so that other processes hardly count; no start-up (%(default)s)"
     parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall", help=help)
@@ -201,11 +200,10 @@ def _start_up(family: str, resolution: int, arguments: argparse.Namespace, devic
         out = Path(folder) / "run"
         command = [sys.executable, str(Path(__file__).parents[1] / "train.py"), f"{family}-glyphs", f"--out={out}"]
         command += [f"--data={arguments.data}", f"--resolution={resolution}", "--log_every=1"]
-        batch = arguments.batch_size or load_config(f"{family}-glyphs").batch_size
-        command += [f"--max_images={20 * batch}", f"--batch_size={batch}"]
-        environment = {**os.environ, "ACCELERATE_USE_CPU": str(device.type == "cpu").lower()}
+        batch = _config(family, resolution, arguments).batch_size
+        command += [f"--max_images={20 * batch}", f"--batch_size={batch}", f"--device={device.type}"]
         started, peak = time.time(), 0
-        process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+        process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while process.poll() is None:
             # Not the child's own account, which begins with the memory of the process that started it.
             with contextlib.suppress(psutil.Error):

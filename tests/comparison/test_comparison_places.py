@@ -47,7 +47,7 @@ def test_a_comparison_takes_nobodys_place_and_leaves_nothing_of_an_earlier_one(
         with pytest.raises(SettingsError, match=words):
             hfgen.compare([one, tmp_path / "saved"], str(glyph_folder), tmp_path / "cd", **{**options, **settings})
     assert not (tmp_path / "cd").exists() and list(found.record["models"]) == ["one"]
-    assert "costs: measured of models that are at hand, not of one" in found.record["notes"]
+    assert "costs: not measured, these are finished evaluations" in found.record["notes"]
     with monkeypatch.context() as patch, pytest.raises(OSError, match="full"):
         patch.setattr("hfgen.comparison.compare.write_dataset", full)
         hfgen.compare([one], out=out)

@@ -64,6 +64,9 @@ def test_the_question_presumes_only_what_was_measured(gan: float):
     models = {"vae": _vae(), "gan1": _made(0.3, 0.98), "gan2": _made(0.3, gan)}
     assert "GAN" not in _headline(**models).question
     assert "crisper" in _headline(vae=_vae(), gan=_made(0.3, 0.25)).question
+    # Nothing is blurred, and more power than real images have is noise.
+    assert "crisper" not in _headline(vae=_vae(power=1.0), gan=_made(0.3, 1.5)).question
+    assert "crisper" not in _headline(vae=_vae(power=0.9), gan=_made(0.3, 1.5)).question
 
 
 @pytest.mark.parametrize(

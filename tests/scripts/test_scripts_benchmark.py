@@ -3,10 +3,12 @@
 import dataclasses
 import json
 import math
+import multiprocessing
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -166,12 +168,22 @@ def test_a_device_that_is_not_here_is_refused_in_a_line():
     assert done.returncode == 2 and "device: cuda isn't available" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_worker_of_a_stream_that_fails_ends_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def one_fails(data: str, resolution: int, rank: int, workers: int, barrier: Any, queue: Any) -> None:
+    """A worker of a stream: the first waits for the second, which fails."""
+    if rank:
+        raise ValueError("out of paper")
+    barrier.wait()
+
+
+def test_a_worker_of_a_stream_that_fails_ends_the_others(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(str(SCRIPTS))
     from benchmarks import streams
 
+    before = set(multiprocessing.active_children())
+    monkeypatch.setattr(streams, "_work", one_fails)
     with pytest.raises(SystemExit, match="a worker failed"):
-        streams._run(str(tmp_path / "none"), 16, 2, {})
+        streams._run("glyphs", 16, 2, {})
+    assert set(multiprocessing.active_children()) == before
 
 
 def test_steps_are_measured_in_processes_that_exchange_gradients():

@@ -149,14 +149,45 @@ def test_rows_of_another_kind_are_not_mixed(tmp_path: Path, monkeypatch: pytest.
     from benchmarks import gpu
 
     first = argparse.Namespace(out=tmp_path, device="cpu", data="glyphs", toy=True)
-    assert gpu._other_rows(first) is None and gpu._other_rows(first) is None
+    assert gpu._begun_otherwise(first) is None and gpu._begun_otherwise(first) is None
     done = benchmark("gpu", f"--out={tmp_path}", "--device=cpu", "--parts=numbers")
-    assert done.returncode == 2 and "holds rows of toy sizes True, not False; give another --out" in done.stderr
+    assert done.returncode == 2 and "begun otherwise (toy is True there, False here); give another" in done.stderr
     other = argparse.Namespace(**{**vars(first), "data": "blobs"})
-    assert gpu._other_rows(other) == "data glyphs, not blobs"
-    monkeypatch.setattr("hfgen.devices.describe", lambda device: "another card")
-    assert (gpu._other_rows(first) or "").startswith("place CPU")
-    assert not (tmp_path / "rows.jsonl").exists()
+    assert gpu._begun_otherwise(other) == "data is glyphs there, blobs here"
+    monkeypatch.setattr("hfgen.devices.device_name", lambda device: "another card")
+    assert gpu._begun_otherwise(first) == "device is cpu there, another card here"
+    (tmp_path / "made_by.json").unlink()
+    (tmp_path / "rows.jsonl").touch()
+    assert gpu._begun_otherwise(first) == "there is no made_by.json beside rows.jsonl"
+
+
+def test_a_batch_is_halved_where_the_compilers_check_has_no_room(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from benchmarks import gpu_settings, gpu_speed
+
+    from hfgen.errors import SettingsError
+
+    def measured(settings: object, recipe: str, side: int, mode: str, batch: int, ready: object) -> dict[str, int]:
+        if recipe != "vae":
+            raise SettingsError("model: there is no such setting")
+        if batch > 16:
+            raise SettingsError("compiled: torch.compile fails (CUDA out of memory. Tried to allocate 2 GiB)")
+        return {"batch": batch}
+
+    monkeypatch.setattr(gpu_speed, "_rate_of_batch", measured)
+    settings = gpu_settings.Settings("cpu", "glyphs", Path(), toy=True)
+    assert gpu_speed._rate(settings, "vae", 32, "default", 64, lambda: None) == {"batch": 16}
+    with pytest.raises(SettingsError, match="no such setting"):
+        gpu_speed._rate(settings, "gan", 32, "default", 64, lambda: None)
+
+
+def test_an_h200_has_a_goal_of_its_own(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from benchmarks.gpu_speed import _goal
+
+    cards = ("NVIDIA H200", "NVIDIA H100 80GB HBM3", "NVIDIA GH200 480GB")
+    assert [_goal("vaegan-imagenet256", 256, card) for card in cards] == [150, 111, 111]
+    assert [_goal("vae", side, "cpu") for side in (32, 64)] == [85_000, None]
 
 
 def in_two_steps(folder: Path, name: str, ready: Callable[[], None]) -> dict[str, float]:
@@ -203,6 +234,18 @@ def test_a_part_that_is_repeated_leaves_its_rows(tmp_path: Path):
     # bf16 has 8 bits: neither equal nor another gradient.
     assert all(0 < error < 0.5 for row in found for error in row["values"].values()), found
     assert run(tmp_path, *arguments).returncode == 0 and rows(tmp_path) == found
+
+
+def test_a_lost_connection_does_not_end_a_call_of_nohup(tmp_path: Path):
+    command = [sys.executable, str(SCRIPTS / "benchmark.py"), "gpu", f"--out={tmp_path}", "--device=cpu", "--toy"]
+    deaf = partial(signal.signal, signal.SIGHUP, signal.SIG_IGN)
+    with subprocess.Popen([*command, "--parts", "numbers", "--only", "no row"], preexec_fn=deaf) as call:
+        while not psutil.Process(call.pid).children():
+            assert call.poll() is None
+            time.sleep(0.05)
+        call.send_signal(signal.SIGHUP)
+        assert call.wait(120) == 0
+    assert (tmp_path / "table.md").is_file()
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 143), (signal.SIGINT, 130)])

@@ -124,8 +124,11 @@ def _evaluate_many(settings: Settings, few: int, count: int) -> dict[str, Value]
     """Seconds of all, and of a few before, for which all are decoded and the judge is trained."""
     from hfgen.configs import load_config
 
-    family, data = load_config("vae-glyphs").model, fields(settings, "many-32", count, 32)
-    model = made_once(settings.out / "small-vae", family.pipeline(family.build(32, 3)).save_pretrained)
+    def make(folder: Path) -> None:
+        family = load_config("vae-glyphs").model
+        family.pipeline(family.build(32, 3)).save_pretrained(folder)
+
+    data, model = fields(settings, "many-32", count, 32), made_once(settings.out / "small-vae", make)
     first, seconds = (_evaluate(settings, model, data, n, 32, "fp32") for n in (few, count))
     found: dict[str, Value] = {"seconds": seconds, f"seconds of a call with {few} before": first}
     return found if settings.toy else {**found, "goal": 60, "goal held": seconds < 60}

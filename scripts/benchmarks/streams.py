@@ -115,9 +115,10 @@ def _run(data: str, resolution: int, workers: int, environment: dict[str, str]) 
             process.join()
     finally:
         # The others wait for one that failed.
-        for process in filter(multiprocessing.process.BaseProcess.is_alive, started):
-            process.kill()
-            process.join()
+        for process in started:
+            if process.is_alive():
+                process.kill()
+                process.join()
         os.environ.clear()
         os.environ.update(before)
     return [worker for _, worker in sorted(found, key=lambda pair: pair[0])]
